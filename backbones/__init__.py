@@ -1,0 +1,1 @@
+"""Everything that needs PyTorch: networks, heads, data loading and the learner."""

@@ -1,0 +1,18 @@
+"""Labels unlabelled videos from scratch: transport solver, clustering metrics, feature store and self-labelling, without PyTorch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_LAZY = {"assign": "selavi_ref.transport", "sinkhorn": "selavi_ref.transport"}
+__all__ = ["__version__", "assign", "sinkhorn"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the solver when it is first used, so that ``import selavi_ref`` stays cheap (PEP 562)."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

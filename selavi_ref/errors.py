@@ -1,0 +1,21 @@
+"""What can go wrong in a way that a user can mend: each message names the file, option or row, and says what would be right."""
+
+
+class SelaviError(Exception):
+    """Base of all errors raised on purpose; the command line prints its message in one line and exits with 2."""
+
+
+class InputError(SelaviError, ValueError):
+    """An argument, option or array that does not fit."""
+
+
+class MediaError(SelaviError):
+    """A video file that cannot be read; the message names the file and the reason."""
+
+
+class StoreError(SelaviError):
+    """A feature store that is missing, incomplete, damaged, of another version, or that cannot be written."""
+
+
+class ConvergenceWarning(UserWarning):
+    """The solver stopped before the tolerance asked for; the result says which error it has reached."""
