@@ -1,0 +1,194 @@
+"""How many videos of each class lie in each cluster: the only thing that a score needs to know of the labels."""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from selavi_ref.errors import InputError
+
+Labels = ArrayLike | Sequence[Hashable]
+
+_MOST_CELLS = 1 << 28
+
+
+class ContingencyTable(NamedTuple):
+    """
+    Counts of each class in each cluster, and what their rows and columns stand for.
+
+    Attributes
+    ----------
+    counts : int64 array of shape (classes, clusters)
+        Number of videos of the class in the cluster; no row and no column is all zero.
+    classes, clusters : list
+        The labels of the rows and of the columns, ascending where they can be ordered.
+    """
+
+    counts: NDArray[np.int64]
+    classes: list[Hashable]
+    clusters: list[Hashable]
+
+
+def contingency_table(labels_true: Labels, labels_pred: Labels) -> ContingencyTable:
+    """
+    Count how many videos of each class lie in each cluster.
+
+    Parameters
+    ----------
+    labels_true, labels_pred : sequence of hashable, length N
+        Class and cluster of each video.
+
+    Returns
+    -------
+    ContingencyTable
+        The counts and the two vocabularies.
+
+    Raises
+    ------
+    InputError
+        Lengths that differ, no labels, NaN; or a table too large to be written out.
+    """
+    pairs = count_pairs(labels_true, labels_pred)
+    return ContingencyTable(pairs.dense(), list(pairs.classes), list(pairs.clusters))
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """
+    The nonzero entries of a contingency table, so that a table of singletons takes no N x N numbers.
+
+    Attributes
+    ----------
+    rows, columns : integer array of shape (entries,)
+        Class and cluster number of each nonzero entry, by row, then by column.
+    counts : int64 array of shape (entries,)
+        The entries.
+    classes, clusters : sequence
+        The labels of the rows and of the columns.
+    """
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    counts: NDArray[np.int64]
+    classes: Sequence[Hashable]
+    clusters: Sequence[Hashable]
+
+    @cached_property
+    def n(self) -> int:
+        """Number of videos."""
+        return int(self.counts.sum())
+
+    @cached_property
+    def class_sizes(self) -> NDArray[np.int64]:
+        """Videos of each class."""
+        return _sums(self.rows, self.counts, len(self.classes))
+
+    @cached_property
+    def cluster_sizes(self) -> NDArray[np.int64]:
+        """Videos of each cluster."""
+        return _sums(self.columns, self.counts, len(self.clusters))
+
+    def dense(self) -> NDArray[np.int64]:
+        """Return all entries, shape (classes, clusters)."""
+        shape = (len(self.classes), len(self.clusters))
+        if shape[0] * shape[1] > _MOST_CELLS:
+            raise InputError(f"a table of {shape[0]} classes by {shape[1]} clusters does not fit into memory")
+        table = np.zeros(shape, np.int64)
+        table[self.rows, self.columns] = self.counts
+        return table
+
+
+def count_pairs(labels_true: Labels, labels_pred: Labels) -> PairCounts:
+    """Return the nonzero entries of the contingency table; parameters and errors as for `contingency_table`."""
+    rows, classes = _numbered(labels_true, "labels_true")
+    columns, clusters = _numbered(labels_pred, "labels_pred")
+    if len(rows) != len(columns):
+        raise InputError(f"labels_true has {len(rows)} labels, but labels_pred has {len(columns)}")
+    cells = len(classes) * len(clusters)
+    both = rows * len(clusters) + columns
+    if cells <= max(1 << 22, 4 * len(rows)):
+        table = np.bincount(both, minlength=cells)
+        found = np.flatnonzero(table)
+        counts = table[found].astype(np.int64, copy=False)
+    else:
+        found, counts = np.unique(both, return_counts=True)
+    first, second = np.divmod(found, len(clusters))
+    return PairCounts(first, second, counts, classes, clusters)
+
+
+def _numbered(labels: Labels, name: str) -> tuple[NDArray[np.intp], Sequence[Hashable]]:
+    """Replace labels by numbers from 0, in the order of the labels; return the numbers and the labels that occur."""
+    array, listed = _as_array(labels, name)
+    if array is not None and array.ndim != 1:
+        raise InputError(f"{name} must be one-dimensional, not of shape {array.shape}")
+    if (len(listed) if array is None else len(array)) == 0:
+        raise InputError(f"{name} is empty; a score needs at least one label")
+    if array is None or array.dtype.kind in "OUSV":
+        return _number_any(listed if array is None else array.tolist(), name)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise InputError(f"{name} holds {array[row]} at position {row}; a label must be a number, a text or the like")
+    if array.dtype.kind in "biu":
+        return _number_integers(array)
+    values, numbers = np.unique(array, return_inverse=True)
+    return numbers, values.tolist()
+
+
+def _as_array(labels: Labels, name: str) -> tuple[NDArray[Any] | None, Sequence[Any]]:
+    """Return the labels as an array, or None and a list where NumPy could make one label of two, as of 1 and "1"."""
+    if isinstance(labels, np.ndarray):
+        return labels, ()
+    try:
+        array = np.asarray(labels)
+    except ValueError:
+        array = np.empty(0, object)
+    if isinstance(labels, list | tuple) and (array.ndim != 1 or array.dtype.kind not in "biu") and len(labels):
+        return None, labels
+    if array.ndim == 0:
+        raise InputError(f"{name} must be a sequence of labels, not {type(labels).__name__}")
+    return array, ()
+
+
+def _number_integers(array: NDArray[Any]) -> tuple[NDArray[np.intp], Sequence[Hashable]]:
+    low, high = int(array.min()), int(array.max())
+    span = high - low + 1
+    if span > max(1 << 16, 4 * len(array)):
+        values, numbers = np.unique(array, return_inverse=True)
+        return numbers, values.tolist()
+    # Labels in a narrow range need no sorting.
+    wide = array if array.dtype.itemsize == 8 else array.astype(np.int64)
+    offset = (wide - wide.dtype.type(low)).astype(np.intp, copy=False)
+    present = np.flatnonzero(np.bincount(offset, minlength=span))
+    if len(present) < span:
+        place = np.empty(span, np.intp)
+        place[present] = np.arange(len(present))
+        offset = place[offset]
+    return offset, [low + value for value in present.tolist()]
+
+
+def _number_any(labels: Sequence[Any], name: str) -> tuple[NDArray[np.intp], Sequence[Hashable]]:
+    seen: dict[Hashable, int] = {}
+    try:
+        numbers = np.fromiter((seen.setdefault(label, len(seen)) for label in labels), np.intp, len(labels))
+    except TypeError as error:
+        raise InputError(f"{name} holds something that cannot be a label: {error}") from None
+    for label in seen:
+        if isinstance(label, float) and not math.isfinite(label):
+            raise InputError(f"{name} holds {label}; a label must be a number, a text or the like")
+    try:
+        ordered = sorted(seen)  # type: ignore[type-var]
+    except TypeError:
+        return numbers, list(seen)
+    place = np.empty(len(seen), np.intp)
+    for number, label in enumerate(ordered):
+        place[seen[label]] = number
+    return place[numbers], ordered
+
+
+def _sums(index: NDArray[np.intp], counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    # As doubles, the sums are exact up to 2^53 videos.
+    return np.bincount(index, weights=counts, minlength=size).astype(np.int64)

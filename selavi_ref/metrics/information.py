@@ -1,0 +1,129 @@
+"""Scores from information theory: normalised and adjusted mutual information."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.errors import InputError
+from selavi_ref.metrics.contingency import Labels, PairCounts, count_pairs
+
+_SMALLEST = float(np.finfo(np.float64).eps)
+
+
+def normalized_mutual_info_score(
+    labels_true: Labels, labels_pred: Labels, *, average_method: str = "arithmetic"
+) -> float:
+    """
+    Mutual information of classes and clusters, divided by a mean of their entropies.
+
+    Parameters
+    ----------
+    labels_true, labels_pred : sequence of hashable, length N
+        Class and cluster of each video; the score does not change when they change places.
+    average_method : {"arithmetic", "geometric", "min", "max"}
+        The mean.
+
+    Returns
+    -------
+    float
+        From 0, independent, to 1, the same up to names; 1 also for one class in one cluster.
+
+    Raises
+    ------
+    InputError
+        Labels that do not fit, or an unknown mean.
+    """
+    return normalized_from_pairs(count_pairs(labels_true, labels_pred), average_method)
+
+
+def adjusted_mutual_info_score(
+    labels_true: Labels, labels_pred: Labels, *, average_method: str = "arithmetic"
+) -> float:
+    """
+    Mutual information beyond that of random clusters of the same sizes, divided by the most that it could be.
+
+    Parameters
+    ----------
+    labels_true, labels_pred : sequence of hashable, length N
+        Class and cluster of each video; the score does not change when they change places.
+    average_method : {"arithmetic", "geometric", "min", "max"}
+        The mean of the entropies that stands for the most.
+
+    Returns
+    -------
+    float
+        About 0 for random clusters, and negative for worse; 1 for classes and clusters that are the same up to names.
+
+    Raises
+    ------
+    InputError
+        Labels that do not fit, or an unknown mean.
+
+    References
+    ----------
+    Vinh, Epps and Bailey, Information theoretic measures for clusterings comparison, JMLR 11 (2010), equation 24a.
+    """
+    return adjusted_from_pairs(count_pairs(labels_true, labels_pred), average_method)
+
+
+def normalized_from_pairs(pairs: PairCounts, average_method: str = "arithmetic") -> float:
+    """Return the normalised mutual information of a table."""
+    mean = _mean_entropy_of(pairs, average_method)
+    if len(pairs.classes) == len(pairs.clusters) == 1:
+        return 1.0
+    information = mutual_information(pairs)
+    return information / mean if information > 0 else 0.0
+
+
+def adjusted_from_pairs(pairs: PairCounts, average_method: str = "arithmetic") -> float:
+    """Return the adjusted mutual information of a table."""
+    mean = _mean_entropy_of(pairs, average_method)
+    if len(pairs.classes) == len(pairs.clusters) == 1:
+        return 1.0
+    if len(pairs.classes) == 1 or len(pairs.clusters) == 1:
+        return 0.0
+    # Numba is loaded here, by the only score that needs it.
+    from selavi_ref.metrics.expected import expected_mutual_information
+
+    expected = expected_mutual_information(pairs.class_sizes, pairs.cluster_sizes)
+    beyond, most = mutual_information(pairs) - expected, mean - expected
+    # Both are 0 for singletons, where rounding must not decide.
+    return _away_from_zero(beyond) / _away_from_zero(most)
+
+
+def mutual_information(pairs: PairCounts) -> float:
+    """Return the mutual information of a table in nats."""
+    if len(pairs.classes) == 1 or len(pairs.clusters) == 1:
+        return 0.0
+    n = pairs.n
+    log_sizes = np.log(pairs.class_sizes)[pairs.rows] + np.log(pairs.cluster_sizes)[pairs.columns]
+    terms = pairs.counts / n * (np.log(pairs.counts) + math.log(n) - log_sizes)
+    # A term of rounding error only would make independent labels seem to share something.
+    terms[np.abs(terms) < _SMALLEST] = 0.0
+    return max(0.0, float(terms.sum()))
+
+
+def entropy(sizes: NDArray[np.int64]) -> float:
+    """Return the entropy, in nats, of belonging to one of groups of these sizes."""
+    if len(sizes) == 1:
+        return 0.0
+    share = sizes / sizes.sum()
+    return -float(np.sum(share * np.log(share)))
+
+
+def _mean_entropy_of(pairs: PairCounts, average_method: str) -> float:
+    means: dict[str, Callable[[float, float], float]] = {
+        "arithmetic": lambda a, b: (a + b) / 2,
+        "geometric": lambda a, b: math.sqrt(a * b),
+        "min": min,
+        "max": max,
+    }
+    if average_method not in means:
+        raise InputError(f"average_method must be one of {', '.join(means)}, not {average_method!r}")
+    return float(means[average_method](entropy(pairs.class_sizes), entropy(pairs.cluster_sizes)))
+
+
+def _away_from_zero(value: float) -> float:
+    return min(value, -_SMALLEST) if value < 0 else max(value, _SMALLEST)

@@ -1,0 +1,300 @@
+"""Reading a store: cheap to open, checked before it is trusted, read in blocks."""
+
+import json
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.errors import InputError, StoreError
+from selavi_ref.store import layout
+from selavi_ref.store.guard import abandon, explain, guarded
+from selavi_ref.store.rows import read_rows, row_numbers
+from selavi_ref.store.views import Views, map_dataset, map_shards
+
+_BLOCK_BYTES = 64 << 20
+
+
+class FeatureStore:
+    """
+    A complete store, opened for reading; use it as a context manager.
+
+    Opening reads the shapes and checks format, version and completeness, not the data; their checksums are checked as
+    they are read.
+
+    Parameters
+    ----------
+    path : path
+        The file that a `StoreWriter`, `join` or another program has made.
+
+    Raises
+    ------
+    StoreError
+        The file is missing, no feature store, incomplete, of another version, damaged, or a shard of it is.
+    """
+
+    _mode = "r"
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        _refuse_what_cannot_be_opened(self.path)
+        with guarded(self.path):
+            self._file: Any = h5py.File(self.path, self._mode, rdcc_nbytes=4 * layout.CHUNK_BYTES)
+        try:
+            with guarded(self.path):
+                self._check_header()
+                self._rows = layout.row_datasets(self._file)
+                self.n_videos: int = len(self._file["videos/path"])
+                self._check_shapes()
+                self._check_shards()
+        except BaseException:
+            self._file.close()
+            raise
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """Path of each video, as its writer named it."""
+        return self._texts("videos/path")
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """True class of each video, "" where unknown."""
+        return self._texts("videos/class")
+
+    @cached_property
+    def reasons(self) -> list[str]:
+        """Why a video could not be decoded, "" where it could."""
+        return self._texts("videos/reason")
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What has made the store: model, settings, versions."""
+        with guarded(self.path, "the attribute 'provenance'"):
+            return dict(json.loads(self._file.attrs.get("provenance", "{}")))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the data sets with one row for each video."""
+        return list(self._rows)
+
+    @property
+    def modalities(self) -> list[str]:
+        """Modalities of which the store has features or log-probabilities, video first."""
+        return layout.modality_order(filter(None, map(layout.modality_of, self._rows)))
+
+    @property
+    def heads(self) -> list[str]:
+        """Heads of which the store has log-probabilities."""
+        return layout.head_order(name.split("/")[2] for name in self._rows if name.startswith("log_prob/"))
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters of each head, K."""
+        widths = [dataset.shape[1] for name, dataset in self._rows.items() if name.startswith("log_prob/")]
+        if not widths:
+            raise StoreError(f"{self.path} holds no log-probabilities (log_prob/{{modality}}/{{head}})")
+        return int(widths[0])
+
+    def has(self, name: str) -> bool:
+        """Say whether the store has a data set of this name."""
+        with guarded(self.path):
+            return isinstance(self._file.get(name), h5py.Dataset)
+
+    def get(self, name: str, rows: layout.Rows = None) -> NDArray[Any]:
+        """
+        Return a data set, or some of its rows.
+
+        Parameters
+        ----------
+        name : str
+            Such as ``features/video``, ``disagreement``, ``potentials``.
+        rows : slice or array of int, optional
+            Which rows, in any order; all of them without it.
+
+        Returns
+        -------
+        array
+            Of shape (rows, ...); float32 and int32, ``potentials`` float64.
+
+        Raises
+        ------
+        InputError
+            A row that is not there.
+        StoreError
+            A data set that is not there, whose checksum does not match, or that was not written to its end.
+        """
+        if not self.has(name):
+            raise StoreError(f"{self.path} has no data set {name}; it has {', '.join(self._rows) or 'none'}")
+        with guarded(self.path, name):
+            dataset = self._file[name]
+            if not dataset.attrs.get("valid", True):
+                raise StoreError(f"{self.path}: {name} was never written, or its rewriting was cut off; write it again")
+            if not (layout.is_row_dataset(name) or name in ("potentials", "alignment")):
+                return np.asarray(dataset[()] if rows is None else dataset[:][rows])
+            return read_rows(dataset, row_numbers(rows, dataset.shape[0]), layout.dtype_of(name))
+
+    def features(self, modality: str, rows: layout.Rows = None) -> NDArray[np.float32]:
+        """Return features of shape (rows, D); NaN where a video lacks the modality."""
+        return self.get(f"features/{modality}", rows)
+
+    def log_prob(self, modality: str, head: str | int, rows: layout.Rows = None) -> NDArray[np.float32]:
+        """Return log-probabilities of shape (rows, K); NaN where a video lacks the modality."""
+        return self.get(f"log_prob/{modality}/{head}", rows)
+
+    def present(self, modality: str) -> NDArray[np.bool_]:
+        """Return, shape (N,), which videos have the modality; without a mark, all that could be decoded."""
+        name = f"videos/has_{modality}"
+        if not self.has(name):
+            return np.array([reason == "" for reason in self.reasons], dtype=bool)
+        with guarded(self.path, name):
+            return np.asarray(self._file[name][:], dtype=bool)
+
+    def blocks(self, rows_per_block: int | None = None) -> Iterator[slice]:
+        """
+        Cut the rows into consecutive slices.
+
+        Parameters
+        ----------
+        rows_per_block : int, optional
+            Without it, whole chunks of the widest data set, about 64 MiB.
+        """
+        step = self._default_block() if rows_per_block is None else rows_per_block
+        if step < 1:
+            raise InputError(f"rows_per_block must be at least 1, not {step}")
+        for start in range(0, self.n_videos, step):
+            yield slice(start, min(start + step, self.n_videos))
+
+    def views(self, name: str) -> Views:
+        """
+        Return a data set as a sequence of blocks, for computations that go over it many times.
+
+        Blocks of a store written by `StoreWriter` are mapped into memory: after the first time, when their checksums
+        are checked, they cost no copy, and the system gives their memory back when it is short.
+
+        Parameters
+        ----------
+        name : str
+            A data set with one row for each video.
+
+        Returns
+        -------
+        Views
+            Pairs of a slice of rows and an array of shape (rows, width), about 1 MiB each.
+
+        Raises
+        ------
+        StoreError
+            As for `get`, also when a block is asked for.
+        """
+        if name not in self._rows:
+            raise StoreError(f"{self.path} has no data set {name}; it has {', '.join(self._rows) or 'none'}")
+        self.get(name, slice(0, 0))
+        with guarded(self.path, name):
+            dtype = layout.dtype_of(name)
+            if self._shards:
+                mapped = map_shards(self._shards, name, dtype)
+            else:
+                mapped = map_dataset(self.path, self._rows[name], dtype)
+        return Views(lambda rows: self.get(name, rows), mapped, self.blocks())
+
+    def close(self) -> None:
+        """Close the file."""
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except (OSError, RuntimeError, ValueError) as error:
+                abandon(file)
+                raise explain(self.path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _texts(self, name: str) -> list[str]:
+        if not self.has(name):
+            return [""] * self.n_videos
+        with guarded(self.path, name):
+            return layout.read_texts(self._file[name])
+
+    def _default_block(self) -> int:
+        if not self._rows:
+            return self.n_videos
+        widest = max(self._rows.values(), key=lambda dataset: dataset.shape[1])
+        row_bytes = widest.shape[1] * widest.dtype.itemsize
+        chunk = widest.chunks[0] if widest.chunks else layout.chunk_rows(self.n_videos, row_bytes)
+        return max(1, _BLOCK_BYTES // (chunk * row_bytes)) * int(chunk)
+
+    def _check_header(self) -> None:
+        attributes = self._file.attrs
+        kind = attributes.get("format")
+        if layout.decode(kind if isinstance(kind, (str, bytes)) else "") != layout.FORMAT:
+            raise StoreError(f"{self.path} is an HDF5 file, but no feature store (its attribute 'format' is {kind!r})")
+        version = attributes.get("version")
+        if version != layout.VERSION:
+            raise StoreError(
+                f"{self.path} is a store of version {version}; this program reads version {layout.VERSION}"
+            )
+        if not attributes.get("complete", False):
+            raise StoreError(_incomplete(self.path, self._file))
+
+    def _check_shapes(self) -> None:
+        clusters = {}
+        for name, dataset in self._rows.items():
+            if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fi" or dataset.ndim != 2:
+                raise StoreError(f"{self.path}: {name} must be a two-dimensional data set of numbers")
+            if dataset.shape[0] != self.n_videos or dataset.shape[1] < 1:
+                raise StoreError(f"{self.path}: {name} has shape {dataset.shape}, but there are {self.n_videos} videos")
+            if name.startswith("log_prob/"):
+                clusters[dataset.shape[1]] = name
+        for name in self._file["videos"]:
+            if self._file["videos"][name].shape != (self.n_videos,):
+                raise StoreError(f"{self.path}: videos/{name} must have one entry for each of {self.n_videos} videos")
+        if len(clusters) > 1:
+            both = " and ".join(f"{name} has {width}" for width, name in clusters.items())
+            raise StoreError(f"{self.path}: all heads must have the same number of clusters, but {both}")
+
+    def _check_shards(self) -> None:
+        """HDF5 fills in for a missing shard without a word, so that each one is looked at."""
+        self._shards: list[Path] = []
+        if "shards" not in self._file:
+            return
+        shards = self._file["shards"]
+        for file, identity in zip(layout.read_texts(shards["file"]), layout.read_texts(shards["id"]), strict=True):
+            shard = self.path.parent / file
+            if not shard.is_file():
+                raise StoreError(f"{self.path} is joined of shards, and its shard {shard} is missing")
+            with guarded(shard), h5py.File(shard, "r") as opened:
+                if not opened.attrs.get("complete", False):
+                    raise StoreError(_incomplete(shard, opened))
+                if layout.decode(opened.attrs.get("id", "")) != identity:
+                    raise StoreError(f"{shard} was written anew after {self.path} was joined; join the shards again")
+            self._shards.append(shard)
+
+
+def _refuse_what_cannot_be_opened(path: Path) -> None:
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder; name the file of the store")
+    if path.exists():
+        return
+    partial = layout.partial_path(path)
+    if not partial.exists():
+        raise StoreError(f"{path} does not exist")
+    with guarded(partial), h5py.File(partial, "r") as file:
+        raise StoreError(_incomplete(path, file))
+
+
+def _incomplete(path: Path, file: Any) -> str:
+    done = file.get("done")
+    count = "" if done is None else f": {int(np.count_nonzero(done[:]))} of {len(done)} videos are done"
+    return f"{path} is not complete{count}; run the command that makes it again, and it goes on from there"

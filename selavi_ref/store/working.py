@@ -1,0 +1,139 @@
+"""The store of a training run, whose data sets are written again at every self-labelling."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from selavi_ref.errors import InputError, StoreError
+from selavi_ref.store import layout
+from selavi_ref.store.guard import abandon, explain, guarded
+from selavi_ref.store.reader import FeatureStore
+from selavi_ref.store.rows import count, row_numbers, write_rows
+from selavi_ref.store.writer import StoreWriter
+
+WriteRows = Callable[[layout.Rows, Mapping[str, ArrayLike]], None]
+
+
+class WorkingStore(FeatureStore):
+    """
+    A store that is read and rewritten in place, such as the log-probabilities of one head at a time.
+
+    A data set that was never written, or whose rewriting was cut off, refuses to be read until it is written again; the
+    others stay as they are.
+
+    Parameters
+    ----------
+    path : path
+        A store made by `create`, or any other that is not joined of shards.
+
+    Raises
+    ------
+    StoreError
+        As for `FeatureStore`; or the store is joined of shards, or in use by another process.
+    """
+
+    _mode = "r+"
+
+    def __init__(self, path: str | os.PathLike[str]):
+        super().__init__(path)
+        if "shards" in self._file:
+            self.close()
+            raise StoreError(f"{self.path} is joined of shards; rewrite the shards themselves")
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        paths: Sequence[str | os.PathLike[str]],
+        datasets: Mapping[str, int],
+        *,
+        classes: Sequence[str] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """
+        Make a store whose data sets wait to be written, and open it; all videos have all modalities.
+
+        Parameters and errors are those of `StoreWriter`; a store that is there already is replaced.
+        """
+        with StoreWriter(path, paths, datasets, classes=classes, provenance=provenance, resume=False) as writer:
+            writer.write(slice(None), {}, present=dict.fromkeys(writer.modalities, True))
+            writer.invalidate(datasets)
+            writer.finish()
+        return cls(path)
+
+    @contextlib.contextmanager
+    def rewrite(self, *names: str) -> Iterator[WriteRows]:
+        """
+        Write data sets anew, block by block.
+
+        ``with store.rewrite("log_prob/video/current") as write: write(rows, {"log_prob/video/current": values})``
+
+        Parameters
+        ----------
+        *names : str
+            The data sets; each of their rows must be written before the context is left.
+
+        Yields
+        ------
+        function
+            Of the rows and of a mapping of name to values of shape (rows, width).
+
+        Raises
+        ------
+        InputError
+            Names, rows or shapes that do not fit.
+        StoreError
+            A row was not written, or the file cannot be written.
+        """
+        unknown = [name for name in names if name not in self._rows]
+        if unknown or not names:
+            raise InputError(
+                f"{self.path} has no data set {', '.join(unknown) or '(none named)'} that could be rewritten"
+            )
+        written = {name: np.zeros(self.n_videos, bool) for name in names}
+
+        def write(rows: layout.Rows, values: Mapping[str, ArrayLike]) -> None:
+            numbers = row_numbers(rows, self.n_videos)
+            for name, value in values.items():
+                if name not in written:
+                    raise InputError(f"{name!r} is not being rewritten, only {', '.join(names)}")
+                array = np.asarray(value, layout.dtype_of(name))
+                expected = (count(numbers), self._rows[name].shape[1])
+                if array.shape != expected:
+                    raise InputError(f"{name} of {expected[0]} rows has shape {array.shape}, not {expected}")
+                with self._writing(name):
+                    write_rows(self._rows[name], numbers, array)
+                written[name][numbers] = True
+
+        self._mark(names, valid=False)
+        yield write
+        for name, rows in written.items():
+            if not rows.all():
+                raise StoreError(f"{self.path}: {np.count_nonzero(~rows)} rows of {name} were not written")
+        self._mark(names, valid=True)
+
+    def replace(self, name: str, values: ArrayLike) -> None:
+        """Write a whole data set anew from an array of shape (N, width)."""
+        with self.rewrite(name) as write:
+            write(slice(None), {name: values})
+
+    def _mark(self, names: Sequence[str], *, valid: bool) -> None:
+        with self._writing(names[0]):
+            self._file.flush()
+            for name in names:
+                self._rows[name].attrs.modify("valid", valid)
+            self._file.flush()
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        with guarded(self.path, name):
+            try:
+                yield
+            except (OSError, RuntimeError) as error:
+                file, self._file = self._file, None
+                abandon(file)
+                raise explain(self.path, error, name) from error

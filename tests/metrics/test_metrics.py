@@ -1,0 +1,222 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference_metrics as reference
+import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics.cluster import contingency_matrix
+
+from selavi_ref import metrics
+from selavi_ref.errors import InputError
+from selavi_ref.metrics.expected import expected_mutual_information
+
+SHARED = ["normalized_mutual_info_score", "adjusted_mutual_info_score", "adjusted_rand_score"]
+SCORES = [*SHARED, "hungarian_accuracy", "mean_purity", "mean_entropy"]
+MEANS = ["arithmetic", "geometric", "min", "max"]
+
+VOCABULARIES = [
+    [0, 1, 2, 3, 4],
+    [-3, 7, 2**40, -(2**60), 2**60 + 1],
+    ["dog", "cat", "", "ñandú", "犬"],
+    [0.5, -1.0, 2.0, 1e9, 3.25],
+]
+
+
+@st.composite
+def labellings(draw, most=60, vocabularies=VOCABULARIES):
+    """Two labellings of the same videos, of unequal vocabularies and numbers of labels."""
+    n = draw(st.integers(1, most))
+    pair = []
+    for _ in range(2):
+        vocabulary = draw(st.sampled_from(vocabularies))
+        size = draw(st.integers(1, len(vocabulary)))
+        pair.append(draw(st.lists(st.sampled_from(vocabulary[:size]), min_size=n, max_size=n)))
+    return pair
+
+
+def as_numbers(labels):
+    return np.unique(np.array(labels), return_inverse=True)[1]
+
+
+@pytest.mark.parametrize("name", SHARED)
+@given(pair=labellings())
+@settings(max_examples=100, deadline=None)
+def test_equals_scikit_learn(name, pair):
+    theirs = getattr(sklearn.metrics, name)(*map(as_numbers, pair))
+    assert getattr(metrics, name)(*pair) == pytest.approx(theirs, abs=1e-10, rel=0)
+    assert getattr(metrics, name)(*map(np.array, pair)) == pytest.approx(theirs, abs=1e-10, rel=0)
+
+
+@pytest.mark.parametrize("mean", MEANS)
+@pytest.mark.parametrize("name", SHARED[:2])
+@given(pair=labellings())
+@settings(max_examples=50, deadline=None)
+def test_equals_scikit_learn_with_every_mean(name, mean, pair):
+    theirs = getattr(sklearn.metrics, name)(*map(as_numbers, pair), average_method=mean)
+    assert getattr(metrics, name)(*pair, average_method=mean) == pytest.approx(theirs, abs=1e-10, rel=0)
+
+
+@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize(("n", "classes", "clusters"), [(20_000, 40, 300), (20_000, 3, 2), (500, 500, 20), (300, 1, 7)])
+@pytest.mark.parametrize("agreement", [0.0, 0.6, 1.0])
+def test_equals_scikit_learn_on_larger_collections(name, n, classes, clusters, agreement):
+    rng = np.random.default_rng(n + classes + clusters)
+    # Long-tailed classes, as collections of real videos have them.
+    labels_true = (classes * rng.random(n) ** 2).astype(int)
+    labels_pred = np.where(rng.random(n) < agreement, labels_true, rng.integers(0, clusters, n))
+    theirs = getattr(sklearn.metrics, name)(labels_true, labels_pred)
+    assert getattr(metrics, name)(labels_true, labels_pred) == pytest.approx(theirs, abs=1e-10, rel=0)
+
+
+@given(pair=labellings(most=12))
+@settings(max_examples=60, deadline=None)
+def test_every_score_follows_its_definition(pair):
+    assert metrics.adjusted_rand_score(*pair) == pytest.approx(reference.rand_index(*pair), abs=1e-12)
+    assert metrics.mean_purity(*pair) == pytest.approx(reference.mean_purity(*pair), abs=1e-12)
+    assert metrics.mean_entropy(*pair) == pytest.approx(reference.mean_entropy(*pair), abs=1e-12)
+    if len(set(pair[0])) + len(set(pair[1])) <= 7:
+        assert metrics.hungarian_accuracy(*pair) == pytest.approx(reference.hungarian_accuracy(*pair), abs=1e-12)
+    together = (reference.entropy(pair[0]) + reference.entropy(pair[1])) / 2
+    if together > 0:
+        expected = reference.mutual_information(*pair) / together
+        assert metrics.normalized_mutual_info_score(*pair) == pytest.approx(expected, abs=1e-12)
+
+
+@given(pair=labellings(most=80))
+@settings(max_examples=50, deadline=None)
+def test_the_expected_information_is_that_of_exact_probabilities(pair):
+    sizes = [np.unique(as_numbers(labels), return_counts=True)[1] for labels in pair]
+    exact = reference.expected_mutual_information(*(size.tolist() for size in sizes))
+    assert expected_mutual_information(*sizes) == pytest.approx(exact, abs=1e-14, rel=1e-12)
+
+
+@pytest.mark.parametrize(("a", "b"), [([1500, 1500], [2990, 10]), ([1, 2999], [1, 2999]), ([700, 2300], [1600, 1400])])
+def test_the_expected_information_of_few_large_clusters_is_exact(a, b):
+    exact = reference.expected_mutual_information(a, b)
+    assert expected_mutual_information(np.array(a), np.array(b)) == pytest.approx(exact, rel=1e-10)
+
+
+@given(pair=labellings(), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_names_and_order_do_not_matter(pair, data):
+    renamed = [
+        {label: data.draw(st.just(f"{len(labels)}-{i}")) for i, label in enumerate(set(labels))} for labels in pair
+    ]
+    order = data.draw(st.permutations(range(len(pair[0]))))
+    other = [[names[labels[i]] for i in order] for names, labels in zip(renamed, pair, strict=True)]
+    for name, value in metrics.summary(*pair).items():
+        assert metrics.summary(*other)[name] == pytest.approx(value, abs=1e-12)
+
+
+@given(pair=labellings())
+@settings(max_examples=60, deadline=None)
+def test_symmetric_scores_are_symmetric_and_all_keep_their_bounds(pair):
+    labels_true, labels_pred = pair
+    for name in [*SHARED, "hungarian_accuracy"]:
+        score = getattr(metrics, name)
+        assert score(labels_true, labels_pred) == pytest.approx(score(labels_pred, labels_true), abs=1e-10)
+    result = metrics.summary(*pair)
+    assert 0 <= result["nmi"] <= 1 + 1e-12
+    assert result["ami"] <= 1 + 1e-9
+    assert -0.5 <= result["ari"] <= 1
+    assert 0 < result["accuracy"] <= result["mean_purity"] * len(labels_true)
+    assert 1 / result["classes"] <= result["mean_purity"] + 1e-12
+    assert result["mean_purity"] <= 1
+    assert 0 <= result["mean_entropy"] <= np.log(result["classes"]) + 1e-12
+
+
+@given(labels=labellings())
+@settings(max_examples=50, deadline=None)
+def test_equal_labellings_are_perfect(labels):
+    result = metrics.summary(labels[0], [f"cluster of {label}" for label in labels[0]])
+    for name in ("nmi", "ami", "ari", "accuracy", "mean_purity"):
+        assert result[name] == pytest.approx(1, abs=1e-9)
+    assert result["mean_entropy"] == 0
+
+
+def test_the_summary_holds_every_score():
+    rng = np.random.default_rng(0)
+    labels_true, labels_pred = rng.integers(0, 5, 200), rng.integers(0, 7, 200)
+    result = metrics.summary(labels_true, labels_pred)
+    expected = [200, 5, 7, *(getattr(metrics, name)(labels_true, labels_pred) for name in SCORES)]
+    assert list(result.values()) == expected
+    assert list(result) == ["n", "classes", "clusters", "nmi", "ami", "ari", "accuracy", "mean_purity", "mean_entropy"]
+
+
+@given(pair=labellings())
+@settings(max_examples=60, deadline=None)
+def test_the_contingency_table_counts(pair):
+    table = metrics.contingency_table(*pair)
+    assert np.array_equal(table.counts, contingency_matrix(*map(as_numbers, pair)))
+    assert table.counts.dtype == np.int64
+    assert (table.classes, table.clusters) == (sorted(set(pair[0])), sorted(set(pair[1])))
+
+
+@pytest.mark.parametrize(
+    ("labels", "vocabulary"),
+    [
+        ([1, "1", 1], [1, "1"]),
+        ([None, 2, None], [None, 2]),
+        ([(1, 2), (1, 3), (1, 2)], [(1, 2), (1, 3)]),
+        ([2**63, -1, 2**63 + 1], [-1, 2**63, 2**63 + 1]),
+        ([10**30, 0, 0], [0, 10**30]),
+        (np.array([2**64 - 1, 2**64 - 2, 2**64 - 1], np.uint64), [2**64 - 2, 2**64 - 1]),
+        (np.array([-128, 127, 0], np.int8), [-128, 0, 127]),
+        (np.array([True, False, True]), [False, True]),
+        (np.array(["b", "a", "b"]), ["a", "b"]),
+        (np.array(["b", "a", 3], object), ["b", "a", 3]),
+        (range(5, 8), [5, 6, 7]),
+    ],
+)
+def test_labels_of_any_kind_stay_what_they_are(labels, vocabulary):
+    table = metrics.contingency_table(labels, [0, 0, 0])
+    assert table.classes == vocabulary
+    assert table.counts.sum() == 3
+
+
+def test_singletons_take_no_table_of_all_against_all():
+    n = 60_000
+    labels = np.arange(n) * 10**9
+    clusters = np.arange(n)[::-1]
+    for name in SHARED:
+        assert getattr(metrics, name)(labels, clusters) == 1
+    with pytest.raises(InputError, match="60000 classes by 60000 clusters does not fit"):
+        metrics.contingency_table(labels, clusters)
+
+
+@pytest.mark.parametrize("name", [*SCORES, "contingency_table", "summary"])
+@pytest.mark.parametrize(
+    ("labels_true", "labels_pred", "message"),
+    [
+        ([1, 2], [1, 2, 3], "2 labels, but labels_pred has 3"),
+        ([], [], "labels_true is empty"),
+        ([1], np.array([]), "labels_pred is empty"),
+        ([1, 2], [1.0, float("nan")], "labels_pred holds nan"),
+        (np.array([1, np.nan, 2]), [1, 2, 3], "labels_true holds nan at position 1"),
+        (["a", float("nan")], [1, 2], "labels_true holds nan"),
+        ([[1, 2]], [1], "cannot be a label|one-dimensional"),
+        (np.zeros((2, 2)), [1, 2], "one-dimensional"),
+        ([{1}, {2}], [1, 2], "cannot be a label"),
+        ("ab", [1, 2], "must be a sequence of labels"),
+        (3, [1, 2], "must be a sequence of labels"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_in_one_line(name, labels_true, labels_pred, message):
+    with pytest.raises(InputError, match=message) as caught:
+        getattr(metrics, name)(labels_true, labels_pred)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", SHARED[:2])
+def test_an_unknown_mean_is_refused(name):
+    with pytest.raises(InputError, match="one of arithmetic, geometric, min, max, not 'median'"):
+        getattr(metrics, name)([1, 2], [1, 2], average_method="median")
+
+
+def test_importing_the_metrics_loads_nothing_heavy():
+    code = "import sys, selavi_ref.metrics; print({'torch', 'numba', 'scipy', 'sklearn'} & sys.modules.keys())"
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert outcome.stdout.strip() == "set()"
