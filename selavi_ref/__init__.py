@@ -1,4 +1,4 @@
-"""Labels unlabelled videos from scratch: transport solver, clustering metrics, feature store and self-labelling, without PyTorch."""
+"""Labels unlabelled videos from scratch: transport solver, metrics, feature store and self-labelling; no PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong in a way that a user can mend: each message names the file, option or row, and says what would be right."""
+"""What can go wrong and a user can mend: a message names the file, option or row, and says what would be right."""
 
 
 class SelaviError(Exception):

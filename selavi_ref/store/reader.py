@@ -40,6 +40,7 @@ class FeatureStore:
     """
 
     _mode = "r"
+    _equal_heads = True  # labels of several heads can be brought together only then
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
@@ -260,7 +261,7 @@ class FeatureStore:
         for name in self._file["videos"]:
             if self._file["videos"][name].shape != (self.n_videos,):
                 raise StoreError(f"{self.path}: videos/{name} must have one entry for each of {self.n_videos} videos")
-        if len(clusters) > 1:
+        if len(clusters) > 1 and self._equal_heads:
             both = " and ".join(f"{name} has {width}" for width, name in clusters.items())
             raise StoreError(f"{self.path}: all heads must have the same number of clusters, but {both}")
 

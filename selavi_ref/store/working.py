@@ -37,6 +37,7 @@ class WorkingStore(FeatureStore):
     """
 
     _mode = "r+"
+    _equal_heads = False
 
     def __init__(self, path: str | os.PathLike[str]):
         super().__init__(path)

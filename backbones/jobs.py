@@ -1,0 +1,311 @@
+"""What the commands do with a run folder: train it, take it up again, and extract a store of any videos with it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from backbones.clips import ClipSource, KeptClips, StreamedClips, kept_bytes, mel_statistics
+from backbones.learner import TorchBackbone
+from backbones.settings import BackboneSettings
+from selavi_ref.errors import InputError
+from selavi_ref.labels import HeadAgreement, agree
+from selavi_ref.media import Manifest, read_manifest, write_manifest
+from selavi_ref.report.progress import bar, counter
+from selavi_ref.run import Run
+from selavi_ref.selflabel import ClusterSizes
+from selavi_ref.store import StoreWriter, WorkingStore
+from selavi_ref.training import Progress, Training, TrainingSettings, working_datasets
+
+_MEL_SAMPLE = 256  # videos whose sound sets the mean and spread of the log energies, where they are not all in memory
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """
+    Everything that makes a training run.
+
+    Parameters
+    ----------
+    clusters, heads : int
+        Clusters K of each labelling head, and number H of these heads.
+    side_clusters, side_heads : int
+        Clusters and number of side heads, which learn finer labels along with the others and are dropped at the end.
+    training : TrainingSettings
+        Of the loop.
+    backbone : BackboneSettings
+        Of the networks.
+    """
+
+    clusters: int
+    heads: int
+    side_clusters: int
+    side_heads: int
+    training: TrainingSettings
+    backbone: BackboneSettings
+
+    @property
+    def head_sizes(self) -> tuple[int, ...]:
+        """Number of clusters of every head, the labelling ones first."""
+        return (self.clusters,) * self.heads + (self.side_clusters,) * self.side_heads
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as they stand in ``config.toml``."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunSettings:
+        """
+        Make settings of what `to_dict` gave.
+
+        Raises
+        ------
+        InputError
+            If something is missing or unknown.
+        """
+        try:
+            training = dict(values["training"])
+            training["sizes"] = ClusterSizes(**training["sizes"])
+            return cls(
+                clusters=int(values["clusters"]),
+                heads=int(values["heads"]),
+                side_clusters=int(values["side_clusters"]),
+                side_heads=int(values["side_heads"]),
+                training=TrainingSettings(**training),
+                backbone=BackboneSettings.from_dict(values["backbone"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"the settings of the run do not fit: {error}") from error
+
+
+def choose_device(device: str) -> str:
+    """
+    Return the device of PyTorch's that ``auto``, ``cpu`` or ``cuda`` stands for.
+
+    Raises
+    ------
+    InputError
+        If there is no such device here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: PyTorch finds no CUDA device here; choose cpu or auto")
+    return device
+
+
+def start(folder: str | os.PathLike[str], manifest: Manifest, settings: RunSettings) -> Run:
+    """
+    Make a run folder for a scanned collection: settings, the videos used, and those skipped with their reasons.
+
+    Raises
+    ------
+    InputError
+        If no video can be used, there are fewer videos than clusters, or the folder holds a run already.
+    """
+    usable, skipped = manifest.usable, manifest.skipped
+    if not len(usable):
+        first = skipped.entries[0]
+        raise InputError(
+            f"{manifest.source}: none of {len(manifest)} videos can be used; {first.path}: {first.skipped}"
+        )
+    if len(usable) < settings.clusters:
+        raise InputError(
+            f"--clusters {settings.clusters}: {manifest.source} has only {len(usable)} usable videos, "
+            "and every cluster needs at least one"
+        )
+    settings.training.sizes.draw(settings.clusters, len(usable), np.random.default_rng(0))  # fails before all else
+    run = Run.create(folder, settings.to_dict())
+    absolute = [replace(entry, path=os.path.abspath(entry.path)) for entry in manifest]
+    write_manifest(replace(manifest, entries=[e for e in absolute if not e.skipped]), run.videos_file)
+    write_manifest(replace(manifest, entries=[e for e in absolute if e.skipped]), run.skipped_file)
+    return run
+
+
+def train(run: Run, *, device: str, workers: int | None, memory_gb: float) -> Training:
+    """
+    Carry out a run from its checkpoint, or from the beginning, to its end.
+
+    Parameters
+    ----------
+    run : Run
+        As made by `start`.
+    device : str
+        See `choose_device`.
+    workers : int, optional
+        Processes (or threads) that decode; by default as many as there are processors.
+    memory_gb : float
+        Videos are kept decoded in memory when they fit in this many gigabytes, and streamed from their files otherwise.
+
+    Returns
+    -------
+    Training
+        With the labels of the last self-labelling, made from the final networks.
+    """
+    settings = RunSettings.from_dict(run.config)
+    manifest = read_manifest(run.videos_file)
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    source = open_source(manifest, settings.backbone, workers, memory_gb)
+    settings = _with_sound_level(run, settings, source)
+    streamed = isinstance(source, StreamedClips)
+    backbone = TorchBackbone(
+        settings.backbone,
+        settings.head_sizes,
+        source,
+        device=choose_device(device),
+        workers=workers if streamed else 0,
+        seed=settings.training.seed,
+    )
+    with WorkingStore.create(run.working_file, manifest.paths, working_datasets(backbone)) as store:
+        training = Training(backbone, settings.training, store, run.checkpoint_file, run.log)
+        if run.checkpoint_file.exists():
+            training.restore()
+            run.forget_log_after(training.step)
+        with bar(training.total_steps, "learning", "step", initial=training.step) as progress:
+
+            def told(now: Progress) -> None:
+                progress.set_postfix_str(
+                    f"epoch {now.epoch}/{settings.training.epochs}, loss {now.loss:.3f}, rate {now.rate:.3g}, "
+                    f"labelling {now.labelling_seconds:.1f} s ({now.changed:.0%} changed)",
+                    refresh=False,
+                )
+                progress.update(1)
+
+            training.run(told)
+        training.finish()
+    run.working_file.unlink(missing_ok=True)
+    return training
+
+
+def extract(
+    run: Run,
+    manifest: Manifest,
+    out: str | os.PathLike[str],
+    *,
+    clips: int = 1,
+    device: str = "auto",
+    workers: int | None = None,
+    memory_gb: float = 0.0,
+) -> Path:
+    """
+    Write the store of any videos: features, and the log-probabilities of every labelling head.
+
+    A store that was cut off is continued. Every video of the manifest has a row; one that cannot be decoded has its
+    reason. The store carries the potentials of the run's last self-labelling and how its heads go together.
+
+    Parameters
+    ----------
+    run : Run
+        A trained run.
+    manifest : Manifest
+        The videos.
+    out : path
+        The store.
+    clips : int
+        Clips of each video, evenly spread, whose features and log-probabilities are averaged.
+    device, workers, memory_gb
+        As in `train`; by default every clip is decoded from its file.
+
+    Returns
+    -------
+    Path
+        The store.
+    """
+    settings = RunSettings.from_dict(run.config)
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    source = open_source(manifest, settings.backbone, workers, memory_gb)
+    processes = workers if isinstance(source, StreamedClips) and len(manifest) > 8 * workers else 0
+    backbone = TorchBackbone(
+        settings.backbone, settings.head_sizes, source, device=choose_device(device), workers=processes
+    )
+    state = backbone.load(run.checkpoint_file)
+    agreement = agreement_of(state, settings)
+    heads = range(settings.heads)
+    datasets = {**backbone.datasets(), "disagreement": settings.heads}
+    datasets |= {f"log_prob/{m}/{head}": settings.clusters for m in ("video", "audio") for head in heads}
+    writer = StoreWriter(
+        out,
+        manifest.paths,
+        datasets,
+        classes=manifest.classes,
+        provenance=_provenance(run, settings, state, agreement, clips),
+        whole={
+            "potentials": np.stack([state[f"potentials_{head}"] for head in heads]),
+            "alignment": agreement.alignment,
+        },
+    )
+    with writer, bar(len(manifest), "extracting", "video", initial=int(writer.done.sum())) as progress:
+        backbone.extract(writer, heads, clips, progress.update)
+        return writer.finish()
+
+
+def agreement_of(state: Mapping[str, Any], settings: RunSettings) -> HeadAgreement:
+    """Return how the labelling heads of a checkpoint go together."""
+    if int(state["epoch"]) == 0:
+        raise InputError("the run has not learnt anything yet")
+    return agree(state["labels"][:, : settings.heads].astype(np.int32), settings.clusters)
+
+
+def open_source(manifest: Manifest, settings: BackboneSettings, workers: int, memory_gb: float) -> ClipSource:
+    """Return the clips of a collection: kept in memory if they fit in `memory_gb`, else decoded when needed."""
+    infos = [entry.info for entry in manifest]
+    needed = sum(
+        kept_bytes(info.seconds, info.width / info.height if info.height else 1.0, settings.clip) if info else 0
+        for info in infos
+    )
+    if needed <= memory_gb * 1e9:
+        with counter(len(manifest), "decoding", "video") as count:
+            return KeptClips.decode(manifest.paths, settings.clip, workers, count)
+    seconds = [
+        (min(i.picture_seconds, i.sound_seconds) if i.has_video and i.has_audio else i.seconds) if i else None
+        for i in infos
+    ]
+    return StreamedClips(manifest.paths, settings.clip, seconds)
+
+
+def _with_sound_level(run: Run, settings: RunSettings, source: ClipSource) -> RunSettings:
+    """Measure the collection's log mel energies once, and keep the result in the run's settings."""
+    clip = settings.backbone.clip
+    if settings.backbone.mel_normalise != "collection" or run.checkpoint_file.exists():
+        return settings
+    rng = np.random.default_rng(settings.training.seed)
+    mean, std = mel_statistics(source, rng.permutation(len(source))[:_MEL_SAMPLE].tolist())
+    clip = replace(clip, mel_mean=mean, mel_std=std, mel_floor=mean - 4 * std)
+    settings = replace(settings, backbone=replace(settings.backbone, clip=clip))
+    run.rewrite_config(settings.to_dict())
+    source.settings = clip
+    return settings
+
+
+def _provenance(
+    run: Run, settings: RunSettings, state: Mapping[str, Any], agreement: HeadAgreement, clips: int
+) -> dict[str, Any]:
+    return {
+        "run": os.path.abspath(run.folder),
+        "epoch": int(state["epoch"]),
+        "video_net": settings.backbone.video_net,
+        "audio_net": settings.backbone.audio_net,
+        "strength": settings.training.strength,
+        "clips": clips,
+        "reference": agreement.reference,
+        "agreement": agreement.agreement.tolist(),
+        "versions": {**_versions(("selavi-ref", "torch", "numpy", "h5py")), "python": platform.python_version()},
+    }
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,327 @@
+"""The backbone in PyTorch: learns from clips with given labels, and hands features and log-probabilities to a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backbones import augment, networks
+from backbones.clips import Batch, ClipSource, Look, looks, training_batches
+from backbones.model import MODALITIES, SelaviModel
+from backbones.settings import BackboneSettings
+from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.store import StoreWriter, WorkingStore
+
+
+class TorchBackbone:
+    """
+    A video network and an audio network with heads, their optimiser, and the clips that they learn from.
+
+    It carries out the `selavi_ref.training.Backbone` contract.
+
+    Parameters
+    ----------
+    settings : BackboneSettings
+        Networks, clips, augmentation and optimiser.
+    clusters : sequence of int
+        Number of clusters of each head.
+    source : ClipSource
+        The clips of the collection.
+    device : str
+        ``"cpu"``, ``"cuda"`` or another device of PyTorch's.
+    workers : int
+        Processes that decode ahead; 0 decodes in this one.
+    seed : int
+        Of the initial weights.
+    """
+
+    def __init__(
+        self,
+        settings: BackboneSettings,
+        clusters: Sequence[int],
+        source: ClipSource,
+        *,
+        device: str = "cpu",
+        workers: int = 0,
+        seed: int = 0,
+    ):
+        self.settings = settings
+        self.clusters = tuple(clusters)
+        self.source = source
+        self.device = torch.device(device)
+        self.workers = workers
+        torch.manual_seed(seed)
+        video = networks.find("video", settings.video_net)
+        audio = networks.find("audio", settings.audio_net)
+        self.model = SelaviModel(video, audio, clusters, settings.dropout).to(self.device)
+        self.n_features = {"video": video.n_features, "audio": audio.n_features}
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+
+    @property
+    def n_videos(self) -> int:
+        """Number of videos of the collection."""
+        return len(self.source)
+
+    def batches(self, batches: Sequence[NDArray[np.int64]], seed: Sequence[int]) -> Iterator[Batch]:
+        """Decode one random clip of each video of the given batches of rows, ahead of their use."""
+        return training_batches(self.source, batches, seed, self.workers)
+
+    def warm_up(self, batches: Iterator[Batch]) -> None:
+        """Let the batch norms see some batches, without learning."""
+        self.model.train()
+        with torch.no_grad():
+            for batch in batches:
+                video, audio = self._varied(batch.frames, batch.mel, batch.draws)
+                self._features("video", video)
+                self._features("audio", audio)
+
+    def train_step(self, batch: Batch, labels: NDArray[np.int32], rate: float) -> float:
+        """
+        Learn one batch: cross-entropy to the labels, averaged over modalities and heads.
+
+        Parameters
+        ----------
+        batch : Batch
+            Of `batches`.
+        labels : array
+            int32, shape (B, H).
+        rate : float
+            Learning rate.
+
+        Returns
+        -------
+        float
+            The loss.
+        """
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        video, audio = self._varied(batch.frames, batch.mel, batch.draws)
+        targets = torch.from_numpy(labels.astype(np.int64)).to(self.device)
+        total = torch.zeros((), device=self.device)
+        for modality, clips in (("video", video), ("audio", audio)):
+            features = self._features(modality, clips)
+            for head, logits in enumerate(self.model.logits(modality, features)):
+                total = total + F.cross_entropy(logits, targets[:, head])
+        loss = total / (2 * len(self.clusters))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def datasets(self) -> dict[str, int]:
+        """Return the features' data sets of a store and their widths D."""
+        return {f"features/{modality}": width for modality, width in self.n_features.items()}
+
+    @torch.no_grad()
+    def write_features(self, store: WorkingStore, seed: Sequence[int] | None) -> None:
+        """
+        Write the features of one clip of every video.
+
+        Parameters
+        ----------
+        store : WorkingStore
+            With the data sets of `datasets`.
+        seed : sequence of int or None
+            None looks at the middle of each video as it is; a seed at a random, randomly varied clip.
+        """
+        self.model.eval()
+        before: list[NDArray[np.float32]] = []
+        with store.rewrite(*self.datasets()) as write:
+            for look in self._looks(range(self.n_videos), 1, seed):
+                features = self._look_features(look)
+                values = {f"features/{m}": features[m].float().cpu().numpy() for m in MODALITIES}
+                failed = np.array([bool(reason) for reason in look.reasons])
+                if failed.any():
+                    _stand_in(values, failed, before)
+                before = list(values.values())
+                write(slice(int(look.rows[0]), int(look.rows[-1]) + 1), values)
+
+    @torch.no_grad()
+    def write_log_prob(self, store: WorkingStore, head: int, name: str) -> None:
+        """Write the log-probabilities (N, K) of one head, of both modalities, as ``log_prob/{modality}/{name}``."""
+        self.model.eval()
+        for modality in MODALITIES:
+            dataset = f"log_prob/{modality}/{name}"
+            with store.rewrite(dataset) as write:
+                for rows in store.blocks():
+                    features = torch.from_numpy(store.features(modality, rows)).to(self.device)
+                    logits = self.model.head(modality, head)(features)
+                    write(rows, {dataset: logits.log_softmax(1).cpu().numpy()})
+
+    def permute(self, head: int, permutation: NDArray[np.int64]) -> None:
+        """Reorder the outputs of the audio head, so that output k is what ``permutation[k]`` was."""
+        self.model.head("audio", head).permute(permutation.tolist())
+
+    @torch.no_grad()
+    def extract(
+        self,
+        writer: StoreWriter,
+        heads: Sequence[int],
+        n_clips: int = 1,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """
+        Write features and log-probabilities of the given heads for the videos that the writer still misses.
+
+        Each is the mean over `n_clips` clips evenly spread over the video. ``disagreement`` is the share of the clips
+        whose own label is not the video's. A video that cannot be decoded gets its reason and nothing else.
+        """
+        self.model.eval()
+        for look in self._looks(writer.remaining.tolist(), n_clips, None):
+            values, present = self._look_values(look, heads, n_clips)
+            writer.write(look.rows, values, present=present, reason=look.reasons)
+            if progress is not None:
+                progress(len(look.rows))
+
+    def save(self, path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+        """
+        Write everything that is needed to go on: weights, optimiser, random state, and the caller's `state`.
+
+        `state` may hold arrays, strings and numbers. The file is replaced whole or not at all.
+        """
+        partial = Path(f"{os.fspath(path)}.partial")
+        whole = {
+            "format": "selavi-checkpoint",
+            "version": 1,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "state": {key: _to_tensor(value) for key, value in state.items()},
+        }
+        try:
+            with open(partial, "wb") as file:
+                torch.save(whole, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise SelaviError(f"{os.fspath(path)} could not be written: {error}".splitlines()[0]) from error
+
+    def load(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """
+        Take over what `save` wrote, and return the caller's state.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged, or of other networks.
+        """
+        checkpoint = read_checkpoint(path)
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            torch.set_rng_state(checkpoint["random"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(f"{os.fspath(path)} does not fit the networks of this run: {first}") from error
+        return {
+            key: value.numpy() if isinstance(value, Tensor) else value for key, value in checkpoint["state"].items()
+        }
+
+    def _varied(self, frames: Tensor, mel: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        clip, change = self.settings.clip, self.settings.augment
+        draw = augment.Draw(draws.to(self.device))
+        return (
+            augment.picture(frames.to(self.device, non_blocking=True), clip, change, draw),
+            augment.sound(mel.to(self.device, non_blocking=True), clip, change, draw),
+        )
+
+    def _features(self, modality: str, clips: Tensor) -> Tensor:
+        lower = self.settings.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16) if lower else nullcontext():
+            features: Tensor = self.model.network(modality)(clips)
+        return features.float()
+
+    def _looks(self, rows: Sequence[int], n_clips: int, seed: Sequence[int] | None) -> Iterator[Look]:
+        size = max(1, 4 * self.settings.batch_size // n_clips)
+        return looks(self.source, rows, n_clips=n_clips, seed=seed, batch_size=size, workers=self.workers)
+
+    def _look_features(self, look: Look) -> dict[str, Tensor]:
+        """Return the features (B * M, D) of each modality."""
+        clip = self.settings.clip
+        if look.draws is not None:
+            video, audio = self._varied(look.frames, look.mel, look.draws)
+        else:
+            video = augment.picture(look.frames.to(self.device), clip, None, None)
+            audio = augment.sound(look.mel.to(self.device), clip, None, None)
+        return {"video": self._features("video", video), "audio": self._features("audio", audio)}
+
+    def _look_values(
+        self, look: Look, heads: Sequence[int], n_clips: int
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
+        """Return a store's values for some videos, means over their clips, and which modalities they have."""
+        n_videos = len(look.rows)
+        features = self._look_features(look)
+        has = {m: torch.from_numpy(look.present[m])[:, None, None].to(self.device) for m in MODALITIES}
+        values: dict[str, NDArray[Any]] = {}
+        for modality in MODALITIES:
+            mean = features[modality].view(n_videos, n_clips, -1).mean(1)
+            values[f"features/{modality}"] = _blank(mean, look.present[modality])
+        disagreement = np.zeros((n_videos, len(heads)), np.float32)
+        for column, head in enumerate(heads):
+            joint = torch.zeros(())
+            for modality in MODALITIES:
+                logits = self.model.head(modality, head)(features[modality])
+                log_prob = logits.log_softmax(1).view(n_videos, n_clips, -1)
+                values[f"log_prob/{modality}/{head}"] = _blank(log_prob.mean(1), look.present[modality])
+                joint = joint + torch.where(has[modality], log_prob, 0.0)
+            differs = joint.argmax(2) != joint.mean(1).argmax(1)[:, None]
+            disagreement[:, column] = differs.float().mean(1).cpu().numpy()
+        values["disagreement"] = disagreement
+        return values, look.present
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """
+    Read a checkpoint without unpickling objects.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged, or no checkpoint of this program.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{os.fspath(path)} does not exist; the run has no checkpoint yet") from error
+    except Exception as error:
+        raise InputError(f"{os.fspath(path)} is damaged or no checkpoint") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != "selavi-checkpoint":
+        raise InputError(f"{os.fspath(path)} is no checkpoint of selavi")
+    if checkpoint.get("version") != 1:
+        raise InputError(
+            f"{os.fspath(path)} is a checkpoint of version {checkpoint.get('version')}; this selavi reads 1"
+        )
+    return checkpoint
+
+
+def _to_tensor(value: Any) -> Any:
+    return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
+
+
+def _blank(values: Tensor, present: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return float32 values with NaN in the rows of videos that lack the modality."""
+    array = values.float().cpu().numpy()
+    return np.where(present[:, None], array, np.float32(np.nan))
+
+
+def _stand_in(
+    values: dict[str, NDArray[np.float32]], failed: NDArray[np.bool_], before: list[NDArray[np.float32]]
+) -> None:
+    """Give a video that could not be decoded this time the mean features of its neighbours; the solve goes on."""
+    for index, array in enumerate(values.values()):
+        good = array[~failed] if not failed.all() else (before[index] if before else np.zeros_like(array))
+        array[failed] = good.mean(0)

@@ -1,0 +1,178 @@
+"""What a clip is, how it is varied in training, and how the networks learn: the settings of a run's backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from backbones import networks
+from selavi_ref.errors import InputError
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """
+    One clip as the networks see it.
+
+    Parameters
+    ----------
+    frames, fps : int, float
+        Number of frames T and frames per second.
+    decode_size, size : int
+        Pixels of the short side when decoding, and of the square that enters the network.
+    seconds : float
+        Length of the sound, which begins with the first frame.
+    sample_rate, n_filters : int
+        Samples per second, and mel bands F; windows of 20 ms every 10 ms.
+    mel_mean, mel_std, mel_floor : float
+        The log energies x enter as ``(max(x, mel_floor) - mel_mean) / mel_std``.
+    """
+
+    frames: int = 4
+    fps: float = 4.0
+    decode_size: int = 48
+    size: int = 40
+    seconds: float = 1.0
+    sample_rate: int = 16_000
+    n_filters: int = 64
+    mel_mean: float = 0.0
+    mel_std: float = 1.0
+    mel_floor: float = -40.0
+
+    @property
+    def video_seconds(self) -> float:
+        """From the first frame shown to the end of the last."""
+        return self.frames / self.fps
+
+    @property
+    def length(self) -> float:
+        """Seconds of a video that a clip needs."""
+        return max(self.seconds, self.video_seconds)
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """
+    Random changes of a training clip; one draw holds for all frames of the clip. Zero switches a change off.
+
+    Parameters
+    ----------
+    rotation : float
+        Up to this angle either way, radians.
+    zoom : float
+        The side of the window seen is the short side times ``exp(u)``, u between minus and plus this.
+    crop : tuple of float
+        The side of the window seen, as a share of the short side, is drawn between these two (before `zoom`).
+    shift : float
+        Up to this share of half the side, beyond what `crop` leaves free.
+    flip : float
+        Probability of a mirror image.
+    colour : float
+        Mixing of the colour channels: a random 3 x 3 matrix of this spread is added to the identity.
+    brightness : float
+        Gain ``exp(u)`` with u up to this, and offset up to half of this.
+    grey : float
+        Probability of a grey picture.
+    volume : float
+        Offset of the log energies, up to this times 2 (natural logarithm of energy).
+    band_shift : int
+        Up to this many mel bands up or down.
+    band_mask, time_mask : int
+        One mask of up to this many mel bands, and of up to this many time steps.
+    """
+
+    rotation: float = 0.25
+    zoom: float = 0.2
+    crop: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.3
+    flip: float = 0.0
+    colour: float = 0.5
+    brightness: float = 0.4
+    grey: float = 0.5
+    volume: float = 0.65
+    band_shift: int = 4
+    band_mask: int = 10
+    time_mask: int = 20
+
+
+# Published: short side 128..160, a 112 crop anywhere, flip, colour jitter, grey, volume x 0.9..1.1, no masks.
+PUBLISHED_AUGMENTATION = AugmentSettings(
+    rotation=0.0,
+    zoom=0.0,
+    crop=(112 / 160, 112 / 128),
+    shift=0.0,
+    flip=0.5,
+    colour=0.15,
+    brightness=0.3,
+    grey=0.2,
+    volume=0.1,
+    band_shift=0,
+    band_mask=0,
+    time_mask=0,
+)
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    """
+    Networks, their input, and how they learn.
+
+    Parameters
+    ----------
+    video_net, audio_net : str
+        Names of networks; see `backbones.networks`.
+    clip, augment : ClipSettings, AugmentSettings
+        What the networks see.
+    dropout : float
+        Of the heads.
+    batch_size : int
+        Clips of one step.
+    momentum, weight_decay : float
+        Of stochastic gradient descent.
+    mel_normalise : str
+        ``"collection"`` measures mean, standard deviation and floor of the log energies on the collection at the start;
+        ``"given"`` takes those of `clip`.
+    precision : str
+        ``"float32"``, or ``"bfloat16"`` for autocast networks (the heads stay in float32).
+    """
+
+    video_net: str = "tiny"
+    audio_net: str = "tiny"
+    clip: ClipSettings = field(default_factory=ClipSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    dropout: float = 0.0
+    batch_size: int = 64
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    mel_normalise: str = "collection"
+    precision: str = "float32"
+
+    @classmethod
+    def for_networks(cls, video_net: str, audio_net: str) -> Self:
+        """Return the defaults for a pair of networks: the paper's for published ones, small ones for ``tiny``."""
+        video, audio = networks.find("video", video_net), networks.find("audio", audio_net)
+        clip = ClipSettings(**{**video.clip, **audio.clip})
+        if video_net == "tiny":
+            return cls(video_net, audio_net, clip)
+        return cls(video_net, audio_net, clip, PUBLISHED_AUGMENTATION, 0.3, 16, 0.9, 1e-5, "given")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """
+        Make settings of what `dataclasses.asdict` gave.
+
+        Raises
+        ------
+        InputError
+            If a name is unknown or a value does not fit.
+        """
+        known = {item.name for item in fields(cls)}
+        if unknown := set(values) - known:
+            raise InputError(f"unknown setting {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
+        try:
+            augment = dict(values["augment"])
+            augment["crop"] = tuple(augment["crop"])
+            parts = {"clip": ClipSettings(**values["clip"]), "augment": AugmentSettings(**augment)}
+            return cls(**{**values, **parts})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"settings of the backbone do not fit: {error}") from error

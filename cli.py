@@ -1,0 +1,382 @@
+"""The program `selavi`: labels collections of unlabelled videos from scratch."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from selavi_ref import __version__
+from selavi_ref.errors import InputError, SelaviError
+
+INTERRUPTED = 130  # exit status after Ctrl-C, as a shell gives it
+
+
+class Command(click.Command):
+    """A command whose examples are shown as they are written, and whose known errors take one line."""
+
+    def __init__(self, *args: Any, examples: str = "", **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples below the options."""
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples.strip().splitlines():
+                    formatter.write(f"  {line.strip()}\n")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run, turning what a user can mend into one line and exit status 2."""
+        try:
+            return super().invoke(ctx)
+        except SelaviError as error:
+            click.echo(f"selavi {self.name}: {_one_line(error)}", err=True)
+            ctx.exit(2)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ("torch", "torchvision", "av", "sklearn", "PIL"):
+                raise
+            click.echo(
+                f'selavi {self.name}: it needs the package {error.name}; install with pip install "selavi-ref[all]"',
+                err=True,
+            )
+            ctx.exit(2)
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="selavi")
+def main() -> None:
+    """
+    Label collections of unlabelled videos from scratch.
+
+    A video network and an audio network learn to predict the same label, while optimal transport chooses the labels
+    again and again (SeLaVi, NeurIPS 2020). No human label is needed, and none is used.
+    """
+
+
+def command(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a command of `selavi`, with examples."""
+    return functools.partial(main.command, cls=Command)(examples=examples)
+
+
+_device = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+)
+_workers = click.option(
+    "--workers", type=click.IntRange(0), default=None, help="Processes that decode videos. [default: one per processor]"
+)
+_memory = click.option(
+    "--memory",
+    "memory_gb",
+    type=click.FloatRange(0),
+    default=4.0,
+    show_default=True,
+    help="Keep the decoded videos in memory when they fit in so many gigabytes.",
+)
+_head = click.option(
+    "--head",
+    default="consensus",
+    show_default=True,
+    help="consensus of all heads, best (agrees most with the others), or a number. None uses true labels.",
+)
+_balanced = click.option("--balanced", is_flag=True, help="Keep the clusters near the sizes prescribed in training.")
+
+
+@command(
+    """
+    selavi demo
+    selavi demo --out /tmp/demo --seed 1
+    """
+)
+@click.option("--out", default="selavi-demo", show_default=True, type=click.Path(), help="Folder to write to; new.")
+@click.option("--videos", "n_videos", type=click.IntRange(40), default=400, show_default=True, help="Videos to make.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@_device
+def demo(out: str, n_videos: int, seed: int, device: str) -> None:
+    """Make a small synthetic collection of videos, label it from scratch, and compare with K-means."""
+    from backbones.demo import run_demo
+
+    with Interruptible("start it again with another --out"):
+        run_demo(out, n_videos, seed, device)
+
+
+@command(
+    """
+    selavi train VIDEOS --clusters 10 --out RUN
+    selavi train --resume --out RUN
+    selavi train manifest.csv --clusters 309 --video-net r2plus1d_18 --audio-net resnet9 --heads 10 --out RUN
+    """
+)
+@click.argument("videos", type=click.Path(), required=False)
+@click.option("--clusters", "-k", type=click.IntRange(1), help="How many kinds of videos to find.")
+@click.option("--out", type=click.Path(), required=True, help="Folder of the run.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out; its settings stay as they are.")
+@click.option("--video-net", default="tiny", show_default=True, help="r2plus1d_18, tiny, or one of another package.")
+@click.option(
+    "--audio-net", default=None, help="resnet9, resnet18, tiny. [default: tiny, or resnet9 beside r2plus1d_18]"
+)
+@click.option(
+    "--heads", type=click.IntRange(1), default=None, help="Labellings learnt at once. [default: 5; 10 published]"
+)
+@click.option(
+    "--groups", type=click.IntRange(1), default=1, show_default=True, help="Groups of heads with looks of their own."
+)
+@click.option(
+    "--distribution",
+    default="gaussian",
+    show_default=True,
+    help="Cluster sizes: uniform, gaussian, zipf, or a file of sizes.",
+)
+@click.option(
+    "--spread",
+    type=click.FloatRange(0),
+    default=None,
+    help="Standard deviation of gaussian sizes. [default: 0.02; 0.1 published]",
+)
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="lambda / 2 of the transport.",
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), default=None, help="Passes over the videos. [default: by their number]"
+)
+@click.option(
+    "--labellings", type=click.IntRange(1), default=None, help="Self-labellings in all. [default: 80; 100 published]"
+)
+@click.option("--batch-size", type=click.IntRange(2), default=None, help="Clips per step. [default: 64; 16 published]")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=None,
+    help="Learning rate. [default: 0.1; 0.01 published]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the networks.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@_device
+@_workers
+@_memory
+def train(
+    videos: str | None, out: str, resume: bool, device: str, workers: int | None, memory_gb: float, **options: Any
+) -> None:
+    """
+    Learn to label VIDEOS: a folder of videos, in any depth, or a list of them (CSV with a column path).
+
+    Class folders, if there are any, are used for reporting only. Ctrl-C leaves a run that --resume continues.
+    """
+    from selavi_ref.run import Run
+
+    if resume:
+        _refuse_with_resume(videos)
+        run = Run.open(out)
+    else:
+        if videos is None:
+            raise InputError("name the folder of videos, or go on with a run by --resume")
+        if options["clusters"] is None:
+            raise InputError("--clusters is missing: how many kinds of videos are to be found?")
+        if Run(out).config_file.exists():
+            raise InputError(f"{out} holds a run already; go on with --resume, or choose another --out")
+        run = _start_run(videos, out, options)
+    from backbones.jobs import train as train_run
+
+    with Interruptible(f"go on with: selavi train --resume --out {out}"):
+        train_run(run, device=device, workers=workers, memory_gb=memory_gb)
+        _label_the_run(run, device, workers, memory_gb)
+
+
+@command(
+    """
+    selavi extract RUN VIDEOS --out features.h5
+    selavi extract RUN new_videos.csv --clips 10 --out features.h5
+    """
+)
+@click.argument("run", type=click.Path())
+@click.argument("videos", type=click.Path())
+@click.option("--out", type=click.Path(), required=True, help="The store to write; one that was cut off is continued.")
+@click.option("--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips averaged for each video.")
+@_device
+@_workers
+def extract(run: str, videos: str, out: str, clips: int, device: str, workers: int | None) -> None:
+    """Write features and log-probabilities of VIDEOS to a store, with the networks of RUN."""
+    from selavi_ref.run import Run
+
+    opened = Run.open(run)
+    with Interruptible("the same command goes on where it stopped"):
+        _extract(opened, videos, out, clips, device, workers)
+    click.echo(f"wrote {out}")
+
+
+@command(
+    """
+    selavi label features.h5 --out labels.csv
+    selavi label RUN VIDEOS --clips 3 --out labels.csv
+    selavi label features.h5 --head best --out labels.csv
+    """
+)
+@click.argument("source", type=click.Path(), metavar="STORE|RUN")
+@click.argument("videos", type=click.Path(), required=False)
+@click.option(
+    "--out", type=click.Path(dir_okay=False), default="labels.csv", show_default=True, help="The table to write."
+)
+@click.option("--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips averaged for each video.")
+@_head
+@_balanced
+@_device
+@_workers
+def label(
+    source: str, videos: str | None, out: str, clips: int, head: str, balanced: bool, device: str, workers: int | None
+) -> None:
+    """
+    Label the videos of a STORE, or VIDEOS with the networks of RUN, seen in training or not.
+
+    The table has a row for every video: label, confidence, runner-up, which modalities were used, the label of each
+    head, and, for a video that has no label, the reason. A STORE needs no PyTorch.
+    """
+    if videos is None:
+        if os.path.isdir(source):
+            raise InputError(f"{source} is a folder: name the videos to label too, as in selavi label RUN VIDEOS")
+        _label_store(source, out, head, balanced)
+        return
+    from selavi_ref.run import Run
+
+    run = Run.open(source)
+    store = f"{out}.features.h5"
+    with Interruptible("the same command goes on where it stopped"):
+        _extract(run, videos, store, clips, device, workers)
+    _label_store(store, out, head, balanced)
+    os.unlink(store)
+
+
+@command(
+    """
+    selavi evaluate labels.csv
+    selavi evaluate labels.csv --truth classes.csv --json
+    """
+)
+@click.argument("labels", type=click.Path())
+@click.option(
+    "--truth", type=click.Path(), help="CSV with the columns path and class. [default: the folders of the videos]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(labels: str, truth: str | None, as_json: bool) -> None:
+    """Compare a table of labels with true classes: those of the videos' folders, or of a CSV file."""
+    from selavi_ref.report.tables import evaluate_csv, scores_table
+
+    scores = evaluate_csv(labels, truth)
+    click.echo(json.dumps(scores) if as_json else scores_table({"labels": scores}))
+
+
+def _start_run(videos: str, out: str, options: dict[str, Any]) -> Any:
+    from backbones.jobs import start
+    from backbones.presets import run_settings
+
+    run_settings(**options, n_videos=max(2, options["clusters"]))  # refuse what cannot be before the long scan
+    manifest = _scan(videos, require_both=True)
+    settings = run_settings(**options, n_videos=len(manifest.usable))
+    run = start(out, manifest, settings)
+    skipped = len(manifest.skipped)
+    click.echo(
+        f"{len(manifest.usable)} videos to learn from, {skipped} skipped"
+        + (f" (reasons in {run.skipped_file})" if skipped else ""),
+        err=True,
+    )
+    if len(set(manifest.usable.classes)) > 1:
+        click.echo("folders name classes: they are used for reporting only, never for learning", err=True)
+    return run
+
+
+def _scan(videos: str, *, require_both: bool) -> Any:
+    from selavi_ref.media import scan
+    from selavi_ref.media.manifest import list_videos
+    from selavi_ref.report.progress import counter
+
+    with counter(len(list_videos(videos)), "scanning", "video") as count:
+        if require_both:
+            return scan(videos, progress=lambda done, total: count(1))
+        return scan(videos, min_seconds=0.0, require_both=False, progress=lambda done, total: count(1))
+
+
+def _extract(run: Any, videos: str, out: str, clips: int, device: str, workers: int | None) -> None:
+    from backbones.jobs import extract as extract_run
+
+    extract_run(run, _scan(videos, require_both=False), out, clips=clips, device=device, workers=workers)
+
+
+def _label_store(store: str, out: str, head: str, balanced: bool) -> None:
+    from selavi_ref.labels import label as label_store
+    from selavi_ref.labels import write_csv
+    from selavi_ref.report.tables import labels_summary
+    from selavi_ref.store import FeatureStore
+
+    with FeatureStore(store) as opened:
+        labels = label_store(opened, head=head, balanced=balanced)
+    write_csv(labels, out)
+    click.echo(labels_summary(labels))
+    click.echo(f"wrote {out}")
+
+
+def _label_the_run(run: Any, device: str, workers: int | None, memory_gb: float) -> None:
+    """Write features, labels and a picture of the clusters of the videos that were learnt from."""
+    from backbones.jobs import extract as extract_run
+    from selavi_ref.media import read_manifest
+    from selavi_ref.report.sheet import contact_sheet
+    from selavi_ref.report.tables import evaluate_csv, scores_table
+
+    manifest = read_manifest(run.videos_file)
+    extract_run(run, manifest, run.features_file, device=device, workers=workers, memory_gb=memory_gb)
+    _label_store(str(run.features_file), str(run.labels_file), "consensus", False)
+    contact_sheet(run.labels_file, run.sheet_file)
+    click.echo(f"wrote {run.sheet_file}, the most typical videos of each cluster")
+    if len(set(manifest.classes)) > 1:
+        click.echo("compared with the folders of the videos, which were not used for learning:")
+        click.echo(scores_table({"labels": evaluate_csv(run.labels_file, run.videos_file)}))
+
+
+def _refuse_with_resume(videos: str | None) -> None:
+    """Tell which options cannot be given with --resume, whose run has them already."""
+    context = click.get_current_context()
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in context.params
+        if name not in ("out", "resume", "device", "workers", "memory_gb", "videos")
+        and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given or videos is not None:
+        what = ", ".join(given) or "VIDEOS"
+        raise InputError(f"{what} cannot be changed with --resume; the run keeps the settings it was started with")
+
+
+class Interruptible:
+    """Turns Ctrl-C into one line that says how to go on."""
+
+    def __init__(self, advice: str):
+        self.advice = advice
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if kind is KeyboardInterrupt:
+            click.echo(f"\nstopped; {self.advice}", err=True)
+            sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""Labels of videos, seen in training or not: heads brought together without true labels, and the table of labels."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.metrics import normalized_mutual_info_score
+from selavi_ref.selflabel import STRENGTH, joint_log_prob, posterior
+from selavi_ref.store import FeatureStore
+
+COLUMNS = ("path", "label", "confidence", "runner_up", "modalities", "disagreement", "reason")
+
+
+@dataclass(frozen=True)
+class HeadAgreement:
+    """
+    How the heads of a run go together; it is found once and kept, so that a label means the same in every table.
+
+    Parameters
+    ----------
+    reference : int
+        The head that agrees best with the others (largest mean NMI): its numbers are the numbers of the labels.
+    agreement : array
+        Mean NMI of each head's labels with those of the others, shape (H,); 1 for a single head.
+    alignment : array
+        int32, shape (H, K): cluster ``alignment[h, k]`` of head h is cluster k of the reference.
+    """
+
+    reference: int
+    agreement: NDArray[np.float64]
+    alignment: NDArray[np.int32]
+
+
+def agree(labels: NDArray[np.int32], K: int) -> HeadAgreement:
+    """
+    Find how heads go together from their labels alone.
+
+    Parameters
+    ----------
+    labels : array
+        int32, shape (N, H); rows below zero (no label) are left out.
+    K : int
+        Number of clusters of every head.
+    """
+    labels = labels[(labels >= 0).all(1)]
+    H = labels.shape[1]
+    if not len(labels):
+        return HeadAgreement(0, np.ones(H), np.tile(np.arange(K, dtype=np.int32), (H, 1)))
+    scores = np.eye(H)
+    for a in range(H):
+        for b in range(a):
+            scores[a, b] = scores[b, a] = normalized_mutual_info_score(labels[:, a], labels[:, b])
+    agreement = (scores.sum(1) - 1) / (H - 1) if H > 1 else np.ones(1)
+    reference = int(agreement.argmax())
+    alignment = np.empty((H, K), np.int32)
+    for head in range(H):
+        together = np.zeros((K, K), np.int64)
+        np.add.at(together, (labels[:, reference], labels[:, head]), 1)
+        alignment[head] = linear_sum_assignment(together, maximize=True)[1]
+    return HeadAgreement(reference, agreement, alignment)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """
+    Labels of N videos.
+
+    Parameters
+    ----------
+    paths : list of str
+        The videos.
+    label, runner_up : array
+        int32, shape (N,): most and second most probable cluster; -1 without label, or with a single cluster.
+    confidence : array
+        Posterior of `label`, float32, shape (N,).
+    heads : array
+        Label of each head in its own numbering, int32, shape (N, H).
+    modalities : list of str
+        What each label rests on: ``"video+audio"``, ``"video"``, ``"audio"`` or ``""``.
+    reasons : list of str
+        Why there is no label; ``""`` where there is one.
+    disagreement : array or None
+        Share of a video's clips whose own label differs, mean over heads, shape (N,); None with a single clip.
+    source : str
+        How the heads were brought together, in words.
+    """
+
+    paths: list[str]
+    label: NDArray[np.int32]
+    runner_up: NDArray[np.int32]
+    confidence: NDArray[np.float32]
+    heads: NDArray[np.int32]
+    modalities: list[str]
+    reasons: list[str]
+    disagreement: NDArray[np.float32] | None
+    source: str
+
+
+def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = False) -> Labels:
+    """
+    Label every video of a store.
+
+    Each head's posterior is the softmax of the summed log-probabilities of the modalities that a video has. The
+    consensus is the mean of the heads' posteriors after each head's clusters were matched with the reference head's;
+    no true label is used.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With log-probabilities of every head.
+    head : str
+        ``"consensus"``; ``"best"`` for the head that agrees best with the others; or the name of a head.
+    balanced : bool
+        Add the frozen potentials of the last self-labelling, which keep the clusters near their prescribed sizes.
+
+    Raises
+    ------
+    InputError
+        If there is no such head, or the store has no potentials for `balanced`.
+    """
+    names = store.heads
+    if not names:
+        raise InputError(f"{store.path} holds no log-probabilities, so there is nothing to label by")
+    shift = _potentials(store, names) if balanced else None
+    present = {modality: store.present(modality) for modality in store.modalities}
+    usable = np.any(list(present.values()), axis=0)
+    head_labels = np.full((store.n_videos, len(names)), -1, np.int32)
+    for column, _, rows, shares in _posteriors(store, names, shift):
+        head_labels[rows, column] = shares.argmax(1)
+    head_labels[~usable] = -1
+    agreement = _stored_agreement(store, len(names)) or agree(head_labels, store.n_clusters)
+    chosen, source = _choose(head, names, agreement)
+
+    mean = np.zeros((store.n_videos, store.n_clusters), np.float32)
+    for column, _, rows, shares in _posteriors(store, [names[c] for c in chosen], shift):
+        mean[rows] += shares[:, agreement.alignment[chosen[column]]] / len(chosen)
+    first, second = _two_best(mean)
+    return Labels(
+        paths=store.paths,
+        label=np.where(usable, first, -1).astype(np.int32),
+        runner_up=np.where(usable, second, -1).astype(np.int32),
+        confidence=np.where(usable, mean[np.arange(len(mean)), first], 0).astype(np.float32),
+        heads=head_labels,
+        modalities=["+".join(m for m in store.modalities if present[m][row]) for row in range(store.n_videos)],
+        reasons=store.reasons,
+        disagreement=store.get("disagreement").mean(1) if _many_clips(store) else None,
+        source=source,
+    )
+
+
+def write_csv(labels: Labels, path: str | os.PathLike[str]) -> None:
+    """
+    Write labels as CSV, one row for each video: `COLUMNS`, then ``head_0`` and so on.
+
+    Names that are not UTF-8 survive (surrogateescape). The file is replaced whole or not at all.
+    """
+    partial = Path(f"{os.fspath(path)}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([*COLUMNS, *(f"head_{h}" for h in range(labels.heads.shape[1]))])
+            writer.writerows(_rows(labels))
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SelaviError(f"{os.fspath(path)} cannot be written: {error.strerror}") from error
+
+
+def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """
+    Read a table of labels: rows as mappings of column to text.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or lacks the columns ``path`` and ``label``.
+    """
+    rows = _read_table(path)
+    if not rows or not {"path", "label"} <= set(rows[0]):
+        raise InputError(f"{os.fspath(path)} is no table of labels: it needs a header with the columns path and label")
+    return rows
+
+
+def read_truths(path: str | os.PathLike[str]) -> dict[str, str]:
+    """
+    Read true classes from a CSV file with the columns ``path`` and ``class``.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or lacks a column.
+    """
+    rows = _read_table(path)
+    if not rows or not {"path", "class"} <= set(rows[0]):
+        raise InputError(f"{os.fspath(path)} holds no true classes: it needs a header with the columns path and class")
+    return {row["path"]: row["class"] for row in rows}
+
+
+def folder_class(path: str) -> str:
+    """Return the class that a video's folder names, ``.../{class}/{video}``; "" for a bare file name."""
+    return os.path.basename(os.path.dirname(path))
+
+
+def _read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return [{str(k): v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+    except OSError as error:
+        raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}") from error
+    except csv.Error as error:
+        raise InputError(f"{os.fspath(path)} is no CSV file: {error}") from error
+
+
+def _rows(labels: Labels) -> Iterator[list[Any]]:
+    for i, path in enumerate(labels.paths):
+        labelled = labels.label[i] >= 0
+        differs = "" if labels.disagreement is None or not labelled else f"{labels.disagreement[i]:.3f}"
+        yield [
+            path,
+            labels.label[i] if labelled else "",
+            f"{labels.confidence[i]:.4f}" if labelled else "",
+            labels.runner_up[i] if labels.runner_up[i] >= 0 else "",
+            labels.modalities[i],
+            differs,
+            labels.reasons[i],
+            *(value if value >= 0 else "" for value in labels.heads[i]),
+        ]
+
+
+def _posteriors(
+    store: FeatureStore, names: Sequence[str], shift: Mapping[str, NDArray[np.float32]] | None
+) -> Iterator[tuple[int, str, slice, NDArray[np.float32]]]:
+    """Yield the posteriors of each head, block by block."""
+    for column, name in enumerate(names):
+        for rows in store.blocks():
+            log_prob = joint_log_prob(store, name, rows)
+            yield column, name, rows, posterior(log_prob if shift is None else log_prob + shift[name])
+
+
+def _potentials(store: FeatureStore, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    if not store.has("potentials"):
+        raise InputError(f"{store.path} has no potentials of a self-labelling; leave --balanced out")
+    strength = float(store.provenance.get("strength", STRENGTH))
+    potentials = store.get("potentials")
+    return {name: (potentials[h] / strength).astype(np.float32) for h, name in enumerate(names)}
+
+
+def _stored_agreement(store: FeatureStore, H: int) -> HeadAgreement | None:
+    if not store.has("alignment"):
+        return None
+    provenance = store.provenance
+    agreement = np.asarray(provenance.get("agreement", np.ones(H)), np.float64)
+    return HeadAgreement(int(provenance.get("reference", 0)), agreement, store.get("alignment").astype(np.int32))
+
+
+def _choose(head: str, names: Sequence[str], agreement: HeadAgreement) -> tuple[list[int], str]:
+    if head == "consensus":
+        return list(range(len(names))), f"consensus of {len(names)} heads" if len(names) > 1 else "the only head"
+    if head == "best":
+        mean = agreement.agreement[agreement.reference]
+        return [
+            agreement.reference
+        ], f"head {names[agreement.reference]}, which agrees best with the others (NMI {mean:.2f})"
+    if head in names:
+        return [list(names).index(head)], f"head {head}"
+    raise InputError(f"there is no head {head!r}; choose consensus, best, or one of {', '.join(names)}")
+
+
+def _two_best(shares: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    first = shares.argmax(1)
+    if shares.shape[1] == 1:
+        return first, np.full(len(shares), -1)
+    rest = shares.copy()
+    rest[np.arange(len(shares)), first] = -1
+    return first, rest.argmax(1)
+
+
+def _many_clips(store: FeatureStore) -> bool:
+    return store.has("disagreement") and int(store.provenance.get("clips", 1)) > 1

@@ -1,0 +1,31 @@
+"""Progress bars on the error stream: lively on a terminal, a line every half minute in a log file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+
+def bar(total: int, what: str, unit: str, initial: int = 0) -> Any:
+    """Return a tqdm bar."""
+    lively = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        desc=what,
+        unit=f" {unit}",
+        initial=initial,
+        dynamic_ncols=lively,
+        mininterval=0.2 if lively else 30,
+        ascii=None if lively else True,
+    )
+
+
+@contextmanager
+def counter(total: int, what: str, unit: str) -> Iterator[Callable[[int], None]]:
+    """Show a bar, and give the function that moves it on by a number."""
+    with bar(total, what, unit) as progress:
+        yield lambda n: progress.update(n) and None

@@ -1,0 +1,132 @@
+"""The run folder: what a command leaves behind and the next one picks up."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from selavi_ref.errors import InputError, SelaviError
+
+
+class Run:
+    """
+    The files of one training run.
+
+    Parameters
+    ----------
+    folder : path
+        Where they lie.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        self.folder = Path(folder)
+        self.config_file = self.folder / "config.toml"
+        self.videos_file = self.folder / "videos.csv"
+        self.skipped_file = self.folder / "skipped.csv"
+        self.checkpoint_file = self.folder / "checkpoint.pt"
+        self.working_file = self.folder / "working.h5"
+        self.features_file = self.folder / "features.h5"
+        self.labels_file = self.folder / "labels.csv"
+        self.log_file = self.folder / "metrics.jsonl"
+        self.sheet_file = self.folder / "clusters.png"
+
+    @classmethod
+    def create(cls, folder: str | os.PathLike[str], config: Mapping[str, Any]) -> Run:
+        """
+        Start a run: make the folder and write the settings.
+
+        Raises
+        ------
+        InputError
+            If the folder holds a run already, or cannot be made.
+        """
+        run = cls(folder)
+        if run.config_file.exists():
+            raise InputError(f"{run.folder} holds a run already; go on with --resume, or choose another --out")
+        try:
+            run.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{run.folder} cannot be made: {error.strerror}") from error
+        write_text(run.config_file, tomli_w.dumps(dict(config)))
+        return run
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Run:
+        """
+        Open a run that was started before.
+
+        Raises
+        ------
+        InputError
+            If the folder is missing or holds no run.
+        """
+        run = cls(folder)
+        if not run.folder.is_dir():
+            raise InputError(f"{run.folder} is not a folder; name the folder of a run, as made by selavi train --out")
+        if not run.config_file.exists():
+            raise InputError(f"{run.folder} holds no run: it has no config.toml")
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """
+        The settings.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged.
+        """
+        try:
+            return tomllib.loads(self.config_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.config_file} cannot be read: {error}") from error
+
+    def rewrite_config(self, config: Mapping[str, Any]) -> None:
+        """Replace the settings, such as by what was measured of the collection."""
+        write_text(self.config_file, tomli_w.dumps(dict(config)))
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line of JSON to the run's metrics."""
+        with open(self.log_file, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def forget_log_after(self, step: int) -> None:
+        """Drop the lines of steps that a resumed run will take again."""
+        if not self.log_file.exists():
+            return
+        kept = []
+        for line in self.log_file.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line).get("step", 0) <= step:
+                    kept.append(line)
+            except ValueError:  # the half line of a killed process
+                continue
+        write_text(self.log_file, "".join(f"{line}\n" for line in kept))
+
+
+def write_text(path: Path, text: str) -> None:
+    """
+    Replace a text file whole or not at all.
+
+    Raises
+    ------
+    SelaviError
+        If it cannot be written; the old one stays.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SelaviError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,158 @@
+"""One self-labelling: from the log-probabilities of a feature store to labels under prescribed cluster sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+
+from selavi_ref.errors import InputError
+from selavi_ref.store import FeatureStore
+from selavi_ref.transport import Assignment, assign, marginals
+
+STRENGTH = 10.0  # lambda / 2 of the paper
+
+
+@dataclass(frozen=True)
+class ClusterSizes:
+    """
+    How large the clusters should be.
+
+    Parameters
+    ----------
+    distribution : str
+        ``"uniform"``, ``"gaussian"``, ``"zipf"``, or a file of sizes.
+    spread : float
+        Standard deviation of the gaussian sizes, relative to the mean size.
+    """
+
+    distribution: str = "gaussian"
+    spread: float = 0.1
+
+    def draw(self, K: int, N: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return the sizes of K clusters of N videos, as shares (K,)."""
+        if self.distribution == "gaussian":
+            return marginals.gaussian(K, N, self.spread, rng)
+        return marginals.make(self.distribution, K, N, rng)
+
+
+def joint_log_prob(store: FeatureStore, head: str | int, rows: slice | None = None) -> NDArray[np.float32]:
+    """
+    Add up the log-probabilities of the modalities that each video has.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With data sets ``log_prob/{modality}/{head}``.
+    head : str or int
+        Which head.
+    rows : slice, optional
+        Which videos; all by default.
+
+    Returns
+    -------
+    array
+        float32, shape (N, K); zeros where a video has no modality at all.
+
+    Raises
+    ------
+    InputError
+        If a value is NaN or infinite; the video and the cluster are named.
+    """
+    total: NDArray[np.float32] | None = None
+    for modality in store.modalities:
+        values = store.log_prob(modality, head, rows)
+        present = store.present(modality)[rows if rows is not None else slice(None)]
+        values[~present] = 0.0
+        _check_finite(store, modality, head, values, rows)
+        total = values if total is None else np.add(total, values, out=total)
+    if total is None:
+        raise InputError(f"{store.path} holds no log-probabilities")
+    return total
+
+
+def self_label(
+    store: FeatureStore,
+    head: str | int,
+    sizes: ArrayLike,
+    *,
+    strength: float = STRENGTH,
+    potentials: ArrayLike | None = None,
+    tol: float = 1e-5,
+    max_passes: int = 2000,
+) -> tuple[Assignment, NDArray[np.float64]]:
+    """
+    Label all videos of a store with one head, under prescribed cluster sizes.
+
+    Parameters
+    ----------
+    store, head
+        As in `joint_log_prob`.
+    sizes : array of float, shape (K,)
+        Of the clusters, in any order: the cluster with the largest predicted mass gets the largest size.
+    strength : float
+        lambda / 2: how closely the labels follow the predictions.
+    potentials : array of float, shape (K,), optional
+        Of the last self-labelling of this head, to start from.
+    tol, max_passes
+        As in `selavi_ref.transport.assign`.
+
+    Returns
+    -------
+    Assignment, array
+        The labels, and the marginal (K,) that the clusters were given.
+    """
+    log_prob = joint_log_prob(store, head)
+    marginal = marginals.match(np.asarray(sizes, np.float64), predicted_mass(log_prob))
+    found = assign(log_prob, marginal, strength=strength, potentials=potentials, tol=tol, max_passes=max_passes)
+    return found, marginal
+
+
+def predicted_mass(log_prob: NDArray[np.float32], block: int = 65_536) -> NDArray[np.float64]:
+    """Return the column sums (K,) of the posteriors, row softmaxes of joint log-probabilities (N, K)."""
+    mass = np.zeros(log_prob.shape[1])
+    for start in range(0, len(log_prob), block):
+        mass += posterior(log_prob[start : start + block]).sum(0, dtype=np.float64)
+    return mass
+
+
+def posterior(log_prob: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the row softmax (N, K) of joint log-probabilities (N, K)."""
+    shares = np.exp(log_prob - log_prob.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    return shares
+
+
+def align_modalities(store: FeatureStore, head: str | int) -> NDArray[np.int64]:
+    """
+    Find which output of the audio head goes with which of the video head, before the two have learnt anything.
+
+    Minimises ``sum_k sum_i |p_v[i, k] - p_a[i, permutation[k]]|`` exactly, as a linear assignment problem.
+
+    Returns
+    -------
+    array
+        The permutation, int64, shape (K,).
+    """
+    K = store.log_prob("video", head, slice(0, 1)).shape[1]
+    cost = np.zeros((K, K))
+    for rows in store.blocks():
+        video, audio = (np.exp(store.log_prob(modality, head, rows)) for modality in ("video", "audio"))
+        cost += np.stack([np.abs(video[:, k, None] - audio).sum(0, dtype=np.float64) for k in range(K)])
+    permutation: NDArray[np.int64] = linear_sum_assignment(cost)[1].astype(np.int64)
+    return permutation
+
+
+def _check_finite(
+    store: FeatureStore, modality: str, head: str | int, values: NDArray[np.float32], rows: slice | None
+) -> None:
+    if np.isfinite(values).all():
+        return
+    row, cluster = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
+    first = 0 if rows is None or rows.start is None else rows.start
+    raise InputError(
+        f"{store.path}: log_prob/{modality}/{head} is {values[row, cluster]} in row {first + row}, cluster {cluster}; "
+        "log-probabilities must be finite numbers"
+    )

@@ -1,0 +1,346 @@
+"""The alternation of learning and self-labelling, written against a backbone that may be of any framework."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.metrics import normalized_mutual_info_score
+from selavi_ref.selflabel import STRENGTH, ClusterSizes, align_modalities, self_label
+from selavi_ref.store import WorkingStore
+
+WARM_UP_BATCHES = 20
+# First entries of the seeds of independent random streams, so that no two ever meet.
+_ORDER, _CLIPS, _LOOK, _SIZES, _WARM_UP = range(5)
+
+
+class ClipBatch(Protocol):
+    """What a backbone's loader gives for one step: opaque but for the rows and the failures."""
+
+    rows: NDArray[np.int64]
+    failures: list[tuple[int, str]]
+
+
+class Backbone(Protocol):
+    """
+    What the training loop needs of a framework; `backbones.learner.TorchBackbone` says what each method does.
+
+    N videos are known by their rows, H heads by their numbers; labels are int32.
+    """
+
+    clusters: tuple[int, ...]
+
+    @property
+    def n_videos(self) -> int:
+        """Number of videos N."""
+
+    def batches(self, batches: Sequence[NDArray[np.int64]], seed: Sequence[int]) -> Iterator[Any]:
+        """Yield a batch of clips for each array of rows."""
+
+    def warm_up(self, batches: Iterator[Any]) -> None:
+        """Let statistics settle without learning."""
+
+    def train_step(self, batch: Any, labels: NDArray[np.int32], rate: float) -> float:
+        """Learn labels (B, H) at a rate, and return the loss."""
+
+    def datasets(self) -> dict[str, int]:
+        """Return names and widths of the features' data sets."""
+
+    def write_features(self, store: WorkingStore, seed: Sequence[int] | None) -> None:
+        """Write the features of all videos; with a seed, of randomly varied clips."""
+
+    def write_log_prob(self, store: WorkingStore, head: int, name: str) -> None:
+        """Write one head's log-probabilities under the given name."""
+
+    def permute(self, head: int, permutation: NDArray[np.int64]) -> None:
+        """Reorder the outputs of one head of the second modality."""
+
+    def save(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Write the whole state, the caller's included, atomically."""
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """Take over a saved state and return the caller's."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """
+    How long, how fast, and how often.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the collection.
+    batch_size : int
+        Clips of one step.
+    rate : float
+        Base learning rate.
+    warmup_epochs : float
+        The rate rises linearly to `rate` over these.
+    decay : str
+        ``"cosine"`` falls to a thousandth at the end; ``"constant"`` stays.
+    labellings : int
+        Number of self-labellings, at steps ``total * linspace(0, 1, labellings + 1)[:-1] ** power``.
+    labelling_power : float
+        That power; above 1: dense at first, rare later.
+    groups : int
+        Heads are split into groups; each is labelled from a pass of its own, which is randomly varied if there are
+        several groups.
+    sizes : ClusterSizes
+        Of the clusters.
+    strength : float
+        lambda / 2 of the transport.
+    align : bool
+        Match the audio heads' outputs with the video heads' at the first self-labelling.
+    seed : int
+        Of everything random.
+    """
+
+    epochs: int = 100
+    batch_size: int = 64
+    rate: float = 0.1
+    warmup_epochs: float = 3.0
+    decay: str = "cosine"
+    labellings: int = 100
+    labelling_power: float = 1.5
+    groups: int = 1
+    sizes: ClusterSizes = field(default_factory=ClusterSizes)
+    strength: float = STRENGTH
+    align: bool = True
+    seed: int = 0
+
+    def steps_per_epoch(self, n_videos: int) -> int:
+        """Return the number of batches of one epoch: every video is in one."""
+        return max(1, round(n_videos / self.batch_size))
+
+    def rate_at(self, step: int, n_videos: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        per_epoch = self.steps_per_epoch(n_videos)
+        rise = min(1.0, (step + 1) / max(1.0, self.warmup_epochs * per_epoch))
+        if self.decay == "constant":
+            return self.rate * rise
+        progress = step / (self.epochs * per_epoch)
+        return self.rate * rise * max(1e-3, 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def labelling_steps(self, n_videos: int) -> set[int]:
+        """Return the steps before which the videos are labelled anew."""
+        total = self.epochs * self.steps_per_epoch(n_videos)
+        shares = np.linspace(0, 1, max(2, self.labellings + 1))[:-1] ** self.labelling_power
+        return set((total * shares).astype(int).tolist())
+
+
+@dataclass
+class Progress:
+    """
+    What is told after each step.
+
+    Parameters
+    ----------
+    step, total : int
+        Steps taken, and in all.
+    epoch : int
+        Epoch of the step, from 1.
+    loss, rate : float
+        Mean loss since the last self-labelling, and learning rate.
+    labelling_seconds : float
+        Duration of the last self-labelling.
+    changed : float
+        Share of the labels that it changed.
+    """
+
+    step: int
+    total: int
+    epoch: int
+    loss: float
+    rate: float
+    labelling_seconds: float
+    changed: float
+
+
+class Training:
+    """
+    A training run: create it, `restore` it if a checkpoint is there, and `run` it.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Learns.
+    settings : TrainingSettings
+        How.
+    store : WorkingStore
+        Where features and log-probabilities are handed over; see `working_datasets`.
+    checkpoint : Path
+        Written after each epoch.
+    log : callable
+        Gets a record (a mapping of plain values) of each self-labelling and each epoch.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        settings: TrainingSettings,
+        store: WorkingStore,
+        checkpoint: Path,
+        log: Callable[[Mapping[str, Any]], None],
+    ):
+        self.backbone = backbone
+        self.settings = settings
+        self.store = store
+        self.checkpoint = checkpoint
+        self.log = log
+        N, H = backbone.n_videos, len(backbone.clusters)
+        if max(backbone.clusters) > N:
+            raise InputError(f"{max(backbone.clusters)} clusters need as many videos, but only {N} can be used")
+        self.epoch = 0
+        self.labels = np.full((N, H), -1, np.int32)
+        self.potentials: list[NDArray[np.float64] | None] = [None] * H
+        rng = np.random.default_rng([_SIZES, settings.seed])
+        self.sizes = [settings.sizes.draw(K, N, rng) for K in backbone.clusters]
+        self.failures: dict[int, str] = {}
+        self._losses: list[float] = []
+        self._last_labelling = (0.0, 0.0)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.settings.epochs * self.settings.steps_per_epoch(self.backbone.n_videos)
+
+    @property
+    def step(self) -> int:
+        """Steps taken when the current epoch began."""
+        return self.epoch * self.settings.steps_per_epoch(self.backbone.n_videos)
+
+    def restore(self) -> None:
+        """Go on from the checkpoint."""
+        state = self.backbone.load(self.checkpoint)
+        if state["labels"].shape != self.labels.shape:
+            raise InputError(f"{self.checkpoint} is of another number of videos or heads")
+        self.epoch = int(state["epoch"])
+        self.labels = state["labels"].astype(np.int32)
+        self.potentials = [state.get(f"potentials_{head}") for head in range(len(self.potentials))]
+        self.sizes = [state[f"sizes_{head}"] for head in range(len(self.sizes))]
+
+    def run(self, told: Callable[[Progress], None] | None = None) -> None:
+        """
+        Learn to the end, writing a checkpoint after each epoch; `told` hears of each step.
+
+        Raises
+        ------
+        SelaviError
+            If the loss is no longer a number.
+        """
+        s, N = self.settings, self.backbone.n_videos
+        labelling_steps = s.labelling_steps(N)
+        if self.epoch == 0:
+            self._warm_up()
+        while self.epoch < s.epochs:
+            rows = np.random.default_rng([_ORDER, s.seed, self.epoch]).permutation(N)
+            batches = np.array_split(rows, s.steps_per_epoch(N))
+            step = self.step
+            epoch_losses = []
+            for batch in self.backbone.batches(batches, [_CLIPS, s.seed, self.epoch]):
+                if step in labelling_steps:
+                    self._relabel(step)
+                self.failures.update(batch.failures)
+                rate = s.rate_at(step, N)
+                loss = self.backbone.train_step(batch, self.labels[batch.rows], rate)
+                if not math.isfinite(loss):
+                    raise SelaviError(
+                        f"the loss became {loss} at step {step} (rate {rate:.3g}); the last good state is "
+                        f"{self.checkpoint}; try a lower --rate"
+                    )
+                step += 1
+                epoch_losses.append(loss)
+                self._losses.append(loss)
+                if told is not None:
+                    told(self._progress(step, rate))
+            self.epoch += 1
+            self.log({"step": step, "epoch": self.epoch, "loss": float(np.mean(epoch_losses)), "rate": rate})
+            self._save()
+
+    def label_now(self, seed: Sequence[int] | None = None) -> None:
+        """Label all videos anew with every head, from the networks as they are."""
+        for group in range(self.settings.groups):
+            varied = None if self.settings.groups == 1 else [*(seed or [_LOOK, self.settings.seed]), group]
+            self.backbone.write_features(self.store, varied)
+            for head in range(group, len(self.backbone.clusters), self.settings.groups):
+                self._label_head(head)
+
+    def finish(self) -> None:
+        """Label once more from the final networks, looking at the videos as they are, and keep that."""
+        self.backbone.write_features(self.store, None)
+        for head in range(len(self.backbone.clusters)):
+            self._label_head(head)
+        self._save()
+
+    def _label_head(self, head: int) -> None:
+        name = working_name(self.backbone.clusters[head])
+        self.backbone.write_log_prob(self.store, head, name)
+        if self.settings.align and self.potentials[head] is None:
+            permutation = align_modalities(self.store, name)
+            self.backbone.permute(head, permutation)
+            self.backbone.write_log_prob(self.store, head, name)
+        found, _ = self_label(
+            self.store,
+            name,
+            self.sizes[head],
+            strength=self.settings.strength,
+            potentials=self.potentials[head],
+        )
+        self.labels[:, head] = found.labels
+        self.potentials[head] = found.potentials
+
+    def _relabel(self, step: int) -> None:
+        started = time.perf_counter()
+        before = self.labels.copy()
+        self.label_now([_LOOK, self.settings.seed, step])
+        seconds = time.perf_counter() - started
+        changed = float(np.mean(before != self.labels))
+        self._last_labelling = (seconds, changed)
+        self._losses.clear()
+        record: dict[str, Any] = {"step": step, "labelling_seconds": seconds, "changed": changed}
+        if self.labels.shape[1] > 1:
+            record["agreement_of_heads"] = normalized_mutual_info_score(self.labels[:, 0], self.labels[:, 1])
+        self.log(record)
+
+    def _warm_up(self) -> None:
+        s = self.settings
+        rng = np.random.default_rng([_WARM_UP, s.seed])
+        size = min(s.batch_size, self.backbone.n_videos)
+        rows = [rng.permutation(self.backbone.n_videos)[:size] for _ in range(WARM_UP_BATCHES)]
+        self.backbone.warm_up(self.backbone.batches(rows, [_WARM_UP, s.seed]))
+
+    def _progress(self, step: int, rate: float) -> Progress:
+        per_epoch = self.settings.steps_per_epoch(self.backbone.n_videos)
+        loss = float(np.mean(self._losses))
+        return Progress(step, self.total_steps, (step - 1) // per_epoch + 1, loss, rate, *self._last_labelling)
+
+    def _save(self) -> None:
+        state: dict[str, Any] = {"epoch": self.epoch, "labels": self.labels}
+        for head, (sizes, potentials) in enumerate(zip(self.sizes, self.potentials, strict=True)):
+            state[f"sizes_{head}"] = sizes
+            if potentials is not None:
+                state[f"potentials_{head}"] = potentials
+        self.backbone.save(self.checkpoint, state)
+
+
+def working_name(K: int) -> str:
+    """Name under which the log-probabilities of a head of K clusters are handed over, one head at a time."""
+    return f"current{K}"
+
+
+def working_datasets(backbone: Backbone) -> dict[str, int]:
+    """Return the data sets that the store of a training run needs: features, and one head's log-probabilities."""
+    datasets = backbone.datasets()
+    for K in set(backbone.clusters):
+        for modality in ("video", "audio"):
+            datasets[f"log_prob/{modality}/{working_name(K)}"] = K
+    return datasets
