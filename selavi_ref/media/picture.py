@@ -1,0 +1,107 @@
+"""Out of the frames as they are decoded, those on display at the wanted times: scaled, turned upright, as RGB."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.media.container import import_av, quarter_turns
+
+TOLERANCE = 1e-3  # seconds; containers with a millisecond clock round a frame's time up or down by half of that
+
+
+class FramePicker:
+    """
+    Takes frames in the order of their times and keeps, for t = 0, 1, ..., the one on display at `start` + t / `fps`.
+
+    That is the last frame whose time is not later (within a millisecond), or the first frame of all. Only frames that
+    are kept are converted.
+
+    Parameters
+    ----------
+    start
+        Time of the first wanted frame, seconds.
+    fps
+        Wanted frames per second.
+    count
+        Number T of wanted frames; None for as many as there turn out to be.
+    size
+        Pixels of the short side after scaling.
+    pixel_aspect
+        Width of a source pixel divided by its height.
+    """
+
+    def __init__(self, start: float, fps: float, count: int | None, size: int, pixel_aspect: float) -> None:
+        self.start, self.fps, self.count, self.size = start, fps, count, size
+        self.pixel_aspect = pixel_aspect
+        self.pictures: list[NDArray[np.uint8]] = []
+        self.first_time = np.nan  # of the first frame that came
+        self.shown_time = self.shown_end = np.nan  # of the last frame that came: since when, and until when at least
+        self._shown: Any = None
+        self._converted: NDArray[np.uint8] | None = None
+        self._shape: tuple[int, int] | None = None
+        self._turns = 0
+        self._scaler = import_av().video.reformatter.VideoReformatter()
+
+    @property
+    def done(self) -> bool:
+        """Whether all wanted frames are there."""
+        return self.count is not None and len(self.pictures) >= self.count
+
+    def push(self, time: float, frame: Any) -> None:
+        """Take the next frame, shown from `time` (seconds) on; NaN is taken for that of the frame before."""
+        time = self.shown_time if time != time else time
+        if self._shown is None:
+            self.first_time = time
+            self._show(time, frame)
+        self._emit_until(time - TOLERANCE)
+        self._show(time, frame)
+
+    def finish(self, end: float) -> None:
+        """After the last frame: it stays on display for the rest of the wanted frames, or else up to `end`, seconds."""
+        if self._shown is not None:
+            self._emit_until(end - TOLERANCE if self.count is None else np.inf)
+            if not self.pictures:
+                self._emit()
+
+    def stacked(self) -> NDArray[np.uint8]:
+        """Return the kept frames, shape (T, h, w, 3)."""
+        return np.stack(self.pictures) if self.pictures else empty_pictures(self.size)
+
+    def _show(self, time: float, frame: Any) -> None:
+        self.shown_time, self._shown, self._converted = time, frame, None
+        self.shown_end = time + float((getattr(frame, "duration", 0) or 0) * frame.time_base)
+
+    def _emit_until(self, time: float) -> None:
+        while not self.done and self.start + len(self.pictures) / self.fps < time:
+            self._emit()
+
+    def _emit(self) -> None:
+        if self._converted is None:
+            self._converted = self._convert(self._shown)
+        self.pictures.append(self._converted)
+
+    def _convert(self, frame: Any) -> NDArray[np.uint8]:
+        """Scale a frame while converting it to RGB, then turn the small picture upright."""
+        if self._shape is None:  # that of the first frame: broadcasts and damaged files may change theirs on the way
+            self._shape = fitted(frame.width * self.pixel_aspect, frame.height, self.size)
+            self._turns = quarter_turns(frame)
+        width, height = self._shape
+        small = self._scaler.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
+        plane = small.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
+        picture = rows.reshape(height, width, 3)
+        return np.rot90(picture, self._turns)
+
+
+def fitted(width: float, height: float, size: int) -> tuple[int, int]:
+    """Return whole width and height of a picture whose short side becomes `size` and whose shape is kept."""
+    scale = size / min(width, height)
+    return max(size, round(width * scale)), max(size, round(height * scale))
+
+
+def empty_pictures(size: int) -> NDArray[np.uint8]:
+    """Return no pictures at all, shape (0, size, size, 3)."""
+    return np.empty((0, size, size, 3), np.uint8)
