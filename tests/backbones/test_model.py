@@ -1,0 +1,198 @@
+"""Networks with the published names and shapes, and the learner's single steps."""
+
+import numpy as np
+import pytest
+import torch
+
+from backbones import networks
+from backbones.clips import Batch, KeptClips, n_steps
+from backbones.learner import TorchBackbone, read_checkpoint
+from backbones.model import Head, SelaviModel
+from backbones.settings import BackboneSettings
+from selavi_ref.errors import InputError
+from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
+from selavi_ref.training import working_datasets
+
+
+def videos(settings, n, seed=0, seconds=2.0):
+    rng = np.random.default_rng(seed)
+    clip = settings.clip
+    frames = [rng.integers(0, 255, (round(seconds * clip.fps), clip.decode_size, clip.decode_size, 3)) for _ in range(n)]
+    mels = [rng.normal(size=(clip.n_filters, round(seconds * 100) - 1)) for _ in range(n)]
+    return [(f.astype(np.uint8), m.astype(np.float32)) for f, m in zip(frames, mels, strict=True)]
+
+
+def tiny_backbone(n=12, clusters=(3, 3), kept=None, seed=0):
+    settings = BackboneSettings(batch_size=4)
+    source = KeptClips(videos(settings, n) if kept is None else kept, settings.clip)
+    return TorchBackbone(settings, clusters, source, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def published():
+    settings = BackboneSettings.for_networks("r2plus1d_18", "resnet9")
+    clip = settings.clip
+    assert (clip.frames, clip.size, clip.n_filters, n_steps(clip)) == (30, 112, 257, 99)
+    source = KeptClips(videos(settings, 2, seconds=1.2), clip)
+    return TorchBackbone(settings, [309] * 10, source)
+
+
+def test_published_networks_have_the_published_names_and_shapes(published):
+    state = published.model.state_dict()
+    assert len(state) == 454
+    assert sum(p.numel() for p in published.model.parameters()) == pytest.approx(44.6e6, rel=2e-3)
+    shapes = {
+        "video_network.base.stem.0.weight": (45, 3, 1, 7, 7),
+        "audio_network.base.conv1.weight": (64, 1, 7, 7),
+        "mlp_v9.block_forward.2.weight": (512, 512),
+        "mlp_a0.block_forward.4.running_mean": (512,),
+        "mlp_a9.block_forward.8.weight": (309, 512),
+        "mlp_a9.block_forward.8.bias": (309,),
+    }
+    for name, shape in shapes.items():
+        assert tuple(state[name].shape) == shape
+    assert "video_network.base.layer1.0.conv1.0.0.weight" in state
+    assert "audio_network.base.layer1.0.conv1.weight" in state
+    assert not any(".fc." in name or name == "mlp_v0.block_forward.2.bias" for name in state)
+    roots = {name.split(".")[0] for name in state}
+    assert roots == {"video_network", "audio_network", *(f"mlp_{m}{h}" for m in "va" for h in range(10))}
+
+
+def test_one_training_step_of_the_published_networks_runs(published):
+    batch = next(published.batches([np.array([0, 1])], [0]))
+    before = published.model.state_dict()["mlp_a9.block_forward.8.bias"].clone()
+    loss = published.train_step(batch, np.zeros((2, 10), np.int32), 0.01)
+    assert loss == pytest.approx(np.log(309), rel=0.3)
+    assert not torch.equal(before, published.model.state_dict()["mlp_a9.block_forward.8.bias"])
+
+
+def test_a_single_head_has_no_number():
+    tiny = networks.find("video", "tiny"), networks.find("audio", "tiny")
+    roots = {name.split(".")[0] for name in SelaviModel(*tiny, [5]).state_dict()}
+    assert roots == {"video_network", "audio_network", "mlp_v", "mlp_a"}
+
+
+def test_permuting_a_head_permutes_its_logits():
+    head = Head(8, 16, 5).eval()
+    features = torch.randn(3, 8)
+    before = head(features)
+    head.permute([4, 2, 0, 1, 3])
+    assert torch.equal(head(features), before[:, [4, 2, 0, 1, 3]])
+
+
+def test_unknown_networks_are_refused_with_those_known():
+    with pytest.raises(InputError, match=r"no video network 'vgg'; known are: .*r2plus1d_18.*tiny"):
+        networks.find("video", "vgg")
+    assert {"resnet9", "resnet18", "tiny"} <= set(networks.names("audio"))
+
+
+@pytest.mark.parametrize("layers", ["resnet9", "resnet18"])
+def test_audio_networks_give_features_of_a_second_of_sound(layers):
+    spec = networks.find("audio", layers)
+    with torch.no_grad():
+        assert spec.build().eval()(torch.zeros(1, 1, 257, 99)).shape == (1, spec.n_features)
+
+
+def test_learning_lowers_the_loss():
+    classes = np.arange(12) % 3
+    kept = videos(BackboneSettings(), 12)
+    for c, (frames, mel) in zip(classes, kept, strict=True):
+        frames[:] = 100 * c
+        mel[20 * c : 20 * c + 20] += 10
+    backbone = tiny_backbone(clusters=(3,), kept=kept)
+    losses = []
+    for epoch in range(30):
+        for batch in backbone.batches([np.arange(6), np.arange(6, 12)], [epoch]):
+            losses.append(backbone.train_step(batch, classes[batch.rows, None].astype(np.int32), 0.1))
+    assert np.mean(losses[-6:]) < 0.5 * np.mean(losses[:6])
+
+
+def test_warming_up_moves_statistics_but_no_weight():
+    backbone = tiny_backbone()
+    before = {k: v.clone() for k, v in backbone.model.state_dict().items()}
+    backbone.warm_up(backbone.batches([np.arange(4)], [0]))
+    after = backbone.model.state_dict()
+    changed = {k for k in before if not torch.equal(before[k], after[k])}
+    assert changed
+    assert all("running" in k or "num_batches" in k for k in changed)
+
+
+def test_a_saved_backbone_goes_on_exactly(tmp_path):
+    batches = [np.arange(4), np.arange(4, 8), np.arange(8, 12)]
+    labels = np.zeros((12, 2), np.int32)
+
+    def learn(backbone, epoch):
+        return [backbone.train_step(b, labels[b.rows], 0.05) for b in backbone.batches(batches, [epoch])]
+
+    first = tiny_backbone()
+    learn(first, 0)
+    state = {"epoch": 1, "labels": labels, "note": "x"}
+    first.save(tmp_path / "c.pt", state)
+    losses = learn(first, 1)
+    second = tiny_backbone(seed=9)
+    restored = second.load(tmp_path / "c.pt")
+    assert restored["epoch"] == 1
+    assert restored["note"] == "x"
+    assert np.array_equal(restored["labels"], labels)
+    assert learn(second, 1) == losses
+
+
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
+    backbone = tiny_backbone()
+    backbone.save(tmp_path / "c.pt", {})
+    with pytest.raises(InputError, match="does not fit"):
+        tiny_backbone(clusters=(4, 4)).load(tmp_path / "c.pt")
+    data = (tmp_path / "c.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"cut\.pt is damaged"):
+        read_checkpoint(tmp_path / "cut.pt")
+    with pytest.raises(InputError, match="does not exist"):
+        read_checkpoint(tmp_path / "none.pt")
+    torch.save({"a": 1}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="no checkpoint of selavi"):
+        read_checkpoint(tmp_path / "other.pt")
+
+
+def test_features_and_log_probabilities_reach_the_store(tmp_path):
+    backbone = tiny_backbone()
+    with WorkingStore.create(tmp_path / "w.h5", [f"{i}" for i in range(12)], working_datasets(backbone)) as store:
+        backbone.write_features(store, None)
+        again = store.features("video")
+        backbone.write_features(store, None)
+        assert np.array_equal(again, store.features("video"))
+        backbone.write_features(store, [3])
+        assert not np.array_equal(again, store.features("video"))
+        backbone.write_log_prob(store, 1, "current3")
+        assert np.allclose(np.exp(store.log_prob("audio", "current3")).sum(1), 1, atol=1e-5)
+
+
+def test_extraction_marks_what_is_missing_and_measures_disagreement(tmp_path):
+    settings = BackboneSettings(batch_size=4)
+    kept = videos(settings, 6, seconds=4.0)
+    silent = (kept[1][0], np.empty((settings.clip.n_filters, 0), np.float32))
+    unseen = (np.empty((0, 48, 48, 3), np.uint8), kept[2][1])
+    backbone = tiny_backbone(kept=[kept[0], silent, unseen, "broken.mp4: cut off", *kept[4:]])
+    datasets = {**backbone.datasets(), "disagreement": 2}
+    datasets |= {f"log_prob/{m}/{h}": 3 for m in ("video", "audio") for h in range(2)}
+    with StoreWriter(tmp_path / "f.h5", [f"{i}" for i in range(6)], datasets) as writer:
+        backbone.extract(writer, range(2), 3)
+        writer.finish()
+    with FeatureStore(tmp_path / "f.h5") as store:
+        assert store.present("audio").tolist() == [True, False, True, False, True, True]
+        assert store.present("video").tolist() == [True, True, False, False, True, True]
+        assert store.reasons[3] == "broken.mp4: cut off"
+        assert np.isnan(store.features("audio")[1]).all()
+        assert np.isfinite(store.features("video")[[0, 1, 4, 5]]).all()
+        disagreement = store.get("disagreement")
+    assert disagreement.shape == (6, 2)
+    assert set(np.round(disagreement * 3).astype(int).ravel()) <= {0, 1, 2, 3}
+
+
+def test_a_video_that_cannot_be_decoded_in_training_is_replaced_and_reported():
+    settings = BackboneSettings(batch_size=4)
+    backbone = tiny_backbone(kept=[*videos(settings, 5), "b.mp4: damaged"])
+    batch = next(backbone.batches([np.arange(6)], [0]))
+    assert isinstance(batch, Batch)
+    assert len(batch.rows) == 6
+    assert 5 not in batch.rows
+    assert set(batch.failures) == {(5, "b.mp4: damaged")}

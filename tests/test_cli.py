@@ -1,0 +1,241 @@
+"""The program as a user meets it: real video files, real processes, and one line for what a user can mend."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from media_files import tone, write_video
+
+from selavi_ref.media import make_collection
+from selavi_ref.store import FeatureStore
+
+ROOT = Path(__file__).parent.parent
+SHORT = ["--clusters", "3", "--epochs", "3", "--labellings", "3", "--heads", "2", "--workers", "1"]
+
+
+def selavi(*args, cwd, timeout=300, **kwargs):
+    command = [sys.executable, "-m", "cli", *map(str, args)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False, **kwargs
+    )
+
+
+def refused(done, *words):
+    """One clear line, exit status 2, no traceback."""
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in last
+    return last
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a small collection and a run on it."""
+    folder = tmp_path_factory.mktemp("place")
+    make_collection(folder / "videos", 32, seed=1)
+    done = selavi("train", "videos", *SHORT, "--out", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "train.out").write_text(done.stdout + done.stderr)
+    return folder
+
+
+def test_training_leaves_labels_of_every_video_and_says_what_classes_are_for(place):
+    rows = rows_of(place / "run" / "labels.csv")
+    assert len(rows) == 32
+    assert {row["label"] for row in rows} <= {"0", "1", "2"}
+    assert {row["modalities"] for row in rows} == {"video+audio"}
+    out = (place / "train.out").read_text()
+    assert "reporting only" in out
+    assert "NMI" in out
+    assert (place / "run" / "clusters.png").stat().st_size > 1000
+    records = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records if "epoch" in record] == [1, 2, 3]
+    assert not (place / "run" / "working.h5").exists()
+
+
+def test_unseen_videos_are_labelled_in_one_go_or_by_a_store_alike(place):
+    make_collection(place / "new", 8, seed=2)
+    done = selavi("label", "run", "new", "--clips", "3", "--out", "one.csv", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "clips disagree" in done.stdout
+    assert selavi("extract", "run", "new", "--clips", "3", "--out", "f.h5", cwd=place).returncode == 0
+    assert selavi("label", "f.h5", "--out", "two.csv", cwd=place).returncode == 0
+    assert rows_of(place / "one.csv") == rows_of(place / "two.csv")
+    assert not list(place.glob("one.csv.*"))
+    for options in (["--head", "best"], ["--head", "1"], ["--balanced"]):
+        assert selavi("label", "f.h5", *options, "--out", "three.csv", cwd=place).returncode == 0
+
+
+def test_labels_are_the_same_whichever_way_the_clips_are_read(place):
+    """In training the videos are kept in memory; a later look streams them from their files."""
+    assert selavi("label", "run", "run/videos.csv", "--out", "again.csv", cwd=place).returncode == 0
+    first, again = rows_of(place / "run" / "labels.csv"), rows_of(place / "again.csv")
+    assert [row["label"] for row in first] == [row["label"] for row in again]
+    confidence = [[float(row["confidence"]) for row in rows] for rows in (first, again)]
+    assert np.allclose(*confidence, atol=2e-3)
+
+
+def test_evaluation_by_folders_and_by_a_table_of_truths(place):
+    done = selavi("evaluate", "run/labels.csv", cwd=place)
+    assert done.returncode == 0
+    assert "adjusted MI" in done.stdout
+    scores = json.loads(selavi("evaluate", "run/labels.csv", "--json", cwd=place).stdout)
+    rows = rows_of(place / "run" / "labels.csv")
+    with open(place / "truth.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "class"])
+        writer.writerows([[row["path"], f"c{row['label']}"] for row in rows])
+    perfect = json.loads(selavi("evaluate", "run/labels.csv", "--truth", "truth.csv", "--json", cwd=place).stdout)
+    assert perfect["nmi"] == pytest.approx(1)
+    assert perfect["accuracy"] == 1
+    assert scores["videos"] == 32
+    assert 0 <= scores["nmi"] <= 1
+
+
+def test_every_given_video_has_a_row_and_a_reason_if_it_has_no_label(place):
+    odd = place / "odd"
+    shutil.copytree(place / "videos" / "ball", odd, dirs_exist_ok=True)
+    good = sorted(odd.iterdir())
+    (odd / "text.mp4").write_text("this is no video")
+    (odd / "empty.mp4").write_bytes(b"")
+    (odd / "cut.mp4").write_bytes(good[0].read_bytes()[:700])
+    done = selavi("label", "run", "odd", "--out", "odd.csv", cwd=place)
+    assert done.returncode == 0, done.stderr
+    rows = {Path(row["path"]).name: row for row in rows_of(place / "odd.csv")}
+    assert len(rows) == len(good) + 3
+    for name in ("text.mp4", "empty.mp4", "cut.mp4"):
+        assert rows[name]["label"] == ""
+        assert rows[name]["reason"]
+    assert all(rows[video.name]["label"] for video in good)
+
+
+def test_training_skips_what_it_cannot_use_and_lists_it(place, tmp_path):
+    shutil.copytree(place / "videos", tmp_path / "videos")
+    (tmp_path / "videos" / "text.mp4").write_text("this is no video")
+    write_video(tmp_path / "videos" / "silent.mp4")
+    write_video(tmp_path / "videos" / "short.mp4", n_frames=18, sound=tone(0.6, 440))
+    done = selavi("train", "videos", *SHORT[:2], "--epochs", "1", "--heads", "1", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "32 videos to learn from, 3 skipped" in done.stderr
+    reasons = {Path(row["path"]).name: row["skipped"] for row in rows_of(tmp_path / "run" / "skipped.csv")}
+    assert "no sound" in reasons["silent.mp4"]
+    assert "shorter than 1.1 s" in reasons["short.mp4"]
+    assert "not a video" in reasons["text.mp4"]
+
+
+def test_an_interrupted_run_is_resumed_to_the_same_labels(place):
+    command = [sys.executable, "-m", "cli", "train", "videos", *SHORT, "--out", "stopped"]
+    process = subprocess.Popen(
+        command, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (place / "stopped" / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    if process.returncode == 0:
+        pytest.skip("the run was over before the signal came")
+    assert process.returncode == 130
+    assert "selavi train --resume --out stopped" in err
+    assert "Traceback" not in err
+    done = selavi("train", "--resume", "--out", "stopped", cwd=place)
+    assert done.returncode == 0, done.stderr
+    first, second = rows_of(place / "run" / "labels.csv"), rows_of(place / "stopped" / "labels.csv")
+    assert first == second
+
+
+class TestBadInput:
+    def test_folders(self, place, tmp_path):
+        (tmp_path / "none").mkdir()
+        refused(selavi("train", "none", *SHORT, "--out", "run", cwd=tmp_path), "none", "no video")
+        refused(selavi("train", "missing", *SHORT, "--out", "run", cwd=tmp_path), "missing", "does not exist")
+        assert not (tmp_path / "run").exists()
+
+    def test_a_file_that_is_no_video(self, tmp_path):
+        (tmp_path / "videos").mkdir()
+        (tmp_path / "videos" / "a.mp4").write_text("text")
+        refused(selavi("train", "videos", *SHORT, "--out", "run", cwd=tmp_path), "a.mp4", "not a video")
+        assert not (tmp_path / "run").exists()
+
+    def test_too_many_clusters(self, place):
+        refused(selavi("train", "videos", "--clusters", "33", "--out", "r2", cwd=place), "--clusters 33", "32 usable")
+        assert not (place / "r2").exists()
+
+    def test_options_out_of_range(self, place):
+        refused(selavi("train", "videos", "--clusters", "0", "--out", "r2", cwd=place), "--clusters")
+        refused(selavi("train", "videos", "--out", "r2", cwd=place), "--clusters")
+        refused(selavi("train", "videos", *SHORT, "--video-net", "vgg", "--out", "r2", cwd=place), "vgg", "tiny")
+        refused(selavi("train", "videos", *SHORT, "--groups", "9", "--out", "r2", cwd=place), "--groups 9")
+        refused(selavi("label", "run", "--out", "x.csv", cwd=place), "name the videos")
+
+    def test_distributions_that_do_not_fit(self, place):
+        (place / "sizes.txt").write_text("1 2 3 4\n")
+        refused(
+            selavi("train", "videos", *SHORT, "--distribution", "sizes.txt", "--out", "r2", cwd=place), "sizes.txt"
+        )
+        refused(selavi("train", "videos", *SHORT, "--distribution", "none", "--out", "r2", cwd=place), "none")
+        assert not (place / "r2").exists()
+
+    def test_a_run_that_is_there_and_one_that_is_not(self, place):
+        refused(selavi("train", "videos", *SHORT, "--out", "run", cwd=place), "run", "--resume")
+        refused(selavi("train", "--resume", "--out", "nothing", cwd=place), "nothing")
+        refused(selavi("train", "--resume", "--epochs", "9", "--out", "run", cwd=place), "--epochs")
+        refused(selavi("label", "videos", "videos", "--out", "x.csv", cwd=place), "videos", "no run")
+
+    def test_stores(self, place):
+        shutil.copy(place / "run" / "features.h5", place / "store.h5")
+        with FeatureStore(place / "store.h5") as store:
+            name = f"log_prob/video/{store.heads[0]}"
+        with h5py.File(place / "store.h5", "r+") as file:
+            file[name][3, 1] = np.nan
+        refused(selavi("label", "store.h5", "--out", "x.csv", cwd=place), "store.h5", "row 3", "cluster 1")
+        with h5py.File(place / "store.h5", "r+") as file:
+            file.attrs.modify("version", 99)
+        refused(selavi("label", "store.h5", "--out", "x.csv", cwd=place), "store.h5", "99")
+        data = (place / "run" / "features.h5").read_bytes()
+        (place / "cut.h5").write_bytes(data[: len(data) // 2])
+        refused(selavi("label", "cut.h5", "--out", "x.csv", cwd=place), "cut.h5")
+        refused(selavi("label", "no.h5", "--out", "x.csv", cwd=place), "no.h5")
+        refused(selavi("label", "run/features.h5", "--head", "9", "--out", "x.csv", cwd=place), "'9'")
+        assert not (place / "x.csv").exists()
+
+    def test_tables(self, place):
+        (place / "bad.csv").write_text("a,b\n1,2\n")
+        refused(selavi("evaluate", "bad.csv", cwd=place), "bad.csv", "path and label")
+        refused(selavi("evaluate", "none.csv", cwd=place), "none.csv")
+        refused(selavi("evaluate", "run/labels.csv", "--truth", "bad.csv", cwd=place), "bad.csv")
+
+    def test_a_full_disk(self, place):
+        """A limit on the size of files stands in for it: the system refuses to write beyond."""
+        script = (
+            "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); sys.argv = ['selavi', *sys.argv[1:]];"
+            "import cli; cli.main()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, "extract", "run", "videos", "--out", "full.h5", "--workers", "0"],
+            cwd=place,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        refused(done, "full.h5")
+        assert not (place / "full.h5").exists()

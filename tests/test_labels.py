@@ -1,0 +1,171 @@
+"""Labels without truth: heads are brought together, every video has one row, and names survive."""
+
+import numpy as np
+import pytest
+
+from selavi_ref.errors import InputError
+from selavi_ref.labels import agree, folder_class, label, read_csv, write_csv
+from selavi_ref.metrics import normalized_mutual_info_score
+from selavi_ref.selflabel import STRENGTH, align_modalities, joint_log_prob, predicted_mass, self_label
+from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
+
+K = 4
+
+
+def log_softmax(x):
+    return (x - np.log(np.exp(x).sum(-1, keepdims=True))).astype(np.float32)
+
+
+def head_log_probs(classes, sharpness, rng, permutation):
+    logits = rng.normal(size=(len(classes), K))
+    logits[np.arange(len(classes)), permutation[classes]] += sharpness
+    return log_softmax(logits)
+
+
+def make_store(path, *, n=200, heads=5, sharpness=1.5, seed=0, paths=None, present=None, **kwargs):
+    """Heads that see the same classes through noise, each with a numbering of its own."""
+    rng = np.random.default_rng(seed)
+    classes = rng.integers(K, size=n)
+    paths = paths or [f"videos/{c}/{i}.mp4" for i, c in enumerate(classes)]
+    datasets = {f"log_prob/{m}/{h}": K for m in ("video", "audio") for h in range(heads)}
+    with StoreWriter(path, paths, datasets, **kwargs) as writer:
+        values = {}
+        for h in range(heads):
+            permutation = rng.permutation(K)
+            for m in ("video", "audio"):
+                values[f"log_prob/{m}/{h}"] = head_log_probs(classes, sharpness, rng, permutation)
+        writer.write(slice(None), values, present=present)
+        writer.finish()
+    return classes
+
+
+def test_the_consensus_is_better_than_the_mean_head(tmp_path):
+    classes = make_store(tmp_path / "s.h5")
+    with FeatureStore(tmp_path / "s.h5") as store:
+        found = label(store)
+    heads = [normalized_mutual_info_score(classes, column) for column in found.heads.T]
+    assert normalized_mutual_info_score(classes, found.label) > np.mean(heads)
+    assert (found.label != found.runner_up).all()
+    assert ((found.confidence > 1 / K) & (found.confidence <= 1)).all()
+    assert "5 heads" in found.source
+
+
+def test_one_head_can_be_asked_for_and_an_unknown_one_is_refused(tmp_path):
+    make_store(tmp_path / "s.h5", heads=3)
+    with FeatureStore(tmp_path / "s.h5") as store:
+        assert normalized_mutual_info_score(label(store, head="1").heads[:, 1], label(store, head="1").label) > 0.999
+        assert label(store, head="best").source.startswith("head ")
+        with pytest.raises(InputError, match="no head '7'.*0, 1, 2"):
+            label(store, head="7")
+        with pytest.raises(InputError, match="no potentials"):
+            label(store, balanced=True)
+
+
+def test_renumbered_heads_are_matched_exactly():
+    rng = np.random.default_rng(1)
+    truth = rng.integers(K, size=500)
+    permutations = [rng.permutation(K) for _ in range(3)]
+    together = agree(np.stack([p[truth] for p in permutations], 1).astype(np.int32), K)
+    assert np.allclose(together.agreement, 1)
+    for head, permutation in enumerate(permutations):
+        assert np.array_equal(together.alignment[head], permutation[np.argsort(permutations[together.reference])])
+
+
+def test_an_alignment_that_the_store_brings_is_used(tmp_path):
+    alignment = np.stack([np.arange(K), np.roll(np.arange(K), 1)]).astype(np.int32)
+    provenance = {"reference": 1, "agreement": [0.4, 0.6]}
+    make_store(tmp_path / "s.h5", heads=2, whole={"alignment": alignment}, provenance=provenance)
+    with FeatureStore(tmp_path / "s.h5") as store:
+        found = label(store, head="1")
+    assert np.array_equal(found.label, (found.heads[:, 1] + 1) % K)
+
+
+def test_frozen_potentials_move_labels_towards_the_prescribed_sizes(tmp_path):
+    make_store(tmp_path / "plain.h5", heads=1, sharpness=0.3)
+    with FeatureStore(tmp_path / "plain.h5") as store:
+        sizes = np.array([0.7, 0.1, 0.1, 0.1])
+        found, marginal = self_label(store, 0, sizes)
+    make_store(tmp_path / "s.h5", heads=1, sharpness=0.3, whole={"potentials": found.potentials[None]})
+    with FeatureStore(tmp_path / "s.h5") as store:
+        balanced = label(store, balanced=True)
+    counts = np.bincount(balanced.label, minlength=K) / 200
+    assert np.abs(counts - marginal).sum() < 0.15
+    assert np.array_equal(balanced.label, found.labels)
+
+
+def test_a_video_is_labelled_by_what_it_has(tmp_path):
+    has = np.arange(200) % 4
+    present = {"video": has != 1, "audio": (has == 0) | (has == 1)}
+    make_store(tmp_path / "s.h5", present=present)
+    with FeatureStore(tmp_path / "s.h5") as store:
+        found = label(store)
+    assert [found.modalities[i] for i in range(3)] == ["video+audio", "audio", "video"]
+    assert (found.label >= 0).all()
+    neither = {"video": has != 1, "audio": has == 0}
+    make_store(tmp_path / "t.h5", present=neither)
+    with FeatureStore(tmp_path / "t.h5") as store:
+        found = label(store)
+    assert np.array_equal(found.label < 0, has == 1)
+    assert found.modalities[1] == ""
+
+
+def test_hostile_names_survive_the_table(tmp_path):
+    paths = ["a b.mp4", 'quote".mp4', "new\nline.mp4", "comma,.mp4", "emoji 🎬.mp4", "bytes \udcff.mp4", "=1+1.mp4"]
+    make_store(tmp_path / "s.h5", n=len(paths), paths=paths)
+    with FeatureStore(tmp_path / "s.h5") as store:
+        found = label(store)
+    write_csv(found, tmp_path / "labels.csv")
+    rows = read_csv(tmp_path / "labels.csv")
+    assert [row["path"] for row in rows] == paths
+    assert [int(row["label"]) for row in rows] == found.label.tolist()
+    assert [int(row["head_4"]) for row in rows] == found.heads[:, 4].tolist()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_what_is_no_table_of_labels_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_text("name,number\na,1\n")
+    with pytest.raises(InputError, match="path and label"):
+        read_csv(tmp_path / "x.csv")
+    with pytest.raises(InputError, match="No such file"):
+        read_csv(tmp_path / "missing.csv")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_log_probability_that_is_no_number_is_named(tmp_path, bad):
+    make_store(tmp_path / "s.h5")
+    values = np.zeros((200, K), np.float32)
+    values[17, 2] = bad
+    with WorkingStore(tmp_path / "s.h5") as store:
+        store.replace("log_prob/audio/1", values)
+        with pytest.raises(InputError, match=r"log_prob/audio/1 is .* in row 17, cluster 2"):
+            joint_log_prob(store, 1)
+
+
+def test_the_largest_size_goes_to_the_cluster_with_the_largest_mass(tmp_path):
+    make_store(tmp_path / "s.h5", heads=1)
+    with FeatureStore(tmp_path / "s.h5") as store:
+        sizes = np.array([0.1, 0.4, 0.2, 0.3])
+        found, marginal = self_label(store, 0, sizes)
+        mass = predicted_mass(joint_log_prob(store, 0))
+    assert np.array_equal(np.argsort(marginal), np.argsort(mass))
+    counts = np.bincount(found.labels, minlength=K) / 200
+    assert np.abs(counts - marginal).sum() < 0.1
+    assert STRENGTH == 10.0
+
+
+def test_alignment_undoes_a_permutation_of_the_sounds_clusters(tmp_path):
+    rng = np.random.default_rng(3)
+    video = log_softmax(2 * rng.normal(size=(300, K)))
+    permutation = rng.permutation(K)
+    with StoreWriter(
+        tmp_path / "s.h5", [f"{i}" for i in range(300)], {"log_prob/video/0": K, "log_prob/audio/0": K}
+    ) as writer:
+        writer.write(slice(None), {"log_prob/video/0": video, "log_prob/audio/0": video[:, permutation]})
+        writer.finish()
+    with FeatureStore(tmp_path / "s.h5") as store:
+        assert np.array_equal(permutation[align_modalities(store, 0)], np.arange(K))
+
+
+def test_the_class_is_the_folder():
+    assert folder_class("/videos/train/dog/x.mp4") == "dog"
+    assert folder_class("x.mp4") == ""
