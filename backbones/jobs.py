@@ -37,8 +37,8 @@ class RunSettings:
     ----------
     clusters, heads : int
         Clusters K of each labelling head, and number H of these heads.
-    side_clusters, side_heads : int
-        Clusters and number of side heads, which learn finer labels along with the others and are dropped at the end.
+    side_clusters : int
+        Clusters of each side head (their number is in `training`), which learns finer labels along with the others.
     training : TrainingSettings
         Of the loop.
     backbone : BackboneSettings
@@ -48,14 +48,13 @@ class RunSettings:
     clusters: int
     heads: int
     side_clusters: int
-    side_heads: int
     training: TrainingSettings
     backbone: BackboneSettings
 
     @property
     def head_sizes(self) -> tuple[int, ...]:
         """Number of clusters of every head, the labelling ones first."""
-        return (self.clusters,) * self.heads + (self.side_clusters,) * self.side_heads
+        return (self.clusters,) * self.heads + (self.side_clusters,) * self.training.side_heads
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as they stand in ``config.toml``."""
@@ -78,7 +77,6 @@ class RunSettings:
                 clusters=int(values["clusters"]),
                 heads=int(values["heads"]),
                 side_clusters=int(values["side_clusters"]),
-                side_heads=int(values["side_heads"]),
                 training=TrainingSettings(**training),
                 backbone=BackboneSettings.from_dict(values["backbone"]),
             )
@@ -164,7 +162,9 @@ def train(run: Run, *, device: str, workers: int | None, memory_gb: float) -> Tr
         workers=workers if streamed else 0,
         seed=settings.training.seed,
     )
-    with WorkingStore.create(run.working_file, manifest.paths, working_datasets(backbone)) as store:
+    with WorkingStore.create(
+        run.working_file, manifest.paths, working_datasets(backbone, settings.training.side_heads)
+    ) as store:
         training = Training(backbone, settings.training, store, run.checkpoint_file, run.log)
         if run.checkpoint_file.exists():
             training.restore()

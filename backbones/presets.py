@@ -13,6 +13,7 @@ from selavi_ref.training import TrainingSettings
 from selavi_ref.transport import marginals
 
 _SMALL_STEPS = 2000  # steps that a small network learns for, however many videos there are
+_FINENESS, _LEAST_FINE = 5, 8  # side heads have so many times more clusters, of at least so many videos
 _LEAST_EPOCHS, _MOST_EPOCHS = 10, 160
 
 
@@ -55,6 +56,7 @@ def run_settings(
             )
         marginals.read(distribution, clusters)
         distribution = os.path.abspath(distribution)
+    side_clusters = min(_FINENESS * clusters, n_videos // _LEAST_FINE)
     training = TrainingSettings(
         epochs=epochs or (epochs_for(n_videos, backbone.batch_size) if small else 200),
         batch_size=backbone.batch_size,
@@ -65,10 +67,10 @@ def run_settings(
         groups=groups,
         sizes=ClusterSizes(distribution, (0.02 if small else 0.1) if spread is None else spread),
         strength=strength,
+        side_heads=5 if small and side_clusters >= 2 * clusters else 0,
         seed=seed,
     )
-    side = (min(6 * clusters, n_videos // 8), 5) if small and n_videos >= 16 * clusters else (clusters, 0)
-    return RunSettings(clusters, heads, *side, training, backbone)
+    return RunSettings(clusters, heads, side_clusters, training, backbone)
 
 
 def epochs_for(n_videos: int, batch_size: int) -> int:

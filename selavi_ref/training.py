@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.metrics import normalized_mutual_info_score
-from selavi_ref.selflabel import STRENGTH, ClusterSizes, align_modalities, self_label
+from selavi_ref.regroup import regroup, renumber
+from selavi_ref.selflabel import STRENGTH, ClusterSizes, align_modalities, predicted_mass, self_label
 from selavi_ref.store import WorkingStore
+from selavi_ref.transport import assign, marginals
 
 WARM_UP_BATCHES = 20
 # First entries of the seeds of independent random streams, so that no two ever meet.
@@ -98,6 +100,11 @@ class TrainingSettings:
         Of the clusters.
     strength : float
         lambda / 2 of the transport.
+    side_heads : int
+        The last so many heads of the backbone are side heads: they learn more clusters than are asked for.
+    regroup_from : float
+        From this share of the run on, the labels of all other heads are the side heads' fine clusters brought together
+        (see `selavi_ref.regroup`), under the prescribed sizes. Without side heads, every head is labelled by itself.
     align : bool
         Match the audio heads' outputs with the video heads' at the first self-labelling.
     seed : int
@@ -114,6 +121,8 @@ class TrainingSettings:
     groups: int = 1
     sizes: ClusterSizes = field(default_factory=ClusterSizes)
     strength: float = STRENGTH
+    side_heads: int = 0
+    regroup_from: float = 0.5
     align: bool = True
     seed: int = 0
 
@@ -200,6 +209,7 @@ class Training:
         if max(backbone.clusters) > N:
             raise InputError(f"{max(backbone.clusters)} clusters need as many videos, but only {N} can be used")
         self.epoch = 0
+        self.regrouped = False
         self.labels = np.full((N, H), -1, np.int32)
         self.potentials: list[NDArray[np.float64] | None] = [None] * H
         rng = np.random.default_rng([_SIZES, settings.seed])
@@ -224,6 +234,7 @@ class Training:
         if state["labels"].shape != self.labels.shape:
             raise InputError(f"{self.checkpoint} is of another number of videos or heads")
         self.epoch = int(state["epoch"])
+        self.regrouped = bool(state["regrouped"])
         self.labels = state["labels"].astype(np.int32)
         self.potentials = [state.get(f"potentials_{head}") for head in range(len(self.potentials))]
         self.sizes = [state[f"sizes_{head}"] for head in range(len(self.sizes))]
@@ -266,13 +277,19 @@ class Training:
             self.log({"step": step, "epoch": self.epoch, "loss": float(np.mean(epoch_losses)), "rate": rate})
             self._save()
 
-    def label_now(self, seed: Sequence[int] | None = None) -> None:
+    def label_now(self, step: int) -> None:
         """Label all videos anew with every head, from the networks as they are."""
+        s, H = self.settings, len(self.backbone.clusters)
+        regrouping = s.side_heads > 0 and step >= s.regroup_from * self.total_steps
+        heads = range(H - s.side_heads, H) if regrouping else range(H)
         for group in range(self.settings.groups):
-            varied = None if self.settings.groups == 1 else [*(seed or [_LOOK, self.settings.seed]), group]
+            varied = None if s.groups == 1 else [_LOOK, s.seed, step, group]
             self.backbone.write_features(self.store, varied)
-            for head in range(group, len(self.backbone.clusters), self.settings.groups):
-                self._label_head(head)
+            for head in heads:
+                if head % s.groups == group:
+                    self._label_head(head)
+        if regrouping:
+            self._label_by_side_heads()
 
     def finish(self) -> None:
         """Label once more from the final networks, looking at the videos as they are, and keep that."""
@@ -282,7 +299,7 @@ class Training:
         self._save()
 
     def _label_head(self, head: int) -> None:
-        name = working_name(self.backbone.clusters[head])
+        name = self._working_name(head)
         self.backbone.write_log_prob(self.store, head, name)
         if self.settings.align and self.potentials[head] is None:
             permutation = align_modalities(self.store, name)
@@ -298,10 +315,26 @@ class Training:
         self.labels[:, head] = found.labels
         self.potentials[head] = found.potentials
 
+    def _label_by_side_heads(self) -> None:
+        """Give all other heads the labels that the side heads agree on."""
+        s, H = self.settings, len(self.backbone.clusters)
+        main = range(H - s.side_heads)
+        side = [self._working_name(head) for head in range(H - s.side_heads, H)]
+        found = regroup(self.store, side, self.backbone.clusters[0])
+        coarse = renumber(found.posterior, self.labels[:, 0]) if self.regrouped else found.posterior
+        log_prob = np.log(np.maximum(coarse, np.float32(1e-12)))
+        marginal = marginals.match(self.sizes[0], predicted_mass(log_prob))
+        labels = assign(log_prob, marginal, strength=s.strength, tol=1e-5).labels
+        self.labels[:, main] = labels[:, None]
+        self.regrouped = True
+
+    def _working_name(self, head: int) -> str:
+        return working_names(self.backbone.clusters, self.settings.side_heads)[head]
+
     def _relabel(self, step: int) -> None:
         started = time.perf_counter()
         before = self.labels.copy()
-        self.label_now([_LOOK, self.settings.seed, step])
+        self.label_now(step)
         seconds = time.perf_counter() - started
         changed = float(np.mean(before != self.labels))
         self._last_labelling = (seconds, changed)
@@ -324,7 +357,7 @@ class Training:
         return Progress(step, self.total_steps, (step - 1) // per_epoch + 1, loss, rate, *self._last_labelling)
 
     def _save(self) -> None:
-        state: dict[str, Any] = {"epoch": self.epoch, "labels": self.labels}
+        state: dict[str, Any] = {"epoch": self.epoch, "regrouped": self.regrouped, "labels": self.labels}
         for head, (sizes, potentials) in enumerate(zip(self.sizes, self.potentials, strict=True)):
             state[f"sizes_{head}"] = sizes
             if potentials is not None:
@@ -332,15 +365,19 @@ class Training:
         self.backbone.save(self.checkpoint, state)
 
 
-def working_name(K: int) -> str:
-    """Name under which the log-probabilities of a head of K clusters are handed over, one head at a time."""
-    return f"current{K}"
+def working_names(clusters: Sequence[int], side_heads: int) -> list[str]:
+    """
+    Return the names under which each head's log-probabilities are handed over.
+
+    The labelling heads share one, since they are looked at one after the other; each side head has its own.
+    """
+    main = len(clusters) - side_heads
+    return [f"current{K}" for K in clusters[:main]] + [f"side{index}" for index in range(side_heads)]
 
 
-def working_datasets(backbone: Backbone) -> dict[str, int]:
-    """Return the data sets that the store of a training run needs: features, and one head's log-probabilities."""
+def working_datasets(backbone: Backbone, side_heads: int = 0) -> dict[str, int]:
+    """Return the data sets that the store of a training run needs: features, and log-probabilities in hand."""
     datasets = backbone.datasets()
-    for K in set(backbone.clusters):
-        for modality in ("video", "audio"):
-            datasets[f"log_prob/{modality}/{working_name(K)}"] = K
+    for name, K in zip(working_names(backbone.clusters, side_heads), backbone.clusters, strict=True):
+        datasets |= {f"log_prob/{modality}/{name}": K for modality in ("video", "audio")}
     return datasets

@@ -187,9 +187,7 @@ class TestBadInput:
 
     def test_distributions_that_do_not_fit(self, place):
         (place / "sizes.txt").write_text("1 2 3 4\n")
-        refused(
-            selavi("train", "videos", *SHORT, "--distribution", "sizes.txt", "--out", "r2", cwd=place), "sizes.txt"
-        )
+        refused(selavi("train", "videos", *SHORT, "--distribution", "sizes.txt", "--out", "r2", cwd=place), "sizes.txt")
         refused(selavi("train", "videos", *SHORT, "--distribution", "none", "--out", "r2", cwd=place), "none")
         assert not (place / "r2").exists()
 

@@ -55,7 +55,7 @@ def test_one_head_can_be_asked_for_and_an_unknown_one_is_refused(tmp_path):
     with FeatureStore(tmp_path / "s.h5") as store:
         assert normalized_mutual_info_score(label(store, head="1").heads[:, 1], label(store, head="1").label) > 0.999
         assert label(store, head="best").source.startswith("head ")
-        with pytest.raises(InputError, match="no head '7'.*0, 1, 2"):
+        with pytest.raises(InputError, match=r"no head '7'.*0, 1, 2"):
             label(store, head="7")
         with pytest.raises(InputError, match="no potentials"):
             label(store, balanced=True)

@@ -32,7 +32,9 @@ def test_the_backbones_do_not_import_the_program(file):
 
 def modules_after(code: str) -> set[str]:
     script = f"{code}\nimport sys; print(*sys.modules)"
-    return set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    )
 
 
 def test_importing_the_core_loads_nothing_heavy():
@@ -45,7 +47,7 @@ def test_the_solver_and_labelling_a_store_do_without_torch():
 
 
 def test_help_loads_nothing_heavy():
-    code = "import cli\nfrom click.testing import CliRunner\nassert CliRunner().invoke(cli.main, ['--help']).exit_code == 0"
+    code = "import cli\nfrom click.testing import CliRunner\nassert not CliRunner().invoke(cli.main, ['-h']).exit_code"
     assert not modules_after(code) & {"torch", "numba", "numpy", "scipy", "h5py", "av"}
 
 

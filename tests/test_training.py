@@ -28,7 +28,9 @@ class LinearBackbone:
         self.clusters = tuple(clusters)
         rng = np.random.default_rng(seed)
         self.weights = {
-            (m, h): rng.normal(0, 0.5, (x.shape[1], K)) for m, x in features.items() for h, K in enumerate(self.clusters)
+            (m, h): rng.normal(0, 0.5, (x.shape[1], K))
+            for m, x in features.items()
+            for h, K in enumerate(self.clusters)
         }
         self.seen = []
 
@@ -101,7 +103,9 @@ def start(tmp_path, settings=SETTINGS, clusters=(4, 4, 4), log=None, **kwargs):
     features, classes = two_views(**kwargs)
     backbone = LinearBackbone(features, clusters)
     store = WorkingStore.create(
-        tmp_path / "working.h5", [f"{i}.mp4" for i in range(len(classes))], working_datasets(backbone)
+        tmp_path / "working.h5",
+        [f"{i}.mp4" for i in range(len(classes))],
+        working_datasets(backbone, settings.side_heads),
     )
     records = [] if log is None else log
     return Training(backbone, settings, store, tmp_path / "checkpoint.npz", records.append), classes
@@ -139,15 +143,15 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
     whole.run()
     whole.finish()
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(progress):
         if progress.step == 43:
-            raise Stop
+            raise StopError
 
     first, _ = start(tmp_path / "b")
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         first.run(stop)
     first.store.close()
     second, _ = start(tmp_path / "b")
@@ -164,6 +168,22 @@ def test_heads_may_have_different_numbers_of_clusters_and_groups_split_them(tmp_
     training, _ = start(tmp_path, replace(SETTINGS, groups=2, epochs=3), clusters=(4, 4, 16))
     training.run()
     assert training.labels.max(0).tolist()[2] > 4
+
+
+def test_side_heads_label_the_others_from_half_of_the_run_on(tmp_path):
+    settings = replace(SETTINGS, side_heads=2, epochs=20)
+    training, classes = start(tmp_path, settings, clusters=(4, 4, 20, 20))
+    seen = []
+    label_now = training.label_now
+
+    def watch(step):
+        label_now(step)
+        seen.append((step, np.array_equal(training.labels[:, 0], training.labels[:, 1])))
+
+    training.label_now = watch
+    training.run()
+    assert all(same == (step >= training.total_steps / 2) for step, same in seen)
+    assert normalized_mutual_info_score(classes, training.labels[:, 0]) > 0.95
 
 
 def test_each_labelling_and_each_epoch_is_recorded_as_plain_values(tmp_path):

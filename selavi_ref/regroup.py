@@ -1,0 +1,130 @@
+"""From fine labels to coarse ones: fine clusters that one modality tells apart and the other confuses belong together.
+
+Side heads learn more clusters than are asked for. Two fine clusters are of one kind if sight and sound do not agree on
+which of the two a video is in: these confusions, summed over all videos, are a graph over the fine clusters of all side
+heads, whose spectral clustering gives the coarse ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh, qr, svd
+from scipy.optimize import linear_sum_assignment
+
+from selavi_ref.errors import InputError
+from selavi_ref.selflabel import joint_log_prob, posterior
+from selavi_ref.store import FeatureStore
+
+
+@dataclass(frozen=True)
+class Regrouping:
+    """
+    Fine clusters brought together.
+
+    Parameters
+    ----------
+    groups : list of array
+        Of each side head: int64, shape (fine clusters,), the coarse cluster of each fine one.
+    posterior : array
+        Of the coarse clusters, mean over the side heads, float32, shape (N, K).
+    spectrum : array
+        The K + 1 largest eigenvalues of the normalised graph; a wide gap after the K-th says that the collection has K
+        kinds.
+    """
+
+    groups: list[NDArray[np.int64]]
+    posterior: NDArray[np.float32]
+    spectrum: NDArray[np.float64]
+
+
+def regroup(store: FeatureStore, heads: list[str], K: int) -> Regrouping:
+    """
+    Bring the fine clusters of some heads together to K coarse ones, without any true label.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With ``log_prob/video/{head}`` and ``log_prob/audio/{head}`` of each of the heads.
+    heads : list of str
+        The side heads.
+    K : int
+        Number of coarse clusters.
+    """
+    confusion = cross_modal_confusion(store, heads)
+    widths = [store.log_prob("video", head, slice(0, 1)).shape[1] for head in heads]
+    together, spectrum = spectral_groups(confusion, K)
+    groups = np.split(together, np.cumsum(widths)[:-1])
+    mean = np.zeros((store.n_videos, K), np.float32)
+    for head, group in zip(heads, groups, strict=True):
+        membership = np.eye(K, dtype=np.float32)[group] / len(heads)
+        for rows in store.blocks():
+            mean[rows] += posterior(joint_log_prob(store, head, rows)) @ membership
+    return Regrouping(groups, mean, spectrum)
+
+
+def cross_modal_confusion(store: FeatureStore, heads: list[str]) -> NDArray[np.float64]:
+    """
+    Sum over all videos the product of what the picture and what the sound says.
+
+    Returns
+    -------
+    array
+        float64, shape (F, F), F the fine clusters of all heads: entry (k, l) is ``sum_i p_video[i, k] p_audio[i, l]``.
+    """
+    total: NDArray[np.float64] | None = None
+    for rows in store.blocks():
+        video, audio = (
+            np.concatenate([np.exp(store.log_prob(modality, head, rows)) for head in heads], 1)
+            for modality in ("video", "audio")
+        )
+        part = video.astype(np.float64).T @ audio
+        total = part if total is None else np.add(total, part, out=total)
+    if total is None:
+        raise InputError(f"{store.path} holds no videos")
+    return total
+
+
+def spectral_groups(confusion: NDArray[np.float64], K: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """
+    Cut a graph into K groups.
+
+    The leading eigenvectors of the symmetrically normalised graph, split by a pivoted QR decomposition, which needs no
+    random start (Damle, Minden and Ying, 2019, *Simple, direct and efficient multi-way spectral clustering*).
+
+    Parameters
+    ----------
+    confusion : array
+        Non-negative weights, shape (F, F) with F >= K; made symmetric here.
+    K : int
+        Number of groups; none is empty.
+
+    Returns
+    -------
+    groups, spectrum : array
+        int64, shape (F,), and the K + 1 largest eigenvalues (K if F = K), descending.
+    """
+    F = len(confusion)
+    if F < K:
+        raise InputError(f"{F} fine clusters cannot be brought together to {K}")
+    graph = confusion + confusion.T
+    degree = np.maximum(graph.sum(0), np.finfo(np.float64).tiny)
+    graph *= 1 / np.sqrt(degree)
+    graph *= 1 / np.sqrt(degree)[:, None]
+    values, vectors = eigh(graph, subset_by_index=[max(0, F - K - 1), F - 1])
+    leading = vectors[:, ::-1][:, :K]
+    pivots = qr(leading.T, mode="r", pivoting=True)[1][:K]
+    left, _, right = svd(leading[pivots].T)
+    groups: NDArray[np.int64] = np.abs(leading @ (left @ right)).argmax(1).astype(np.int64)
+    groups[pivots] = np.arange(K)
+    return groups, values[::-1]
+
+
+def renumber(posterior: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Permute the columns of a posterior (N, K) so that its clusters overlap most with labels (N,) given before."""
+    K = posterior.shape[1]
+    overlap = np.zeros((K, K), np.int64)
+    np.add.at(overlap, (labels, posterior.argmax(1)), 1)
+    return posterior[:, linear_sum_assignment(overlap, maximize=True)[1]]
