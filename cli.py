@@ -164,10 +164,10 @@ def demo(out: str, n_videos: int, seed: int, device: str) -> None:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
     show_default=True,
-    help="Of the networks.",
+    help="Of the networks; auto: bfloat16 for small ones where the processor has it.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @_device
@@ -193,7 +193,7 @@ def train(
             raise InputError("--clusters is missing: how many kinds of videos are to be found?")
         if Run(out).config_file.exists():
             raise InputError(f"{out} holds a run already; go on with --resume, or choose another --out")
-        run = _start_run(videos, out, options)
+        run = _start_run(videos, out, {**options, "device": device})
     from backbones.jobs import train as train_run
 
     with Interruptible(f"go on with: selavi train --resume --out {out}"):

@@ -83,7 +83,7 @@ def picture(frames: Tensor, clip: ClipSettings, change: AugmentSettings | None, 
     elif side != clip.size:
         x = F.interpolate(x, size=(clip.size, clip.size), mode="bilinear", antialias=side > clip.size)
     x = x.view(n_clips, n_frames, 3, clip.size, clip.size).transpose(1, 2)
-    return ((x - _PICTURE_MEAN) / _PICTURE_STD).contiguous()
+    return (x - _PICTURE_MEAN) / _PICTURE_STD
 
 
 def sound(mel: Tensor, clip: ClipSettings, change: AugmentSettings | None, draw: Draw | None) -> Tensor:

@@ -100,6 +100,20 @@ def choose_device(device: str) -> str:
     return device
 
 
+def choose_precision(precision: str, device: str) -> str:
+    """
+    Return ``float32`` or ``bfloat16``, where ``auto`` takes bfloat16 on hardware that multiplies it itself.
+
+    It is chosen once, when a run starts, and stands in the run's settings.
+    """
+    if precision != "auto":
+        return precision
+    if choose_device(device) == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bfloat16" if able.get("amx_bf16") or able.get("avx512_bf16") else "float32"
+
+
 def start(folder: str | os.PathLike[str], manifest: Manifest, settings: RunSettings) -> Run:
     """
     Make a run folder for a scanned collection: settings, the videos used, and those skipped with their reasons.

@@ -21,6 +21,8 @@ from backbones.settings import BackboneSettings
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.store import StoreWriter, WorkingStore
 
+_LAYOUTS = {"video": torch.channels_last_3d, "audio": torch.channels_last}
+
 
 class TorchBackbone:
     """
@@ -63,6 +65,9 @@ class TorchBackbone:
         video = networks.find("video", settings.video_net)
         audio = networks.find("audio", settings.audio_net)
         self.model = SelaviModel(video, audio, clusters, settings.dropout).to(self.device)
+        # Convolutions on the CPU are faster on this layout of memory; the numbers are the same.
+        for modality, layout in _LAYOUTS.items():
+            self.model.network(modality).to(memory_format=layout)
         self.n_features = {"video": video.n_features, "audio": audio.n_features}
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay
@@ -241,6 +246,7 @@ class TorchBackbone:
 
     def _features(self, modality: str, clips: Tensor) -> Tensor:
         lower = self.settings.precision == "bfloat16"
+        clips = clips.contiguous(memory_format=_LAYOUTS[modality])
         with torch.autocast(self.device.type, torch.bfloat16) if lower else nullcontext():
             features: Tensor = self.model.network(modality)(clips)
         return features.float()

@@ -137,7 +137,7 @@ class TinyVideo(nn.Sequential):
 
 
 class TinyAudio(nn.Sequential):
-    """Five convolutions of 24, 48, 96, 192 and 192 channels: input (B, 1, F, T), features (B, 192)."""
+    """Four convolutions of 24, 48, 96 and 192 channels: input (B, 1, F, T), features (B, 192)."""
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192)):
         layers: list[nn.Module] = []
@@ -146,7 +146,6 @@ class TinyAudio(nn.Sequential):
             stride = 1 if stage == len(widths) - 1 else 2
             layers += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             before = width
-        layers += [nn.Conv2d(before, before, 3, 1, 1, bias=False), nn.BatchNorm2d(before), nn.ReLU(inplace=True)]
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1))
         _kaiming_fan_out(self)
 

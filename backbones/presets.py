@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from backbones.jobs import RunSettings
+from backbones.jobs import RunSettings, choose_precision
 from backbones.settings import BackboneSettings
 from selavi_ref.errors import InputError
 from selavi_ref.selflabel import ClusterSizes
@@ -14,7 +14,7 @@ from selavi_ref.transport import marginals
 
 _SMALL_STEPS = 2000  # steps that a small network learns for, however many videos there are
 _FINENESS, _LEAST_FINE = 5, 8  # side heads have so many times more clusters, of at least so many videos
-_LEAST_EPOCHS, _MOST_EPOCHS = 10, 160
+_LEAST_EPOCHS, _MOST_EPOCHS = 10, 100
 
 
 def run_settings(
@@ -32,7 +32,8 @@ def run_settings(
     labellings: int | None = None,
     batch_size: int | None = None,
     rate: float | None = None,
-    precision: str = "float32",
+    precision: str = "auto",
+    device: str = "auto",
     seed: int = 0,
 ) -> RunSettings:
     """
@@ -45,6 +46,7 @@ def run_settings(
     """
     small = video_net == "tiny"
     backbone = BackboneSettings.for_networks(video_net, audio_net or ("tiny" if small else "resnet9"))
+    precision = choose_precision("float32" if precision == "auto" and not small else precision, device)
     backbone = replace(backbone, precision=precision, batch_size=batch_size or backbone.batch_size)
     heads = heads or (5 if small else 10)
     if groups > heads:

@@ -101,6 +101,7 @@ def test_one_cluster_takes_all() -> None:
     assert not a.labels.any()
     assert np.array_equal(a.confidence, np.ones(9, np.float32))
     assert a.marginal_error < 1e-15
+    assert a.n_passes == 2
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -220,6 +221,13 @@ def test_a_warm_start_saves_passes(engine: str) -> None:
     warm = assign(x + 0.01 * noise, r, engine=engine, potentials=cold.potentials)
     assert warm.n_passes < cold.n_passes / 2
     assert assign(x, r, engine=engine, potentials=cold.potentials).n_passes <= 3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("start", [[1e300, -1e300, 0, 0, 0], [np.nan, -np.inf, np.inf, 5, -7], [3e9, 0, 0, 0, -3e9]])
+def test_a_bad_start_does_no_harm(engine: str, start: list[float]) -> None:
+    x, r = problem(200, 5, 0)
+    assert assign(x, r, engine=engine, potentials=start).converged
 
 
 def test_both_engines_give_the_same_labels() -> None:

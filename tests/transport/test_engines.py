@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import subprocess
 import sys
 
@@ -140,6 +142,21 @@ def test_results_repeat_to_the_last_bit() -> None:
     f = np.random.default_rng(0).normal(size=100)
     runs = [engines.create("numba", x, 5.0)(f) for _ in range(3)]
     assert all(run[0] == runs[0][0] and np.array_equal(run[1], runs[0][1]) for run in runs)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_process_can_use_the_engine() -> None:
+    x = data(20_000, 60).astype(np.float32)
+    plan_pass = engines.create("numba", x, 1.0)
+    value, _ = plan_pass(np.zeros(60))
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        again = pool.apply_async(pass_value, (x,)).get(timeout=60)
+    assert again == value
+
+
+def pass_value(x: np.ndarray) -> float:
+    return engines.create("numba", x, 1.0)(np.zeros(x.shape[1]))[0]
 
 
 def test_an_unknown_engine_is_answered_with_the_known_ones() -> None:

@@ -40,7 +40,7 @@ def test_zipf_falls_with_rank() -> None:
 
 
 def test_more_clusters_than_videos_is_refused() -> None:
-    with pytest.raises(InputError, match="5 clusters .* there are 3"):
+    with pytest.raises(InputError, match=r"5 clusters .* there are 3"):
         marginals.gaussian(5, 3)
 
 

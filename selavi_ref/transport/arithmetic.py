@@ -1,0 +1,142 @@
+"""The arithmetic that the kernels are made of: a base-2 exponential and comparisons that vectorise, and compiler flags.
+
+Numba caches kernels by the date of their own file: after a change here, touch ``kernels.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import extending, njit, types
+
+intrinsic: Any = extending.intrinsic
+overload: Any = extending.overload
+
+# Compiler flags, here and nowhere else. Sums may be reordered, so that they vectorise; what is written with STRICT may
+# not: ``(x * scale - shift) + f`` loses all its digits if the two large numbers are not subtracted first.
+STRICT: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
+KERNEL: dict[str, Any] = {
+    "fastmath": {"reassoc", "contract", "nsz", "nnan"},
+    "error_model": "numpy",
+    "nogil": True,
+    "cache": True,
+}
+
+
+@intrinsic
+def _as_int(typingctx: Any, x: Any) -> Any:
+    """Reinterpret the bits of a float as an integer of the same width."""
+    target = types.int32 if x == types.float32 else types.int64
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(target))
+
+    return target(x), codegen
+
+
+@intrinsic
+def _as_float(typingctx: Any, x: Any) -> Any:
+    """Reinterpret the bits of an integer as a float of the same width."""
+    target = types.float32 if x == types.int32 else types.float64
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(target))
+
+    return target(x), codegen
+
+
+@intrinsic
+def _add_exponent(typingctx: Any, power: Any, whole: Any) -> Any:
+    """Add the integer in the low bits of ``whole`` to the exponent of the float whose bits are ``power``."""
+    bits = 23 if power == types.int32 else 52
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        width = args[0].type
+        return builder.add(args[0], builder.shl(args[1], ir.Constant(width, bits)))
+
+    return power(power, whole), codegen
+
+
+@intrinsic
+def _flip(typingctx: Any, bits: Any) -> Any:
+    """Map the bits of floats to integers of the same order, and back: those of negative ones are inverted."""
+    width = 31 if bits == types.int32 else 63
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = args[0].type
+        sign = builder.ashr(args[0], ir.Constant(kind, width))
+        return builder.xor(args[0], builder.and_(sign, ir.Constant(kind, (1 << width) - 1)))
+
+    return bits(bits), codegen
+
+
+def exp2(t: float) -> float:
+    """Return ``2 ** t`` to a few units in the last place, for t clamped to the range of normal numbers."""
+    return float(2.0**t)
+
+
+@overload(exp2, jit_options=STRICT)
+def _exp2(t: Any) -> Any:
+    return _exp2_single if t == types.float32 else _exp2_double
+
+
+# Adding 1.5 * 2^(bits of the mantissa) rounds to an integer, which then stands in the low bits. The polynomials are
+# minimax for 2^r on [-0.5, 0.5] (relative error 8e-8 and 1e-15); comparisons, unlike min and max, vectorise.
+_MAGIC32, _LOW32, _HIGH32 = np.float32(12582912.0), np.float32(-90.0), np.float32(100.0)
+_MAGIC64, _LOW64, _HIGH64 = 6755399441055744.0, -900.0, 900.0
+_A0, _A1, _A2 = np.float32(1.0000000716547141), np.float32(0.693146967065035), np.float32(0.2402211972371072)
+_A3, _A4, _A5 = np.float32(0.05550713271855644), np.float32(0.009675541343121327), np.float32(0.0013276472631950877)
+_B0, _B1, _B2, _B3 = 1.0, 0.6931471805599498, 0.24022650695908768, 0.05550410866445883
+_B4, _B5, _B6, _B7 = 0.009618129108034589, 0.0013333558228561476, 1.5403529961135955e-4, 1.5252658116561384e-5
+_B8, _B9, _B10 = 1.3215662831846103e-6, 1.0208537904552163e-7, 7.03737953058280352e-9
+
+
+def _exp2_single(t: Any) -> Any:
+    t = t if t > _LOW32 else _LOW32
+    t = t if t < _HIGH32 else _HIGH32
+    shifted = t + _MAGIC32
+    r = t - (shifted - _MAGIC32)
+    p = _A0 + r * (_A1 + r * (_A2 + r * (_A3 + r * (_A4 + r * _A5))))
+    return _as_float(_add_exponent(_as_int(p), _as_int(shifted)))
+
+
+def _exp2_double(t: Any) -> Any:
+    t = t if t > _LOW64 else _LOW64
+    t = t if t < _HIGH64 else _HIGH64
+    shifted = t + _MAGIC64
+    r = t - (shifted - _MAGIC64)
+    p = _B5 + r * (_B6 + r * (_B7 + r * (_B8 + r * (_B9 + r * _B10))))
+    p = _B0 + r * (_B1 + r * (_B2 + r * (_B3 + r * (_B4 + r * p))))
+    return _as_float(_add_exponent(_as_int(p), _as_int(shifted)))
+
+
+@njit(**STRICT)
+def exponent(x: Any, scale: Any, shift: Any, f: Any) -> Any:
+    """Return ``(x * scale - shift) + f``, in this order: what is large goes first."""
+    return (x * scale - shift) + f
+
+
+@njit(**STRICT)
+def ordered(t: Any) -> Any:
+    """Return an integer that grows with ``t``: the maximum of integers vectorises, that of floats does not."""
+    return _flip(_as_int(t))
+
+
+@njit(**STRICT)
+def from_ordered(bits: Any) -> Any:
+    """Undo `ordered`."""
+    return _as_float(_flip(bits))
+
+
+@njit(**STRICT)
+def magnitude_bits(a: Any) -> Any:
+    """Return the bits of ``|a|`` as an integer."""
+    return _as_int(abs(a))
+
+
+@njit(**STRICT)
+def magnitude(bits: Any) -> Any:
+    """Undo `magnitude_bits`."""
+    return _as_float(bits)

@@ -1,0 +1,157 @@
+"""The plan pass: the only way in which the solver sees the N x K data, and the registry of those who can carry it out.
+
+An engine is a function ``(log_prob, strength, weight) -> PlanPass``. Those of this package are ``numpy`` (readable) and
+``numba`` (fused and threaded); other packages add theirs through the entry point group ``selavi.engines``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.errors import InputError
+
+Vector = NDArray[np.float64]
+
+_BUILT_IN = {
+    "numpy": "selavi_ref.transport.numpy_engine:NumpyPass",
+    "numba": "selavi_ref.transport.numba_engine:NumbaPass",
+}
+_GROUP = "selavi.engines"
+_SMALL = 20_000  # entries up to which the start of compiled code costs more than it saves
+_LARGEST = 1e30  # |strength * log_prob| beyond which sums of two such numbers carry no information
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a walk over the rows leaves behind, always computed in float64.
+
+    Attributes
+    ----------
+    labels : (N,) int32
+        Column with the largest share of each row; the first one where shares are equal.
+    confidence : (N,) float32
+        That share.
+    logsumexp : (N,) float64
+        ``logsumexp_k(strength * log_prob_ik + f_k)``.
+    mass : (K,) float64
+        Column sums of the plan.
+    value, score : float
+        Weighted means over the rows of ``logsumexp`` and of ``log_prob`` at the label.
+    """
+
+    labels: NDArray[np.int32]
+    confidence: NDArray[np.float32]
+    logsumexp: Vector
+    mass: Vector
+    value: float
+    score: float
+
+
+class PlanPass(Protocol):
+    """One operation on N x K data, as the optimiser needs it: K numbers in, K numbers out.
+
+    With ``L = sharpness * strength * log_prob`` and row weights w of sum 1, the plan at potentials f is
+    ``Q_ik = w_i softmax_k(L_ik + f_k)``. Potentials may be ``-inf`` for columns that are to receive nothing, and are
+    finite for at least one. No finite data may lead to NaN.
+    """
+
+    shape: tuple[int, int]
+    weight: Vector | None
+
+    def __call__(self, potentials: Vector, sharpness: float = 1.0, *, precise: bool = False) -> tuple[float, Vector]:
+        """Return ``sum_i w_i logsumexp_k(L_ik + f_k)`` and the column sums (K,); ``precise`` asks for float64."""
+        ...
+
+    def rows(self, potentials: Vector) -> Rows:
+        """Walk over the rows once more, for labels, confidences, certified column sums and cost."""
+        ...
+
+    def peak(self, potentials: Vector) -> Vector:
+        """Return the logarithm of the largest share that each column has in any row (K,), however small it is."""
+        ...
+
+    def sample(self, potentials: Vector, step: int, sharpness: float = 1.0) -> tuple[Vector, NDArray[np.float32]]:
+        """Return weights (n,) and shares (n, K) of every ``step``-th row, or of a like selection."""
+        ...
+
+    def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
+        """Return the mean (K, K) of ``q_i q_i^T`` over every ``step``-th row, weighted by w; q_i the shares of row i.
+
+        It serves as a metric: shares below 0.001 may be left out, and single precision will do.
+        """
+        ...
+
+
+Engine = Callable[[NDArray[Any], float, "Vector | None"], PlanPass]
+
+
+def register(name: str, engine: Engine) -> None:
+    """Make ``engine`` known in this process under ``name``, before those of other packages."""
+    _registered[name] = engine
+
+
+_registered: dict[str, Engine] = {}
+
+
+def names() -> list[str]:
+    """Return the names that `create` knows, sorted."""
+    return sorted({*_BUILT_IN, *_registered, *(point.name for point in entry_points(group=_GROUP))})
+
+
+def create(name: str, log_prob: NDArray[Any], strength: float, weight: Vector | None = None) -> PlanPass:
+    """Return a pass over ``log_prob`` (N, K) by the engine called ``name``.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, or ``"auto"``: ``numba``, but ``numpy`` for problems too small to be worth compiled code.
+    log_prob : (N, K) float32 or float64
+        Finite numbers; they are scaled by ``strength`` inside the pass and not copied.
+    strength : float
+        Factor of ``log_prob``; negative if they are costs.
+    weight : (N,) float64, optional
+        Row weights of sum 1; uniform by default.
+
+    Raises
+    ------
+    InputError
+        If the engine is unknown or cannot be loaded, or an entry is not finite (row and column named).
+    """
+    if name == "auto":
+        name = "numpy" if log_prob.size < _SMALL else "numba"
+    return _load(name)(log_prob, strength, weight)
+
+
+def _load(name: str) -> Engine:
+    if name in _registered:
+        return _registered[name]
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        engine: Engine = getattr(import_module(module), attribute)
+        return engine
+    for point in entry_points(group=_GROUP):
+        if point.name == name:
+            try:
+                loaded: Engine = point.load()
+            except ImportError as error:
+                raise InputError(f"engine {name!r} of {point.value} is not available: {error}") from error
+            return loaded
+    raise InputError(f"unknown engine {name!r}; known are auto, {', '.join(names())}")
+
+
+def refuse_entry(row: int, column: int, value: float) -> NoReturn:
+    """Raise the error of an engine that has met an entry that is not finite."""
+    raise InputError(f"log_prob has {value} in row {row}, column {column}; all entries must be finite")
+
+
+def check_size(largest: float, strength: float) -> None:
+    """Raise if the largest absolute entry is too large for exponents to mean anything."""
+    if largest * abs(strength) > _LARGEST:
+        raise InputError(f"log_prob reaches {largest:.3g}: times strength {strength:g} it must stay below {_LARGEST:g}")

@@ -1,0 +1,209 @@
+"""The plan pass by compiled code: one fused read of the data per pass, by threads of this process.
+
+The threads are Python's and the kernels release the interpreter lock, so no threading layer is started. Their number
+is Numba's: set the environment variable ``NUMBA_NUM_THREADS``. Parts of the rows are summed in order, so that results
+repeat to the last bit for the same number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import count
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.transport import kernels
+from selavi_ref.transport.engines import Rows, Vector, check_size, refuse_entry
+
+_LOG2E = 1.4426950408889634
+_LN2 = 0.6931471805599453
+_FEW = 48  # columns up to which a block of rows is vectorised over its rows
+_PART = 1 << 18  # entries that a thread takes at a time, at least
+_PARTS = 64  # parts of the data, at most
+_SPREAD = 20_000.0  # base-2 exponents that differ by more are left to float64
+
+T = TypeVar("T")
+
+
+class NumbaPass:
+    """`PlanPass` on float32 or float64 data in memory, of either order, in the precision of the data."""
+
+    def __init__(self, log_prob: NDArray[Any], strength: float, weight: Vector | None = None) -> None:
+        if not (log_prob.flags.c_contiguous or log_prob.flags.f_contiguous):
+            log_prob = np.ascontiguousarray(log_prob)
+        N, K = self.shape = (log_prob.shape[0], log_prob.shape[1])
+        self.weight = weight
+        self._x = log_prob
+        self._scale = strength * _LOG2E
+        self._by_columns = not log_prob.flags.c_contiguous
+        self._tall = K <= _FEW or self._by_columns
+        self._parts = _divide(N, K)
+        self._strength = strength
+        self._type: type[Any] = np.float32 if log_prob.dtype == np.float32 else np.float64
+        self._weight = np.ones(1) if weight is None else weight * N
+        self._spread = self._largest() * abs(self._scale)
+        self._shifts: dict[type[Any], NDArray[Any]] = {}
+        self._sharpness = 1.0
+
+    def __call__(self, potentials: Vector, sharpness: float = 1.0, *, precise: bool = False) -> tuple[float, Vector]:
+        """See `PlanPass`."""
+        dtype = self._precision(potentials, precise)
+        f, mult, centre = _split(potentials, dtype)
+        scale, weight = dtype(self._scale * sharpness), self._weight.astype(dtype, copy=False)
+        if self._tall:
+
+            def part(lo: int, hi: int, mass: Vector) -> float:
+                return float(kernels.tall_pass(self._x, lo, hi, scale, f, mult, self._by_columns, weight, mass))
+        else:
+            shift = self._shift(dtype, sharpness)
+
+            def part(lo: int, hi: int, mass: Vector) -> float:
+                return float(kernels.wide_pass(self._x, lo, hi, scale, f, mult, shift, weight, mass))
+
+        N, K = self.shape
+        masses = np.zeros((len(self._parts), K))
+        values = self._each(lambda p, lo, hi: part(lo, hi, masses[p]))
+        return sum(values) * _LN2 / N + centre, masses.sum(0) / N
+
+    def rows(self, potentials: Vector) -> Rows:
+        """See `PlanPass`."""
+        N, K = self.shape
+        f, mult, centre = _split(potentials, np.float64)
+        out = np.empty(N, np.int32), np.empty(N, np.float32), np.empty(N)
+        masses = np.zeros((len(self._parts), K))
+
+        sums = self._each(
+            lambda p, lo, hi: kernels.rows_pass(self._x, lo, hi, self._scale, f, mult, self._weight, out, masses[p])
+        )
+        value, score = np.array(sums).sum(0) / N
+        labels, confidence, logsumexp = out
+        logsumexp *= _LN2
+        logsumexp += centre
+        return Rows(labels, confidence, logsumexp, masses.sum(0) / N, float(value) * _LN2 + centre, float(score))
+
+    def peak(self, potentials: Vector) -> Vector:
+        """See `PlanPass`."""
+        f, _, _ = _split(potentials, np.float64)
+        peaks = np.full((len(self._parts), self.shape[1]), -np.inf)
+        self._each(lambda p, lo, hi: kernels.peak_pass(self._x, lo, hi, self._scale, f, peaks[p]))
+        return np.asarray(np.where(np.isfinite(potentials), peaks.max(0) * _LN2, -np.inf))
+
+    def sample(self, potentials: Vector, step: int, sharpness: float = 1.0) -> tuple[Vector, NDArray[np.float32]]:
+        """See `PlanPass`."""
+        N, K = self.shape
+        dtype = self._precision(potentials)
+        f, mult, _ = _split(potentials, dtype)
+        scale = dtype(self._scale * sharpness)
+        n = -(-N // step)
+        shares = np.empty((n, K), dtype)
+        self._each(lambda p, lo, hi: kernels.shares_pass(self._x, lo, hi, step, scale, f, mult, shares), _divide(n, K))
+        weight = np.full(n, 1.0 / N) if len(self._weight) == 1 else self._weight[::step] / N
+        return weight, shares.astype(np.float32, copy=False)
+
+    def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
+        """See `PlanPass.coupling`."""
+        N, K = self.shape
+        dtype = self._precision(potentials)
+        f, mult, _ = _split(potentials, dtype)
+        scale = dtype(self._scale * sharpness)
+        parts = _divide(-(-N // step), K)
+        parts = _merge(parts, _threads())
+        sums = np.zeros((len(parts), K, K), np.float32)
+        self._each(
+            lambda p, lo, hi: kernels.coupling_pass(self._x, lo, hi, step, scale, f, mult, self._weight, sums[p]), parts
+        )
+        total = sums.sum(0, dtype=np.float64)
+        seen = len(range(0, N, step)) if len(self._weight) == 1 else max(self._weight[::step].sum(), 1e-300)
+        return np.asarray((total + np.tril(total, -1).T) / seen)
+
+    def _precision(self, potentials: Vector, precise: bool = False) -> type[Any]:
+        """Return the type of the arithmetic: that of the data, or float64 if asked for, or if exponents are large."""
+        used = potentials[np.isfinite(potentials)]
+        fits = self._spread < _SPREAD and np.ptp(used) * _LOG2E < _SPREAD
+        return self._type if fits and not precise else np.float64
+
+    def _shift(self, dtype: type[Any], sharpness: float) -> NDArray[Any]:
+        """Return the shifts of the rows, scaled to this sharpness; from pass to pass the kernel keeps them."""
+        if sharpness != self._sharpness:
+            for shift in self._shifts.values():
+                shift *= sharpness / self._sharpness
+            self._sharpness = sharpness
+        if dtype not in self._shifts:
+            self._shifts[dtype] = np.zeros(self.shape[0], dtype)
+        return self._shifts[dtype]
+
+    def _largest(self) -> float:
+        """Return the largest absolute entry; raise if one is not finite or too large."""
+        found = self._each(lambda p, lo, hi: kernels.largest(self._x, lo, hi))
+        part = next((p for p, size in enumerate(found) if not np.isfinite(size)), None)
+        if part is not None:
+            lo, hi = self._parts[part]
+            finite = np.isfinite(self._x[lo:hi])
+            row, column = divmod(int(np.argmin(finite)), self.shape[1])
+            refuse_entry(lo + row, column, float(self._x[lo + row, column]))
+        check_size(max(found), self._strength)
+        return float(max(found))
+
+    def _each(self, task: Callable[[int, int, int], T], parts: list[tuple[int, int]] | None = None) -> list[T]:
+        """Call ``task(part, lo, hi)`` for all parts of the rows, on as many threads as there are; return in order."""
+        parts = self._parts if parts is None else parts
+        results: list[Any] = [None] * len(parts)
+        turn = count()
+
+        def work() -> None:
+            while (p := next(turn)) < len(parts):
+                results[p] = task(p, *parts[p])
+
+        helpers = min(_threads(), len(parts)) - 1
+        futures = [_pool().submit(work) for _ in range(helpers)]
+        work()
+        for future in futures:
+            if not future.cancel():
+                future.result()
+        return results
+
+
+def _threads() -> int:
+    return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, _threads() - 1), thread_name_prefix="selavi-plan")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
+def _divide(N: int, K: int) -> list[tuple[int, int]]:
+    """Divide N rows into parts of whole blocks, from N and K alone."""
+    rows = max(_PART // K, N // _PARTS, 1)
+    rows = -(-rows // kernels.TALL) * kernels.TALL
+    return [(lo, min(lo + rows, N)) for lo in range(0, N, rows)]
+
+
+def _merge(parts: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """Join neighbouring parts until there are at most ``most``."""
+    size = -(-len(parts) // most)
+    return [(parts[p][0], parts[min(p + size, len(parts)) - 1][1]) for p in range(0, len(parts), size)]
+
+
+def _split(potentials: Vector, dtype: type[Any]) -> tuple[NDArray[Any], NDArray[Any], float]:
+    """Return potentials in base 2 as (f, multiplier) of ``dtype``, and the centre taken off, in natural units.
+
+    A potential is rounded to ``dtype`` and ``2 ** remainder`` becomes the multiplier, so that float32 arithmetic does
+    not limit the resolution of the potentials; the multiplier 0 keeps columns of potential ``-inf`` empty.
+    """
+    used = np.isfinite(potentials)
+    centre = float(np.median(potentials[used]))
+    exact = np.where(used, potentials - centre, -1e30) * _LOG2E
+    f = exact.astype(dtype)
+    mult = np.where(used, np.exp2(np.where(used, exact - f.astype(np.float64), 0.0)), 0.0).astype(dtype)
+    return f, mult, centre

@@ -1,0 +1,89 @@
+"""The plan pass in plain NumPy: the reference for every faster engine, and the engine of small problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.transport.engines import Rows, Vector, check_size, refuse_entry
+
+_BLOCK = 1 << 20  # entries held in float64 at a time
+
+
+class NumpyPass:
+    """`PlanPass` in float64, in blocks of rows."""
+
+    def __init__(self, log_prob: NDArray[Any], strength: float, weight: Vector | None = None) -> None:
+        self.shape = (log_prob.shape[0], log_prob.shape[1])
+        self.weight = weight
+        self._log_prob = log_prob
+        self._strength = strength
+        self._weight = np.full(len(log_prob), 1.0 / len(log_prob)) if weight is None else weight
+        finite = np.isfinite(log_prob)
+        if not finite.all():
+            row, column = divmod(int(np.argmin(finite)), self.shape[1])
+            refuse_entry(row, column, float(log_prob[row, column]))
+        check_size(float(np.abs(log_prob).max()), strength)
+
+    def __call__(self, potentials: Vector, sharpness: float = 1.0, *, precise: bool = False) -> tuple[float, Vector]:
+        """See `PlanPass`."""
+        value, mass = 0.0, np.zeros(self.shape[1])
+        for rows, logits in self._blocks(potentials, sharpness):
+            logsumexp, shares = _softmax(logits)
+            value += float(self._weight[rows] @ logsumexp)
+            mass += self._weight[rows] @ shares
+        return value, mass
+
+    def rows(self, potentials: Vector) -> Rows:
+        """See `PlanPass`."""
+        N, K = self.shape
+        labels, confidence, lse = np.empty(N, np.int32), np.empty(N, np.float32), np.empty(N)
+        mass = np.zeros(K)
+        for rows, logits in self._blocks(potentials, 1.0):
+            lse[rows], shares = _softmax(logits)
+            labels[rows] = logits.argmax(1)
+            confidence[rows] = shares.max(1)
+            mass += self._weight[rows] @ shares
+        at_label = self._log_prob[np.arange(N), labels].astype(np.float64)
+        return Rows(labels, confidence, lse, mass, float(self._weight @ lse), float(self._weight @ at_label))
+
+    def peak(self, potentials: Vector) -> Vector:
+        """See `PlanPass`."""
+        highest = np.full(self.shape[1], -np.inf)
+        for _, logits in self._blocks(potentials, 1.0):
+            logsumexp, _ = _softmax(logits)
+            highest = np.maximum(highest, (logits - logsumexp[:, None]).max(0))
+        return highest
+
+    def sample(self, potentials: Vector, step: int, sharpness: float = 1.0) -> tuple[Vector, NDArray[np.float32]]:
+        """See `PlanPass`."""
+        logits = sharpness * self._strength * self._log_prob[::step].astype(np.float64) + potentials
+        return self._weight[::step], _softmax(logits)[1].astype(np.float32)
+
+    def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
+        """See `PlanPass.coupling`."""
+        total, seen = np.zeros((self.shape[1], self.shape[1])), 0.0
+        for rows, logits in self._blocks(potentials, sharpness, step):
+            shares = _softmax(logits)[1]
+            total += (shares * self._weight[rows, None]).T @ shares
+            seen += self._weight[rows].sum()
+        return np.asarray(total / max(seen, 1e-300))
+
+    def _blocks(self, potentials: Vector, sharpness: float, step: int = 1) -> Iterator[tuple[slice, Vector]]:
+        """Yield blocks of every ``step``-th row with their logits ``L + f``."""
+        size = step * max(1, _BLOCK // self.shape[1])
+        for start in range(0, self.shape[0], size):
+            rows = slice(start, min(start + size, self.shape[0]), step)
+            yield rows, sharpness * self._strength * self._log_prob[rows].astype(np.float64) + potentials
+
+
+def _softmax(logits: Vector) -> tuple[Vector, Vector]:
+    """Return the logsumexp and the softmax of each row."""
+    top = logits.max(1)
+    shares = np.exp(logits - top[:, None])
+    total = shares.sum(1)
+    shares /= total[:, None]
+    return top + np.log(total), shares

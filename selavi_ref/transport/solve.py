@@ -1,0 +1,171 @@
+"""The optimiser: finds the potentials at which the columns of the plan meet their marginal, K numbers at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from selavi_ref.errors import InputError
+from selavi_ref.transport.dual import Dual, Point
+from selavi_ref.transport.engines import PlanPass, Rows, Vector
+from selavi_ref.transport.quasi_newton import STALL, quasi_newton
+
+_OVER = 1.8  # over-relaxation, tempered where it does not pay
+_FARTHEST = 1e12  # potentials to start from are brought within
+_SINGLE = 2e-7  # error that is reached in single precision, and left to double if it is not low enough
+_SOFT = 0.2  # mean of ``1 - sum_k q_k^2`` over rows that are soft on the whole: annealing starts there
+_FLAT = 1e-6  # a share above is not small
+_MOST_HALVINGS = 40  # of the sharpness
+_STAGE = 0.03  # error, relative to the softness of the rows, at which the log-plan is made sharper
+_CAREFUL = 1e-4  # the same where that has failed
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Potentials (K,), the rows of their plan, the value of the dual, the L1 error of the column sums in float64."""
+
+    potentials: Vector
+    rows: Rows
+    value: float
+    error: float
+    n_passes: int
+    converged: bool
+
+
+def solve(
+    plan_pass: PlanPass,
+    target: Vector,
+    *,
+    tol: float,
+    max_passes: int,
+    method: str = "auto",
+    potentials: Vector | None = None,
+) -> Solution:
+    """Maximise the dual until the L1 error of the column sums is at most ``tol``.
+
+    Parameters
+    ----------
+    plan_pass : PlanPass
+        The data.
+    target : (K,) float64
+        Column sums of sum 1; zeros allowed.
+    tol, max_passes
+        When to stop. The error is that of a pass in float64.
+    method : {"auto", "fixed-point", "over-relaxed"}
+        ``auto`` is a quasi-Newton method in a metric made from the data, sharpened step by step where rows are peaked.
+    potentials : (K,) float64, optional
+        Where to start; what is not finite counts as 0.
+
+    Returns
+    -------
+    Solution
+        The best potentials seen, ``-inf`` where the target is zero.
+    """
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
+    dual = Dual(plan_pass, target, max_passes)
+    start = np.zeros(dual.target.size)
+    if potentials is not None:
+        start = np.clip(np.where(np.isfinite(potentials), potentials, 0.0), -_FARTHEST, _FARTHEST)[dual.active]
+    METHODS[method](dual, start, potentials is None, max(0.9 * tol, _SINGLE))
+    solution = _certified(dual, tol)
+    if not (solution.converged or dual.precise or dual.exhausted):
+        dual.restart_precisely()
+        METHODS[method](dual, solution.potentials[dual.active], False, tol)
+        solution = _certified(dual, tol)
+    return solution
+
+
+def _certified(dual: Dual, tol: float) -> Solution:
+    """Return the best point with the error that it has in float64."""
+    assert dual.best is not None
+    potentials = dual.full(dual.best.potentials)
+    rows = dual.plan_pass.rows(potentials)
+    dual.n_passes += 1
+    error = float(np.abs(rows.mass[dual.active] - dual.target).sum())
+    value = float(dual.target @ dual.best.potentials) - rows.value
+    return Solution(potentials, rows, value, error, dual.n_passes, error <= tol)
+
+
+def fixed_point(dual: Dual, start: Vector, cold: bool, tol: float) -> None:
+    """Sinkhorn's iteration (Cuturi, 2013): every step meets the column sums as if the row sums stayed as they are."""
+    _relax(dual, dual.at(start), tol, 1.0)
+
+
+def over_relaxed(dual: Dual, start: Vector, cold: bool, tol: float) -> None:
+    """Sinkhorn's iteration with longer steps (Thibault et al., 2021), shortened whenever the error grows."""
+    _relax(dual, dual.at(start), tol, _OVER)
+
+
+def _relax(dual: Dual, point: Point, tol: float, omega: float) -> Point:
+    step, best, best_at = omega, point.error, dual.n_passes
+    while point.error > tol and not dual.exhausted and dual.n_passes - best_at < STALL:
+        new = dual.at(point.potentials + step * dual.log_ratio(point), point.sharpness)
+        if omega > 1.0:
+            step = 1.0 if new.error > point.error else min(omega, step + 0.1)
+        point = new
+        if point.error < best:
+            best, best_at = point.error, dual.n_passes
+    return point
+
+
+def automatic(dual: Dual, start: Vector, cold: bool, tol: float) -> None:
+    """Quasi-Newton on the dual; from a cold start of a peaked problem, at growing sharpness of the log-plan.
+
+    What that does not solve is begun again where the plan has no small shares at all; the fixed point comes last.
+    """
+    first = dual.at(start)
+    if first.error <= tol or (not cold and quasi_newton(dual, first, tol).error <= tol):
+        return
+    for is_soft, stage in ((_is_soft, _STAGE), (_is_flat, _CAREFUL)):
+        if dual.exhausted:
+            return
+        if _annealed(dual, np.zeros_like(start), _softening(dual, is_soft), stage, tol).error <= tol:
+            return
+    if dual.best is not None:
+        _relax(dual, dual.best, tol, 1.0)
+
+
+def _annealed(dual: Dual, potentials: Vector, halvings: int, stage: float, tol: float) -> Point:
+    """Solve at sharpness 2^-halvings, ..., 1/2, 1, each from the potentials of the one before, doubled.
+
+    The softer the rows still are, the less is gained by a low error before the end.
+    """
+    for j in range(halvings, 0, -1):
+        soft = float(np.mean(_softness(_sample(dual, potentials, 0.5**j))))
+        potentials = 2.0 * quasi_newton(dual, dual.at(potentials, 0.5**j), max(tol, stage * soft)).potentials
+    return quasi_newton(dual, dual.at(potentials), tol)
+
+
+def _softening(dual: Dual, is_soft: Callable[[Vector], bool]) -> int:
+    """Return how often the sharpness has to be halved until the plan at f = 0 is soft."""
+    start = np.zeros_like(dual.target)
+    return next((h for h in range(_MOST_HALVINGS) if is_soft(_sample(dual, start, 0.5**h))), _MOST_HALVINGS)
+
+
+def _sample(dual: Dual, potentials: Vector, sharpness: float) -> Vector:
+    """Return the shares of about a thousand rows."""
+    _, shares = dual.plan_pass.sample(dual.full(potentials), max(1, dual.plan_pass.shape[0] // 1024), sharpness)
+    return shares[:, dual.active].astype(np.float64)
+
+
+def _softness(shares: Vector) -> Vector:
+    """Return ``1 - sum_k q_k^2`` of each row."""
+    return np.asarray(1.0 - (shares**2).sum(1))
+
+
+def _is_soft(shares: Vector) -> bool:
+    return bool(_softness(shares).mean() > _SOFT)
+
+
+def _is_flat(shares: Vector) -> bool:
+    return bool(shares.min() > _FLAT)
+
+
+METHODS: dict[str, Callable[[Dual, Vector, bool, float], None]] = {
+    "auto": automatic,
+    "fixed-point": fixed_point,
+    "over-relaxed": over_relaxed,
+}
