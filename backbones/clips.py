@@ -18,6 +18,7 @@ from backbones.settings import ClipSettings
 from selavi_ref.errors import MediaError, SelaviError
 from selavi_ref.media import log_mel, probe, read_clip, read_video
 
+_FINER = 2  # videos in memory are kept at so many times the frame rate of a clip, so that clips can begin between
 _MEL_STEP = 0.01  # seconds from one window of the log mel energies to the next
 _START, _ACROSS = DRAWS.index("start"), DRAWS.index("across")
 
@@ -106,7 +107,7 @@ class StreamedClips:
 
 class KeptClips:
     """
-    Keeps whole videos, decoded once at the rate and size of the clips, and cuts clips out of them.
+    Keeps whole videos, decoded once at twice the rate of the clips and at their size, and cuts clips out of them.
 
     A video that cannot be decoded raises its MediaError when a clip of it is asked for.
     """
@@ -127,7 +128,9 @@ class KeptClips:
 
         def decode(path: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | str:
             try:
-                video = read_video(path, fps=settings.fps, size=settings.decode_size, sample_rate=settings.sample_rate)
+                video = read_video(
+                    path, fps=_FINER * settings.fps, size=settings.decode_size, sample_rate=settings.sample_rate
+                )
             except MediaError as error:
                 return str(error)
             return video.frames, _mel(video.samples, settings)
@@ -146,20 +149,20 @@ class KeptClips:
     def seconds(self, row: int) -> float:
         """Return the length of a video; see `ClipSource`."""
         frames, mel = self._video(row)
-        lengths = [len(frames) / self.settings.fps, mel.shape[1] * _MEL_STEP]
+        lengths = [len(frames) / (_FINER * self.settings.fps), mel.shape[1] * _MEL_STEP]
         return min(length for length in lengths if length) if any(lengths) else 0.0
 
     def clip(self, row: int, start: float, across: float) -> RawClip:
-        """Cut a clip out, beginning on the nearest kept frame; see `ClipSource`."""
+        """Cut a clip out, its picture beginning on the nearest kept frame; see `ClipSource`."""
         frames, mel = self._video(row)
         s = self.settings
-        first = round(start * s.fps)
         if len(frames):
-            first = max(0, min(first, len(frames) - s.frames))
-            frames = _square(frames[np.minimum(np.arange(first, first + s.frames), len(frames) - 1)], across)
+            places = np.arange(s.frames) * _FINER
+            first = max(0, min(round(start * _FINER * s.fps), len(frames) - 1 - places[-1]))
+            frames = _square(frames[np.minimum(first + places, len(frames) - 1)], across)
         if mel.shape[1]:
             width = n_steps(s)
-            begin = max(0, min(round(first / s.fps / _MEL_STEP), mel.shape[1] - width))
+            begin = max(0, min(round(start / _MEL_STEP), mel.shape[1] - width))
             mel = mel[:, begin : begin + width]
             if mel.shape[1] < width:
                 mel = np.pad(mel, ((0, 0), (0, width - mel.shape[1])), constant_values=float(mel.min()))
@@ -184,7 +187,7 @@ def n_steps(settings: ClipSettings) -> int:
 
 def kept_bytes(seconds: float, ratio: float, settings: ClipSettings) -> int:
     """Return the bytes that `KeptClips` needs for a video of so many seconds and this ratio of long to short side."""
-    pictures = seconds * settings.fps * settings.decode_size**2 * max(ratio, 1 / ratio) * 3
+    pictures = seconds * _FINER * settings.fps * settings.decode_size**2 * max(ratio, 1 / ratio) * 3
     return int(pictures + seconds / _MEL_STEP * settings.n_filters * 4)
 
 

@@ -45,7 +45,9 @@ def run_demo(out: str | os.PathLike[str], n_videos: int, seed: int, device: str)
         make_collection(videos, n_videos, seed=seed, progress=lambda done, total: count(1))
     with counter(n_videos, "scanning", "video") as count:
         manifest = scan(videos, progress=lambda done, total: count(1))
-    run = jobs.start(folder / "run", manifest, run_settings(len(manifest.usable), clusters=len(KINDS), device=device, seed=seed))
+    run = jobs.start(
+        folder / "run", manifest, run_settings(len(manifest.usable), clusters=len(KINDS), device=device, seed=seed)
+    )
     jobs.train(run, device=device, workers=None, memory_gb=4.0)
     manifest = manifest.usable
     jobs.extract(run, manifest, run.features_file, clips=2, device=device, memory_gb=4.0)

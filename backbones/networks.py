@@ -133,7 +133,6 @@ class TinyVideo(nn.Sequential):
             layers += _conv3d(width, width, (3, 1, 1), (1 if stage == 0 else 2, 1, 1))
             before = width
         super().__init__(*layers, nn.AdaptiveAvgPool3d(1))
-        _kaiming_fan_out(self)
 
 
 class TinyAudio(nn.Sequential):
@@ -147,7 +146,6 @@ class TinyAudio(nn.Sequential):
             layers += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             before = width
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1))
-        _kaiming_fan_out(self)
 
 
 def _conv3d(before: int, after: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[nn.Module]:

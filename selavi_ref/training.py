@@ -217,6 +217,7 @@ class Training:
         self.failures: dict[int, str] = {}
         self._losses: list[float] = []
         self._last_labelling = (0.0, 0.0)
+        self._spectrum: NDArray[np.float64] | None = None
 
     @property
     def total_steps(self) -> int:
@@ -327,6 +328,7 @@ class Training:
         labels = assign(log_prob, marginal, strength=s.strength, tol=1e-5).labels
         self.labels[:, main] = labels[:, None]
         self.regrouped = True
+        self._spectrum = found.spectrum
 
     def _working_name(self, head: int) -> str:
         return working_names(self.backbone.clusters, self.settings.side_heads)[head]
@@ -342,6 +344,8 @@ class Training:
         record: dict[str, Any] = {"step": step, "labelling_seconds": seconds, "changed": changed}
         if self.labels.shape[1] > 1:
             record["agreement_of_heads"] = normalized_mutual_info_score(self.labels[:, 0], self.labels[:, 1])
+        if self._spectrum is not None:
+            record["spectrum"] = self._spectrum.tolist()
         self.log(record)
 
     def _warm_up(self) -> None:

@@ -18,7 +18,7 @@ def videos(settings, n, seed=0, seconds=2.0):
     rng = np.random.default_rng(seed)
     clip = settings.clip
     frames = [
-        rng.integers(0, 255, (round(seconds * clip.fps), clip.decode_size, clip.decode_size, 3)) for _ in range(n)
+        rng.integers(0, 255, (round(seconds * 2 * clip.fps), clip.decode_size, clip.decode_size, 3)) for _ in range(n)
     ]
     mels = [rng.normal(size=(clip.n_filters, round(seconds * 100) - 1)) for _ in range(n)]
     return [(f.astype(np.uint8), m.astype(np.float32)) for f, m in zip(frames, mels, strict=True)]
