@@ -155,7 +155,12 @@ def demo(out: str, n_videos: int, seed: int, device: str) -> None:
 @click.option(
     "--labellings", type=click.IntRange(1), default=None, help="Self-labellings in all. [default: 80; 100 published]"
 )
-@click.option("--batch-size", type=click.IntRange(2), default=None, help="Clips per step. [default: 64; 16 published]")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(2),
+    default=None,
+    help="Clips per step. [default: 32 or 64, by the number of videos; 16 published]",
+)
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),

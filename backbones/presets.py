@@ -12,9 +12,10 @@ from selavi_ref.selflabel import ClusterSizes
 from selavi_ref.training import TrainingSettings
 from selavi_ref.transport import marginals
 
-_SMALL_STEPS = 2000  # steps that a small network learns for, however many videos there are
+_STEPS = 50  # times the square root of the number of videos: steps that a small network learns for
+_SMALL_COLLECTION = 1000  # below so many videos, smaller batches give more steps
 _FINENESS, _LEAST_FINE = 5, 8  # side heads have so many times more clusters, of at least so many videos
-_LEAST_EPOCHS, _MOST_EPOCHS = 10, 100
+_LEAST_EPOCHS, _MOST_EPOCHS = 10, 200
 
 
 def run_settings(
@@ -47,7 +48,8 @@ def run_settings(
     small = video_net == "tiny"
     backbone = BackboneSettings.for_networks(video_net, audio_net or ("tiny" if small else "resnet9"))
     precision = choose_precision("float32" if precision == "auto" and not small else precision, device)
-    backbone = replace(backbone, precision=precision, batch_size=batch_size or backbone.batch_size)
+    usual = 32 if small and n_videos < _SMALL_COLLECTION else backbone.batch_size
+    backbone = replace(backbone, precision=precision, batch_size=batch_size or usual)
     heads = heads or (5 if small else 10)
     if groups > heads:
         raise InputError(f"--groups {groups}: there are only {heads} heads to split")
@@ -76,6 +78,6 @@ def run_settings(
 
 
 def epochs_for(n_videos: int, batch_size: int) -> int:
-    """Return the epochs in which a small network takes its usual number of steps, within bounds."""
+    """Return the epochs in which a small network takes the steps that the collection's size asks for, within bounds."""
     steps_per_epoch = max(1, round(n_videos / batch_size))
-    return max(_LEAST_EPOCHS, min(_MOST_EPOCHS, round(_SMALL_STEPS / steps_per_epoch)))
+    return max(_LEAST_EPOCHS, min(_MOST_EPOCHS, round(_STEPS * n_videos**0.5 / steps_per_epoch)))
