@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -37,6 +37,11 @@ class Command(click.Command):
             return super().invoke(ctx)
         except SelaviError as error:
             click.echo(f"selavi {self.name}: {_one_line(error)}", err=True)
+            ctx.exit(2)
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported for this
+                raise
+            click.echo(f"selavi {self.name}: the GPU's memory is full; try a smaller --batch-size", err=True)
             ctx.exit(2)
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in ("torch", "torchvision", "av", "sklearn", "PIL"):
@@ -71,6 +76,9 @@ def command(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
 _device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
 )
+_seed = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random."
+)
 _workers = click.option(
     "--workers", type=click.IntRange(0), default=None, help="Processes that decode videos. [default: one per processor]"
 )
@@ -99,7 +107,7 @@ _balanced = click.option("--balanced", is_flag=True, help="Keep the clusters nea
 )
 @click.option("--out", default="selavi-demo", show_default=True, type=click.Path(), help="Folder to write to; new.")
 @click.option("--videos", "n_videos", type=click.IntRange(40), default=400, show_default=True, help="Videos to make.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@_seed
 @_device
 def demo(out: str, n_videos: int, seed: int, device: str) -> None:
     """Make a small synthetic collection of videos, label it from scratch, and compare with K-means."""
@@ -150,7 +158,10 @@ def demo(out: str, n_videos: int, seed: int, device: str) -> None:
     help="lambda / 2 of the transport.",
 )
 @click.option(
-    "--epochs", type=click.IntRange(1), default=None, help="Passes over the videos. [default: by their number]"
+    "--epochs",
+    type=click.IntRange(1),
+    default=None,
+    help="Passes over the videos. [default: until picture and sound agree, then some more; 200 published]",
 )
 @click.option(
     "--labellings", type=click.IntRange(1), default=None, help="Self-labellings in all. [default: 80; 100 published]"
@@ -174,7 +185,7 @@ def demo(out: str, n_videos: int, seed: int, device: str) -> None:
     show_default=True,
     help="Of the networks; auto: bfloat16 for small ones where the processor has it.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@_seed
 @_device
 @_workers
 @_memory
@@ -199,10 +210,14 @@ def train(
         if Run(out).config_file.exists():
             raise InputError(f"{out} holds a run already; go on with --resume, or choose another --out")
         run = _start_run(videos, out, {**options, "device": device})
+    from backbones.jobs import is_finished
     from backbones.jobs import train as train_run
 
     with Interruptible(f"go on with: selavi train --resume --out {out}"):
-        train_run(run, device=device, workers=workers, memory_gb=memory_gb)
+        if not is_finished(run):
+            failures = train_run(run, device=device, workers=workers, memory_gb=memory_gb).failures
+            if failures:
+                click.echo(f"{len(failures)} videos could not always be decoded; see {run.failures_file}", err=True)
         _label_the_run(run, device, workers, memory_gb)
 
 
@@ -225,7 +240,7 @@ def extract(run: str, videos: str, out: str, clips: int, device: str, workers: i
     opened = Run.open(run)
     with Interruptible("the same command goes on where it stopped"):
         _extract(opened, videos, out, clips, device, workers)
-    click.echo(f"wrote {out}")
+    click.echo(f"wrote {click.format_filename(out)}")
 
 
 @command(
@@ -257,16 +272,24 @@ def label(
     if videos is None:
         if os.path.isdir(source):
             raise InputError(f"{source} is a folder: name the videos to label too, as in selavi label RUN VIDEOS")
+        _refuse_options(
+            ("clips", "device", "workers"), "goes with RUN VIDEOS; a store has its log-probabilities already"
+        )
         _label_store(source, out, head, balanced)
         return
     from selavi_ref.run import Run
 
     run = Run.open(source)
+    known = [str(number) for number in range(run.config.get("heads", 0))]
+    if head not in ("consensus", "best", *known):
+        raise InputError(f"--head {head}: choose consensus, best, or one of {', '.join(known)}")
     store = f"{out}.features.h5"
     with Interruptible("the same command goes on where it stopped"):
         _extract(run, videos, store, clips, device, workers)
-    _label_store(store, out, head, balanced)
-    os.unlink(store)
+    try:
+        _label_store(store, out, head, balanced)
+    finally:
+        os.unlink(store)
 
 
 @command(
@@ -334,7 +357,7 @@ def _label_store(store: str, out: str, head: str, balanced: bool) -> None:
         labels = label_store(opened, head=head, balanced=balanced)
     write_csv(labels, out)
     click.echo(labels_summary(labels))
-    click.echo(f"wrote {out}")
+    click.echo(f"wrote {click.format_filename(out)}")
 
 
 def _label_the_run(run: Any, device: str, workers: int | None, memory_gb: float) -> None:
@@ -345,10 +368,11 @@ def _label_the_run(run: Any, device: str, workers: int | None, memory_gb: float)
     from selavi_ref.report.tables import evaluate_csv, scores_table
 
     manifest = read_manifest(run.videos_file)
-    extract_run(run, manifest, run.features_file, device=device, workers=workers, memory_gb=memory_gb)
+    if not run.features_file.exists():
+        extract_run(run, manifest, run.features_file, device=device, workers=workers, memory_gb=memory_gb)
     _label_store(str(run.features_file), str(run.labels_file), "consensus", False)
     contact_sheet(run.labels_file, run.sheet_file)
-    click.echo(f"wrote {run.sheet_file}, the most typical videos of each cluster")
+    click.echo(f"wrote {click.format_filename(run.sheet_file)}, the most typical videos of each cluster")
     if len(set(manifest.classes)) > 1:
         click.echo("compared with the folders of the videos, which were not used for learning:")
         click.echo(scores_table({"labels": evaluate_csv(run.labels_file, run.videos_file)}))
@@ -356,16 +380,24 @@ def _label_the_run(run: Any, device: str, workers: int | None, memory_gb: float)
 
 def _refuse_with_resume(videos: str | None) -> None:
     """Tell which options cannot be given with --resume, whose run has them already."""
+    free = ("out", "resume", "device", "workers", "memory_gb", "videos")
+    names = [name for name in click.get_current_context().params if name not in free]
+    why = "cannot be changed with --resume; the run keeps the settings it was started with"
+    _refuse_options(names, why)
+    if videos is not None:
+        raise InputError(f"VIDEOS {why}")
+
+
+def _refuse_options(names: Iterable[str], why: str) -> None:
+    """Refuse options that were given on the command line."""
     context = click.get_current_context()
     given = [
         f"--{name.replace('_', '-')}"
-        for name in context.params
-        if name not in ("out", "resume", "device", "workers", "memory_gb", "videos")
-        and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        for name in names
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     ]
-    if given or videos is not None:
-        what = ", ".join(given) or "VIDEOS"
-        raise InputError(f"{what} cannot be changed with --resume; the run keeps the settings it was started with")
+    if given:
+        raise InputError(f"{', '.join(given)} {why}")
 
 
 class Interruptible:

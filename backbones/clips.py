@@ -234,6 +234,14 @@ class Batch:
     draws: Tensor
     failures: list[tuple[int, str]]
 
+    def pin_memory(self) -> Batch:
+        """Move the clips to memory that a GPU can read by itself; the loader calls this."""
+        pinned = (self.frames.pin_memory(), self.mel.pin_memory(), self.draws.pin_memory())
+        return Batch(self.rows, *pinned, self.failures)
+
+
+_Drawn = tuple[int, RawClip | None, NDArray[np.float32], list[tuple[int, str]]]
+
 
 class TrainingClips(Dataset[Any]):
     """One random clip of each video asked for; the random numbers depend on the seed, the pass and the row alone."""
@@ -242,7 +250,7 @@ class TrainingClips(Dataset[Any]):
         self.source = source
         self.seed = tuple(seed)
 
-    def __getitem__(self, row: int) -> tuple[int, RawClip, NDArray[np.float32], list[tuple[int, str]]]:
+    def __getitem__(self, row: int) -> _Drawn:
         rng = np.random.default_rng([*self.seed, row])
         failures: list[tuple[int, str]] = []
         for _ in range(20):
@@ -252,7 +260,7 @@ class TrainingClips(Dataset[Any]):
             except MediaError as error:
                 failures.append((row, str(error)))
                 row = int(rng.integers(len(self.source)))
-        raise MediaError(f"20 videos in a row could not be decoded; the last: {failures[-1][1]}")
+        return row, None, draws, failures  # an error would leave a worker process as a traceback
 
 
 def random_clip(source: ClipSource, row: int, draws: NDArray[np.float32]) -> RawClip:
@@ -265,27 +273,42 @@ def random_clip(source: ClipSource, row: int, draws: NDArray[np.float32]) -> Raw
 
 
 def training_batches(
-    source: ClipSource, batches: Sequence[NDArray[np.int64]], seed: Sequence[int], workers: int
+    source: ClipSource, batches: Sequence[NDArray[np.int64]], seed: Sequence[int], workers: int, *, pin: bool = False
 ) -> Iterator[Batch]:
-    """Decode the clips of the given batches of rows, ahead of their use in `workers` processes (0: in this one)."""
+    """
+    Decode the clips of the given batches of rows, ahead of their use in `workers` processes (0: in this one).
+
+    Raises
+    ------
+    MediaError
+        If video after video cannot be decoded.
+    """
     loader = DataLoader(
         TrainingClips(source, seed),
         batch_sampler=[batch.tolist() for batch in batches],
         num_workers=workers,
         collate_fn=_collate,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin,
         generator=torch.Generator().manual_seed(0),  # the loader's own draw must not move the global generator
     )
-    yield from loader
+    for batch in loader:
+        if isinstance(batch, str):
+            raise MediaError(f"20 videos one after the other could not be decoded; the last: {batch}")
+        yield batch
 
 
-def _collate(samples: list[tuple[int, RawClip, NDArray[np.float32], list[tuple[int, str]]]]) -> Batch:
+def _collate(samples: list[_Drawn]) -> Batch | str:
+    """Make a batch, or return the reason why there is none."""
+    clips = [clip for _, clip, _, _ in samples if clip is not None]
+    failures = [failure for *_, failed in samples for failure in failed]
+    if len(clips) < len(samples):
+        return failures[-1][1]
     return Batch(
         np.array([row for row, *_ in samples], np.int64),
-        torch.from_numpy(np.stack([clip.frames for _, clip, _, _ in samples])),
-        torch.from_numpy(np.stack([clip.mel for _, clip, _, _ in samples])),
+        torch.from_numpy(np.stack([clip.frames for clip in clips])),
+        torch.from_numpy(np.stack([clip.mel for clip in clips])),
         torch.from_numpy(np.stack([draws for _, _, draws, _ in samples])),
-        [failure for *_, failures in samples for failure in failures],
+        failures,
     )
 
 

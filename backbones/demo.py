@@ -35,6 +35,7 @@ def run_demo(out: str | os.PathLike[str], n_videos: int, seed: int, device: str)
     InputError
         If the folder exists and is not empty.
     """
+    jobs.choose_device(device)
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already; name another folder with --out")

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from backbones.clips import ClipSource, KeptClips, StreamedClips, kept_bytes, mel_statistics
-from backbones.learner import TorchBackbone
+from backbones.learner import TorchBackbone, read_checkpoint
 from backbones.settings import BackboneSettings
 from selavi_ref.errors import InputError
 from selavi_ref.labels import HeadAgreement, agree
 from selavi_ref.media import Manifest, read_manifest, write_manifest
 from selavi_ref.report.progress import bar, counter
-from selavi_ref.run import Run
+from selavi_ref.run import Run, write_text
 from selavi_ref.selflabel import ClusterSizes
 from selavi_ref.store import StoreWriter, WorkingStore
 from selavi_ref.training import Progress, Training, TrainingSettings, working_datasets
@@ -72,7 +72,7 @@ class RunSettings:
         """
         try:
             training = dict(values["training"])
-            training["sizes"] = ClusterSizes(**training["sizes"])
+            training["sizes"] = ClusterSizes(**{**training["sizes"], "given": tuple(training["sizes"]["given"])})
             return cls(
                 clusters=int(values["clusters"]),
                 heads=int(values["heads"]),
@@ -129,16 +129,19 @@ def start(folder: str | os.PathLike[str], manifest: Manifest, settings: RunSetti
         raise InputError(
             f"{manifest.source}: none of {len(manifest)} videos can be used; {first.path}: {first.skipped}"
         )
+    if len(usable) < 2:
+        raise InputError(f"{manifest.source} has only one usable video; learning needs at least two")
     if len(usable) < settings.clusters:
         raise InputError(
             f"--clusters {settings.clusters}: {manifest.source} has only {len(usable)} usable videos, "
             "and every cluster needs at least one"
         )
     settings.training.sizes.draw(settings.clusters, len(usable), np.random.default_rng(0))  # fails before all else
-    run = Run.create(folder, settings.to_dict())
+    run = Run.prepare(folder)
     absolute = [replace(entry, path=os.path.abspath(entry.path)) for entry in manifest]
     write_manifest(replace(manifest, entries=[e for e in absolute if not e.skipped]), run.videos_file)
     write_manifest(replace(manifest, entries=[e for e in absolute if e.skipped]), run.skipped_file)
+    run.rewrite_config(settings.to_dict())  # last: from here on the folder is a run
     return run
 
 
@@ -182,10 +185,11 @@ def train(run: Run, *, device: str, workers: int | None, memory_gb: float) -> Tr
         training = Training(backbone, settings.training, store, run.checkpoint_file, run.log)
         if run.checkpoint_file.exists():
             training.restore()
-            run.forget_log_after(training.step)
+        run.forget_log_after(training.step)
         with bar(training.total_steps, "learning", "step", initial=training.step) as progress:
 
             def told(now: Progress) -> None:
+                progress.total = now.total
                 progress.set_postfix_str(
                     f"epoch {now.epoch}/{settings.training.epochs}, loss {now.loss:.3f}, rate {now.rate:.3g}, "
                     f"labelling {now.labelling_seconds:.1f} s ({now.changed:.0%} changed)",
@@ -194,9 +198,18 @@ def train(run: Run, *, device: str, workers: int | None, memory_gb: float) -> Tr
                 progress.update(1)
 
             training.run(told)
-        training.finish()
+        if not training.finished:
+            training.finish()
     run.working_file.unlink(missing_ok=True)
+    if training.failures:
+        reasons = "".join(f"{reason}\n" for _, reason in sorted(training.failures.items()))
+        write_text(run.failures_file, reasons)
     return training
+
+
+def is_finished(run: Run) -> bool:
+    """Tell whether a run has come to its end, so that only its labels are left to be written."""
+    return run.checkpoint_file.exists() and bool(read_checkpoint(run.checkpoint_file)["state"].get("finished"))
 
 
 def extract(
@@ -245,16 +258,17 @@ def extract(
     heads = range(settings.heads)
     datasets = {**backbone.datasets(), "disagreement": settings.heads}
     datasets |= {f"log_prob/{m}/{head}": settings.clusters for m in ("video", "audio") for head in heads}
+    whole = {
+        "potentials": np.stack([state[f"potentials_{head}"] for head in heads]),
+        "alignment": agreement.alignment,
+    }
     writer = StoreWriter(
         out,
         manifest.paths,
         datasets,
         classes=manifest.classes,
         provenance=_provenance(run, settings, state, agreement, clips),
-        whole={
-            "potentials": np.stack([state[f"potentials_{head}"] for head in heads]),
-            "alignment": agreement.alignment,
-        },
+        whole=whole,
     )
     with writer, bar(len(manifest), "extracting", "video", initial=int(writer.done.sum())) as progress:
         backbone.extract(writer, heads, clips, progress.update)
@@ -307,6 +321,7 @@ def _provenance(
         "epoch": int(state["epoch"]),
         "video_net": settings.backbone.video_net,
         "audio_net": settings.backbone.audio_net,
+        "settings": settings.to_dict(),
         "strength": settings.training.strength,
         "clips": clips,
         "reference": agreement.reference,

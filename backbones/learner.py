@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class TorchBackbone:
 
     def batches(self, batches: Sequence[NDArray[np.int64]], seed: Sequence[int]) -> Iterator[Batch]:
         """Decode one random clip of each video of the given batches of rows, ahead of their use."""
-        return training_batches(self.source, batches, seed, self.workers)
+        return training_batches(self.source, batches, seed, self.workers, pin=self.device.type == "cuda")
 
     def warm_up(self, batches: Iterator[Batch]) -> None:
         """Let the batch norms see some batches, without learning."""
@@ -88,8 +88,8 @@ class TorchBackbone:
         with torch.no_grad():
             for batch in batches:
                 video, audio = self._varied(batch.frames, batch.mel, batch.draws)
-                self._features("video", video)
-                self._features("audio", audio)
+                for modality, clips in (("video", video), ("audio", audio)):
+                    self.model.logits(modality, self._features(modality, clips))
 
     def train_step(self, batch: Batch, labels: NDArray[np.int32], rate: float) -> float:
         """
@@ -203,6 +203,7 @@ class TorchBackbone:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
             "state": {key: _to_tensor(value) for key, value in state.items()},
         }
         try:
@@ -212,7 +213,8 @@ class TorchBackbone:
                 os.fsync(file.fileno())
             os.replace(partial, path)
         except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise SelaviError(f"{os.fspath(path)} could not be written: {error}".splitlines()[0]) from error
 
     def load(self, path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -229,6 +231,8 @@ class TorchBackbone:
             self.model.load_state_dict(checkpoint["model"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             torch.set_rng_state(checkpoint["random"])
+            if self.device.type == "cuda" and len(checkpoint["cuda_random"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(checkpoint["cuda_random"])
         except (KeyError, RuntimeError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"{os.fspath(path)} does not fit the networks of this run: {first}") from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 
-from backbones.jobs import RunSettings, choose_precision
+from backbones.jobs import RunSettings, choose_device, choose_precision
 from backbones.settings import BackboneSettings
 from selavi_ref.errors import InputError
 from selavi_ref.selflabel import ClusterSizes
@@ -15,7 +16,10 @@ from selavi_ref.transport import marginals
 _STEPS = 50  # times the square root of the number of videos: steps that a small network learns for
 _SMALL_COLLECTION = 1000  # below so many videos, smaller batches give more steps
 _FINENESS, _LEAST_FINE = 5, 8  # side heads have so many times more clusters, of at least so many videos
-_LEAST_EPOCHS, _MOST_EPOCHS = 10, 200
+_LEAST_EPOCHS = 10
+_MOST_STEPS = 4000  # or twice the usual steps, if that is more: when to settle even if the modalities do not agree
+_LEAST_SETTLING = 800  # steps, or half of the usual ones, if that is more
+_MOST_FINE = 2000  # fine clusters of all side heads together: their graph is that large, squared
 
 
 def run_settings(
@@ -45,39 +49,50 @@ def run_settings(
     InputError
         If an option does not fit the others.
     """
+    for option, value in (("--strength", strength), ("--rate", rate or 1.0), ("--spread", spread or 0.0)):
+        if not math.isfinite(value):
+            raise InputError(f"{option} must be a finite number, not {value}")
+    device = choose_device(device)
     small = video_net == "tiny"
     backbone = BackboneSettings.for_networks(video_net, audio_net or ("tiny" if small else "resnet9"))
     precision = choose_precision("float32" if precision == "auto" and not small else precision, device)
-    usual = 32 if small and n_videos < _SMALL_COLLECTION else backbone.batch_size
-    backbone = replace(backbone, precision=precision, batch_size=batch_size or usual)
+    batch = 32 if small and n_videos < _SMALL_COLLECTION else backbone.batch_size
+    backbone = replace(backbone, precision=precision, batch_size=batch_size or batch)
     heads = heads or (5 if small else 10)
     if groups > heads:
         raise InputError(f"--groups {groups}: there are only {heads} heads to split")
+    given: tuple[float, ...] = ()
     if distribution not in ("uniform", "gaussian", "zipf"):
         if not os.path.exists(distribution):
             raise InputError(
                 f"--distribution {distribution}: not uniform, gaussian or zipf, and no file of that name exists"
             )
-        marginals.read(distribution, clusters)
-        distribution = os.path.abspath(distribution)
+        given = tuple(marginals.read(distribution, clusters).tolist())
     side_clusters = min(_FINENESS * clusters, n_videos // _LEAST_FINE)
+    side_heads = min(5, _MOST_FINE // side_clusters) if small and side_clusters >= 2 * clusters else 0
+    usual, most, settling = _small_epochs(n_videos, backbone.batch_size) if small else (200, 200, 0)
+    adaptive = side_heads > 0 and epochs is None
     training = TrainingSettings(
-        epochs=epochs or (epochs_for(n_videos, backbone.batch_size) if small else 200),
+        epochs=epochs or (most if adaptive else usual),
+        settle_epochs=settling if adaptive else 0,
         batch_size=backbone.batch_size,
         rate=rate or (0.1 if small else 0.01),
         warmup_epochs=3.0 if small else 10.0,
         decay="cosine" if small else "constant",
-        labellings=labellings or (80 if small else 100),
+        labellings=labellings or (100 if not small else 160 if adaptive else 80),
         groups=groups,
-        sizes=ClusterSizes(distribution, (0.02 if small else 0.1) if spread is None else spread),
+        sizes=ClusterSizes(distribution, (0.02 if small else 0.1) if spread is None else spread, given),
         strength=strength,
-        side_heads=5 if small and side_clusters >= 2 * clusters else 0,
+        side_heads=side_heads,
         seed=seed,
     )
     return RunSettings(clusters, heads, side_clusters, training, backbone)
 
 
-def epochs_for(n_videos: int, batch_size: int) -> int:
-    """Return the epochs in which a small network takes the steps that the collection's size asks for, within bounds."""
+def _small_epochs(n_videos: int, batch_size: int) -> tuple[int, int, int]:
+    """Return the usual epochs of a small network, the most, and those of settling, by the size of the collection."""
     steps_per_epoch = max(1, round(n_videos / batch_size))
-    return max(_LEAST_EPOCHS, min(_MOST_EPOCHS, round(_STEPS * n_videos**0.5 / steps_per_epoch)))
+    usual = max(_STEPS * n_videos**0.5, _LEAST_EPOCHS * steps_per_epoch)
+    steps = (usual, max(_MOST_STEPS, 2 * usual), max(_LEAST_SETTLING, usual / 2))
+    most, settling = (max(1, round(number / steps_per_epoch)) for number in steps[1:])
+    return max(1, round(usual / steps_per_epoch)), most, settling

@@ -29,6 +29,7 @@ class Run:
         self.config_file = self.folder / "config.toml"
         self.videos_file = self.folder / "videos.csv"
         self.skipped_file = self.folder / "skipped.csv"
+        self.failures_file = self.folder / "not_decoded.txt"
         self.checkpoint_file = self.folder / "checkpoint.pt"
         self.working_file = self.folder / "working.h5"
         self.features_file = self.folder / "features.h5"
@@ -37,9 +38,9 @@ class Run:
         self.sheet_file = self.folder / "clusters.png"
 
     @classmethod
-    def create(cls, folder: str | os.PathLike[str], config: Mapping[str, Any]) -> Run:
+    def prepare(cls, folder: str | os.PathLike[str]) -> Run:
         """
-        Start a run: make the folder and write the settings.
+        Make the folder of a new run; it becomes a run when its settings are written, which should come last.
 
         Raises
         ------
@@ -53,7 +54,6 @@ class Run:
             run.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{run.folder} cannot be made: {error.strerror}") from error
-        write_text(run.config_file, tomli_w.dumps(dict(config)))
         return run
 
     @classmethod
@@ -98,15 +98,16 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def forget_log_after(self, step: int) -> None:
-        """Drop the lines of steps that a resumed run will take again."""
+        """Drop what a resumed run will do again: steps after this one, and the self-labelling just before the next."""
         if not self.log_file.exists():
             return
         kept = []
         for line in self.log_file.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line).get("step", 0) <= step:
+                record = json.loads(line)
+                if record["step"] < step or (record["step"] == step and "epoch" in record):
                     kept.append(line)
-            except ValueError:  # the half line of a killed process
+            except (ValueError, KeyError):  # the half line of a killed process
                 continue
         write_text(self.log_file, "".join(f"{line}\n" for line in kept))
 

@@ -23,16 +23,21 @@ class ClusterSizes:
     Parameters
     ----------
     distribution : str
-        ``"uniform"``, ``"gaussian"``, ``"zipf"``, or a file of sizes.
+        ``"uniform"``, ``"gaussian"``, ``"zipf"``, or the name of the file that `given` was read from.
     spread : float
         Standard deviation of the gaussian sizes, relative to the mean size.
+    given : tuple of float
+        Sizes of K clusters, in any unit; empty for the distributions with a name.
     """
 
     distribution: str = "gaussian"
     spread: float = 0.1
+    given: tuple[float, ...] = ()
 
     def draw(self, K: int, N: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return the sizes of K clusters of N videos, as shares (K,)."""
+        if self.given:
+            return marginals.given(self.given, K)
         if self.distribution == "gaussian":
             return marginals.gaussian(K, N, self.spread, rng)
         return marginals.make(self.distribution, K, N, rng)

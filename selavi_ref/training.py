@@ -20,6 +20,7 @@ from selavi_ref.store import WorkingStore
 from selavi_ref.transport import assign, marginals
 
 WARM_UP_BATCHES = 20
+_SIDE_SPREAD = 0.02  # of the sizes of side heads' clusters, whatever was asked for the others
 # First entries of the seeds of independent random streams, so that no two ever meet.
 _ORDER, _CLIPS, _LOOK, _SIZES, _WARM_UP = range(5)
 
@@ -80,7 +81,12 @@ class TrainingSettings:
     Parameters
     ----------
     epochs : int
-        Passes over the collection.
+        Passes over the collection; the most that there are, if `settle_epochs` is set.
+    settle_epochs : int
+        With side heads: the rate stays up until picture and sound agree (see `agreement`), and then falls to zero over
+        so many epochs, which end the run. 0: the rate falls over all `epochs`.
+    agreement : float
+        Mean of the eigenvalues 2 to K of the side heads' graph from which on picture and sound are said to agree.
     batch_size : int
         Clips of one step.
     rate : float
@@ -103,8 +109,9 @@ class TrainingSettings:
     side_heads : int
         The last so many heads of the backbone are side heads: they learn more clusters than are asked for.
     regroup_from : float
-        From this share of the run on, the labels of all other heads are the side heads' fine clusters brought together
-        (see `selavi_ref.regroup`), under the prescribed sizes. Without side heads, every head is labelled by itself.
+        From this share of the run on (with `settle_epochs`: once picture and sound agree), the labels of all other
+        heads are the side heads' fine clusters brought together (see `selavi_ref.regroup`), under the prescribed sizes.
+        Without side heads, every head is labelled by itself.
     align : bool
         Match the audio heads' outputs with the video heads' at the first self-labelling.
     seed : int
@@ -112,6 +119,8 @@ class TrainingSettings:
     """
 
     epochs: int = 100
+    settle_epochs: int = 0
+    agreement: float = 0.3
     batch_size: int = 64
     rate: float = 0.1
     warmup_epochs: float = 3.0
@@ -127,16 +136,21 @@ class TrainingSettings:
     seed: int = 0
 
     def steps_per_epoch(self, n_videos: int) -> int:
-        """Return the number of batches of one epoch: every video is in one."""
-        return max(1, round(n_videos / self.batch_size))
+        """Return the number of batches of one epoch: every video is in one, and none is alone (batch norm)."""
+        return max(1, min(round(n_videos / self.batch_size), n_videos // 2))
 
-    def rate_at(self, step: int, n_videos: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
+    def rate_at(self, step: int, n_videos: int, settle_from: int | None = None) -> float:
+        """Return the learning rate of a step, counted from 0; `settle_from` is the epoch from which on it falls."""
         per_epoch = self.steps_per_epoch(n_videos)
         rise = min(1.0, (step + 1) / max(1.0, self.warmup_epochs * per_epoch))
         if self.decay == "constant":
             return self.rate * rise
-        progress = step / (self.epochs * per_epoch)
+        if not self.settle_epochs:
+            progress = step / (self.epochs * per_epoch)
+        elif settle_from is None:
+            progress = 0.0
+        else:
+            progress = max(0.0, (step / per_epoch - settle_from) / self.settle_epochs)
         return self.rate * rise * max(1e-3, 0.5 * (1 + math.cos(math.pi * progress)))
 
     def labelling_steps(self, n_videos: int) -> set[int]:
@@ -209,11 +223,16 @@ class Training:
         if max(backbone.clusters) > N:
             raise InputError(f"{max(backbone.clusters)} clusters need as many videos, but only {N} can be used")
         self.epoch = 0
-        self.regrouped = False
+        self.settle_from: int | None = None
+        self.finished = False
         self.labels = np.full((N, H), -1, np.int32)
         self.potentials: list[NDArray[np.float64] | None] = [None] * H
         rng = np.random.default_rng([_SIZES, settings.seed])
-        self.sizes = [settings.sizes.draw(K, N, rng) for K in backbone.clusters]
+        main = H - settings.side_heads
+        self.sizes = [
+            (settings.sizes if head < main else ClusterSizes("gaussian", _SIDE_SPREAD)).draw(K, N, rng)
+            for head, K in enumerate(backbone.clusters)
+        ]
         self.failures: dict[int, str] = {}
         self._losses: list[float] = []
         self._last_labelling = (0.0, 0.0)
@@ -221,8 +240,10 @@ class Training:
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run."""
-        return self.settings.epochs * self.settings.steps_per_epoch(self.backbone.n_videos)
+        """Steps of the whole run, or the most that there can be as long as it has not settled."""
+        s = self.settings
+        epochs = s.epochs if self.settle_from is None else self.settle_from + s.settle_epochs
+        return epochs * self.settings.steps_per_epoch(self.backbone.n_videos)
 
     @property
     def step(self) -> int:
@@ -235,7 +256,8 @@ class Training:
         if state["labels"].shape != self.labels.shape:
             raise InputError(f"{self.checkpoint} is of another number of videos or heads")
         self.epoch = int(state["epoch"])
-        self.regrouped = bool(state["regrouped"])
+        self.settle_from = int(state["settle_from"]) if int(state["settle_from"]) >= 0 else None
+        self.finished = bool(state["finished"])
         self.labels = state["labels"].astype(np.int32)
         self.potentials = [state.get(f"potentials_{head}") for head in range(len(self.potentials))]
         self.sizes = [state[f"sizes_{head}"] for head in range(len(self.sizes))]
@@ -253,16 +275,19 @@ class Training:
         labelling_steps = s.labelling_steps(N)
         if self.epoch == 0:
             self._warm_up()
-        while self.epoch < s.epochs:
+        while self.step < self.total_steps:
+            if s.settle_epochs and self.settle_from is None and self.epoch >= s.epochs - s.settle_epochs:
+                self.settle_from = self.epoch
             rows = np.random.default_rng([_ORDER, s.seed, self.epoch]).permutation(N)
             batches = np.array_split(rows, s.steps_per_epoch(N))
             step = self.step
             epoch_losses = []
+            failures: dict[int, str] = {}
             for batch in self.backbone.batches(batches, [_CLIPS, s.seed, self.epoch]):
                 if step in labelling_steps:
                     self._relabel(step)
-                self.failures.update(batch.failures)
-                rate = s.rate_at(step, N)
+                failures.update(batch.failures)
+                rate = s.rate_at(step, N, self.settle_from)
                 loss = self.backbone.train_step(batch, self.labels[batch.rows], rate)
                 if not math.isfinite(loss):
                     raise SelaviError(
@@ -275,13 +300,15 @@ class Training:
                 if told is not None:
                     told(self._progress(step, rate))
             self.epoch += 1
-            self.log({"step": step, "epoch": self.epoch, "loss": float(np.mean(epoch_losses)), "rate": rate})
+            record = {"step": step, "epoch": self.epoch, "loss": float(np.mean(epoch_losses)), "rate": rate}
+            self.log(record | {"not_decoded": len(failures)} if failures else record)
+            self.failures.update(failures)
             self._save()
 
     def label_now(self, step: int) -> None:
         """Label all videos anew with every head, from the networks as they are."""
         s, H = self.settings, len(self.backbone.clusters)
-        regrouping = s.side_heads > 0 and step >= s.regroup_from * self.total_steps
+        regrouping = self._regroups(step)
         heads = range(H - s.side_heads, H) if regrouping else range(H)
         for group in range(self.settings.groups):
             varied = None if s.groups == 1 else [_LOOK, s.seed, step, group]
@@ -289,14 +316,15 @@ class Training:
             for head in heads:
                 if head % s.groups == group:
                     self._label_head(head)
-        if regrouping:
-            self._label_by_side_heads()
+        if s.side_heads:
+            self._bring_together(step, regrouping)
 
     def finish(self) -> None:
         """Label once more from the final networks, looking at the videos as they are, and keep that."""
         self.backbone.write_features(self.store, None)
         for head in range(len(self.backbone.clusters)):
             self._label_head(head)
+        self.finished = True
         self._save()
 
     def _label_head(self, head: int) -> None:
@@ -316,19 +344,29 @@ class Training:
         self.labels[:, head] = found.labels
         self.potentials[head] = found.potentials
 
-    def _label_by_side_heads(self) -> None:
-        """Give all other heads the labels that the side heads agree on."""
+    def _regroups(self, step: int) -> bool:
+        """Tell whether the labelling heads get the labels that the side heads agree on."""
+        s = self.settings
+        if not s.side_heads:
+            return False
+        if s.settle_epochs:
+            return self.settle_from is not None
+        return step >= s.regroup_from * self.total_steps
+
+    def _bring_together(self, step: int, regrouping: bool) -> None:
+        """Look at how far the side heads' clusters come together, and label the other heads by them if it is time."""
         s, H = self.settings, len(self.backbone.clusters)
         main = range(H - s.side_heads)
-        side = [self._working_name(head) for head in range(H - s.side_heads, H)]
-        found = regroup(self.store, side, self.backbone.clusters[0])
-        coarse = renumber(found.posterior, self.labels[:, 0]) if self.regrouped else found.posterior
-        log_prob = np.log(np.maximum(coarse, np.float32(1e-12)))
-        marginal = marginals.match(self.sizes[0], predicted_mass(log_prob))
-        labels = assign(log_prob, marginal, strength=s.strength, tol=1e-5).labels
-        self.labels[:, main] = labels[:, None]
-        self.regrouped = True
+        found = regroup(self.store, [self._working_name(h) for h in range(len(main), H)], self.backbone.clusters[0])
         self._spectrum = found.spectrum
+        if regrouping:
+            coarse = renumber(found.posterior, self.labels[:, 0])
+            log_prob = np.log(np.maximum(coarse, np.float32(1e-12)))
+            marginal = marginals.match(self.sizes[0], predicted_mass(log_prob))
+            labels = assign(log_prob, marginal, strength=s.strength, tol=1e-5).labels
+            self.labels[:, main] = labels[:, None]
+        elif s.settle_epochs and agreement_of(found.spectrum) >= s.agreement:
+            self.settle_from = step // s.steps_per_epoch(self.backbone.n_videos) + 1
 
     def _working_name(self, head: int) -> str:
         return working_names(self.backbone.clusters, self.settings.side_heads)[head]
@@ -342,7 +380,7 @@ class Training:
         self._last_labelling = (seconds, changed)
         self._losses.clear()
         record: dict[str, Any] = {"step": step, "labelling_seconds": seconds, "changed": changed}
-        if self.labels.shape[1] > 1:
+        if self.labels.shape[1] > 1 and not self._regroups(step):
             record["agreement_of_heads"] = normalized_mutual_info_score(self.labels[:, 0], self.labels[:, 1])
         if self._spectrum is not None:
             record["spectrum"] = self._spectrum.tolist()
@@ -361,12 +399,18 @@ class Training:
         return Progress(step, self.total_steps, (step - 1) // per_epoch + 1, loss, rate, *self._last_labelling)
 
     def _save(self) -> None:
-        state: dict[str, Any] = {"epoch": self.epoch, "regrouped": self.regrouped, "labels": self.labels}
+        state: dict[str, Any] = {"epoch": self.epoch, "finished": self.finished, "labels": self.labels}
+        state["settle_from"] = -1 if self.settle_from is None else self.settle_from
         for head, (sizes, potentials) in enumerate(zip(self.sizes, self.potentials, strict=True)):
             state[f"sizes_{head}"] = sizes
             if potentials is not None:
                 state[f"potentials_{head}"] = potentials
         self.backbone.save(self.checkpoint, state)
+
+
+def agreement_of(spectrum: NDArray[np.float64]) -> float:
+    """Return how far picture and sound agree: the mean of the eigenvalues 2 to K of K + 1, or 1 for a single kind."""
+    return float(np.mean(spectrum[1:-1])) if len(spectrum) > 2 else 1.0
 
 
 def working_names(clusters: Sequence[int], side_heads: int) -> list[str]:

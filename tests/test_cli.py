@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from media_files import tone, write_video
 
@@ -22,6 +24,12 @@ from selavi_ref.media import make_collection
 from selavi_ref.store import FeatureStore
 
 ROOT = Path(__file__).parent.parent
+# The program, with a video removed after the scan.
+VANISH = (
+    "import sys, os, cli, backbones.jobs as jobs; start = jobs.start;"
+    "jobs.start = lambda *a: (start(*a), os.unlink('videos/ball/ball_0000.mp4'))[0];"
+    "sys.argv = ['selavi', *sys.argv[1:]]; cli.main()"
+)
 SHORT = ["--clusters", "3", "--epochs", "3", "--labellings", "3", "--heads", "2", "--workers", "1"]
 
 
@@ -169,6 +177,38 @@ def test_an_interrupted_run_is_resumed_to_the_same_labels(place):
     assert first == second
 
 
+def test_sizes_can_be_given_in_a_file(place):
+    (place / "two.txt").write_text("3 1\n")
+    options = ["--clusters", "2", "--epochs", "1", "--labellings", "2", "--heads", "1", "--distribution", "two.txt"]
+    done = selavi("train", "videos", *options, "--out", "sized", cwd=place)
+    assert done.exit_code == 0, done.stderr
+    config = tomllib.loads((place / "sized" / "config.toml").read_text())
+    assert config["training"]["sizes"]["given"] == [0.75, 0.25]
+    assert config["training"]["side_heads"] > 0
+    (place / "two.txt").unlink()
+    assert selavi("train", "--resume", "--out", "sized", cwd=place).exit_code == 0
+
+
+def test_resuming_a_finished_run_changes_nothing(place):
+    shutil.copytree(place / "run", place / "done")
+    before = {name: (place / "done" / name).read_bytes() for name in ("checkpoint.pt", "features.h5", "labels.csv")}
+    assert selavi("train", "--resume", "--out", "done", cwd=place).exit_code == 0
+    assert before == {name: (place / "done" / name).read_bytes() for name in before}
+
+
+def test_streamed_videos_are_learnt_from_and_those_that_vanish_are_told(place, tmp_path):
+    shutil.copytree(place / "videos", tmp_path / "videos")
+    options = [*SHORT[:2], "--epochs", "2", "--labellings", "2", "--heads", "1", "--memory", "0", "--workers", "2"]
+    running = process(["-c", VANISH, "train", "videos", *options, "--out", "run"], tmp_path)
+    _, err = running.communicate(timeout=240)
+    assert running.returncode == 0, err
+    assert "1 videos could not always be decoded" in err
+    assert "ball_0000.mp4" in (tmp_path / "run" / "not_decoded.txt").read_text()
+    rows = {Path(row["path"]).name: row for row in rows_of(tmp_path / "run" / "labels.csv")}
+    assert len(rows) == 32
+    assert rows["ball_0000.mp4"]["reason"]
+
+
 class TestBadInput:
     def test_folders(self, place, tmp_path):
         (tmp_path / "none").mkdir()
@@ -192,6 +232,24 @@ class TestBadInput:
         refused(selavi("train", "videos", *SHORT, "--video-net", "vgg", "--out", "r2", cwd=place), "vgg", "tiny")
         refused(selavi("train", "videos", *SHORT, "--groups", "9", "--out", "r2", cwd=place), "--groups 9")
         refused(selavi("label", "run", "--out", "x.csv", cwd=place), "name the videos")
+        refused(selavi("label", "run", "videos", "--head", "9", "--out", "x.csv", cwd=place), "--head 9", "0, 1")
+        refused(selavi("label", "run/features.h5", "--clips", "3", "--out", "x.csv", cwd=place), "--clips")
+        refused(selavi("train", "videos", *SHORT, "--strength", "nan", "--out", "r2", cwd=place), "--strength")
+        refused(selavi("demo", "--seed", "-1", cwd=place), "--seed")
+        assert not (place / "r2").exists()
+        assert not list(place.glob("x.csv*"))
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+    def test_a_device_that_is_not_there(self, place):
+        refused(selavi("train", "videos", *SHORT, "--device", "cuda", "--out", "r2", cwd=place), "--device cuda")
+        refused(selavi("demo", "--device", "cuda", "--out", "d2", cwd=place), "--device cuda")
+        assert not (place / "r2").exists()
+        assert not (place / "d2").exists()
+
+    def test_a_single_video(self, place, tmp_path):
+        (tmp_path / "one").mkdir()
+        shutil.copy(next((place / "videos" / "ball").iterdir()), tmp_path / "one")
+        refused(selavi("train", "one", "--clusters", "1", "--out", "run", cwd=tmp_path), "one usable video")
 
     def test_distributions_that_do_not_fit(self, place):
         (place / "sizes.txt").write_text("1 2 3 4\n")

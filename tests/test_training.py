@@ -186,6 +186,63 @@ def test_side_heads_label_the_others_from_half_of_the_run_on(tmp_path):
     assert normalized_mutual_info_score(classes, training.labels[:, 0]) > 0.95
 
 
+def test_it_settles_when_the_modalities_agree_and_at_the_end_in_any_case(tmp_path):
+    settings = replace(SETTINGS, side_heads=2, epochs=60, settle_epochs=6, labellings=60, warmup_epochs=0)
+    training, classes = start(tmp_path, settings, clusters=(4, 20, 20))
+    rates = []
+    training.run(lambda now: rates.append(now.rate))
+    assert 1 <= training.settle_from < 54
+    assert training.epoch == training.settle_from + 6
+    per_epoch = settings.steps_per_epoch(len(classes))
+    assert set(rates[: training.settle_from * per_epoch]) == {settings.rate}
+    assert np.all(np.diff(rates[training.settle_from * per_epoch :]) < 0)
+    assert normalized_mutual_info_score(classes, training.labels[:, 0]) > 0.95
+
+    (tmp_path / "never").mkdir()
+    never, _ = start(tmp_path / "never", replace(settings, agreement=1.1, epochs=10), clusters=(4, 20, 20))
+    never.run()
+    assert (never.settle_from, never.epoch) == (4, 10)
+
+
+def test_a_resumed_run_settles_where_an_uninterrupted_one_does(tmp_path):
+    settings = replace(SETTINGS, side_heads=2, epochs=60, settle_epochs=6, labellings=60)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    whole, _ = start(tmp_path / "a", settings, clusters=(4, 20, 20))
+    whole.run()
+
+    class StopError(Exception):
+        pass
+
+    def stop(progress):
+        if progress.step == whole.step - 15:
+            raise StopError
+
+    first, _ = start(tmp_path / "b", settings, clusters=(4, 20, 20))
+    with pytest.raises(StopError):
+        first.run(stop)
+    first.store.close()
+    second, _ = start(tmp_path / "b", settings, clusters=(4, 20, 20))
+    second.restore()
+    second.run()
+    assert second.settle_from == whole.settle_from
+    assert np.array_equal(whole.labels, second.labels)
+
+
+@pytest.mark.parametrize(("n", "batch"), [(2, 64), (3, 2), (7, 2), (65, 64), (97, 64), (1500, 64)])
+def test_no_video_is_alone_in_a_batch(n, batch):
+    sizes = [len(part) for part in np.array_split(np.arange(n), replace(SETTINGS, batch_size=batch).steps_per_epoch(n))]
+    assert min(sizes) >= 2
+    assert max(sizes) <= 2 * batch
+
+
+def test_side_heads_do_without_sizes_that_were_given_for_the_others(tmp_path):
+    settings = replace(SETTINGS, side_heads=1, sizes=ClusterSizes("file", given=(4.0, 3.0, 2.0, 1.0)))
+    training, _ = start(tmp_path, settings, clusters=(4, 20))
+    assert training.sizes[0].tolist() == [0.4, 0.3, 0.2, 0.1]
+    assert len(training.sizes[1]) == 20
+
+
 def test_each_labelling_and_each_epoch_is_recorded_as_plain_values(tmp_path):
     records = []
     training, _ = start(tmp_path, replace(SETTINGS, epochs=3), log=records)
