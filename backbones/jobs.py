@@ -191,7 +191,7 @@ def train(run: Run, *, device: str, workers: int | None, memory_gb: float) -> Tr
             def told(now: Progress) -> None:
                 progress.total = now.total
                 progress.set_postfix_str(
-                    f"epoch {now.epoch}/{settings.training.epochs}, loss {now.loss:.3f}, rate {now.rate:.3g}, "
+                    f"epoch {now.epoch}, loss {now.loss:.3f}, rate {now.rate:.3g}, "
                     f"labelling {now.labelling_seconds:.1f} s ({now.changed:.0%} changed)",
                     refresh=False,
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.metrics import normalized_mutual_info_score
-from selavi_ref.selflabel import STRENGTH, joint_log_prob, posterior
+from selavi_ref.selflabel import STRENGTH, joint_log_prob, labelling_modalities, posterior
 from selavi_ref.store import FeatureStore
 
 COLUMNS = ("path", "label", "confidence", "runner_up", "modalities", "disagreement", "reason")
@@ -132,7 +133,7 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
     if not names:
         raise InputError(f"{store.path} holds no log-probabilities, so there is nothing to label by")
     shift = _potentials(store, names) if balanced else None
-    present = {modality: store.present(modality) for modality in store.modalities}
+    present = {modality: store.present(modality) for modality in labelling_modalities(store, names[0])}
     usable = np.any(list(present.values()), axis=0)
     head_labels = np.full((store.n_videos, len(names)), -1, np.int32)
     for column, _, rows, shares in _posteriors(store, names, shift):
@@ -151,7 +152,7 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
         runner_up=np.where(usable, second, -1).astype(np.int32),
         confidence=np.where(usable, mean[np.arange(len(mean)), first], 0).astype(np.float32),
         heads=head_labels,
-        modalities=["+".join(m for m in store.modalities if present[m][row]) for row in range(store.n_videos)],
+        modalities=["+".join(m for m in present if present[m][row]) for row in range(store.n_videos)],
         reasons=store.reasons,
         disagreement=store.get("disagreement").mean(1) if _many_clips(store) else None,
         source=source,
@@ -172,7 +173,8 @@ def write_csv(labels: Labels, path: str | os.PathLike[str]) -> None:
             writer.writerows(_rows(labels))
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise SelaviError(f"{os.fspath(path)} cannot be written: {error.strerror}") from error
 
 
@@ -214,11 +216,12 @@ def folder_class(path: str) -> str:
 def _read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return [{str(k): v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+            rows = [{str(k): v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
     except OSError as error:
         raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}") from error
     except csv.Error as error:
         raise InputError(f"{os.fspath(path)} is no CSV file: {error}") from error
+    return [{key.removeprefix("\ufeff"): value for key, value in row.items()} for row in rows]
 
 
 def _rows(labels: Labels) -> Iterator[list[Any]]:
@@ -259,8 +262,14 @@ def _stored_agreement(store: FeatureStore, H: int) -> HeadAgreement | None:
     if not store.has("alignment"):
         return None
     provenance = store.provenance
+    alignment = store.get("alignment").astype(np.int32)
     agreement = np.asarray(provenance.get("agreement", np.ones(H)), np.float64)
-    return HeadAgreement(int(provenance.get("reference", 0)), agreement, store.get("alignment").astype(np.int32))
+    reference = int(provenance.get("reference", 0))
+    K = store.n_clusters
+    fits = alignment.shape == (H, K) and agreement.shape == (H,) and 0 <= reference < H
+    if not fits or (np.sort(alignment, 1) != np.arange(K)).any():
+        raise InputError(f"{store.path}: alignment must hold a permutation of the {K} clusters for each of {H} heads")
+    return HeadAgreement(reference, agreement, alignment)
 
 
 def _choose(head: str, names: Sequence[str], agreement: HeadAgreement) -> tuple[list[int], str]:

@@ -6,6 +6,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,11 @@ class Run:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line of JSON to the run's metrics."""
-        with open(self.log_file, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with open(self.log_file, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise SelaviError(f"{self.log_file} cannot be written: {error.strerror}") from error
 
     def forget_log_after(self, step: int) -> None:
         """Drop what a resumed run will do again: steps after this one, and the self-labelling just before the next."""
@@ -129,5 +133,6 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise SelaviError(f"{path} cannot be written: {error.strerror}") from error

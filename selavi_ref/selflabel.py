@@ -67,7 +67,7 @@ def joint_log_prob(store: FeatureStore, head: str | int, rows: slice | None = No
         If a value is NaN or infinite; the video and the cluster are named.
     """
     total: NDArray[np.float32] | None = None
-    for modality in store.modalities:
+    for modality in labelling_modalities(store, head):
         values = store.log_prob(modality, head, rows)
         present = store.present(modality)[rows if rows is not None else slice(None)]
         values[~present] = 0.0
@@ -76,6 +76,11 @@ def joint_log_prob(store: FeatureStore, head: str | int, rows: slice | None = No
     if total is None:
         raise InputError(f"{store.path} holds no log-probabilities")
     return total
+
+
+def labelling_modalities(store: FeatureStore, head: str | int) -> list[str]:
+    """Return the modalities of which a store has log-probabilities; of others it may have features alone."""
+    return [modality for modality in store.modalities if store.has(f"log_prob/{modality}/{head}")]
 
 
 def self_label(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from selavi_ref.errors import InputError
-from selavi_ref.labels import agree, folder_class, label, read_csv, write_csv
+from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.labels import agree, folder_class, label, read_csv, read_truths, write_csv
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.selflabel import STRENGTH, align_modalities, joint_log_prob, predicted_mass, self_label
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
@@ -164,6 +164,40 @@ def test_alignment_undoes_a_permutation_of_the_sounds_clusters(tmp_path):
         writer.finish()
     with FeatureStore(tmp_path / "s.h5") as store:
         assert np.array_equal(permutation[align_modalities(store, 0)], np.arange(K))
+
+
+def test_a_modality_with_features_alone_does_not_count(tmp_path):
+    datasets = {"features/video": 3, "features/audio": 3, "log_prob/video/0": K}
+    values = {name: np.full((6, width), -np.log(K)) for name, width in datasets.items()}
+    values["log_prob/video/0"][:, 1] += 1
+    with StoreWriter(tmp_path / "s.h5", [f"{i}" for i in range(6)], datasets) as writer:
+        writer.write(slice(None), values, present={"video": np.arange(6) > 0, "audio": True})
+        writer.finish()
+    with FeatureStore(tmp_path / "s.h5") as store:
+        found = label(store)
+    assert found.label.tolist() == [-1, 1, 1, 1, 1, 1]
+    assert found.modalities == ["", *["video"] * 5]
+
+
+@pytest.mark.parametrize("alignment", [np.zeros((5, K)), np.tile(np.arange(K), (4, 1)), np.tile(np.arange(3), (5, 1))])
+def test_an_alignment_that_is_none_is_refused(tmp_path, alignment):
+    make_store(tmp_path / "s.h5", whole={"alignment": alignment.astype(np.int32)})
+    with FeatureStore(tmp_path / "s.h5") as store, pytest.raises(InputError, match="permutation of the 4 clusters"):
+        label(store)
+
+
+def test_tables_from_a_spreadsheet_with_a_byte_order_mark_are_read(tmp_path):
+    (tmp_path / "t.csv").write_bytes("\ufeffpath,class\na/x.mp4,dog\n".encode())
+    assert read_truths(tmp_path / "t.csv") == {"a/x.mp4": "dog"}
+
+
+def test_a_table_that_cannot_be_written_is_one_clear_error(tmp_path):
+    make_store(tmp_path / "s.h5", n=4)
+    (tmp_path / "file").write_text("")
+    with FeatureStore(tmp_path / "s.h5") as store:
+        found = label(store)
+    with pytest.raises(SelaviError, match=r"labels\.csv cannot be written: Not a directory"):
+        write_csv(found, tmp_path / "file" / "labels.csv")
 
 
 def test_the_class_is_the_folder():

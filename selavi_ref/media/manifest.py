@@ -6,10 +6,11 @@ import csv
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from selavi_ref.errors import InputError, MediaError
+from selavi_ref.errors import InputError, MediaError, SelaviError
 from selavi_ref.media.container import FilePath, VideoInfo, import_av, printable, probe
 
 ENDINGS = (
@@ -227,18 +228,20 @@ def write_manifest(manifest: Manifest, path: FilePath) -> None:
     name = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(name))
     partial = f"{name}.part"
-    with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for entry in manifest:
-            full = os.path.abspath(entry.path)
-            inside = full.startswith(folder.rstrip(os.sep) + os.sep)
-            info = (
-                [getattr(entry.info, column) for column in _COLUMNS[2:-1]] if entry.info else [""] * len(_COLUMNS[2:-1])
-            )
-            shown = os.path.relpath(full, folder) if inside else full
-            writer.writerow([shown, entry.class_name, *info, entry.skipped])
-    os.replace(partial, name)
+    rows: list[list[object]] = []
+    for entry in manifest:
+        full = os.path.abspath(entry.path)
+        inside = full.startswith(folder.rstrip(os.sep) + os.sep)
+        info = [getattr(entry.info, column) if entry.info else "" for column in _COLUMNS[2:-1]]
+        rows.append([os.path.relpath(full, folder) if inside else full, entry.class_name, *info, entry.skipped])
+    try:
+        with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            csv.writer(file).writerows([_COLUMNS, *rows])
+        os.replace(partial, name)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise SelaviError(f"{printable(name)} cannot be written: {error.strerror}") from error
 
 
 def _why_unusable(info: VideoInfo, min_seconds: float, require_both: bool) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.errors import MediaError
+from selavi_ref.errors import MediaError, SelaviError
 from selavi_ref.labels import read_csv
 from selavi_ref.media import probe, read_clip
 
@@ -59,8 +60,13 @@ def contact_sheet(
         for column, (_, path) in enumerate(sorted(members[label])[:columns]):
             sheet.paste(Image.fromarray(_middle_frame(path, side)), (margin + column * step, top))
     partial = f"{os.fspath(out)}.partial"
-    sheet.save(partial, format="PNG")
-    os.replace(partial, out)
+    try:
+        sheet.save(partial, format="PNG", optimize=True)
+        os.replace(partial, out)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise SelaviError(f"{os.fspath(out)} cannot be written: {error.strerror or error}") from error
 
 
 def _middle_frame(path: str, side: int) -> NDArray[np.uint8]:

@@ -45,6 +45,8 @@ def evaluate_csv(labels: str | os.PathLike[str], truth: str | os.PathLike[str] |
     rows = read_csv(labels)
     if truth is None:
         classes = [folder_class(row["path"]) for row in rows]
+        if len(set(classes)) == 1:
+            raise InputError(f"{os.fspath(labels)}: all videos lie in one folder, which names no classes; give --truth")
     else:
         known = read_truths(truth)
         classes = [_look_up(row["path"], known, truth) for row in rows]
