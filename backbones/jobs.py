@@ -226,7 +226,8 @@ def extract(
     Write the store of any videos: features, and the log-probabilities of every labelling head.
 
     A store that was cut off is continued. Every video of the manifest has a row; one that cannot be decoded has its
-    reason. The store carries the potentials of the run's last self-labelling and how its heads go together.
+    reason. The store carries the potentials of the run's last self-labelling, how its heads go together, and the
+    self-labels, if the videos are those that were learnt from.
 
     Parameters
     ----------
@@ -258,6 +259,10 @@ def extract(
     heads = range(settings.heads)
     datasets = {**backbone.datasets(), "disagreement": settings.heads}
     datasets |= {f"log_prob/{m}/{head}": settings.clusters for m in ("video", "audio") for head in heads}
+    self_labels = None
+    if manifest.paths == read_manifest(run.videos_file).paths:  # those that were learnt from
+        self_labels = state["labels"][:, : settings.heads].astype(np.int32)
+        datasets["labels"] = settings.heads
     whole = {
         "potentials": np.stack([state[f"potentials_{head}"] for head in heads]),
         "alignment": agreement.alignment,
@@ -271,7 +276,7 @@ def extract(
         whole=whole,
     )
     with writer, bar(len(manifest), "extracting", "video", initial=int(writer.done.sum())) as progress:
-        backbone.extract(writer, heads, clips, progress.update)
+        backbone.extract(writer, heads, clips, progress.update, self_labels)
         return writer.finish()
 
 

@@ -176,16 +176,20 @@ class TorchBackbone:
         heads: Sequence[int],
         n_clips: int = 1,
         progress: Callable[[int], None] | None = None,
+        self_labels: NDArray[np.int32] | None = None,
     ) -> None:
         """
         Write features and log-probabilities of the given heads for the videos that the writer still misses.
 
         Each is the mean over `n_clips` clips evenly spread over the video. ``disagreement`` is the share of the clips
         whose own label is not the video's. A video that cannot be decoded gets its reason and nothing else.
+        `self_labels` (N, H), if given, are written along as ``labels``.
         """
         self.model.eval()
         for look in self._looks(writer.remaining.tolist(), n_clips, None):
             values, present = self._look_values(look, heads, n_clips)
+            if self_labels is not None:
+                values["labels"] = self_labels[look.rows]
             writer.write(look.rows, values, present=present, reason=look.reasons)
             if progress is not None:
                 progress(len(look.rows))

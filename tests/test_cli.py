@@ -87,6 +87,9 @@ def test_training_leaves_labels_of_every_video_and_says_what_classes_are_for(pla
     records = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records if "epoch" in record] == [1, 2, 3]
     assert not (place / "run" / "working.h5").exists()
+    with FeatureStore(place / "run" / "features.h5") as store:
+        assert store.get("labels").shape == (32, 2)
+        assert store.provenance["settings"]["clusters"] == 3
 
 
 def test_unseen_videos_are_labelled_in_one_go_or_by_a_store_alike(place):
