@@ -21,9 +21,10 @@ from selavi_ref.labels import HeadAgreement, agree
 from selavi_ref.media import Manifest, read_manifest, write_manifest
 from selavi_ref.report.progress import bar, counter
 from selavi_ref.run import Run, write_text
+from selavi_ref.schedule import TrainingSettings
 from selavi_ref.selflabel import ClusterSizes
 from selavi_ref.store import StoreWriter, WorkingStore
-from selavi_ref.training import Progress, Training, TrainingSettings, working_datasets
+from selavi_ref.training import Progress, Training, working_datasets
 
 _MEL_SAMPLE = 256  # videos whose sound sets the mean and spread of the log energies, where they are not all in memory
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from backbones.jobs import RunSettings, choose_device, choose_precision
 from backbones.settings import BackboneSettings
 from selavi_ref.errors import InputError
+from selavi_ref.schedule import TrainingSettings
 from selavi_ref.selflabel import ClusterSizes
-from selavi_ref.training import TrainingSettings
 from selavi_ref.transport import marginals
 
 _STEPS = 50  # times the square root of the number of videos: steps that a small network learns for

@@ -9,9 +9,10 @@ import pytest
 
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.metrics import normalized_mutual_info_score
+from selavi_ref.schedule import TrainingSettings
 from selavi_ref.selflabel import ClusterSizes
 from selavi_ref.store import WorkingStore
-from selavi_ref.training import Training, TrainingSettings, working_datasets
+from selavi_ref.training import Training, working_datasets
 
 
 class Batch:

@@ -1,0 +1,97 @@
+"""How long, how fast and how often a run learns and labels: its settings, and what they mean for each step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from selavi_ref.selflabel import STRENGTH, ClusterSizes
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """
+    How long, how fast, and how often.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the collection; the most that there are, if `settle_epochs` is set.
+    settle_epochs : int
+        With side heads: the rate stays up until picture and sound agree (see `agreement`), and then falls to zero over
+        so many epochs, which end the run. 0: the rate falls over all `epochs`.
+    agreement : float
+        Mean of the eigenvalues 2 to K of the side heads' graph from which on picture and sound are said to agree.
+    batch_size : int
+        Clips of one step.
+    rate : float
+        Base learning rate.
+    warmup_epochs : float
+        The rate rises linearly to `rate` over these.
+    decay : str
+        ``"cosine"`` falls to a thousandth at the end; ``"constant"`` stays.
+    labellings : int
+        Number of self-labellings, at steps ``total * linspace(0, 1, labellings + 1)[:-1] ** power``.
+    labelling_power : float
+        That power; above 1: dense at first, rare later.
+    groups : int
+        Heads are split into groups; each is labelled from a pass of its own, which is randomly varied if there are
+        several groups.
+    sizes : ClusterSizes
+        Of the clusters.
+    strength : float
+        lambda / 2 of the transport.
+    side_heads : int
+        The last so many heads of the backbone are side heads: they learn more clusters than are asked for.
+    regroup_from : float
+        From this share of the run on (with `settle_epochs`: once picture and sound agree), the labels of all other
+        heads are the side heads' fine clusters brought together (see `selavi_ref.regroup`), under the prescribed sizes.
+        Without side heads, every head is labelled by itself.
+    align : bool
+        Match the audio heads' outputs with the video heads' at the first self-labelling.
+    seed : int
+        Of everything random.
+    """
+
+    epochs: int = 100
+    settle_epochs: int = 0
+    agreement: float = 0.3
+    batch_size: int = 64
+    rate: float = 0.1
+    warmup_epochs: float = 3.0
+    decay: str = "cosine"
+    labellings: int = 100
+    labelling_power: float = 1.5
+    groups: int = 1
+    sizes: ClusterSizes = field(default_factory=ClusterSizes)
+    strength: float = STRENGTH
+    side_heads: int = 0
+    regroup_from: float = 0.5
+    align: bool = True
+    seed: int = 0
+
+    def steps_per_epoch(self, n_videos: int) -> int:
+        """Return the number of batches of one epoch: every video is in one, and none is alone (batch norm)."""
+        return max(1, min(round(n_videos / self.batch_size), n_videos // 2))
+
+    def rate_at(self, step: int, n_videos: int, settle_from: int | None = None) -> float:
+        """Return the learning rate of a step, counted from 0; `settle_from` is the epoch from which on it falls."""
+        per_epoch = self.steps_per_epoch(n_videos)
+        rise = min(1.0, (step + 1) / max(1.0, self.warmup_epochs * per_epoch))
+        if self.decay == "constant":
+            return self.rate * rise
+        if not self.settle_epochs:
+            progress = step / (self.epochs * per_epoch)
+        elif settle_from is None:
+            progress = 0.0
+        else:
+            progress = max(0.0, (step / per_epoch - settle_from) / self.settle_epochs)
+        return self.rate * rise * max(1e-3, 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def labelling_steps(self, n_videos: int) -> set[int]:
+        """Return the steps before which the videos are labelled anew."""
+        total = self.epochs * self.steps_per_epoch(n_videos)
+        shares = np.linspace(0, 1, max(2, self.labellings + 1))[:-1] ** self.labelling_power
+        return set((total * shares).astype(int).tolist())
