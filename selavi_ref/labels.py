@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.media.container import printable
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.selflabel import STRENGTH, joint_log_prob, labelling_modalities, posterior
 from selavi_ref.store import FeatureStore
@@ -112,8 +113,8 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
     Label every video of a store.
 
     Each head's posterior is the softmax of the summed log-probabilities of the modalities that a video has. The
-    consensus is the mean of the heads' posteriors after each head's clusters were matched with the reference head's;
-    no true label is used.
+    consensus is the mean of the posteriors of the heads that can see the video, after each head's clusters were matched
+    with the reference head's; no true label is used.
 
     Parameters
     ----------
@@ -131,10 +132,11 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
     """
     names = store.heads
     if not names:
-        raise InputError(f"{store.path} holds no log-probabilities, so there is nothing to label by")
+        raise InputError(f"{printable(store.path)} holds no log-probabilities, so there is nothing to label by")
     shift = _potentials(store, names) if balanced else None
-    present = {modality: store.present(modality) for modality in labelling_modalities(store, names[0])}
-    usable = np.any(list(present.values()), axis=0)
+    seen_by = [labelling_modalities(store, name) for name in names]
+    present = {modality: store.present(modality) for modality in store.modalities}
+    usable = np.stack([np.any([present[m] for m in modalities], axis=0) for modalities in seen_by], axis=1)
     head_labels = np.full((store.n_videos, len(names)), -1, np.int32)
     for column, _, rows, shares in _posteriors(store, names, shift):
         head_labels[rows, column] = shares.argmax(1)
@@ -142,17 +144,21 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
     agreement = _stored_agreement(store, len(names)) or agree(head_labels, store.n_clusters)
     chosen, source = _choose(head, names, agreement)
 
+    votes = usable[:, chosen].sum(1, dtype=np.float32)[:, None]
     mean = np.zeros((store.n_videos, store.n_clusters), np.float32)
     for column, _, rows, shares in _posteriors(store, [names[c] for c in chosen], shift):
-        mean[rows] += shares[:, agreement.alignment[chosen[column]]] / len(chosen)
+        shares = shares[:, agreement.alignment[chosen[column]]] / np.maximum(votes[rows], 1)
+        mean[rows] += np.where(usable[rows, chosen[column], None], shares, 0)
     first, second = _two_best(mean)
+    labelled = votes[:, 0] > 0
+    rests_on = {m: present[m] for m in present if any(m in seen_by[c] for c in chosen)}
     return Labels(
         paths=store.paths,
-        label=np.where(usable, first, -1).astype(np.int32),
-        runner_up=np.where(usable, second, -1).astype(np.int32),
-        confidence=np.where(usable, mean[np.arange(len(mean)), first], 0).astype(np.float32),
+        label=np.where(labelled, first, -1).astype(np.int32),
+        runner_up=np.where(labelled, second, -1).astype(np.int32),
+        confidence=np.where(labelled, mean[np.arange(len(mean)), first], 0).astype(np.float32),
         heads=head_labels,
-        modalities=["+".join(m for m in present if present[m][row]) for row in range(store.n_videos)],
+        modalities=["+".join(m for m in rests_on if rests_on[m][row]) for row in range(store.n_videos)],
         reasons=store.reasons,
         disagreement=store.get("disagreement").mean(1) if _many_clips(store) else None,
         source=source,
@@ -175,7 +181,7 @@ def write_csv(labels: Labels, path: str | os.PathLike[str]) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise SelaviError(f"{os.fspath(path)} cannot be written: {error.strerror}") from error
+        raise SelaviError(f"{printable(path)} cannot be written: {error.strerror or error}") from error
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
@@ -189,7 +195,7 @@ def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     """
     rows = _read_table(path)
     if not rows or not {"path", "label"} <= set(rows[0]):
-        raise InputError(f"{os.fspath(path)} is no table of labels: it needs a header with the columns path and label")
+        raise InputError(f"{printable(path)} is no table of labels: it needs a header with the columns path and label")
     return rows
 
 
@@ -204,7 +210,7 @@ def read_truths(path: str | os.PathLike[str]) -> dict[str, str]:
     """
     rows = _read_table(path)
     if not rows or not {"path", "class"} <= set(rows[0]):
-        raise InputError(f"{os.fspath(path)} holds no true classes: it needs a header with the columns path and class")
+        raise InputError(f"{printable(path)} holds no true classes: it needs a header with the columns path and class")
     return {row["path"]: row["class"] for row in rows}
 
 
@@ -215,13 +221,12 @@ def folder_class(path: str) -> str:
 
 def _read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = [{str(k): v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            return [{str(k): v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
     except OSError as error:
-        raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}") from error
+        raise InputError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
     except csv.Error as error:
-        raise InputError(f"{os.fspath(path)} is no CSV file: {error}") from error
-    return [{key.removeprefix("\ufeff"): value for key, value in row.items()} for row in rows]
+        raise InputError(f"{printable(path)} is no CSV file: {error}") from error
 
 
 def _rows(labels: Labels) -> Iterator[list[Any]]:
@@ -252,7 +257,7 @@ def _posteriors(
 
 def _potentials(store: FeatureStore, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     if not store.has("potentials"):
-        raise InputError(f"{store.path} has no potentials of a self-labelling; leave --balanced out")
+        raise InputError(f"{printable(store.path)} has no potentials of a self-labelling; leave --balanced out")
     strength = float(store.provenance.get("strength", STRENGTH))
     potentials = store.get("potentials")
     return {name: (potentials[h] / strength).astype(np.float32) for h, name in enumerate(names)}
@@ -261,14 +266,19 @@ def _potentials(store: FeatureStore, names: Sequence[str]) -> dict[str, NDArray[
 def _stored_agreement(store: FeatureStore, H: int) -> HeadAgreement | None:
     if not store.has("alignment"):
         return None
-    provenance = store.provenance
+    name, provenance, K = printable(store.path), store.provenance, store.n_clusters
     alignment = store.get("alignment").astype(np.int32)
-    agreement = np.asarray(provenance.get("agreement", np.ones(H)), np.float64)
-    reference = int(provenance.get("reference", 0))
-    K = store.n_clusters
-    fits = alignment.shape == (H, K) and agreement.shape == (H,) and 0 <= reference < H
-    if not fits or (np.sort(alignment, 1) != np.arange(K)).any():
-        raise InputError(f"{store.path}: alignment must hold a permutation of the {K} clusters for each of {H} heads")
+    if alignment.shape != (H, K) or (np.sort(alignment, 1) != np.arange(K)).any():
+        raise InputError(f"{name}: alignment must hold a permutation of the {K} clusters for each of {H} heads")
+    reference = provenance.get("reference", 0)
+    if type(reference) is not int or not 0 <= reference < H:
+        raise InputError(f"{name}: reference in the provenance must be a head, 0 to {H - 1}, not {reference!r}")
+    try:
+        agreement = np.array(provenance.get("agreement", [1.0] * H), np.float64)
+    except (TypeError, ValueError):
+        agreement = np.empty(0)
+    if agreement.shape != (H,):
+        raise InputError(f"{name}: agreement in the provenance must be a list of {H} numbers, one for each head")
     return HeadAgreement(reference, agreement, alignment)
 
 
@@ -282,7 +292,7 @@ def _choose(head: str, names: Sequence[str], agreement: HeadAgreement) -> tuple[
         ], f"head {names[agreement.reference]}, which agrees best with the others (NMI {mean:.2f})"
     if head in names:
         return [list(names).index(head)], f"head {head}"
-    raise InputError(f"there is no head {head!r}; choose consensus, best, or one of {', '.join(names)}")
+    raise InputError(f"there is no head {head!r}; choose consensus, best, or one of {', '.join(map(printable, names))}")
 
 
 def _two_best(shares: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

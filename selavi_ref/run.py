@@ -13,6 +13,7 @@ from typing import Any
 import tomli_w
 
 from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.media.container import printable
 
 
 class Run:
@@ -99,7 +100,7 @@ class Run:
             with open(self.log_file, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise SelaviError(f"{self.log_file} cannot be written: {error.strerror}") from error
+            raise SelaviError(f"{printable(self.log_file)} cannot be written: {error.strerror or error}") from error
 
     def forget_log_after(self, step: int) -> None:
         """Drop what a resumed run will do again: steps after this one, and the self-labelling just before the next."""
@@ -135,4 +136,4 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise SelaviError(f"{path} cannot be written: {error.strerror}") from error
+        raise SelaviError(f"{printable(path)} cannot be written: {error.strerror or error}") from error

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from selavi_ref.errors import InputError
+from selavi_ref.media.container import printable
 from selavi_ref.store import FeatureStore
 from selavi_ref.transport import Assignment, assign, marginals
 
@@ -74,7 +75,7 @@ def joint_log_prob(store: FeatureStore, head: str | int, rows: slice | None = No
         _check_finite(store, modality, head, values, rows)
         total = values if total is None else np.add(total, values, out=total)
     if total is None:
-        raise InputError(f"{store.path} holds no log-probabilities")
+        raise InputError(f"{printable(store.path)} holds no log-probabilities")
     return total
 
 
@@ -163,6 +164,6 @@ def _check_finite(
     row, cluster = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
     first = 0 if rows is None or rows.start is None else rows.start
     raise InputError(
-        f"{store.path}: log_prob/{modality}/{head} is {values[row, cluster]} in row {first + row}, cluster {cluster}; "
-        "log-probabilities must be finite numbers"
+        f"{printable(store.path)}: log_prob/{modality}/{head} is {values[row, cluster]} "
+        f"in row {first + row}, cluster {cluster}; log-probabilities must be finite numbers"
     )

@@ -1,12 +1,15 @@
 """Labels without truth: heads are brought together, every video has one row, and names survive."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.labels import agree, folder_class, label, read_csv, read_truths, write_csv
 from selavi_ref.metrics import normalized_mutual_info_score
-from selavi_ref.selflabel import STRENGTH, align_modalities, joint_log_prob, predicted_mass, self_label
+from selavi_ref.selflabel import STRENGTH, ClusterSizes, align_modalities, joint_log_prob, predicted_mass, self_label
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
 
 K = 4
@@ -186,18 +189,128 @@ def test_an_alignment_that_is_none_is_refused(tmp_path, alignment):
         label(store)
 
 
-def test_tables_from_a_spreadsheet_with_a_byte_order_mark_are_read(tmp_path):
-    (tmp_path / "t.csv").write_bytes("\ufeffpath,class\na/x.mp4,dog\n".encode())
-    assert read_truths(tmp_path / "t.csv") == {"a/x.mp4": "dog"}
+@pytest.mark.parametrize(
+    ("provenance", "message"),
+    [
+        ({"reference": 2}, "reference .* 0 to 1, not 2"),
+        ({"reference": -1}, "not -1"),
+        ({"reference": "first"}, "not 'first'"),
+        ({"reference": None}, "not None"),
+        ({"agreement": [0.5]}, "agreement .* list of 2 numbers"),
+        ({"agreement": ["much", "little"]}, "agreement .* list of 2 numbers"),
+        ({"agreement": [[0.5], [0.5, 0.5]]}, "agreement .* list of 2 numbers"),
+    ],
+)
+def test_a_reference_or_agreement_that_does_not_fit_is_refused(tmp_path, provenance, message):
+    alignment = np.tile(np.arange(K, dtype=np.int32), (2, 1))
+    make_store(tmp_path / "s.h5", heads=2, whole={"alignment": alignment}, provenance=provenance)
+    with FeatureStore(tmp_path / "s.h5") as store, pytest.raises(InputError, match=rf"s\.h5: .*{message}"):
+        label(store)
 
 
-def test_a_table_that_cannot_be_written_is_one_clear_error(tmp_path):
+def test_each_head_counts_only_for_the_videos_that_it_can_see(tmp_path):
+    datasets = {"log_prob/video/0": K, "log_prob/audio/1": K}
+    seen = log_softmax(5 * np.eye(K))
+    present = {"video": np.arange(K) != 1, "audio": np.arange(K) != 2}
+    with StoreWriter(tmp_path / "s.h5", [f"{i}" for i in range(K)], datasets) as writer:
+        writer.write(slice(None), dict.fromkeys(datasets, seen), present=present)
+        writer.finish()
+    with FeatureStore(tmp_path / "s.h5") as store:
+        both, video = label(store), label(store, head="0")
+    assert both.heads.tolist() == [[0, 0], [-1, 1], [2, -1], [3, 3]]
+    assert both.label.tolist() == [0, 1, 2, 3]
+    assert np.allclose(both.confidence, np.exp(seen[0, 0]))
+    assert both.modalities == ["video+audio", "audio", "video", "video+audio"]
+    assert video.label.tolist() == [0, -1, 2, 3]
+    assert video.confidence[1] == 0
+    assert video.modalities == ["video", "", "video", "video"]
+
+
+@pytest.mark.parametrize("header", ["path,{}", '"path","{}"'])
+def test_tables_from_a_spreadsheet_with_a_byte_order_mark_are_read(tmp_path, header):
+    for name, column in (("t.csv", "class"), ("l.csv", "label")):
+        text = f"\ufeff{header.format(column)}\r\na/\udcff.mp4,3\r\n"
+        (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert read_truths(tmp_path / "t.csv") == {"a/\udcff.mp4": "3"}
+    assert read_csv(tmp_path / "l.csv") == [{"path": "a/\udcff.mp4", "label": "3"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("file/l.csv", "Not a directory"), ("none/l.csv", "No such file"), ("l" * 250, "File name too long")],
+)
+def test_a_table_that_cannot_be_written_is_one_clear_error(tmp_path, name, why):
     make_store(tmp_path / "s.h5", n=4)
     (tmp_path / "file").write_text("")
     with FeatureStore(tmp_path / "s.h5") as store:
         found = label(store)
-    with pytest.raises(SelaviError, match=r"labels\.csv cannot be written: Not a directory"):
-        write_csv(found, tmp_path / "file" / "labels.csv")
+    with pytest.raises(SelaviError, match=f"{name} cannot be written: {why}"):
+        write_csv(found, tmp_path / name)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_table_on_a_disk_that_became_read_only_leaves_the_old_one(tmp_path, monkeypatch):
+    make_store(tmp_path / "s.h5", n=4)
+    with FeatureStore(tmp_path / "s.h5") as store:
+        found = label(store)
+    (tmp_path / "l.csv").write_text("old")
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(SelaviError, match=r"l\.csv cannot be written: Read-only file system"):
+        write_csv(found, tmp_path / "l.csv")
+    assert (tmp_path / "l.csv").read_text() == "old"
+
+
+@pytest.mark.parametrize("read", [read_csv, read_truths])
+def test_messages_name_any_path_in_one_printable_line(tmp_path, read):
+    folder = tmp_path / "two\nlines \udcff"
+    folder.mkdir()
+    (folder / "x.csv").write_text("a,b\n1,2\n")
+    for name in ("x.csv", "missing.csv"):
+        with pytest.raises(InputError) as caught:
+            read(folder / name)
+        assert str(caught.value).isprintable()
+        assert name in str(caught.value)
+
+
+def test_messages_name_any_store_in_one_printable_line(tmp_path):
+    path = tmp_path / "two\nlines.h5"
+    make_store(path, heads=1)
+    with FeatureStore(path) as store, pytest.raises(InputError, match="no potentials") as caught:
+        label(store, balanced=True)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "gaussian", "zipf"])
+def test_sizes_are_shares_of_at_least_one_video(distribution):
+    sizes = ClusterSizes(distribution, spread=2.0).draw(10, 40, np.random.default_rng(0))
+    assert sizes.shape == (10,)
+    assert sizes.sum() == pytest.approx(1)
+    assert sizes.min() >= 1 / 40 - 1e-12
+
+
+def test_sizes_follow_their_spread_and_their_generator():
+    def draw(spread, seed):
+        return ClusterSizes("gaussian", spread).draw(10, 1000, np.random.default_rng(seed))
+
+    assert np.allclose(draw(0.0, 0), 0.1)
+    assert 0.05 < draw(0.1, 0).std() / 0.1 < 0.2
+    assert np.array_equal(draw(0.1, 0), draw(0.1, 0))
+    assert not np.array_equal(draw(0.1, 0), draw(0.1, 1))
+
+
+def test_given_sizes_win_over_a_distribution_and_must_be_as_many_as_clusters():
+    rng = np.random.default_rng(0)
+    sizes = ClusterSizes("sizes.txt", given=(1.0, 1.0, 2.0))
+    assert sizes.draw(3, 100, rng).tolist() == [0.25, 0.25, 0.5]
+    with pytest.raises(InputError, match="4 clusters"):
+        sizes.draw(4, 100, rng)
+    with pytest.raises(InputError, match="'even' is neither uniform, gaussian, zipf nor a file"):
+        ClusterSizes("even").draw(3, 100, rng)
 
 
 def test_the_class_is_the_folder():

@@ -1,18 +1,17 @@
-"""What a person sees: tables, pictures, and the files of a run."""
+"""What a person sees: scores and labels in words, and a picture of the clusters."""
 
 import csv
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.labels import Labels
 from selavi_ref.media import make_collection
 from selavi_ref.report.sheet import contact_sheet
-from selavi_ref.report.tables import SCORES, evaluate_csv, scores_table
-from selavi_ref.run import Run
-from selavi_ref.selflabel import ClusterSizes
+from selavi_ref.report.tables import SCORES, evaluate_csv, labels_summary, scores_table
 
 
 def write_labels(path, rows):
@@ -20,66 +19,130 @@ def write_labels(path, rows):
         csv.writer(file).writerows([["path", "label", "confidence"], *rows])
 
 
+def two_kinds():
+    return [[f"videos/{kind}/{i}.mp4", label, 0.9] for kind, label in (("dog", 1), ("cat", 0)) for i in range(5)]
+
+
 def test_labels_are_compared_with_the_folders_of_the_videos(tmp_path):
-    rows = [[f"videos/{kind}/{i}.mp4", label, 0.9] for kind, label in (("dog", 1), ("cat", 0)) for i in range(5)]
-    write_labels(tmp_path / "l.csv", [*rows, ["videos/dog/broken.mp4", "", ""]])
+    write_labels(tmp_path / "l.csv", [*two_kinds(), ["videos/dog/broken.mp4", "", ""]])
     scores = evaluate_csv(tmp_path / "l.csv")
     assert (scores["nmi"], scores["accuracy"], scores["n"]) == (pytest.approx(1), 1, 10)
     assert (scores["videos"], scores["unlabelled"]) == (11, 1)
-    table = scores_table({"ours": scores})
-    assert all(title in table for title in SCORES.values())
-    assert "10 videos, 2 classes, 2 clusters" in table
 
 
-def test_a_single_folder_names_no_classes(tmp_path):
-    write_labels(tmp_path / "l.csv", [["videos/a.mp4", 0, 1], ["videos/b.mp4", 1, 1]])
-    with pytest.raises(InputError, match="--truth"):
+def test_labels_are_compared_with_a_list_of_classes(tmp_path):
+    write_labels(tmp_path / "l.csv", two_kinds())
+    lines = [f"{path},{i % 2}" for i, (path, *_) in enumerate(two_kinds()[:8])]
+    (tmp_path / "t.csv").write_text("\n".join(["path,class", *lines]))
+    scores = evaluate_csv(tmp_path / "l.csv", tmp_path / "t.csv")
+    assert (scores["n"], scores["videos"]) == (8, 10)  # two videos have no class
+    assert scores["nmi"] < 0.1
+    (tmp_path / "t.csv").write_text("path,class\nelsewhere.mp4,dog\n")
+    with pytest.raises(InputError, match="none of 10 videos has both a label and a true class"):
+        evaluate_csv(tmp_path / "l.csv", tmp_path / "t.csv")
+
+
+def test_a_list_of_classes_names_videos_as_seen_from_its_folder(tmp_path):
+    rows = [[tmp_path / path, label, 1] for path, label, _ in two_kinds()]
+    write_labels(tmp_path / "l.csv", rows)
+    lines = [f"{path},{label}" for path, label, _ in two_kinds()]
+    (tmp_path / "t.csv").write_text("\n".join(["path,class", *lines]))
+    assert evaluate_csv(tmp_path / "l.csv", tmp_path / "t.csv")["accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    "unlabelled", [[], [["videos/other/broken.mp4", "", ""]], [["bare.mp4", 1, 1]]], ids=["none", "other", "bare"]
+)
+def test_a_single_folder_names_no_classes(tmp_path, unlabelled):
+    write_labels(tmp_path / "l.csv", [["videos/a.mp4", 0, 1], ["videos/b.mp4", 1, 1], *unlabelled])
+    with pytest.raises(InputError, match=r"one folder.*--truth"):
         evaluate_csv(tmp_path / "l.csv")
     (tmp_path / "t.csv").write_text("path,class\nvideos/a.mp4,x\nvideos/b.mp4,y\n")
     assert evaluate_csv(tmp_path / "l.csv", tmp_path / "t.csv")["accuracy"] == 1
 
 
+def test_a_single_cluster_of_several_classes_has_scores(tmp_path):
+    write_labels(tmp_path / "l.csv", [[path, 0, 1] for path, *_ in two_kinds()])
+    scores = evaluate_csv(tmp_path / "l.csv")
+    assert (scores["clusters"], scores["classes"], scores["accuracy"]) == (1, 2, 0.5)
+    assert scores["nmi"] == pytest.approx(0)
+
+
+def test_without_any_label_there_is_nothing_to_compare(tmp_path):
+    write_labels(tmp_path / "l.csv", [["videos/a.mp4", "", ""]])
+    with pytest.raises(InputError, match="none of 1 videos"):
+        evaluate_csv(tmp_path / "l.csv")
+
+
+def test_the_table_of_scores_has_a_column_for_each_score(tmp_path):
+    write_labels(tmp_path / "l.csv", two_kinds())
+    scores = evaluate_csv(tmp_path / "l.csv")
+    head, ours, other, last = scores_table({"ours": scores, "a longer name": scores | {"nmi": 0.25}}).splitlines()
+    assert head.split() == " ".join(SCORES.values()).split()
+    assert ours.split() == ["ours", *(f"{scores[key]:.3f}" for key in SCORES)]
+    assert other.split()[:4] == ["a", "longer", "name", "0.250"]
+    assert len(head) == len(ours) == len(other)
+    assert last.startswith("10 videos, 2 classes, 2 clusters")
+
+
+def some_labels():
+    return Labels(
+        paths=["a.mp4", "b.mp4", "c.mp4"],
+        label=np.array([0, 1, -1], np.int32),
+        runner_up=np.array([1, 0, -1], np.int32),
+        confidence=np.array([0.9, 0.7, 0], np.float32),
+        heads=np.array([[0], [1], [-1]], np.int32),
+        modalities=["video+audio", "audio", ""],
+        reasons=["", "", "no video stream"],
+        disagreement=np.array([0.5, 0, np.nan], np.float32),
+        source="the only head",
+    )
+
+
+def test_a_summary_says_how_many_videos_got_labels_and_by_what():
+    text = labels_summary(some_labels())
+    assert "2 of 3 videos labelled by the only head; 2 clusters of 1 to 1 videos, mean confidence 0.80" in text
+    assert "labels rest on audio (1), video+audio (1)" in text
+    assert "1 without a label" in text
+    assert "25.0%" in text
+    none = replace(some_labels(), label=np.full(3, -1, np.int32))
+    assert labels_summary(none) == "0 of 3 videos labelled: no video stream"
+
+
+def test_whatever_things_are_called_the_texts_can_be_printed(tmp_path):
+    hostile = "bytes \udcff\nof no text"
+    none = replace(some_labels(), label=np.full(3, -1, np.int32), reasons=[hostile] * 3)
+    write_labels(tmp_path / "l.csv", two_kinds())
+    table = scores_table({hostile: evaluate_csv(tmp_path / "l.csv")})
+    assert len(table.splitlines()) == 3
+    for text in (table, labels_summary(none), labels_summary(replace(some_labels(), source=f"head {hostile}"))):
+        text.encode()
+    with pytest.raises(InputError) as caught:
+        evaluate_csv(tmp_path / hostile)
+    assert str(caught.value).isprintable()
+
+
 def test_the_sheet_shows_frames_and_grey_for_what_is_gone(tmp_path):
     made = make_collection(tmp_path / "videos", 8)
     rows = [[path, i % 2, 0.5] for i, path in enumerate(made.paths)]
-    write_labels(tmp_path / "l.csv", [*rows, [tmp_path / "gone.mp4", 0, 0.9]])
+    write_labels(tmp_path / "l.csv", [*rows, [tmp_path / "gone.mp4", 0, 0.9], [tmp_path / "unlabelled.mp4", "", ""]])
     contact_sheet(tmp_path / "l.csv", tmp_path / "sheet.png", columns=5, side=40)
-    picture = np.asarray(Image.open(tmp_path / "sheet.png"))
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.format == "PNG"
+        picture = np.asarray(image)
+        image.save(tmp_path / "plain.png")
+    assert (tmp_path / "sheet.png").stat().st_size < (tmp_path / "plain.png").stat().st_size
     assert picture.shape == (2 * 43 + 3, 96 + 5 * 43 + 3, 3)
     assert (picture[10:30, 100:130] == 200).all()  # the most confident video of label 0 is the one that is gone
     assert picture[10:30, 145:175].std() > 0
-    with pytest.raises(SelaviError, match="cannot be written"):
-        contact_sheet(tmp_path / "l.csv", tmp_path / "l.csv" / "sheet.png")
 
 
-def test_a_run_is_one_from_its_settings_on(tmp_path):
-    with pytest.raises(InputError, match="not a folder"):
-        Run.open(tmp_path / "run")
-    run = Run.prepare(tmp_path / "run")
-    with pytest.raises(InputError, match="no run"):
-        Run.open(tmp_path / "run")
-    run.rewrite_config({"clusters": 3})
-    assert Run.open(tmp_path / "run").config == {"clusters": 3}
-    with pytest.raises(InputError, match="--resume"):
-        Run.prepare(tmp_path / "run")
-    run.config_file.write_text("clusters = ")
-    with pytest.raises(InputError, match=r"config\.toml cannot be read"):
-        _ = run.config
-
-
-def test_a_resumed_run_forgets_what_it_will_do_again(tmp_path):
-    run = Run.prepare(tmp_path / "run")
-    for record in ({"step": 0, "changed": 1.0}, {"step": 6, "epoch": 1}, {"step": 6, "changed": 0.5}, {"step": 8}):
-        run.log(record)
-    with open(run.log_file, "a") as file:
-        file.write('{"step": 9, "ch')
-    run.forget_log_after(6)
-    kept = [json.loads(line) for line in run.log_file.read_text().splitlines()]
-    assert kept == [{"step": 0, "changed": 1.0}, {"step": 6, "epoch": 1}]
-
-
-@pytest.mark.parametrize("distribution", ["uniform", "gaussian", "zipf"])
-def test_sizes_are_shares_of_at_least_one_video(distribution):
-    sizes = ClusterSizes(distribution, spread=2.0).draw(10, 40, np.random.default_rng(0))
-    assert sizes.sum() == pytest.approx(1)
-    assert sizes.min() >= 1 / 40 - 1e-12
+@pytest.mark.parametrize(
+    ("name", "why"), [("l.csv/s.png", "Not a directory"), ("none/s.png", "No such file"), ("taken", "Is a directory")]
+)
+def test_a_sheet_that_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path, name, why):
+    write_labels(tmp_path / "l.csv", [[tmp_path / "gone.mp4", 0, 0.9]])
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(SelaviError, match=f"{name} cannot be written: {why}"):
+        contact_sheet(tmp_path / "l.csv", tmp_path / name)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["l.csv", "taken"]

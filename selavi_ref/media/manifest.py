@@ -224,6 +224,12 @@ def write_manifest(manifest: Manifest, path: FilePath) -> None:
     Write a list of videos as CSV, with what is known of each; `read_manifest` gives the same manifest back.
 
     Paths below the folder of the list are written relative to it, so that both can be moved together.
+    The file is replaced whole or not at all.
+
+    Raises
+    ------
+    SelaviError
+        If it cannot be written; the old one stays.
     """
     name = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(name))
@@ -241,7 +247,7 @@ def write_manifest(manifest: Manifest, path: FilePath) -> None:
     except OSError as error:
         with suppress(OSError):
             os.unlink(partial)
-        raise SelaviError(f"{printable(name)} cannot be written: {error.strerror}") from error
+        raise SelaviError(f"{printable(name)} cannot be written: {error.strerror or error}") from error
 
 
 def _why_unusable(info: VideoInfo, min_seconds: float, require_both: bool) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from selavi_ref.errors import MediaError, SelaviError
 from selavi_ref.labels import read_csv
 from selavi_ref.media import probe, read_clip
+from selavi_ref.media.container import printable
 
 _GAP = 3
 _PAPER, _INK = (250, 250, 248), (60, 60, 60)
@@ -40,6 +41,11 @@ def contact_sheet(
         Pixels of a frame's side.
     most_clusters : int
         Rows; the largest clusters are shown.
+
+    Raises
+    ------
+    SelaviError
+        If the table cannot be read, or the picture not be written.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -66,7 +72,7 @@ def contact_sheet(
     except OSError as error:
         with suppress(OSError):
             os.unlink(partial)
-        raise SelaviError(f"{os.fspath(out)} cannot be written: {error.strerror or error}") from error
+        raise SelaviError(f"{printable(out)} cannot be written: {error.strerror or error}") from error
 
 
 def _middle_frame(path: str, side: int) -> NDArray[np.uint8]:

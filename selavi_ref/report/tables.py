@@ -9,6 +9,7 @@ import numpy as np
 
 from selavi_ref.errors import InputError
 from selavi_ref.labels import Labels, folder_class, read_csv, read_truths
+from selavi_ref.media.container import printable
 from selavi_ref.metrics import summary
 
 SCORES = {
@@ -40,25 +41,29 @@ def evaluate_csv(labels: str | os.PathLike[str], truth: str | os.PathLike[str] |
     Raises
     ------
     InputError
-        If a table does not fit, or no labelled video has a true class.
+        If a table does not fit, no labelled video has a true class, or all of them are in one folder.
     """
     rows = read_csv(labels)
     if truth is None:
         classes = [folder_class(row["path"]) for row in rows]
-        if len(set(classes)) == 1:
-            raise InputError(f"{os.fspath(labels)}: all videos lie in one folder, which names no classes; give --truth")
+        labelled = [true for true, row in zip(classes, rows, strict=True) if row["label"] != ""]
+        if labelled and len(set(labelled) - {""}) < 2:
+            raise InputError(
+                f"{printable(labels)}: all labelled videos are in one folder, so folders name no classes; give --truth"
+            )
     else:
         known = read_truths(truth)
         classes = [_look_up(row["path"], known, truth) for row in rows]
     pairs = [(true, row["label"]) for true, row in zip(classes, rows, strict=True) if true and row["label"] != ""]
     if not pairs:
-        raise InputError(f"{os.fspath(labels)}: none of {len(rows)} videos has both a label and a true class")
+        raise InputError(f"{printable(labels)}: none of {len(rows)} videos has both a label and a true class")
     scores: dict[str, float | int] = {"videos": len(rows), "unlabelled": sum(row["label"] == "" for row in rows)}
     return scores | summary([true for true, _ in pairs], [label for _, label in pairs])
 
 
 def scores_table(rows: Mapping[str, Mapping[str, float | int]]) -> str:
     """Return scores as a table of text, one row for each labelling."""
+    rows = {printable(name): scores for name, scores in rows.items()}
     width = max(map(len, rows)) + 2
     lines = [" " * width + "".join(f"{title:>13}" for title in SCORES.values())]
     lines += [f"{name:<{width}}" + "".join(f"{scores[key]:>13.3f}" for key in SCORES) for name, scores in rows.items()]
@@ -74,10 +79,11 @@ def labels_summary(labels: Labels) -> str:
     labelled = labels.label >= 0
     n = int(labelled.sum())
     if not n:
-        return f"0 of {len(labels.paths)} videos labelled: {labels.reasons[0] or 'they have neither picture nor sound'}"
+        why = next(filter(None, labels.reasons), "they have neither picture nor sound")
+        return f"0 of {len(labels.paths)} videos labelled: {printable(why)}"
     sizes = np.bincount(labels.label[labelled])
     lines = [
-        f"{n} of {len(labels.paths)} videos labelled by {labels.source}; "
+        f"{n} of {len(labels.paths)} videos labelled by {printable(labels.source)}; "
         f"{np.count_nonzero(sizes)} clusters of {sizes[sizes > 0].min()} to {sizes.max()} videos, "
         f"mean confidence {labels.confidence[labelled].mean():.2f}"
     ]
@@ -85,7 +91,7 @@ def labels_summary(labels: Labels) -> str:
         [m for m, has in zip(labels.modalities, labelled, strict=True) if has], return_counts=True
     )
     if len(kinds) > 1 or kinds[0] != "video+audio":
-        lines.append("labels rest on " + ", ".join(f"{k} ({c})" for k, c in zip(kinds, counts, strict=True)))
+        lines.append("labels rest on " + ", ".join(f"{printable(k)} ({c})" for k, c in zip(kinds, counts, strict=True)))
     if n < len(labels.paths):
         lines.append(f"{len(labels.paths) - n} without a label; the column reason says why")
     if labels.disagreement is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from media_files import tone, write_video
 
-from selavi_ref.errors import InputError
+from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.media import Manifest, ManifestEntry, find_videos, read_manifest, scan, write_manifest
 
 
@@ -131,3 +131,20 @@ def test_what_was_scanned_is_read_back(tmp_path: Path) -> None:
     manifest = scan(tmp_path)
     write_manifest(manifest, tmp_path / "list.csv")
     assert read_manifest(tmp_path / "list.csv").entries == manifest.entries
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("file/l.csv", "Not a directory"), ("none/l.csv", "No such file"), ("taken", "Is a directory")],
+)
+def test_a_list_that_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path: Path, name: str, why: str) -> None:
+    touch(tmp_path, "file", "taken/x.mp4")
+    with pytest.raises(SelaviError, match=rf"{name} cannot be written: {why}"):
+        write_manifest(Manifest([ManifestEntry("/a.mp4")]), tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == ["file", "taken"]
+
+
+def test_a_list_with_a_hostile_name_is_named_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SelaviError) as caught:
+        write_manifest(Manifest(), tmp_path / "no\nfolder" / "l.csv")
+    assert str(caught.value).isprintable()

@@ -1,0 +1,81 @@
+"""The files of a run: a folder is a run from its settings on, and what a resumed run repeats is forgotten."""
+
+import errno
+import json
+import os
+
+import pytest
+
+from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.run import Run, write_text
+
+
+def test_a_run_is_one_from_its_settings_on(tmp_path):
+    with pytest.raises(InputError, match="not a folder"):
+        Run.open(tmp_path / "run")
+    run = Run.prepare(tmp_path / "run")
+    with pytest.raises(InputError, match="no run"):
+        Run.open(tmp_path / "run")
+    run.rewrite_config({"clusters": 3})
+    assert Run.open(tmp_path / "run").config == {"clusters": 3}
+    with pytest.raises(InputError, match="--resume"):
+        Run.prepare(tmp_path / "run")
+    run.config_file.write_text("clusters = ")
+    with pytest.raises(InputError, match=r"config\.toml cannot be read"):
+        _ = run.config
+
+
+def test_a_run_cannot_be_made_or_opened_in_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match="cannot be made"):
+            Run.prepare(folder)
+        with pytest.raises(InputError, match="not a folder"):
+            Run.open(folder)
+
+
+def test_the_log_is_one_record_a_line(tmp_path):
+    run = Run.prepare(tmp_path / "run")
+    records = [{"step": 0, "loss": 2.5}, {"step": 1, "note": "line\nbreak"}]
+    for record in records:
+        run.log(record)
+    assert [json.loads(line) for line in run.log_file.read_text().splitlines()] == records
+
+
+def test_a_resumed_run_forgets_what_it_will_do_again(tmp_path):
+    run = Run.prepare(tmp_path / "run")
+    run.forget_log_after(6)
+    assert not run.log_file.exists()
+    for record in ({"step": 0, "changed": 1.0}, {"step": 6, "epoch": 1}, {"step": 6, "changed": 0.5}, {"step": 8}):
+        run.log(record)
+    with open(run.log_file, "a") as file:
+        file.write('{"step": 3, "ch')  # of a killed process
+    run.forget_log_after(6)
+    run.log({"step": 7})
+    kept = [json.loads(line) for line in run.log_file.read_text().splitlines()]
+    assert kept == [{"step": 0, "changed": 1.0}, {"step": 6, "epoch": 1}, {"step": 7}]
+
+
+@pytest.mark.parametrize(("name", "why"), [("file", "Not a directory"), ("none", "No such file"), ("a\nb", "No such")])
+def test_what_cannot_be_written_is_one_line_that_names_it(tmp_path, name, why):
+    (tmp_path / "file").write_text("")
+    run = Run(tmp_path / name)
+    for write, file in (
+        (lambda: run.log({"step": 0}), "metrics.jsonl"),
+        (lambda: run.rewrite_config({"clusters": 3}), "config.toml"),
+    ):
+        with pytest.raises(SelaviError, match=rf"{file}\'? cannot be written: {why}") as caught:
+            write()
+        assert str(caught.value).isprintable()
+
+
+def test_a_text_that_cannot_take_its_place_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):
+    (tmp_path / "x.txt").write_text("old")
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(SelaviError, match=r"x\.txt cannot be written: Read-only file system"):
+        write_text(tmp_path / "x.txt", "new")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("x.txt", "old")]
