@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backbones import augment, networks
-from backbones.clips import Batch, ClipSource, Look, looks, training_batches
+from backbones.clips import ClipSource
+from backbones.loading import Batch, Look, looks, training_batches
 from backbones.model import MODALITIES, SelaviModel
 from backbones.settings import BackboneSettings
 from selavi_ref.errors import InputError, SelaviError

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from backbones import networks
-from backbones.clips import Batch, KeptClips, n_steps
+from backbones.clips import KeptClips, n_steps
 from backbones.learner import TorchBackbone, read_checkpoint
+from backbones.loading import Batch
 from backbones.model import Head, SelaviModel
 from backbones.settings import BackboneSettings
 from selavi_ref.errors import InputError
