@@ -53,11 +53,31 @@ class Command(click.Command):
             ctx.exit(2)
 
 
+class Program(click.Group):
+    """The group of commands, which tells what is wrong with the command line in one line."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command and leave with its exit status."""
+        kwargs["standalone_mode"] = False
+        try:
+            status = super().main(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            name = getattr(getattr(error, "ctx", None), "command_path", "selavi")
+            click.echo(f"{name}: {_one_line(Exception(error.format_message()))} See {name} --help.", err=True)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(INTERRUPTED)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
 def _one_line(error: Exception) -> str:
     return str(error).replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="selavi")
 def main() -> None:
     """

@@ -260,6 +260,9 @@ def _potentials(store: FeatureStore, names: Sequence[str]) -> dict[str, NDArray[
         raise InputError(f"{printable(store.path)} has no potentials of a self-labelling; leave --balanced out")
     strength = float(store.provenance.get("strength", STRENGTH))
     potentials = store.get("potentials")
+    if potentials.shape != (len(names), store.n_clusters):
+        wanted = (len(names), store.n_clusters)
+        raise InputError(f"{printable(store.path)}: potentials have shape {potentials.shape}, not {wanted}")
     return {name: (potentials[h] / strength).astype(np.float32) for h, name in enumerate(names)}
 
 

@@ -54,6 +54,7 @@ def refused(done, *words):
     assert done.exit_code == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
+    assert "Usage:" not in done.stderr
     for word in words:
         assert word in last
     return last
@@ -238,7 +239,10 @@ class TestBadInput:
         refused(selavi("label", "run", "videos", "--head", "9", "--out", "x.csv", cwd=place), "--head 9", "0, 1")
         refused(selavi("label", "run/features.h5", "--clips", "3", "--out", "x.csv", cwd=place), "--clips")
         refused(selavi("train", "videos", *SHORT, "--strength", "nan", "--out", "r2", cwd=place), "--strength")
-        refused(selavi("demo", "--seed", "-1", cwd=place), "--seed")
+        refused(selavi("demo", "--seed", "-1", cwd=place), "selavi demo:", "--seed")
+        refused(selavi("label", cwd=place), "selavi label:", "STORE|RUN")
+        refused(selavi("lable", cwd=place), "selavi:", "lable")
+        assert selavi("--version", cwd=place).exit_code == 0
         assert not (place / "r2").exists()
         assert not list(place.glob("x.csv*"))
 

@@ -313,6 +313,12 @@ def test_given_sizes_win_over_a_distribution_and_must_be_as_many_as_clusters():
         ClusterSizes("even").draw(3, 100, rng)
 
 
+def test_potentials_of_another_shape_are_refused(tmp_path):
+    make_store(tmp_path / "s.h5", whole={"potentials": np.zeros((2, K))})
+    with FeatureStore(tmp_path / "s.h5") as store, pytest.raises(InputError, match=r"shape \(2, 4\), not \(5, 4\)"):
+        label(store, balanced=True)
+
+
 def test_the_class_is_the_folder():
     assert folder_class("/videos/train/dog/x.mp4") == "dog"
     assert folder_class("x.mp4") == ""

@@ -19,7 +19,6 @@ ENDINGS = (
 )
 _LISTS = (".csv", ".tsv", ".txt", ".lst")  # endings of files that are taken for a list of videos
 _COLUMNS = ("path", "class", "picture_seconds", "sound_seconds", "fps", "width", "height", "sample_rate", "skipped")
-_ENCODING = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 
 
 @dataclass(frozen=True)
@@ -196,14 +195,12 @@ def read_manifest(path: FilePath) -> Manifest:
     name = os.fspath(path)
     delimiter = "\t" if name.lower().endswith(".tsv") else ","
     try:
-        with open(name, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with open(name, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = [row for row in csv.reader(file, delimiter=delimiter) if any(row)]
     except OSError as error:
         raise InputError(f"{printable(name)} cannot be read: {error.strerror}") from error
     except csv.Error as error:
         raise InputError(f"{printable(name)} is no list of videos: {error}") from error
-    if rows:
-        rows[0][0] = rows[0][0].removeprefix("\ufeff")
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     if "path" in header:
         rows = rows[1:]
