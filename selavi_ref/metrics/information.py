@@ -84,12 +84,15 @@ def adjusted_from_pairs(pairs: PairCounts, average_method: str = "arithmetic") -
         return 1.0
     if len(pairs.classes) == 1 or len(pairs.clusters) == 1:
         return 0.0
+    singletons = [len(groups) == pairs.n for groups in (pairs.classes, pairs.clusters)]
+    if all(singletons) or (any(singletons) and average_method == "min"):
+        return 1.0  # chance gives all that there is to share: 0 / 0, whose sign rounding must not decide
     # Numba is loaded here, by the only score that needs it.
     from selavi_ref.metrics.expected import expected_mutual_information
 
     expected = expected_mutual_information(pairs.class_sizes, pairs.cluster_sizes)
     beyond, most = mutual_information(pairs) - expected, mean - expected
-    # Both are 0 for singletons, where rounding must not decide.
+    # What is 0 in exact numbers must not get its sign, or its size, from rounding.
     return _away_from_zero(beyond) / _away_from_zero(most)
 
 
