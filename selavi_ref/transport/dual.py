@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.transport.engines import PlanPass, Vector
+from selavi_ref.transport.engines import PlanPass, Survey, Vector
 
 _STARVED = 1e-14  # a column with less than this part of its target has to be lifted in the log domain
 
@@ -78,6 +78,10 @@ class Dual:
         everywhere = np.full(self.active.size, -np.inf)
         everywhere[self.active] = potentials
         return everywhere
+
+    def survey(self, potentials: Vector, sharpness: float) -> Survey:
+        """Return how the plan looks on the whole."""
+        return self.plan_pass.survey(self.full(potentials), sharpness).mean()
 
     def log_ratio(self, point: Point) -> Vector:
         """Return ``log(target / mass)``: the step of the fixed point, the Sinkhorn iteration.

@@ -24,6 +24,7 @@ _BUILT_IN = {
     "numba": "selavi_ref.transport.numba_engine:NumbaPass",
 }
 _GROUP = "selavi.engines"
+ROWS_OF_A_SURVEY = 1024  # about how many rows a survey looks at
 _SMALL = 20_000  # entries up to which the start of compiled code costs more than it saves
 _LARGEST = 1e30  # |strength * log_prob| beyond which sums of two such numbers carry no information
 
@@ -54,6 +55,34 @@ class Rows:
     score: float
 
 
+@dataclass(frozen=True)
+class Survey:
+    """How a plan looks on the whole: means over about a thousand of its rows, weighted.
+
+    Attributes
+    ----------
+    weight : float
+        What the rows that were looked at weigh; the other three are sums that it has yet to divide, so that surveys of
+        parts of the rows can be added up.
+    softness : float
+        Of ``1 - sum_k q_ik ** 2``: 0 where every row has one share.
+    many : float
+        Of the number of shares above 0.001.
+    small : float
+        Of the number of shares below 1e-6, in columns with a potential.
+    """
+
+    weight: float
+    softness: float
+    many: float
+    small: float
+
+    def mean(self) -> Survey:
+        """Return the means."""
+        weight = max(self.weight, 1e-300)
+        return Survey(1.0, self.softness / weight, self.many / weight, self.small / weight)
+
+
 class PlanPass(Protocol):
     """One operation on N x K data, as the optimiser needs it: K numbers in, K numbers out.
 
@@ -77,8 +106,8 @@ class PlanPass(Protocol):
         """Return the logarithm of the largest share that each column has in any row (K,), however small it is."""
         ...
 
-    def sample(self, potentials: Vector, step: int, sharpness: float = 1.0) -> tuple[Vector, NDArray[np.float32]]:
-        """Return weights (n,) and shares (n, K) of every ``step``-th row, or of a like selection."""
+    def survey(self, potentials: Vector, sharpness: float = 1.0) -> Survey:
+        """Look at about `ROWS_OF_A_SURVEY` rows, evenly spread."""
         ...
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
@@ -117,7 +146,7 @@ def create(name: str, log_prob: NDArray[Any], strength: float, weight: Vector | 
     strength : float
         Factor of ``log_prob``; negative if they are costs.
     weight : (N,) float64, optional
-        Row weights of sum 1; uniform by default.
+        Row weights of any positive sum, not negative; the pass divides them by it. Uniform by default.
 
     Raises
     ------
@@ -144,6 +173,14 @@ def _load(name: str) -> Engine:
                 raise InputError(f"engine {name!r} of {point.value} is not available: {error}") from error
             return loaded
     raise InputError(f"unknown engine {name!r}; known are auto, {', '.join(names())}")
+
+
+def normalised(weight: Vector | None) -> Vector | None:
+    """Return row weights of sum 1."""
+    if weight is None:
+        return None
+    weight = weight / weight.max()
+    return np.asarray(weight / weight.sum())
 
 
 def refuse_entry(row: int, column: int, value: float) -> NoReturn:

@@ -4,7 +4,9 @@ All exponents are in base 2: the caller multiplies scale and potentials by log2(
 and releases the interpreter lock; the engine gives parts of the rows to threads.
 
 The potentials come as ``f`` in the type that the arithmetic is to have (float32 or float64) and a multiplier ``mult``
-near 1 that makes up for the rounding of ``f``, or 0 for a column that is to receive nothing.
+near 1 that makes up for the rounding of ``f``, or 0 for a column that is to receive nothing. Kernels for wide data take
+both padded to whole vectors, with multipliers of 0, and read a little past the end of a row, into the next one: the
+part of a loop that does not fill a vector would take as long as all the rest.
 """
 
 from __future__ import annotations
@@ -14,24 +16,25 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from selavi_ref.transport.arithmetic import KERNEL, exp2, exponent, from_ordered, magnitude, magnitude_bits, ordered
+from selavi_ref.transport.arithmetic import KERNEL, exp2, exponent, greater, lesser, magnitude, magnitude_bits
 
+VECTOR = 32  # entries in a whole number of vectors, unrolled
+GROUP = 8  # rows whose shares are added up together
 FLUSH = 64  # rows summed in the type of the arithmetic before they are added in float64
-TALL = 64  # rows in a block of the kernel for few columns
-SHARE = 3e-4  # a share that matters for the metric
-SIGNIFICANT = 32  # such shares up to which a row counts as peaked
+TALL = 64  # rows in a block of the kernels for few columns
+SHARE = 1e-3  # a share that matters for the metric
+SIGNIFICANT = 64  # such shares up to which a row counts as peaked
 LOW, HIGH = 2.0**-32, 2.0**32  # a row whose sum leaves this range is done again with a new shift
+FLAT = 1e-6  # a share above is not small
 
 
 @njit(**KERNEL)
 def one_row(x: Any, scale: Any, f: Any, mult: Any, e: Any) -> Any:
     """Fill ``e`` with ``2 ** (x * scale + f - m)``, m the largest exponent of the row; return m and the sum."""
     zero = f.dtype.type(0)
-    top = ordered(exponent(x[0], scale, zero, f[0]))
+    m = exponent(x[0], scale, zero, f[0])
     for k in range(1, f.size):
-        t = ordered(exponent(x[k], scale, zero, f[k]))
-        top = t if t > top else top
-    m = from_ordered(top)
+        m = greater(m, exponent(x[k], scale, zero, f[k]))
     s = zero
     for k in range(f.size):
         e[k] = exp2(exponent(x[k], scale, m, f[k]))
@@ -40,84 +43,101 @@ def one_row(x: Any, scale: Any, f: Any, mult: Any, e: Any) -> Any:
 
 
 @njit(**KERNEL)
-def wide_pass(x: Any, lo: int, hi: int, scale: Any, f: Any, mult: Any, shift: Any, weight: Any, mass: Any) -> float:
-    """Add the column sums of rows ``lo:hi`` to ``mass``; return the sum of the base-2 logsumexps. One read of ``x``.
+def wide_pass(
+    flat: Any, K: int, lo: int, hi: int, scale: Any, f: Any, mult: Any, shift: Any, weight: Any, mass: Any
+) -> float:
+    """Add the column sums of rows ``lo:hi`` to ``mass``; return the sum of the base-2 logsumexps. One read of the data.
 
-    Instead of looking for the largest entry first, a row is shifted by its logsumexp of the pass before (``shift``,
-    kept up to date here). Four rows at a time share the loads of ``f`` and keep more sums in flight. ``weight`` has N
-    entries, or one for uniform weights.
+    ``flat`` holds the rows one after the other, K entries each. Instead of looking for the largest entry first, a row is
+    shifted by its logsumexp of the pass before (``shift``, kept up to date here). ``weight`` has N entries, or one for
+    uniform weights.
     """
-    K = f.size
-    e = np.zeros((4, K), f.dtype)
-    e0, e1, e2, e3 = e[0], e[1], e[2], e[3]
-    part = np.zeros(K, f.dtype)
-    total, c = np.zeros(4, f.dtype), np.zeros(4, f.dtype)
-    value = 0.0
-    for i in range(lo, hi, 4):
-        n = min(4, hi - i)
-        if n == 4:
-            x0, x1, x2, x3 = x[i], x[i + 1], x[i + 2], x[i + 3]
-            m0, m1, m2, m3 = shift[i], shift[i + 1], shift[i + 2], shift[i + 3]
-            s0 = s1 = s2 = s3 = f.dtype.type(0)
-            for k in range(K):
-                a0 = exp2(exponent(x0[k], scale, m0, f[k]))
-                a1 = exp2(exponent(x1[k], scale, m1, f[k]))
-                a2 = exp2(exponent(x2[k], scale, m2, f[k]))
-                a3 = exp2(exponent(x3[k], scale, m3, f[k]))
-                e0[k] = a0
-                e1[k] = a1
-                e2[k] = a2
-                e3[k] = a3
-                s0 += a0 * mult[k]
-                s1 += a1 * mult[k]
-                s2 += a2 * mult[k]
-                s3 += a3 * mult[k]
-            total[0], total[1], total[2], total[3] = s0, s1, s2, s3
+    P = f.size
+    e = np.zeros((GROUP, P), f.dtype)
+    e0, e1, e2, e3, e4, e5, e6, e7 = e[0], e[1], e[2], e[3], e[4], e[5], e[6], e[7]
+    part = np.zeros(P, f.dtype)
+    total, c = np.ones(GROUP, f.dtype), np.zeros(GROUP, f.dtype)
+    value, product = 0.0, 1.0
+    for i in range(lo, hi, GROUP):
+        n = min(GROUP, hi - i)
+        if (i + n - 1) * K + P > flat.size:
+            total[:n] = 0  # rows that cannot be read past their end are done by themselves
         else:
-            total[:] = 0
-            e[n:] = 0
-        value += _settle_rows(x, i, n, scale, f, mult, shift, weight, e, total, c)
-        c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
-        for k in range(K):
-            part[k] += (e0[k] * c0 + e1[k] * c1) + (e2[k] * c2 + e3[k] * c3)
-        if (i - lo) % FLUSH == FLUSH - 4 or i + 4 >= hi:
+            for j in range(n):
+                x, m, to = flat[(i + j) * K : (i + j) * K + P], shift[i + j], e[j]
+                s = f.dtype.type(0)
+                for k in range(P):
+                    a = exp2(exponent(x[k], scale, m, f[k]))
+                    to[k] = a
+                    s += a * mult[k]
+                total[j] = s
+        value += _settle_rows(flat, K, i, n, scale, f, mult, shift, weight, e, total, c)
+        if weight.size == 1:
+            for j in range(n):
+                product *= np.float64(total[j])
+            if (i - lo) % (2 * GROUP) == GROUP:
+                value += np.log2(product)
+                product = 1.0
+        c0, c1, c2, c3, c4, c5, c6, c7 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
+        for k in range(P):
+            part[k] += ((e0[k] * c0 + e1[k] * c1) + (e2[k] * c2 + e3[k] * c3)) + (
+                (e4[k] * c4 + e5[k] * c5) + (e6[k] * c6 + e7[k] * c7)
+            )
+        if (i - lo) % FLUSH == FLUSH - GROUP or i + GROUP >= hi:
             _flush(part, mult, mass)
-    return value
+    return value + np.log2(product)
 
 
 @njit(**KERNEL)
 def _settle_rows(
-    x: Any, i: int, n: int, scale: Any, f: Any, mult: Any, shift: Any, weight: Any, e: Any, total: Any, c: Any
+    flat: Any,
+    K: int,
+    i: int,
+    n: int,
+    scale: Any,
+    f: Any,
+    mult: Any,
+    shift: Any,
+    weight: Any,
+    e: Any,
+    total: Any,
+    c: Any,
 ) -> float:
     """Finish rows ``i:i + n``, whose sums are ``total``: redo those out of range, set the factors ``c`` and new shifts.
 
-    Returns the weighted sum of their logsumexps. With uniform weights one logarithm of a product does for all.
+    Returns the weighted sum of their logsumexps; with uniform weights without the logarithms of ``total``.
     """
     uniform = weight.size == 1
-    value, product = 0.0, 1.0
+    low = high = total[0]
+    for j in range(n):
+        low, high = lesser(low, total[j]), greater(high, total[j])
+    if not (LOW < low and high < HIGH):
+        for j in range(n):
+            if not (LOW < total[j] < HIGH):
+                x = flat[(i + j) * K : (i + j + 1) * K]
+                shift[i + j], total[j] = one_row(x, scale, f[:K], mult[:K], e[j])
+    value = 0.0
     c[:] = 0
     for j in range(n):
-        s = total[j]
-        if not (LOW < s < HIGH):
-            shift[i + j], s = one_row(x[i + j], scale, f, mult, e[j])
         w = weight[0] if uniform else weight[i + j]
-        c[j] = w / s
+        c[j] = w / total[j]
         if uniform:
             value += np.float64(shift[i + j])
-            product *= np.float64(s)
         else:
-            value += np.float64(w) * (np.float64(shift[i + j]) + np.log2(np.float64(s)))
-        if not (1 / 256 < s < 256):
-            shift[i + j] += np.log2(np.float64(s))
-    return value + (np.log2(product) if uniform else 0.0)
+            value += np.float64(w) * (np.float64(shift[i + j]) + np.log2(np.float64(total[j])))
+    if not (1 / 256 < low and high < 256):
+        for j in range(n):
+            if not (1 / 256 < total[j] < 256):
+                shift[i + j] += np.log2(np.float64(total[j]))
+    return value
 
 
 @njit(**KERNEL)
 def _flush(part: Any, mult: Any, mass: Any) -> None:
     """Add what was summed in the type of the arithmetic to ``mass`` in float64, and begin anew."""
-    for k in range(part.size):
+    for k in range(mass.size):
         mass[k] += np.float64(part[k]) * np.float64(mult[k])
-        part[k] = 0
+    part[:] = 0
 
 
 @njit(**KERNEL)
@@ -140,8 +160,7 @@ def tall_pass(
         for k in range(1, K):
             fk = f[k]
             for j in range(TALL):
-                v = exponent(t[k, j], scale, zero, fk)
-                top[j] = v if v > top[j] else top[j]
+                top[j] = greater(top[j], exponent(t[k, j], scale, zero, fk))
         for k in range(K):
             fk, mk = f[k], mult[k]
             for j in range(TALL):
@@ -160,22 +179,25 @@ def tall_pass(
 @njit(**KERNEL)
 def _settle_block(start: int, n: int, weight: Any, top: Any, total: Any) -> float:
     """Replace the sums ``total`` of a block by the factors of its rows; return the weighted sum of the logsumexps."""
-    uniform = weight.size == 1
-    value, product = 0.0, 1.0
-    for j in range(n):
-        s = np.float64(total[j])
-        w = weight[0] if uniform else weight[start + j]
-        total[j] = w / total[j]
-        if uniform:
+    value = 0.0
+    if weight.size == 1 and n == TALL:
+        w = weight[0]
+        product = np.ones(8)
+        for j in range(0, TALL, 8):
+            for i in range(8):
+                product[i] *= np.float64(total[j + i])
+        for j in range(TALL):
             value += np.float64(top[j])
-            product *= s
-            if j % 16 == 15:
-                value += np.log2(product)
-                product = 1.0
-        else:
-            value += np.float64(w) * (np.float64(top[j]) + np.log2(s))
+            total[j] = w / total[j]
+        for i in range(8):
+            value += np.log2(product[i])
+        return value
+    for j in range(n):
+        w = weight[0] if weight.size == 1 else weight[start + j]
+        value += np.float64(w) * (np.float64(top[j]) + np.log2(np.float64(total[j])))
+        total[j] = w / total[j]
     total[n:] = 0
-    return value + np.log2(product)
+    return value
 
 
 @njit(**KERNEL)
@@ -197,45 +219,115 @@ def _load_block(x: Any, start: int, n: int, by_columns: bool, t: Any) -> None:
 @njit(**KERNEL)
 def logits_of(row: Any, scale: float, f: Any, v: Any) -> float:
     """Fill ``v`` with ``row * scale + f`` and return the largest."""
-    top = ordered(exponent(row[0], scale, 0.0, f[0]))
+    top = exponent(row[0], scale, 0.0, f[0])
     for k in range(f.size):
-        t = exponent(row[k], scale, 0.0, f[k])
-        v[k] = t
-        bits = ordered(t)
-        top = bits if bits > top else top
-    return float(from_ordered(top))
+        v[k] = exponent(row[k], scale, 0.0, f[k])
+        top = greater(top, v[k])
+    return float(top)
 
 
 @njit(**KERNEL)
-def rows_pass(
-    x: Any, lo: int, hi: int, scale: float, f: Any, mult: Any, weight: Any, out: Any, mass: Any
+def wide_rows(
+    flat: Any, K: int, lo: int, hi: int, scale: float, f: Any, mult: Any, weight: Any, out: Any, mass: Any
 ) -> tuple[float, float]:
-    """Fill ``out`` = (labels, confidence, base-2 logsumexp) of rows ``lo:hi`` and add to ``mass``.
+    """Fill ``out`` = (labels, confidence, base-2 logsumexp) of rows ``lo:hi`` and add to ``mass``, all in float64.
 
-    Returns the weighted sums of the logsumexp and of the entry of ``x`` at the label.
+    Returns the weighted sums of the logsumexp and of the entry of the data at the label.
     """
     labels, confidence, logsumexp = out
-    K = f.size
-    v = np.empty(K)
+    P = f.size
+    v = np.zeros((4, P))
+    v0, v1, v2, v3 = v[0], v[1], v[2], v[3]
+    c = np.zeros(4)
+    end = np.zeros(P)
     value = score = 0.0
-    for i in range(lo, hi):
-        m = logits_of(x[i], scale, f, v)
-        label = 0
-        while v[label] < m:
-            label += 1
-        s = 0.0
+    for i in range(lo, hi, 4):
+        c[:] = 0
+        for j in range(min(4, hi - i)):
+            start, to = (i + j) * K, v[j]
+            x = flat[start : start + P]
+            if start + P > flat.size:
+                end[: flat.size - start] = x
+                x = end.astype(flat.dtype)
+            m = logits_of(x, scale, f, to)
+            label = _first(to, m)
+            s = 0.0
+            for k in range(P):
+                a = exp2(to[k] - m) * mult[k]
+                to[k] = a
+                s += a
+            w = weight[0] if weight.size == 1 else weight[i + j]
+            c[j] = w / s
+            lse = m + np.log2(s)
+            labels[i + j], confidence[i + j], logsumexp[i + j] = label, 1.0 / s, lse
+            value += w * lse
+            score += w * x[label]
+        c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
         for k in range(K):
-            e = exp2(v[k] - m) * mult[k]
-            v[k] = e
-            s += e
-        w = weight[0] if weight.size == 1 else weight[i]
-        c = w / s
+            mass[k] += (v0[k] * c0 + v1[k] * c1) + (v2[k] * c2 + v3[k] * c3)
+    return value, score
+
+
+@njit(**KERNEL)
+def _first(v: Any, m: float) -> int:
+    """Return the first position at which ``v``, of whole vectors, reaches ``m``."""
+    for start in range(0, v.size, VECTOR):
+        several = 0
+        for k in range(start, start + VECTOR):
+            several += v[k] >= m
+        if several > 0:
+            break
+    while v[start] < m:
+        start += 1
+    return start
+
+
+@njit(**KERNEL)
+def tall_rows(
+    x: Any, lo: int, hi: int, scale: float, f: Any, mult: Any, by_columns: bool, weight: Any, out: Any, mass: Any
+) -> tuple[float, float]:
+    """Do the work of `wide_rows` in blocks of rows laid out by columns."""
+    labels, confidence, logsumexp = out
+    K = f.size
+    t = np.empty((K, TALL))
+    top, total = np.empty(TALL), np.empty(TALL)
+    label = np.empty(TALL, np.int64)
+    value = score = 0.0
+    for start in range(lo, hi, TALL):
+        n = min(TALL, hi - start)
+        _load_block(x, start, n, by_columns, t)
+        for j in range(TALL):
+            t[0, j] = exponent(t[0, j], scale, 0.0, f[0])
+            top[j] = t[0, j]
+            label[j] = 0
+            total[j] = 0.0
+        for k in range(1, K):
+            fk = f[k]
+            for j in range(TALL):
+                v = exponent(t[k, j], scale, 0.0, fk)
+                t[k, j] = v
+                label[j] = k if v > top[j] else label[j]
+                top[j] = greater(top[j], v)
         for k in range(K):
-            mass[k] += v[k] * c
-        lse = m + np.log2(s)
-        labels[i], confidence[i], logsumexp[i] = label, 1.0 / s, lse
-        value += w * lse
-        score += w * x[i, label]
+            mk = mult[k]
+            for j in range(TALL):
+                a = exp2(t[k, j] - top[j]) * mk
+                t[k, j] = a
+                total[j] += a
+        for j in range(n):
+            i = start + j
+            w = weight[0] if weight.size == 1 else weight[i]
+            lse = top[j] + np.log2(total[j])
+            labels[i], confidence[i], logsumexp[i] = label[j], 1.0 / total[j], lse
+            value += w * lse
+            score += w * x[i, label[j]]
+            total[j] = w / total[j]
+        total[n:] = 0
+        for k in range(K):
+            part = 0.0
+            for j in range(TALL):
+                part += t[k, j] * total[j]
+            mass[k] += part
     return value, score
 
 
@@ -256,14 +348,28 @@ def peak_pass(x: Any, lo: int, hi: int, scale: float, f: Any, peak: Any) -> None
 
 
 @njit(**KERNEL)
-def shares_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: Any, shares: Any) -> None:
-    """Fill ``shares`` (n, K) with the softmax of rows ``lo * step``, ..., ``(hi - 1) * step``."""
+def survey_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: Any, weight: Any, sums: Any) -> None:
+    """Add to ``sums`` what rows ``lo * step``, ..., ``(hi - 1) * step`` weigh, and three means of their shares.
+
+    They are ``1 - sum_k q_k ** 2``, the number of shares above 0.001, and the number of columns in use of which the share
+    is below 1e-6.
+    """
+    K = f.size
+    e = np.empty(K, f.dtype)
     for i in range(lo, hi):
-        _, s = one_row(x[i * step], scale, f, mult, shares[i])
-        c = 1 / s
-        for k in range(f.size):
-            share = shares[i, k] * (mult[k] * c)
-            shares[i, k] = share if share > 1e-15 else 0  # products of smaller ones would be subnormal, and slow
+        _, s = one_row(x[i * step], scale, f, mult, e)
+        c = 1.0 / np.float64(s)
+        squares, many, small = 0.0, 0, 0
+        for k in range(K):
+            q = np.float64(e[k]) * np.float64(mult[k]) * c
+            squares += q * q
+            many += q > SHARE
+            small += (q < FLAT) & (mult[k] > 0)
+        w = weight[0] if weight.size == 1 else weight[i * step]
+        sums[0] += w
+        sums[1] += w * (1.0 - squares)
+        sums[2] += w * many
+        sums[3] += w * small
 
 
 @njit(**KERNEL)
@@ -276,19 +382,22 @@ def coupling_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult:
     e = np.zeros(-(-K // 16) * 16, f.dtype)
     many = np.zeros((8, K), np.float32)
     found = np.empty(SIGNIFICANT, np.int64)
-    share = np.empty(SIGNIFICANT)
+    share = np.empty(SIGNIFICANT, np.float32)
     waiting = 0
     for i in range(lo, hi):
         _, s = one_row(x[i * step], scale, f, mult, e)
         w = weight[0] if weight.size == 1 else weight[i * step]
         n = _significant(e, K, s * f.dtype.type(SHARE), found)
+        c = np.sqrt(np.float64(w)) / np.float64(s)
         if n <= SIGNIFICANT:
             for a in range(n):
-                share[a] = np.float64(e[found[a]]) * np.float64(mult[found[a]]) / np.float64(s)
+                ka = found[a]
+                q = np.float32(np.float64(e[ka]) * np.float64(mult[ka]) * c)
+                share[a] = q
+                row = total[ka]
                 for b in range(a + 1):
-                    total[found[a], found[b]] += w * share[a] * share[b]
+                    row[found[b]] += q * share[b]
         else:
-            c = np.sqrt(w) / np.float64(s)
             for k in range(K):
                 q = np.float32(np.float64(e[k]) * np.float64(mult[k]) * c)
                 many[waiting, k] = q if q > np.float32(1e-15) else np.float32(0)
@@ -334,23 +443,46 @@ def _add_products(q: Any, total: Any) -> None:
 
 @njit(**KERNEL)
 def cholesky(a: Any) -> None:
-    """Replace the lower triangle of a positive definite ``a`` (K, K) by its factor, row by row; in the calling thread.
+    """Replace the lower triangle of a positive definite ``a`` (K, K) by its factor, four rows at a time; in this thread.
 
     LAPACK would bring threads of its own, which wait for each other wherever the machine is shared.
     """
     K = a.shape[0]
-    for j in range(K):
-        row = a[j]
+    whole = K - K % 4
+    for j in range(0, whole, 4):
+        r0, r1, r2, r3 = a[j], a[j + 1], a[j + 2], a[j + 3]
         for i in range(j):
             other = a[i]
-            s = row[i]
+            s0 = s1 = s2 = s3 = 0.0
             for k in range(i):
-                s -= row[k] * other[k]
-            row[i] = s / other[i]
-        s = row[j]
-        for k in range(j):
-            s -= row[k] * row[k]
-        row[j] = np.sqrt(s if s > 1e-300 else 1e-300)
+                o = other[k]
+                s0 += r0[k] * o
+                s1 += r1[k] * o
+                s2 += r2[k] * o
+                s3 += r3[k] * o
+            d = 1.0 / other[i]
+            r0[i], r1[i] = (r0[i] - s0) * d, (r1[i] - s1) * d
+            r2[i], r3[i] = (r2[i] - s2) * d, (r3[i] - s3) * d
+        for row in range(j, j + 4):
+            _finish_row(a, row, j)
+    for row in range(whole, K):
+        _finish_row(a, row, 0)
+
+
+@njit(**KERNEL)
+def _finish_row(a: Any, j: int, first: int) -> None:
+    """Finish row j of a Cholesky factor, of which the columns before ``first`` are done."""
+    row = a[j]
+    for i in range(first, j):
+        other = a[i]
+        s = row[i]
+        for k in range(i):
+            s -= row[k] * other[k]
+        row[i] = s / other[i]
+    s = row[j]
+    for k in range(j):
+        s -= row[k] * row[k]
+    row[j] = np.sqrt(s if s > 1e-300 else 1e-300)
 
 
 @njit(**KERNEL)

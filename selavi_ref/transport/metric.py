@@ -17,7 +17,6 @@ from selavi_ref.transport.engines import Vector
 _DAMPING = 0.3  # of Levenberg, relative to target and error: far from the solution curvature grows along the way
 _LEAST = 1e-5  # damping that always remains: the Laplacian is singular
 _PEAKED = 12.0  # mean number of shares above 0.001 up to which all rows are used
-_PROBE = 512  # rows looked at to find out
 _ROWS = 4096  # rows of a sample, at least
 _SOFT_ROWS = 8  # undecided rows per column in a sample
 _DEAR = 200  # cost of products of whole rows, in columns per row of the data, beyond which there is no metric
@@ -91,9 +90,8 @@ def curvature(dual: Dual, point: Point, effort: int = 1) -> Metric | None:
     """
     N, K = dual.plan_pass.shape
     potentials = dual.full(point.potentials)
-    _, shares = dual.plan_pass.sample(potentials, max(1, N // _PROBE), point.sharpness)
-    peaked = float((shares > 1e-3).sum(1).mean()) <= _PEAKED
-    soft = 1.0 - float((shares.astype(np.float64) ** 2).sum(1).mean())
+    survey = dual.plan_pass.survey(potentials, point.sharpness).mean()
+    peaked, soft = survey.many <= _PEAKED, survey.softness
     n = max(_ROWS, int(_SOFT_ROWS * K / max(soft, 1e-6)) if peaked else _SOFT_ROWS * K)
     if K > _MOST_COLUMNS or (not peaked and n * K > _DEAR * N):
         return None

@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.transport import kernels
-from selavi_ref.transport.engines import Rows, Vector, check_size, refuse_entry
+from selavi_ref.transport.engines import ROWS_OF_A_SURVEY, Rows, Survey, Vector, check_size, normalised, refuse_entry
 
 _LOG2E = 1.4426950408889634
 _LN2 = 0.6931471805599453
 _FEW = 48  # columns up to which a block of rows is vectorised over its rows
 _PART = 1 << 18  # entries that a thread takes at a time, at least
 _PARTS = 64  # parts of the data, at most
+_NOWHERE = -1e30  # a potential of which nothing comes
 _SPREAD = 20_000.0  # base-2 exponents that differ by more are left to float64
 
 T = TypeVar("T")
@@ -38,23 +39,26 @@ class NumbaPass:
         if not (log_prob.flags.c_contiguous or log_prob.flags.f_contiguous):
             log_prob = np.ascontiguousarray(log_prob)
         N, K = self.shape = (log_prob.shape[0], log_prob.shape[1])
-        self.weight = weight
+        self.weight = normalised(weight)
         self._x = log_prob
+        self._flat = log_prob.reshape(-1) if log_prob.flags.c_contiguous else log_prob.ravel(order="K")
         self._scale = strength * _LOG2E
         self._by_columns = not log_prob.flags.c_contiguous
         self._tall = K <= _FEW or self._by_columns
+        self._width = K if self._tall else -(-K // kernels.VECTOR) * kernels.VECTOR
         self._parts = _divide(N, K)
         self._strength = strength
         self._type: type[Any] = np.float32 if log_prob.dtype == np.float32 else np.float64
-        self._weight = np.ones(1) if weight is None else weight * N
+        self._weight = np.ones(1) if self.weight is None else self.weight * N
         self._spread = self._largest() * abs(self._scale)
         self._shifts: dict[type[Any], NDArray[Any]] = {}
         self._sharpness = 1.0
 
     def __call__(self, potentials: Vector, sharpness: float = 1.0, *, precise: bool = False) -> tuple[float, Vector]:
         """See `PlanPass`."""
+        N, K = self.shape
         dtype = self._precision(potentials, precise)
-        f, mult, centre = _split(potentials, dtype)
+        f, mult, centre = _split(potentials, dtype, self._width)
         scale, weight = dtype(self._scale * sharpness), self._weight.astype(dtype, copy=False)
         if self._tall:
 
@@ -64,9 +68,8 @@ class NumbaPass:
             shift = self._shift(dtype, sharpness)
 
             def part(lo: int, hi: int, mass: Vector) -> float:
-                return float(kernels.wide_pass(self._x, lo, hi, scale, f, mult, shift, weight, mass))
+                return float(kernels.wide_pass(self._flat, K, lo, hi, scale, f, mult, shift, weight, mass))
 
-        N, K = self.shape
         masses = np.zeros((len(self._parts), K))
         values = self._each(lambda p, lo, hi: part(lo, hi, masses[p]))
         return sum(values) * _LN2 / N + centre, masses.sum(0) / N
@@ -74,14 +77,19 @@ class NumbaPass:
     def rows(self, potentials: Vector) -> Rows:
         """See `PlanPass`."""
         N, K = self.shape
-        f, mult, centre = _split(potentials, np.float64)
+        f, mult, centre = _split(potentials, np.float64, self._width)
+        scale, weight = self._scale, self._weight
         out = np.empty(N, np.int32), np.empty(N, np.float32), np.empty(N)
         masses = np.zeros((len(self._parts), K))
 
-        sums = self._each(
-            lambda p, lo, hi: kernels.rows_pass(self._x, lo, hi, self._scale, f, mult, self._weight, out, masses[p])
-        )
-        value, score = np.array(sums).sum(0) / N
+        def part(p: int, lo: int, hi: int) -> Any:
+            if self._tall:
+                return kernels.tall_rows(
+                    self._x, lo, hi, scale, f, mult, self._by_columns, weight, out, masses[p]
+                )
+            return kernels.wide_rows(self._flat, K, lo, hi, scale, f, mult, weight, out, masses[p])
+
+        value, score = np.array(self._each(part)).sum(0) / N
         labels, confidence, logsumexp = out
         logsumexp *= _LN2
         logsumexp += centre
@@ -94,17 +102,19 @@ class NumbaPass:
         self._each(lambda p, lo, hi: kernels.peak_pass(self._x, lo, hi, self._scale, f, peaks[p]))
         return np.asarray(np.where(np.isfinite(potentials), peaks.max(0) * _LN2, -np.inf))
 
-    def sample(self, potentials: Vector, step: int, sharpness: float = 1.0) -> tuple[Vector, NDArray[np.float32]]:
+    def survey(self, potentials: Vector, sharpness: float = 1.0) -> Survey:
         """See `PlanPass`."""
         N, K = self.shape
         dtype = self._precision(potentials)
         f, mult, _ = _split(potentials, dtype)
         scale = dtype(self._scale * sharpness)
-        n = -(-N // step)
-        shares = np.empty((n, K), dtype)
-        self._each(lambda p, lo, hi: kernels.shares_pass(self._x, lo, hi, step, scale, f, mult, shares), _divide(n, K))
-        weight = np.full(n, 1.0 / N) if len(self._weight) == 1 else self._weight[::step] / N
-        return weight, shares.astype(np.float32, copy=False)
+        step = max(1, N // ROWS_OF_A_SURVEY)
+        parts = _divide(-(-N // step), K)
+        sums = np.zeros((len(parts), 4))
+        self._each(
+            lambda p, lo, hi: kernels.survey_pass(self._x, lo, hi, step, scale, f, mult, self._weight, sums[p]), parts
+        )
+        return Survey(*(sums.sum(0) / N).tolist())
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass.coupling`."""
@@ -195,15 +205,21 @@ def _merge(parts: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
     return [(parts[p][0], parts[min(p + size, len(parts)) - 1][1]) for p in range(0, len(parts), size)]
 
 
-def _split(potentials: Vector, dtype: type[Any]) -> tuple[NDArray[Any], NDArray[Any], float]:
+def _split(
+    potentials: Vector, dtype: type[Any], width: int | None = None
+) -> tuple[NDArray[Any], NDArray[Any], float]:
     """Return potentials in base 2 as (f, multiplier) of ``dtype``, and the centre taken off, in natural units.
 
     A potential is rounded to ``dtype`` and ``2 ** remainder`` becomes the multiplier, so that float32 arithmetic does
-    not limit the resolution of the potentials; the multiplier 0 keeps columns of potential ``-inf`` empty.
+    not limit the resolution of the potentials; the multiplier 0 keeps columns of potential ``-inf`` empty, and those
+    that pad both to ``width``.
     """
+    K = len(potentials)
+    width = K if width is None else width
     used = np.isfinite(potentials)
     centre = float(np.median(potentials[used]))
-    exact = np.where(used, potentials - centre, -1e30) * _LOG2E
-    f = exact.astype(dtype)
-    mult = np.where(used, np.exp2(np.where(used, exact - f.astype(np.float64), 0.0)), 0.0).astype(dtype)
+    exact = np.where(used, potentials - centre, _NOWHERE) * _LOG2E
+    f, mult = np.full(width, _NOWHERE, dtype), np.zeros(width, dtype)
+    f[:K] = exact
+    mult[:K] = np.where(used, np.exp2(np.where(used, exact - f[:K].astype(np.float64), 0.0)), 0.0)
     return f, mult, centre

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.transport.engines import Rows, Vector, check_size, refuse_entry
+from selavi_ref.transport.engines import ROWS_OF_A_SURVEY, Rows, Survey, Vector, check_size, normalised, refuse_entry
 
+SHARE, FLAT = 1e-3, 1e-6  # shares that matter, and shares that are small
 _BLOCK = 1 << 20  # entries held in float64 at a time
 
 
@@ -18,10 +19,10 @@ class NumpyPass:
 
     def __init__(self, log_prob: NDArray[Any], strength: float, weight: Vector | None = None) -> None:
         self.shape = (log_prob.shape[0], log_prob.shape[1])
-        self.weight = weight
+        self.weight = normalised(weight)
         self._log_prob = log_prob
         self._strength = strength
-        self._weight = np.full(len(log_prob), 1.0 / len(log_prob)) if weight is None else weight
+        self._weight = np.full(len(log_prob), 1.0 / len(log_prob)) if self.weight is None else self.weight
         finite = np.isfinite(log_prob)
         if not finite.all():
             row, column = divmod(int(np.argmin(finite)), self.shape[1])
@@ -58,10 +59,16 @@ class NumpyPass:
             highest = np.maximum(highest, (logits - logsumexp[:, None]).max(0))
         return highest
 
-    def sample(self, potentials: Vector, step: int, sharpness: float = 1.0) -> tuple[Vector, NDArray[np.float32]]:
+    def survey(self, potentials: Vector, sharpness: float = 1.0) -> Survey:
         """See `PlanPass`."""
-        logits = sharpness * self._strength * self._log_prob[::step].astype(np.float64) + potentials
-        return self._weight[::step], _softmax(logits)[1].astype(np.float32)
+        step = max(1, self.shape[0] // ROWS_OF_A_SURVEY)
+        sums = np.zeros(4)
+        for rows, logits in self._blocks(potentials, sharpness, step):
+            shares = _softmax(logits)[1]
+            small = ((shares < FLAT) & np.isfinite(potentials)).sum(1)
+            seen = np.stack([np.ones(len(shares)), 1.0 - (shares**2).sum(1), (shares > SHARE).sum(1), small])
+            sums += seen @ self._weight[rows]
+        return Survey(*sums.tolist())
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass.coupling`."""

@@ -9,14 +9,13 @@ import numpy as np
 
 from selavi_ref.errors import InputError
 from selavi_ref.transport.dual import Dual, Point
-from selavi_ref.transport.engines import PlanPass, Rows, Vector
+from selavi_ref.transport.engines import PlanPass, Rows, Survey, Vector
 from selavi_ref.transport.quasi_newton import STALL, quasi_newton
 
 _OVER = 1.8  # over-relaxation, tempered where it does not pay
 _FARTHEST = 1e12  # potentials to start from are brought within
 _SINGLE = 2e-7  # error that is reached in single precision, and left to double if it is not low enough
 _SOFT = 0.2  # mean of ``1 - sum_k q_k^2`` over rows that are soft on the whole: annealing starts there
-_FLAT = 1e-6  # a share above is not small
 _MOST_HALVINGS = 40  # of the sharpness
 _STAGE = 0.03  # error, relative to the softness of the rows, at which the log-plan is made sharper
 _CAREFUL = 1e-4  # the same where that has failed
@@ -134,34 +133,23 @@ def _annealed(dual: Dual, potentials: Vector, halvings: int, stage: float, tol: 
     The softer the rows still are, the less is gained by a low error before the end.
     """
     for j in range(halvings, 0, -1):
-        soft = float(np.mean(_softness(_sample(dual, potentials, 0.5**j))))
+        soft = dual.survey(potentials, 0.5**j).softness
         potentials = 2.0 * quasi_newton(dual, dual.at(potentials, 0.5**j), max(tol, stage * soft)).potentials
     return quasi_newton(dual, dual.at(potentials), tol)
 
 
-def _softening(dual: Dual, is_soft: Callable[[Vector], bool]) -> int:
+def _softening(dual: Dual, is_soft: Callable[[Survey], bool]) -> int:
     """Return how often the sharpness has to be halved until the plan at f = 0 is soft."""
     start = np.zeros_like(dual.target)
-    return next((h for h in range(_MOST_HALVINGS) if is_soft(_sample(dual, start, 0.5**h))), _MOST_HALVINGS)
+    return next((h for h in range(_MOST_HALVINGS) if is_soft(dual.survey(start, 0.5**h))), _MOST_HALVINGS)
 
 
-def _sample(dual: Dual, potentials: Vector, sharpness: float) -> Vector:
-    """Return the shares of about a thousand rows."""
-    _, shares = dual.plan_pass.sample(dual.full(potentials), max(1, dual.plan_pass.shape[0] // 1024), sharpness)
-    return shares[:, dual.active].astype(np.float64)
+def _is_soft(survey: Survey) -> bool:
+    return survey.softness > _SOFT
 
 
-def _softness(shares: Vector) -> Vector:
-    """Return ``1 - sum_k q_k^2`` of each row."""
-    return np.asarray(1.0 - (shares**2).sum(1))
-
-
-def _is_soft(shares: Vector) -> bool:
-    return bool(_softness(shares).mean() > _SOFT)
-
-
-def _is_flat(shares: Vector) -> bool:
-    return bool(shares.min() > _FLAT)
+def _is_flat(survey: Survey) -> bool:
+    return survey.small == 0
 
 
 METHODS: dict[str, Callable[[Dual, Vector, bool, float], None]] = {
