@@ -238,8 +238,8 @@ def wide_rows(
     P = f.size
     v = np.zeros((4, P))
     v0, v1, v2, v3 = v[0], v[1], v[2], v[3]
-    c = np.zeros(4)
-    end = np.zeros(P)
+    c, part = np.zeros(4), np.zeros(P)
+    end = np.zeros(P, flat.dtype)
     value = score = 0.0
     for i in range(lo, hi, 4):
         c[:] = 0
@@ -248,7 +248,7 @@ def wide_rows(
             x = flat[start : start + P]
             if start + P > flat.size:
                 end[: flat.size - start] = x
-                x = end.astype(flat.dtype)
+                x = end
             m = logits_of(x, scale, f, to)
             label = _first(to, m)
             s = 0.0
@@ -263,23 +263,30 @@ def wide_rows(
             value += w * lse
             score += w * x[label]
         c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
-        for k in range(K):
-            mass[k] += (v0[k] * c0 + v1[k] * c1) + (v2[k] * c2 + v3[k] * c3)
+        for k in range(P):
+            part[k] += (v0[k] * c0 + v1[k] * c1) + (v2[k] * c2 + v3[k] * c3)
+    mass += part[:K]
     return value, score
 
 
 @njit(**KERNEL)
 def _first(v: Any, m: float) -> int:
     """Return the first position at which ``v``, of whole vectors, reaches ``m``."""
-    for start in range(0, v.size, VECTOR):
-        several = 0
-        for k in range(start, start + VECTOR):
-            several += v[k] >= m
-        if several > 0:
-            break
+    start = 0
+    while _top(v, start) < m:
+        start += VECTOR
     while v[start] < m:
         start += 1
     return start
+
+
+@njit(**KERNEL)
+def _top(v: Any, start: int) -> Any:
+    """Return the largest of as many entries as fill vectors."""
+    top = v[start]
+    for k in range(start, start + VECTOR):
+        top = greater(top, v[k])
+    return top
 
 
 @njit(**KERNEL)
@@ -373,58 +380,107 @@ def survey_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: A
 
 
 @njit(**KERNEL)
-def coupling_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: Any, weight: Any, total: Any) -> None:
+def coupling_pass(
+    x: Any, lo: int, hi: int, step: int, by_columns: bool, scale: Any, f: Any, mult: Any, weight: Any, total: Any
+) -> None:
     """Add ``w q q^T`` of rows ``lo * step``, ..., ``(hi - 1) * step`` to the lower triangle of ``total`` (K, K).
 
     Of a row with few significant shares only those count; other rows are collected and added eight at a time.
     """
-    K = f.size
-    e = np.zeros(-(-K // 16) * 16, f.dtype)
+    K, P = x.shape[1], f.size
+    block = np.zeros((TALL, P), x.dtype)
+    e = np.zeros(P, f.dtype)
     many = np.zeros((8, K), np.float32)
     found = np.empty(SIGNIFICANT, np.int64)
     share = np.empty(SIGNIFICANT, np.float32)
     waiting = 0
-    for i in range(lo, hi):
-        _, s = one_row(x[i * step], scale, f, mult, e)
-        w = weight[0] if weight.size == 1 else weight[i * step]
-        n = _significant(e, K, s * f.dtype.type(SHARE), found)
-        c = np.sqrt(np.float64(w)) / np.float64(s)
-        if n <= SIGNIFICANT:
-            for a in range(n):
-                ka = found[a]
-                q = np.float32(np.float64(e[ka]) * np.float64(mult[ka]) * c)
-                share[a] = q
-                row = total[ka]
-                for b in range(a + 1):
-                    row[found[b]] += q * share[b]
-        else:
-            for k in range(K):
-                q = np.float32(np.float64(e[k]) * np.float64(mult[k]) * c)
-                many[waiting, k] = q if q > np.float32(1e-15) else np.float32(0)
-            waiting += 1
-            if waiting == 8:
-                _add_products(many, total)
-                waiting = 0
+    for start in range(lo, hi, TALL):
+        n = min(TALL, hi - start)
+        _load_rows(x, start, n, step, by_columns, block)
+        for i in range(n):
+            _, s = one_row(block[i], scale, f, mult, e)
+            w = weight[0] if weight.size == 1 else weight[(start + i) * step]
+            c = np.sqrt(np.float64(w)) / np.float64(s)
+            some = _significant(e, s * f.dtype.type(SHARE), found)
+            if some <= SIGNIFICANT:
+                for a in range(some):
+                    q = np.float32(np.float64(e[found[a]]) * np.float64(mult[found[a]]) * c)
+                    share[a] = q
+                    for b in range(a + 1):
+                        total[found[a], found[b]] += q * share[b]
+            else:
+                for k in range(K):
+                    q = np.float32(np.float64(e[k]) * np.float64(mult[k]) * c)
+                    many[waiting, k] = q if q > np.float32(1e-15) else np.float32(0)
+                waiting += 1
+                if waiting == 8:
+                    _add_products(many, total)
+                    waiting = 0
     if waiting > 0:
         many[waiting:] = 0
         _add_products(many, total)
 
 
 @njit(**KERNEL)
-def _significant(e: Any, K: int, least: Any, found: Any) -> int:
-    """Put the columns with ``e > least`` into ``found``; return how many there are, or more than fit."""
-    n = 0
-    for start in range(0, K, 16):
-        several = 0
-        for k in range(start, start + 16):
-            several += e[k] > least
-        if several > 0:
-            if n + several > found.size:
-                return n + several
-            for k in range(start, min(start + 16, K)):
-                if e[k] > least:
-                    found[n] = k
-                    n += 1
+def _load_rows(x: Any, start: int, n: int, step: int, by_columns: bool, block: Any) -> None:
+    """Fill ``block`` (TALL, P) with ``n`` rows, the first of which is ``start * step``."""
+    if by_columns:
+        for k in range(x.shape[1]):
+            for i in range(n):
+                block[i, k] = x[(start + i) * step, k]
+    else:
+        for i in range(n):
+            for k in range(x.shape[1]):
+                block[i, k] = x[(start + i) * step, k]
+
+
+@njit(**KERNEL)
+def tall_coupling(
+    x: Any, lo: int, hi: int, step: int, by_columns: bool, scale: Any, f: Any, mult: Any, weight: Any, total: Any
+) -> None:
+    """Do the work of `coupling_pass` for few columns, with all of the shares."""
+    K = x.shape[1]
+    block = np.zeros((TALL, K), x.dtype)
+    e = np.zeros(K, f.dtype)
+    q = np.zeros((K, TALL), np.float32)
+    for start in range(lo, hi, TALL):
+        n = min(TALL, hi - start)
+        _load_rows(x, start, n, step, by_columns, block)
+        q[:, n:] = 0
+        for i in range(n):
+            _, s = one_row(block[i], scale, f[:K], mult[:K], e)
+            w = weight[0] if weight.size == 1 else weight[(start + i) * step]
+            c = np.sqrt(np.float64(w)) / np.float64(s)
+            for k in range(K):
+                a = np.float32(np.float64(e[k]) * np.float64(mult[k]) * c)
+                q[k, i] = a if a > np.float32(1e-15) else np.float32(0)
+        for k in range(K):
+            qk = q[k]
+            for b in range(k + 1):
+                qb = q[b]
+                s32 = np.float32(0)
+                for i in range(TALL):
+                    s32 += qk[i] * qb[i]
+                total[k, b] += s32
+
+
+@njit(**KERNEL)
+def _significant(e: Any, least: Any, found: Any) -> int:
+    """Put the positions of ``e > least`` into ``found``, if they fit; return how many there are."""
+    both = np.int32(0)  # the sum of their positions, and in the low bits how many there are
+    for k in range(e.size):
+        both += np.int32(65536 * k + 1) if e[k] > least else np.int32(0)
+    n = both & 65535
+    if n == 1:
+        found[0] = both >> 16
+    elif n <= found.size:
+        at = 0
+        for start in range(0, e.size, VECTOR):
+            if _top(e, start) > least:
+                for k in range(start, start + VECTOR):
+                    if e[k] > least:
+                        found[at] = k
+                        at += 1
     return n
 
 

@@ -120,14 +120,13 @@ class NumbaPass:
         """See `PlanPass.coupling`."""
         N, K = self.shape
         dtype = self._precision(potentials)
-        f, mult, _ = _split(potentials, dtype)
-        scale = dtype(self._scale * sharpness)
+        f, mult, _ = _split(potentials, dtype, -(-K // kernels.VECTOR) * kernels.VECTOR)
+        scale, weight, by_columns = dtype(self._scale * sharpness), self._weight, self._by_columns
         parts = _divide(-(-N // step), K)
         parts = _merge(parts, _threads())
         sums = np.zeros((len(parts), K, K), np.float32)
-        self._each(
-            lambda p, lo, hi: kernels.coupling_pass(self._x, lo, hi, step, scale, f, mult, self._weight, sums[p]), parts
-        )
+        kernel = kernels.tall_coupling if K <= _FEW else kernels.coupling_pass
+        self._each(lambda p, lo, hi: kernel(self._x, lo, hi, step, by_columns, scale, f, mult, weight, sums[p]), parts)
         total = sums.sum(0, dtype=np.float64)
         seen = len(range(0, N, step)) if len(self._weight) == 1 else max(self._weight[::step].sum(), 1e-300)
         return np.asarray((total + np.tril(total, -1).T) / seen)
