@@ -66,6 +66,18 @@ class Views(Sequence[Block]):
         return self._mapped[index]
 
 
+def map_file(path: Path, dtype: np.dtype[Any], shape: Sequence[int], offset: int) -> NDArray[Any] | None:
+    """Map an array that lies in a file in one piece, or return None where it cannot be mapped."""
+    if offset % dtype.itemsize or 0 in shape:
+        return None
+    try:
+        with open(path, "rb") as file:
+            memory = mmap.mmap(file.fileno(), 0, flags=_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
+    return np.frombuffer(memory, dtype, int(np.prod(shape)), offset).reshape(shape)
+
+
 def map_dataset(path: Path, dataset: Any, dtype: np.dtype[Any]) -> list[Block] | None:
     """Map the chunks of a data set, or return None if they do not hold rows of `dtype` as they are."""
     n_rows, width = dataset.shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from selavi_ref.errors import ConvergenceWarning, InputError
 from selavi_ref.transport import engines, marginals
+from selavi_ref.transport.published import MOST_ITERATIONS, repeat_published
 from selavi_ref.transport.solve import solve
+
+ROUNDINGS = ("argmax", "exact")
+_BLOCK = 65_536  # rows looked at at a time
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,11 @@ class Assignment:
     potentials : (K,) float64
         f in ``Q_ik = w_i softmax_k(strength * log_prob_ik + f_k)``; ``-inf`` for clusters of size zero. A warm start
         for the next solution.
+    mass : (K,) float64
+        Column sums of the plan.
     marginal_error : float
-        L1 distance of the column sums of the plan from the marginal, computed in float64.
+        L1 distance of ``mass`` from the marginal, computed in float64. With a ``marginal_penalty`` the distance from
+        the sizes that are optimal under it, ``softmax(log r - f / rho)``.
     n_passes : int
         Passes over the data.
     converged : bool
@@ -42,19 +49,20 @@ class Assignment:
     labels: NDArray[np.int32]
     confidence: NDArray[np.float32]
     potentials: NDArray[np.float64]
+    mass: NDArray[np.float64]
     marginal_error: float
     n_passes: int
     converged: bool
     value: float
     cost: float
-    _log_prob: NDArray[Any] = field(repr=False)
+    _log_prob: Any = field(repr=False)
     _strength: float = field(repr=False)
     _weight: NDArray[np.float64] | None = field(repr=False)
 
     @property
     def plan(self) -> NDArray[np.float64]:
         """The plan Q (N, K), made anew at each request."""
-        logits = self._strength * self._log_prob.astype(np.float64) + self.potentials
+        logits = self._strength * engines.in_memory(self._log_prob).astype(np.float64) + self.potentials
         logits -= logits.max(1, keepdims=True)
         plan = np.exp(logits, out=logits)
         weight = 1.0 / len(plan) if self._weight is None else self._weight[:, None]
@@ -63,16 +71,19 @@ class Assignment:
 
 
 def assign(
-    log_prob: ArrayLike,
+    log_prob: Any,
     cluster_marginal: ArrayLike | None = None,
     *,
     strength: float = 10.0,
     sample_weight: ArrayLike | None = None,
+    marginal_penalty: float | None = None,
+    rounding: str = "argmax",
     tol: float = 1e-6,
     max_passes: int = 2000,
     method: str = "auto",
-    engine: str = "auto",
+    engine: str | engines.Engine = "auto",
     potentials: ArrayLike | None = None,
+    published: bool = False,
 ) -> Assignment:
     """Label rows so that clusters are filled to prescribed sizes and stay close to what is predicted.
 
@@ -82,23 +93,34 @@ def assign(
     Parameters
     ----------
     log_prob : (N, K) float32 or float64
-        Log-probabilities, or any finite scores; not copied. Several modalities are added beforehand.
+        Log-probabilities, or any finite scores; not copied. Several modalities are added beforehand. An array, a tensor
+        of PyTorch on any device, or scores in a file: `Blocks`, or an HDF5 data set.
     cluster_marginal : (K,), optional
         Sizes of the clusters, in any unit; uniform by default. A cluster of size zero receives nothing.
     strength : float
         Factor of ``log_prob``, lambda / 2 of the paper: the larger, the closer is the plan to one cluster per row.
     sample_weight : (N,), optional
         Weights of the rows, in any unit; uniform by default.
+    marginal_penalty : float, optional
+        For sizes that are only a guess: a price rho for missing them; ``rho KL(column sums | cluster_marginal)``
+        is taken off the objective (Chizat et al., 2018). Small: the data decide. None: sizes are met.
+    rounding : {"argmax", "exact"}
+        How labels are made of the plan: the largest share of each row, as published; or integer sizes, the largest
+        remainder rounding of N times the column sums, met exactly with the largest possible sum of scores.
     tol : float
         L1 error of the column sums at which to stop.
     max_passes : int
         Passes over the data after which to stop in any case.
     method : {"auto", "fixed-point", "over-relaxed"}
         How potentials are found; the others are for reference.
-    engine : str
-        Who passes over the data: ``auto``, ``numpy``, ``numba`` or one that another package has registered.
+    engine : str or engine
+        Who passes over the data: ``auto``, ``numpy``, ``numba`` (threads), ``store`` (out of core), ``torch`` (CPU or
+        GPU; needs PyTorch), one that another package has registered, or `Sharded` (rows spread over processes).
     potentials : (K,), optional
         Where to start, such as the potentials of the last solution.
+    published : bool
+        Repeat the published algorithm to the letter instead, its stopping rule and its treatment of sizes included; see
+        `selavi_ref.transport.published`.
 
     Returns
     -------
@@ -120,56 +142,120 @@ def assign(
     >>> assign(np.log([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])).labels
     array([0, 0, 1, 1], dtype=int32)
     """
-    data = scores(log_prob)
+    data = scores(log_prob, getattr(engine, "takes_no_rows", False))
     N, K = data.shape
+    check_options(strength, tol, max_passes, rounding, marginal_penalty)
+    target = marginals.uniform(K) if cluster_marginal is None else marginals.given(cluster_marginal, K)
+    weight = None if sample_weight is None else sample_weights(sample_weight, N)
+    if published:
+        _refuse_beside_published(weight, marginal_penalty, potentials, method, engine)
+        found = repeat_published(engines.in_memory(data), target, float(strength), min(max_passes, MOST_ITERATIONS))
+    else:
+        start = None if potentials is None else start_potentials(potentials, K)
+        plan_pass = engines.create(engine, data, float(strength), weight)
+        penalty = np.inf if marginal_penalty is None else float(marginal_penalty)
+        found = solve(
+            plan_pass, target, tol=tol, max_passes=max_passes, method=method, potentials=start, penalty=penalty
+        )
+        weight = plan_pass.weight
+    rows = found.rows
+    if not (found.converged or published):
+        warnings.warn(
+            f"the solver stopped at a marginal error of {found.error:.2e}, above tol={tol:g},"
+            f" after {found.n_passes} passes",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    result = Assignment(
+        labels=rows.labels,
+        confidence=rows.confidence,
+        potentials=found.potentials,
+        mass=rows.mass,
+        marginal_error=found.error,
+        n_passes=found.n_passes,
+        converged=found.converged,
+        value=found.value,
+        cost=-rows.score / 2,
+        _log_prob=data,
+        _strength=float(strength),
+        _weight=weight,
+    )
+    return result if rounding == "argmax" else _rounded(result, sample_weight is not None, engine)
+
+
+def _rounded(result: Assignment, weighted: bool, engine: str | engines.Engine) -> Assignment:
+    """Replace the labels by those of the largest total score among all of the wanted sizes."""
+    if weighted:
+        raise InputError("rounding='exact' counts rows, so it cannot be had with sample_weight")
+    if not isinstance(engine, str):
+        raise InputError("rounding='exact' needs all rows in one process and in memory; give engine by its name")
+    from selavi_ref.transport.exact import exact_labels, integer_sizes
+
+    data = engines.in_memory(result._log_prob)
+    sizes = integer_sizes(result.mass / result.mass.sum(), len(data))
+    labels = exact_labels(data, sizes, result.potentials / result._strength)
+    at_label = np.take_along_axis(data, labels[:, None].astype(np.int64), 1)[:, 0].astype(np.float64)
+    return replace(result, labels=labels, confidence=_shares(result, data, labels), cost=-float(at_label.mean()) / 2)
+
+
+def _shares(result: Assignment, data: NDArray[Any], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return the part of each row of the plan that lies at its label."""
+    shares = np.empty(len(data), np.float32)
+    for start in range(0, len(data), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        logits = result._strength * data[rows].astype(np.float64) + result.potentials
+        logits -= logits.max(1, keepdims=True)
+        at_label = np.take_along_axis(logits, labels[rows, None].astype(np.int64), 1)[:, 0]
+        shares[rows] = np.exp(at_label) / np.exp(logits).sum(1)
+    return shares
+
+
+def check_options(strength: float, tol: float, max_passes: int, rounding: str, penalty: float | None) -> None:
+    """Raise an error that names the option that is out of range."""
     if not (np.isfinite(strength) and strength > 0):
         raise InputError(f"strength must be positive and finite, not {strength}")
     if not tol > 0:
         raise InputError(f"tol must be positive, not {tol}")
     if max_passes < 1:
         raise InputError(f"max_passes must be at least 1, not {max_passes}")
-    target = marginals.uniform(K) if cluster_marginal is None else marginals.given(cluster_marginal, K)
-    weight = None if sample_weight is None else sample_weights(sample_weight, N)
-    start = None if potentials is None else start_potentials(potentials, K)
-    plan_pass = engines.create(engine, data, float(strength), weight)
-    solution = solve(plan_pass, target, tol=tol, max_passes=max_passes, method=method, potentials=start)
-    rows = solution.rows
-    if not solution.converged:
-        warnings.warn(
-            f"the solver stopped at a marginal error of {solution.error:.2e}, above tol={tol:g},"
-            f" after {solution.n_passes} passes",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-    return Assignment(
-        labels=rows.labels,
-        confidence=rows.confidence,
-        potentials=solution.potentials,
-        marginal_error=solution.error,
-        n_passes=solution.n_passes,
-        converged=solution.converged,
-        value=solution.value,
-        cost=-rows.score / 2,
-        _log_prob=data,
-        _strength=float(strength),
-        _weight=weight,
-    )
+    if rounding not in ROUNDINGS:
+        raise InputError(f"unknown rounding {rounding!r}; known are {', '.join(ROUNDINGS)}")
+    if penalty is not None and not (np.isfinite(penalty) and penalty > 0):
+        raise InputError(f"marginal_penalty must be positive and finite, or None for sizes that are met, not {penalty}")
 
 
-def scores(log_prob: ArrayLike) -> NDArray[Any]:
+def _refuse_beside_published(weight: Any, penalty: Any, potentials: Any, method: str, engine: Any) -> None:
+    given = {
+        "sample_weight": weight is not None,
+        "marginal_penalty": penalty is not None,
+        "potentials": potentials is not None,
+        "method": method != "auto",
+        "engine": engine not in ("auto", "numpy"),
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise InputError(f"published=True repeats an algorithm that has no {name}; leave it out")
+
+
+def scores(log_prob: Any, none_is_enough: bool = False) -> Any:
     """Return ``log_prob`` as a float32 or float64 matrix with rows and columns, without a copy where it is one."""
-    data = np.asarray(log_prob)
-    if data.dtype == np.float16 or data.dtype.kind in "iub":
-        data = data.astype(np.float32 if data.dtype == np.float16 else np.float64)
-    if data.dtype not in (np.float32, np.float64):
+    if engines.is_tensor(log_prob) or hasattr(log_prob, "walk") or hasattr(log_prob, "read_direct"):
+        data: Any = log_prob
+        fits = data.is_floating_point() if engines.is_tensor(data) else data.dtype.kind == "f"
+    else:
+        data = np.asarray(log_prob)
+        fits = data.dtype.kind in "fiub"
+        if fits and data.dtype not in (np.float32, np.float64):
+            data = data.astype(np.float32 if data.dtype.kind == "f" and data.dtype.itemsize <= 4 else np.float64)
+    if not fits:
         raise InputError(f"log_prob has type {data.dtype}; it must be float32 or float64")
-    if data.ndim != 2 or 0 in data.shape:
-        raise InputError(f"log_prob has shape {data.shape}; it must be (N, K) with N and K at least 1")
+    if len(data.shape) != 2 or 0 in data.shape[int(none_is_enough) :]:
+        raise InputError(f"log_prob has shape {tuple(data.shape)}; it must be (N, K) with N and K at least 1")
     return data
 
 
 def sample_weights(sample_weight: ArrayLike, N: int) -> NDArray[np.float64]:
-    """Return weights (N,) of sum 1, or raise an error that names the row that is wrong."""
+    """Return weights (N,), or raise an error that names the row that is wrong."""
     weight = np.asarray(sample_weight, dtype=np.float64)
     if weight.shape != (N,):
         raise InputError(f"sample_weight has shape {weight.shape}, but log_prob has {N} rows: give shape ({N},)")
@@ -177,10 +263,7 @@ def sample_weights(sample_weight: ArrayLike, N: int) -> NDArray[np.float64]:
     if wrong.any():
         i = int(np.argmax(wrong))
         raise InputError(f"sample_weight of row {i} is {weight[i]}; weights must be finite and not negative")
-    if not weight.any():
-        raise InputError("all sample weights are zero; at least one must be positive")
-    weight = weight / weight.max()
-    return np.asarray(weight / weight.sum())
+    return weight
 
 
 def start_potentials(potentials: ArrayLike, K: int) -> NDArray[np.float64]:

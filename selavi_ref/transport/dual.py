@@ -2,6 +2,11 @@
 
 ``D(f) = r.f - sum_i w_i logsumexp_k(L_ik + f_k)`` with gradient ``r - m(f)``, m the column sums of the plan at f
 (Genevay et al., 2016, *Stochastic optimization for large-scale optimal transport*). Everything here is K numbers long.
+
+Where the sizes r are only a guess, the plan may miss them at the price ``rho KL(m | r)`` (Chizat et al., 2018, *Scaling
+algorithms for unbalanced optimal transport problems*). Then ``r.f`` becomes ``-rho logsumexp_k(log r_k - f_k / rho)``,
+which is the conjugate of that price among sizes of sum 1, and the gradient ``t(f) - m(f)`` with
+``t = softmax(log r - f / rho)``: the target gives way where potentials push hard.
 """
 
 from __future__ import annotations
@@ -18,22 +23,23 @@ _STARVED = 1e-14  # a column with less than this part of its target has to be li
 
 @dataclass(frozen=True)
 class Point:
-    """The dual at one set of potentials; all vectors are (K',), K' the columns of positive target.
+    """The dual at one set of potentials; all vectors are (K',), K' the columns of positive size.
 
     Attributes
     ----------
-    potentials, mass, gradient : (K',) float64
-        f, the column sums there, and ``target - mass``.
+    potentials, mass, target, gradient : (K',) float64
+        f, the column sums there, what they should be, and ``target - mass``.
     value : float
         ``D(f)``.
     error : float
         L1 norm of the gradient.
     sharpness : float
-        Factor of the log-plan at which all this holds.
+        Factor of the log-plan, and of the penalty, at which all this holds.
     """
 
     potentials: Vector
     mass: Vector
+    target: Vector
     gradient: Vector
     value: float
     error: float
@@ -43,13 +49,14 @@ class Point:
 class Dual:
     """Evaluates the dual through a plan pass, counts the passes and remembers the best point.
 
-    Columns whose target is zero get the potential ``-inf`` and do not exist for the optimiser.
+    Columns whose size is zero get the potential ``-inf`` and do not exist for the optimiser.
     """
 
-    def __init__(self, plan_pass: PlanPass, target: Vector, max_passes: int) -> None:
+    def __init__(self, plan_pass: PlanPass, sizes: Vector, max_passes: int, penalty: float = np.inf) -> None:
         self.plan_pass = plan_pass
-        self.active: NDArray[np.bool_] = target > 0
-        self.target = target[self.active]
+        self.active: NDArray[np.bool_] = sizes > 0
+        self.sizes = sizes[self.active]
+        self.penalty = penalty
         self.max_passes = max_passes
         self.n_passes = 0
         self.precise = False
@@ -63,15 +70,31 @@ class Dual:
     def at(self, potentials: Vector, sharpness: float = 1.0) -> Point:
         """Evaluate the dual (one pass)."""
         self.n_passes += 1
-        potentials = potentials - self.target @ potentials  # a common constant changes nothing; keep it small
+        potentials = self.centred(potentials)
         logsumexp, mass = self.plan_pass(self.full(potentials), sharpness, precise=self.precise)
         mass = mass[self.active]
-        gradient = self.target - mass
-        value = float(self.target @ potentials) - logsumexp
-        point = Point(potentials, mass, gradient, value, float(np.abs(gradient).sum()), sharpness)
+        target, reward = self.aim(potentials, sharpness)
+        gradient = target - mass
+        error = float(np.abs(gradient).sum())
+        point = Point(potentials, mass, target, gradient, reward - logsumexp, error, sharpness)
         if sharpness == 1.0 and (self.best is None or point.error < self.best.error):
             self.best = point
         return point
+
+    def aim(self, potentials: Vector, sharpness: float = 1.0) -> tuple[Vector, float]:
+        """Return what the column sums should be at these potentials, and the first term of the dual."""
+        if np.isinf(self.penalty):
+            return self.sizes, float(self.sizes @ potentials)
+        rho = self.penalty * sharpness
+        pushed = np.log(self.sizes) - potentials / rho
+        top = pushed.max()
+        target = np.exp(pushed - top)
+        total = target.sum()
+        return target / total, float(-rho * (top + np.log(total)))
+
+    def centred(self, change: Vector) -> Vector:
+        """Take off a common constant, which changes nothing, to keep potentials small."""
+        return np.asarray(change - self.sizes @ change)
 
     def full(self, potentials: Vector) -> Vector:
         """Return potentials of all K columns."""
@@ -83,24 +106,30 @@ class Dual:
         """Return how the plan looks on the whole."""
         return self.plan_pass.survey(self.full(potentials), sharpness).mean()
 
-    def log_ratio(self, point: Point) -> Vector:
-        """Return ``log(target / mass)``: the step of the fixed point, the Sinkhorn iteration.
+    def stiffness(self, sharpness: float) -> float:
+        """Return the curvature that a penalty adds, as a multiple of the target: 0 without."""
+        return 1.0 / (self.penalty * sharpness)
+
+    def scaling(self, point: Point) -> Vector:
+        """Return the step of the fixed point, the Sinkhorn iteration: ``log(target / mass)``, less under a penalty.
 
         Columns that have next to nothing are measured in the log domain by a further pass, so that one step brings them
         back from any distance.
         """
-        starved = point.mass < _STARVED * self.target
-        if not starved.any():
-            return np.log(self.target) - np.log(point.mass)
-        safe = np.maximum(point.mass, 1e-300)
-        step = np.log(self.target) - np.log(safe)
-        if point.sharpness == 1.0:
+        step = log_ratio(point)
+        starved = point.mass < _STARVED * point.target
+        if starved.any() and point.sharpness == 1.0:
             self.n_passes += 1
             peak = self.plan_pass.peak(self.full(point.potentials))[self.active]
-            step[starved] = np.log(self.target[starved]) - np.minimum(peak[starved], 0.0)
-        return step
+            step[starved] = np.log(point.target[starved]) - np.minimum(peak[starved], 0.0)
+        return step / (1.0 + self.stiffness(point.sharpness))
 
     def restart_precisely(self) -> None:
         """From here on compute in float64, and forget what was found in less."""
         self.precise = True
         self.best = None
+
+
+def log_ratio(point: Point) -> Vector:
+    """Return ``log(target / mass)``; a mass of nothing counts as 1e-300."""
+    return np.asarray(np.log(np.maximum(point.target, 1e-300)) - np.log(np.maximum(point.mass, 1e-300)))

@@ -6,6 +6,7 @@ An engine is a function ``(log_prob, strength, weight) -> PlanPass``. Those of t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,6 +23,7 @@ Vector = NDArray[np.float64]
 _BUILT_IN = {
     "numpy": "selavi_ref.transport.numpy_engine:NumpyPass",
     "numba": "selavi_ref.transport.numba_engine:NumbaPass",
+    "store": "selavi_ref.transport.store_engine:StorePass",
 }
 _GROUP = "selavi.engines"
 ROWS_OF_A_SURVEY = 1024  # about how many rows a survey looks at
@@ -113,12 +115,13 @@ class PlanPass(Protocol):
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """Return the mean (K, K) of ``q_i q_i^T`` over every ``step``-th row, weighted by w; q_i the shares of row i.
 
+        Where that is easier, over a like selection of rows.
         It serves as a metric: shares below 0.001 may be left out, and single precision will do.
         """
         ...
 
 
-Engine = Callable[[NDArray[Any], float, "Vector | None"], PlanPass]
+Engine = Callable[[Any, float, "Vector | None"], PlanPass]
 
 
 def register(name: str, engine: Engine) -> None:
@@ -134,13 +137,14 @@ def names() -> list[str]:
     return sorted({*_BUILT_IN, *_registered, *(point.name for point in entry_points(group=_GROUP))})
 
 
-def create(name: str, log_prob: NDArray[Any], strength: float, weight: Vector | None = None) -> PlanPass:
-    """Return a pass over ``log_prob`` (N, K) by the engine called ``name``.
+def create(engine: str | Engine, log_prob: Any, strength: float, weight: Vector | None = None) -> PlanPass:
+    """Return a pass over ``log_prob`` (N, K) by ``engine``.
 
     Parameters
     ----------
-    name : str
-        A registered name, or ``"auto"``: ``numba``, but ``numpy`` for problems too small to be worth compiled code.
+    engine : str or function
+        A registered name; or an engine itself; or ``"auto"``: ``store`` for what lies in a file, ``torch`` for tensors
+        on an accelerator, else ``numba``, but ``numpy`` for problems too small to be worth compiled code.
     log_prob : (N, K) float32 or float64
         Finite numbers; they are scaled by ``strength`` inside the pass and not copied.
     strength : float
@@ -153,9 +157,36 @@ def create(name: str, log_prob: NDArray[Any], strength: float, weight: Vector | 
     InputError
         If the engine is unknown or cannot be loaded, or an entry is not finite (row and column named).
     """
-    if name == "auto":
-        name = "numpy" if log_prob.size < _SMALL else "numba"
-    return _load(name)(log_prob, strength, weight)
+    if not isinstance(engine, str):
+        return engine(log_prob, strength, weight)
+    if engine == "auto":
+        engine = _suitable(log_prob)
+    if engine in ("numpy", "numba") and not isinstance(log_prob, np.ndarray):
+        log_prob = in_memory(log_prob)
+    return _load(engine)(log_prob, strength, weight)
+
+
+def _suitable(log_prob: Any) -> str:
+    if is_tensor(log_prob):
+        return "torch" if log_prob.device.type != "cpu" else "numba"
+    if not isinstance(log_prob, np.ndarray):
+        return "store"
+    return "numpy" if log_prob.size < _SMALL else "numba"
+
+
+def is_tensor(x: Any) -> bool:
+    """Return whether ``x`` is a tensor of PyTorch, without importing it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def in_memory(log_prob: Any) -> NDArray[Any]:
+    """Return scores as an array: tensors of PyTorch, `Blocks`, and what else is not one."""
+    if is_tensor(log_prob):
+        log_prob = log_prob.detach().cpu()
+        return np.asarray((log_prob if log_prob.element_size() >= 4 else log_prob.float()).numpy())
+    whole: NDArray[Any] = log_prob.array() if hasattr(log_prob, "walk") else np.asarray(log_prob)
+    return whole
 
 
 def _load(name: str) -> Engine:
@@ -172,13 +203,17 @@ def _load(name: str) -> Engine:
             except ImportError as error:
                 raise InputError(f"engine {name!r} of {point.value} is not available: {error}") from error
             return loaded
-    raise InputError(f"unknown engine {name!r}; known are auto, {', '.join(names())}")
+    if name == "sharded":
+        raise InputError("engine 'sharded' needs to know its processes: engine=Sharded(all_sum, rank, size)")
+    raise InputError(f"unknown engine {name!r}; known are auto, {', '.join(names())}, and Sharded(...)")
 
 
 def normalised(weight: Vector | None) -> Vector | None:
     """Return row weights of sum 1."""
     if weight is None:
         return None
+    if not weight.any():
+        raise InputError("all sample weights are zero; at least one must be positive")
     weight = weight / weight.max()
     return np.asarray(weight / weight.sum())
 

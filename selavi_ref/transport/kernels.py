@@ -48,9 +48,9 @@ def wide_pass(
 ) -> float:
     """Add the column sums of rows ``lo:hi`` to ``mass``; return the sum of the base-2 logsumexps. One read of the data.
 
-    ``flat`` holds the rows one after the other, K entries each. Instead of looking for the largest entry first, a row is
-    shifted by its logsumexp of the pass before (``shift``, kept up to date here). ``weight`` has N entries, or one for
-    uniform weights.
+    ``flat`` holds the rows one after the other, K entries each. Instead of looking for the largest entry first, a row
+    is shifted by its logsumexp of the pass before (``shift``, kept up to date here). ``weight`` has N entries, or one
+    for uniform weights.
     """
     P = f.size
     e = np.zeros((GROUP, P), f.dtype)
@@ -111,7 +111,7 @@ def _settle_rows(
     low = high = total[0]
     for j in range(n):
         low, high = lesser(low, total[j]), greater(high, total[j])
-    if not (LOW < low and high < HIGH):
+    if not (low > LOW and high < HIGH):
         for j in range(n):
             if not (LOW < total[j] < HIGH):
                 x = flat[(i + j) * K : (i + j + 1) * K]
@@ -125,7 +125,7 @@ def _settle_rows(
             value += np.float64(shift[i + j])
         else:
             value += np.float64(w) * (np.float64(shift[i + j]) + np.log2(np.float64(total[j])))
-    if not (1 / 256 < low and high < 256):
+    if not (low > 1 / 256 and high < 256):
         for j in range(n):
             if not (1 / 256 < total[j] < 256):
                 shift[i + j] += np.log2(np.float64(total[j]))
@@ -358,15 +358,15 @@ def peak_pass(x: Any, lo: int, hi: int, scale: float, f: Any, peak: Any) -> None
 def survey_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: Any, weight: Any, sums: Any) -> None:
     """Add to ``sums`` what rows ``lo * step``, ..., ``(hi - 1) * step`` weigh, and three means of their shares.
 
-    They are ``1 - sum_k q_k ** 2``, the number of shares above 0.001, and the number of columns in use of which the share
-    is below 1e-6.
+    They are ``1 - sum_k q_k ** 2``, the number of shares above 0.001, and the number of columns in use of which the
+    share is below 1e-6.
     """
     K = f.size
     e = np.empty(K, f.dtype)
     for i in range(lo, hi):
         _, s = one_row(x[i * step], scale, f, mult, e)
         c = 1.0 / np.float64(s)
-        squares, many, small = 0.0, 0, 0
+        squares = many = small = 0.0
         for k in range(K):
             q = np.float64(e[k]) * np.float64(mult[k]) * c
             squares += q * q
@@ -481,7 +481,7 @@ def _significant(e: Any, least: Any, found: Any) -> int:
                     if e[k] > least:
                         found[at] = k
                         at += 1
-    return n
+    return int(n)
 
 
 @njit(**KERNEL)
@@ -499,9 +499,10 @@ def _add_products(q: Any, total: Any) -> None:
 
 @njit(**KERNEL)
 def cholesky(a: Any) -> None:
-    """Replace the lower triangle of a positive definite ``a`` (K, K) by its factor, four rows at a time; in this thread.
+    """Replace the lower triangle of a positive definite ``a`` (K, K) by its factor, four rows at a time.
 
-    LAPACK would bring threads of its own, which wait for each other wherever the machine is shared.
+    All in the calling thread: LAPACK would bring threads of its own, which wait for each other wherever the machine is
+    shared.
     """
     K = a.shape[0]
     whole = K - K % 4

@@ -35,10 +35,10 @@ class Metric(Protocol):
 
 
 class Diagonal:
-    """The diagonal ``1 / max(target, mass)``, as in the fixed point."""
+    """The diagonal ``1 / max(target, mass)``, as in the fixed point; ``stiffness`` is the share of a penalty in it."""
 
-    def __init__(self, target: Vector, point: Point) -> None:
-        self._scale = np.maximum(target, point.mass)
+    def __init__(self, point: Point, stiffness: float) -> None:
+        self._scale = np.maximum(point.target, point.mass) * (1.0 + stiffness)
 
     def solve(self, gradient: Vector) -> Vector:
         """See `Metric.solve`."""
@@ -100,7 +100,8 @@ def curvature(dual: Dual, point: Point, effort: int = 1) -> Metric | None:
     coupling = dual.plan_pass.coupling(potentials, step, point.sharpness)[np.ix_(dual.active, dual.active)]
     if step > 1:
         coupling = _to_mass(coupling, point.mass)
-    return Laplacian(coupling, point.mass, dual.target, max(_LEAST, min(1.0, _DAMPING * point.error)))
+    damping = max(_LEAST, min(1.0, _DAMPING * point.error)) + dual.stiffness(point.sharpness)
+    return Laplacian(coupling, point.mass, point.target, damping)
 
 
 def metric_cost(dual: Dual) -> int:

@@ -40,8 +40,7 @@ class NumbaPass:
             log_prob = np.ascontiguousarray(log_prob)
         N, K = self.shape = (log_prob.shape[0], log_prob.shape[1])
         self.weight = normalised(weight)
-        self._x = log_prob
-        self._flat = log_prob.reshape(-1) if log_prob.flags.c_contiguous else log_prob.ravel(order="K")
+        self.lend(log_prob)
         self._scale = strength * _LOG2E
         self._by_columns = not log_prob.flags.c_contiguous
         self._tall = K <= _FEW or self._by_columns
@@ -53,6 +52,11 @@ class NumbaPass:
         self._spread = self._largest() * abs(self._scale)
         self._shifts: dict[type[Any], NDArray[Any]] = {}
         self._sharpness = 1.0
+
+    def lend(self, log_prob: NDArray[Any] | None) -> None:
+        """Exchange the data for equal ones that lie elsewhere, or None until the next pass."""
+        self._x: Any = log_prob
+        self._flat: Any = None if log_prob is None else log_prob.ravel(order="K")
 
     def __call__(self, potentials: Vector, sharpness: float = 1.0, *, precise: bool = False) -> tuple[float, Vector]:
         """See `PlanPass`."""
@@ -72,7 +76,8 @@ class NumbaPass:
 
         masses = np.zeros((len(self._parts), K))
         values = self._each(lambda p, lo, hi: part(lo, hi, masses[p]))
-        return sum(values) * _LN2 / N + centre, masses.sum(0) / N
+        mass = masses.sum(0)  # of sum N but for rounding, which lifts all columns alike
+        return sum(values) * _LN2 / N + centre, mass / mass.sum()
 
     def rows(self, potentials: Vector) -> Rows:
         """See `PlanPass`."""
@@ -84,9 +89,7 @@ class NumbaPass:
 
         def part(p: int, lo: int, hi: int) -> Any:
             if self._tall:
-                return kernels.tall_rows(
-                    self._x, lo, hi, scale, f, mult, self._by_columns, weight, out, masses[p]
-                )
+                return kernels.tall_rows(self._x, lo, hi, scale, f, mult, self._by_columns, weight, out, masses[p])
             return kernels.wide_rows(self._flat, K, lo, hi, scale, f, mult, weight, out, masses[p])
 
         value, score = np.array(self._each(part)).sum(0) / N
@@ -204,9 +207,7 @@ def _merge(parts: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
     return [(parts[p][0], parts[min(p + size, len(parts)) - 1][1]) for p in range(0, len(parts), size)]
 
 
-def _split(
-    potentials: Vector, dtype: type[Any], width: int | None = None
-) -> tuple[NDArray[Any], NDArray[Any], float]:
+def _split(potentials: Vector, dtype: type[Any], width: int | None = None) -> tuple[NDArray[Any], NDArray[Any], float]:
     """Return potentials in base 2 as (f, multiplier) of ``dtype``, and the centre taken off, in natural units.
 
     A potential is rounded to ``dtype`` and ``2 ** remainder`` becomes the multiplier, so that float32 arithmetic does

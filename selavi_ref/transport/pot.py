@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from selavi_ref.transport.engines import Vector
 from selavi_ref.transport.solve import solve
 
 _NAMES = ("sinkhorn", "sinkhorn_log", "greenkhorn", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling")
+_OPTIONS = {"tau", "print_period", "numInnerItermax", "epsilon0", "eval_freq", "check_marginals", "isLazy", "batchSize"}
 
 
 def sinkhorn(
@@ -29,6 +31,7 @@ def sinkhorn(
     log: bool = False,
     warn: bool = True,
     warmstart: tuple[ArrayLike, ArrayLike] | None = None,
+    **kwargs: Any,
 ) -> Any:
     """Entropic optimal transport: ``min_P <P, M> + reg * sum P (log P - 1)`` with row sums a and column sums b.
 
@@ -60,12 +63,30 @@ def sinkhorn(
         Issue a warning when ``stopThr`` was not reached.
     warmstart : (log_u, log_v), optional
         Logarithms of scalings to start from.
+    **kwargs
+        Options of POT's methods that tune what this solver does not have (``tau``, ``epsilon0``, ``numInnerItermax``,
+        ``print_period`` and the like); they change nothing.
 
     Returns
     -------
     (n, m) array, or (L,) losses ``<P, M>``; with ``log`` also the dictionary
+        Tensors if a, b or M is a tensor of PyTorch, on its device, without gradients; otherwise arrays.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, or a weight or a cost is not what it must be.
+    TypeError
+        If an option is not one of POT's.
     """
-    _check(reg, method, numItermax)
+    _check(reg, method, numItermax, kwargs)
+    given = (a, b, M, *(warmstart or ()))
+    like = next((array for array in given if engines.is_tensor(array)), None)
+    if like is not None:
+        a, b, M = (_array(numbers) for numbers in (a, b, M))
+        warmstart = None if warmstart is None else (_array(warmstart[0]), _array(warmstart[1]))
+        options = (reg, method, numItermax, stopThr, verbose, log, warn, warmstart)
+        return _as_tensors(sinkhorn(a, b, M, *options), like)
     cost, rows, columns, dtype = _arrays(a, b, M)
     several = columns.ndim == 2
     start = _warm(warmstart, cost.shape, columns.shape[1:])
@@ -141,7 +162,25 @@ def _columns(cost: NDArray[Any], a: Vector, b: Vector, reg: float, passes: int, 
     return _Run(log_u, solution.potentials, error, solution.n_passes)
 
 
-def _check(reg: float, method: str, numItermax: int) -> None:
+def _array(numbers: Any) -> NDArray[Any]:
+    return engines.in_memory(numbers) if engines.is_tensor(numbers) else np.asarray(numbers)
+
+
+def _as_tensors(result: Any, like: Any) -> Any:
+    """Return arrays as tensors on the device of ``like``, and what holds arrays with tensors in their place."""
+    if isinstance(result, tuple):
+        return tuple(_as_tensors(part, like) for part in result)
+    if isinstance(result, dict):
+        return {name: _as_tensors(part, like) for name, part in result.items()}
+    if isinstance(result, np.ndarray):
+        return sys.modules["torch"].from_numpy(result).to(like.device)
+    return result
+
+
+def _check(reg: float, method: str, numItermax: int, options: dict[str, Any]) -> None:
+    unknown = options.keys() - _OPTIONS
+    if unknown:
+        raise TypeError(f"sinkhorn() got an unexpected keyword argument {min(unknown)!r}")
     if method.lower() not in _NAMES:
         raise InputError(f"Unknown method {method!r}; known are {', '.join(_NAMES)}")
     if not (np.isfinite(reg) and reg > 0):

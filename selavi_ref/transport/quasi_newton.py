@@ -6,18 +6,19 @@ from collections import deque
 
 import numpy as np
 
-from selavi_ref.transport.dual import Dual, Point
+from selavi_ref.transport.dual import Dual, Point, log_ratio
 from selavi_ref.transport.engines import Vector
 from selavi_ref.transport.metric import Diagonal, Metric, curvature, metric_cost
 
 STALL = 100  # passes without a new best after which nothing more is to be had
+_NEAR = 0.6  # logarithm of target / mass up to which fixed-point steps are not tried first
 _MEMORY = 10  # pairs that L-BFGS keeps
 _PAYS = 0.6  # factor by which a fixed-point step has to lower the error to be followed by another
 _RATE = 0.7  # factor by which each pass has to lower the error, or the metric is renewed
 _MOST_EFFORT = 4096  # times the rows of the first sample
 _TRIALS = 6  # points tried along one direction
 _FAR = 1.0  # logarithm of target / mass beyond which a column is led by it, as in the fixed point, not by the gradient
-_STEP = 3.0  # change of a potential that is always allowed; doubled while it leads nowhere
+_STEP = 2.0  # change of a potential that is always allowed; doubled while it leads nowhere
 
 History = deque[tuple[Vector, Vector]]
 
@@ -29,7 +30,8 @@ def quasi_newton(dual: Dual, point: Point, tol: float) -> Point:
     is taken. Each potential has a reach of its own: a column that stays as it was, as happens between the rows of a
     very peaked plan, may go twice as far the next time.
     """
-    point = _while_it_pays(dual, point, tol)
+    if np.abs(log_ratio(point)).max() > _NEAR:
+        point = _while_it_pays(dual, point, tol)
     reach = np.full_like(point.mass, _STEP)
     history: History = deque(maxlen=_MEMORY)
     source = _Source(dual, point)
@@ -38,7 +40,7 @@ def quasi_newton(dual: Dual, point: Point, tol: float) -> Point:
         if source.renewed(point):
             history.clear()
         direction = _direction(dual, point, source.metric, history)
-        bound = reach + np.abs(_log_ratio(dual, point))
+        bound = reach + np.abs(log_ratio(point))
         new = _step(dual, point, np.clip(direction, -bound, bound), history)
         if source.is_rejected(point, new):
             continue
@@ -58,7 +60,7 @@ class _Source:
     """Where the metric comes from, and when it is time for a new one."""
 
     def __init__(self, dual: Dual, point: Point) -> None:
-        self.metric: Metric = Diagonal(dual.target, point)
+        self.metric: Metric = Diagonal(point, dual.stiffness(point.sharpness))
         self._dual = dual
         self._patience = metric_cost(dual)
         self._seen = self._made = dual.n_passes
@@ -95,23 +97,19 @@ def _while_it_pays(dual: Dual, point: Point, tol: float) -> Point:
     before = np.inf
     while tol < point.error < _PAYS * before and not dual.exhausted:
         before = point.error
-        point = dual.at(point.potentials + dual.log_ratio(point), point.sharpness)
+        point = dual.at(point.potentials + dual.scaling(point), point.sharpness)
     return point
 
 
 def _direction(dual: Dual, point: Point, metric: Metric, history: History) -> Vector:
     """Return where to go: in the metric along the gradient, or far from the target along its logarithm."""
-    ratio = _log_ratio(dual, point)
+    ratio = log_ratio(point)
     if np.abs(ratio).max() > _FAR:
         history.clear()
         direction = metric.solve(point.mass * ratio)
     else:
         direction = _two_loops(metric, history, point.gradient)
-    return np.asarray(direction - dual.target @ direction)
-
-
-def _log_ratio(dual: Dual, point: Point) -> Vector:
-    return np.asarray(np.log(dual.target) - np.log(np.maximum(point.mass, 1e-300)))
+    return dual.centred(direction)
 
 
 def _step(dual: Dual, point: Point, direction: Vector, history: History) -> Point:
@@ -119,7 +117,7 @@ def _step(dual: Dual, point: Point, direction: Vector, history: History) -> Poin
     new = _line_search(dual, point, direction)
     if new is None:
         history.clear()
-        new = dual.at(point.potentials + dual.log_ratio(point), point.sharpness)
+        new = dual.at(point.potentials + dual.scaling(point), point.sharpness)
     return new
 
 

@@ -16,7 +16,8 @@ _OVER = 1.8  # over-relaxation, tempered where it does not pay
 _FARTHEST = 1e12  # potentials to start from are brought within
 _SINGLE = 2e-7  # error that is reached in single precision, and left to double if it is not low enough
 _SOFT = 0.2  # mean of ``1 - sum_k q_k^2`` over rows that are soft on the whole: annealing starts there
-_MOST_HALVINGS = 40  # of the sharpness
+_GROWTH = 2.0  # of the sharpness from stage to stage
+_MOST_STAGES = 40
 _STAGE = 0.03  # error, relative to the softness of the rows, at which the log-plan is made sharper
 _CAREFUL = 1e-4  # the same where that has failed
 
@@ -41,6 +42,7 @@ def solve(
     max_passes: int,
     method: str = "auto",
     potentials: Vector | None = None,
+    penalty: float = np.inf,
 ) -> Solution:
     """Maximise the dual until the L1 error of the column sums is at most ``tol``.
 
@@ -56,6 +58,8 @@ def solve(
         ``auto`` is a quasi-Newton method in a metric made from the data, sharpened step by step where rows are peaked.
     potentials : (K,) float64, optional
         Where to start; what is not finite counts as 0.
+    penalty : float
+        Price of column sums that differ from ``target``, as in `dual`; infinite: they are met.
 
     Returns
     -------
@@ -64,8 +68,8 @@ def solve(
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
-    dual = Dual(plan_pass, target, max_passes)
-    start = np.zeros(dual.target.size)
+    dual = Dual(plan_pass, target, max_passes, penalty)
+    start = np.zeros(dual.sizes.size)
     if potentials is not None:
         start = np.clip(np.where(np.isfinite(potentials), potentials, 0.0), -_FARTHEST, _FARTHEST)[dual.active]
     METHODS[method](dual, start, potentials is None, max(0.9 * tol, _SINGLE))
@@ -83,9 +87,9 @@ def _certified(dual: Dual, tol: float) -> Solution:
     potentials = dual.full(dual.best.potentials)
     rows = dual.plan_pass.rows(potentials)
     dual.n_passes += 1
-    error = float(np.abs(rows.mass[dual.active] - dual.target).sum())
-    value = float(dual.target @ dual.best.potentials) - rows.value
-    return Solution(potentials, rows, value, error, dual.n_passes, error <= tol)
+    target, reward = dual.aim(dual.best.potentials)
+    error = float(np.abs(rows.mass[dual.active] - target).sum())
+    return Solution(potentials, rows, reward - rows.value, error, dual.n_passes, error <= tol)
 
 
 def fixed_point(dual: Dual, start: Vector, cold: bool, tol: float) -> None:
@@ -101,7 +105,7 @@ def over_relaxed(dual: Dual, start: Vector, cold: bool, tol: float) -> None:
 def _relax(dual: Dual, point: Point, tol: float, omega: float) -> Point:
     step, best, best_at = omega, point.error, dual.n_passes
     while point.error > tol and not dual.exhausted and dual.n_passes - best_at < STALL:
-        new = dual.at(point.potentials + step * dual.log_ratio(point), point.sharpness)
+        new = dual.at(point.potentials + step * dual.scaling(point), point.sharpness)
         if omega > 1.0:
             step = 1.0 if new.error > point.error else min(omega, step + 0.1)
         point = new
@@ -127,21 +131,22 @@ def automatic(dual: Dual, start: Vector, cold: bool, tol: float) -> None:
         _relax(dual, dual.best, tol, 1.0)
 
 
-def _annealed(dual: Dual, potentials: Vector, halvings: int, stage: float, tol: float) -> Point:
-    """Solve at sharpness 2^-halvings, ..., 1/2, 1, each from the potentials of the one before, doubled.
+def _annealed(dual: Dual, potentials: Vector, stages: int, stage: float, tol: float) -> Point:
+    """Solve at sharpness 2^-stages, ..., 1/2, 1, each from the potentials of the one before, doubled.
 
     The softer the rows still are, the less is gained by a low error before the end.
     """
-    for j in range(halvings, 0, -1):
-        soft = dual.survey(potentials, 0.5**j).softness
-        potentials = 2.0 * quasi_newton(dual, dual.at(potentials, 0.5**j), max(tol, stage * soft)).potentials
+    for j in range(stages, 0, -1):
+        soft = dual.survey(potentials, _GROWTH**-j).softness
+        point = dual.at(potentials, _GROWTH**-j)
+        potentials = _GROWTH * quasi_newton(dual, point, max(tol, stage * soft)).potentials
     return quasi_newton(dual, dual.at(potentials), tol)
 
 
 def _softening(dual: Dual, is_soft: Callable[[Survey], bool]) -> int:
     """Return how often the sharpness has to be halved until the plan at f = 0 is soft."""
-    start = np.zeros_like(dual.target)
-    return next((h for h in range(_MOST_HALVINGS) if is_soft(dual.survey(start, 0.5**h))), _MOST_HALVINGS)
+    start = np.zeros_like(dual.sizes)
+    return next((h for h in range(_MOST_STAGES) if is_soft(dual.survey(start, _GROWTH**-h))), _MOST_STAGES)
 
 
 def _is_soft(survey: Survey) -> bool:

@@ -26,8 +26,34 @@ def by_pot(a, b, M, reg: float, **options):
 
 def test_the_arguments_are_those_of_pot() -> None:
     ours, theirs = (list(inspect.signature(f).parameters.values()) for f in (sinkhorn, ot.sinkhorn))
-    theirs = [p for p in theirs if p.kind is not p.VAR_KEYWORD]
-    assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in theirs]
+    assert [(p.name, p.default, p.kind) for p in ours] == [(p.name, p.default, p.kind) for p in theirs]
+
+
+def test_options_that_tune_other_solvers_change_nothing() -> None:
+    a, b, M = problem(12, 5)
+    plan = sinkhorn(a, b, M, 0.1, "sinkhorn_epsilon_scaling", tau=1e3, epsilon0=1e4, numInnerItermax=100)
+    assert np.array_equal(plan, sinkhorn(a, b, M, 0.1))
+    with pytest.raises(TypeError, match="'numItermx'"):
+        sinkhorn(a, b, M, 0.1, numItermx=5)
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tensors_in_tensors_out(shape: tuple[int, int], dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    arrays = [x.astype(dtype) for x in problem(*shape)]
+    tensors = [torch.from_numpy(x).requires_grad_() for x in arrays]
+    plan, log = sinkhorn(*tensors, 0.1, log=True)
+    assert isinstance(plan, torch.Tensor)
+    assert str(plan.dtype) == f"torch.{dtype}"
+    assert np.array_equal(plan.numpy(), sinkhorn(*arrays, 0.1))
+    assert isinstance(log["u"], torch.Tensor)
+    again = sinkhorn(*tensors, 0.1, warmstart=log["warmstart"])
+    assert torch.allclose(again, plan, atol=1e-7)
+    losses = sinkhorn(tensors[0], torch.stack([tensors[1]] * 3, 1), tensors[2], 0.1)
+    assert losses.shape == (3,)
+    mixed = sinkhorn(arrays[0], arrays[1], tensors[2], 0.1)
+    assert torch.equal(mixed, plan)
 
 
 @pytest.mark.parametrize("shape", [(30, 8), (8, 30), (20, 20), (1, 5), (5, 1), (300, 90)])

@@ -1,0 +1,173 @@
+"""The solvers that `sinkhorn.py` times, each as a function from log-probabilities in memory to labels.
+
+No peer is handicapped: data are handed over in the type and on the device that it wants before the clock starts, what
+it compiles is compiled before, and where it has no rule to stop at an error, it is given the number of iterations that
+it needs. Its error is recomputed in float64 afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.transport import assign
+
+STRENGTH = 10.0
+Scores = NDArray[np.float32]
+Sizes = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a solver did: seconds from scores to labels, count of iterations, L1 error in float64, labels."""
+
+    seconds: float
+    iterations: int
+    error: float
+    labels: NDArray[Any]
+
+
+Solver = Callable[[Scores, Sizes, float, int], Run]
+
+
+def available() -> dict[str, Solver]:
+    """Return ours, on all engines that this machine has, and the installed peers."""
+    solvers: dict[str, Solver] = {"ours (numba)": lambda *given: ours(*given, engine="numba")}
+    if installed("torch"):
+        import torch
+
+        where = "cuda" if torch.cuda.is_available() else "cpu"
+        solvers[f"ours (torch, {where})"] = lambda *given: ours(*given, engine="torch", device=where)
+        solvers["published algorithm (PyTorch, float64, cpu)"] = lambda *given: published(*given, device="cpu")
+        if where == "cuda":
+            solvers["published algorithm (PyTorch, float64, cuda)"] = lambda *given: published(*given, device="cuda")
+    if installed("pot"):
+        solvers["POT `sinkhorn` (NumPy, float64)"] = pot
+    if installed("ott-jax"):
+        solvers["OTT-JAX (float32)"] = ott
+    if installed("geomloss"):
+        solvers["GeomLoss (PyTorch, float32)"] = geomloss
+    return solvers
+
+
+def ours(scores: Scores, sizes: Sizes, tol: float, most: int, engine: str, device: str = "cpu") -> Run:
+    given: Any = scores
+    if engine == "torch":
+        import torch
+
+        given = torch.from_numpy(scores).to(device)
+    start = time.perf_counter()
+    found = assign(given, sizes, strength=STRENGTH, tol=tol, engine=engine)
+    return Run(time.perf_counter() - start, found.n_passes, error_of(scores, sizes, found.potentials), found.labels)
+
+
+def published(scores: Scores, sizes: Sizes, tol: float, most: int, device: str = "cpu") -> Run:
+    """Sinkhorn-Knopp on ``exp(L)`` as published, in float64, but stopped by the error of the marginal.
+
+    The error of an iteration is known from the first product of the next one, so that it costs nothing.
+    """
+    import torch
+
+    given = torch.from_numpy(scores).to(device)
+    start = time.perf_counter()
+    plan = torch.exp(STRENGTH * given.double())
+    r = torch.from_numpy(sizes).to(device)
+    N = len(plan)
+    beta = torch.full((N,), 1.0 / N, dtype=torch.float64, device=device)
+    alpha = torch.ones_like(r)
+    for iteration in range(most + 1):
+        column = beta @ plan
+        mass = alpha * column
+        if iteration > 0 and (iteration == most or float((mass - r).abs().sum()) <= tol):
+            break
+        alpha = r / column
+        beta = (1.0 / N) / (plan @ alpha)
+    labels = (plan * alpha).argmax(1).cpu().numpy()
+    seconds = time.perf_counter() - start
+    return Run(seconds, iteration, float((mass - r).abs().sum()), labels)
+
+
+def pot(scores: Scores, sizes: Sizes, tol: float, most: int) -> Run:
+    """POT's default solver; its threshold is a Euclidean norm, set so that the L1 error comes out about right."""
+    import ot
+
+    N, K = scores.shape
+    start = time.perf_counter()
+    cost = -STRENGTH * scores.astype(np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stop = tol * 1.25 / np.sqrt(K)
+        plan, log = ot.sinkhorn(np.full(N, 1 / N), sizes, cost, 1.0, stopThr=stop, numItermax=most, log=True)
+    labels = plan.argmax(1)
+    seconds = time.perf_counter() - start
+    return Run(seconds, log["niter"], float(np.abs(plan.sum(0) - sizes).sum()), labels)
+
+
+def ott(scores: Scores, sizes: Sizes, tol: float, most: int) -> Run:
+    """OTT in the log domain, jitted; compiled on the first call, which does not count."""
+    import jax
+    import jax.numpy as jnp
+    from ott.geometry import geometry
+    from ott.problems.linear import linear_problem
+    from ott.solvers.linear import sinkhorn
+
+    solver = sinkhorn.Sinkhorn(threshold=tol, max_iterations=most, inner_iterations=10)
+
+    @jax.jit
+    def solve(cost: Any, a: Any, b: Any) -> Any:
+        out = solver(linear_problem.LinearProblem(geometry.Geometry(cost_matrix=cost, epsilon=1.0), a=a, b=b))
+        return (out.g - cost).argmax(1), out.g, out.n_iters
+
+    N = len(scores)
+    given = jnp.asarray(-STRENGTH * scores), jnp.full(N, 1 / N, jnp.float32), jnp.asarray(sizes, jnp.float32)
+    compiled = solve.lower(*given).compile()
+    start = time.perf_counter()
+    labels, potentials, iterations = jax.block_until_ready(compiled(*given))
+    seconds = time.perf_counter() - start
+    return Run(seconds, int(iterations), error_of(scores, sizes, np.asarray(potentials)), np.asarray(labels))
+
+
+def geomloss(scores: Scores, sizes: Sizes, tol: float, most: int) -> Run:
+    """GeomLoss cannot stop at an error: it gets twice as many iterations until it is there; the last run counts."""
+    import torch
+    from geomloss import ot
+
+    cost = torch.from_numpy(-STRENGTH * scores)
+    a, b = torch.full((len(scores),), 1 / len(scores)), torch.from_numpy(sizes).float()
+    iterations = 25
+    while True:
+        start = time.perf_counter()
+        found = ot.solve(cost, a=a, b=b, reg=1.0, max_iter=iterations)
+        potentials = found.potential_b
+        labels = (potentials - cost).argmax(1)
+        seconds = time.perf_counter() - start
+        error = error_of(scores, sizes, potentials.double().numpy() + np.log(sizes))
+        if error <= tol or 2 * iterations > most:
+            return Run(seconds, iterations, error, labels.numpy())
+        iterations *= 2
+
+
+def error_of(scores: Scores, sizes: Sizes, potentials: NDArray[Any]) -> float:
+    """Return the L1 error of the column sums of the plan that potentials make when rows are exact, in float64."""
+    mass = np.zeros(len(sizes))
+    for start in range(0, len(scores), 10_000):
+        logits = STRENGTH * scores[start : start + 10_000].astype(np.float64) + potentials
+        logits -= logits.max(1, keepdims=True)
+        shares = np.exp(logits)
+        mass += (shares / shares.sum(1, keepdims=True)).sum(0)
+    return float(np.abs(mass / len(scores) - sizes).sum())
+
+
+def installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True

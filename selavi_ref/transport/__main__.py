@@ -1,0 +1,161 @@
+"""``python -m selavi_ref.transport``: labels for the scores in a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.transport import Assignment, Blocks, assign, marginals
+from selavi_ref.transport.engines import names
+from selavi_ref.transport.solve import METHODS
+
+_EXAMPLES = """
+\b
+Examples:
+  python -m selavi_ref.transport scores.npy --out labels.npy
+  python -m selavi_ref.transport scores.h5 --dataset logits --sizes zipf --strength 20
+  python -m selavi_ref.transport features.h5 --head 0 --rounding exact --out labels.csv
+  python -m selavi_ref.transport scores.npy --sizes sizes.txt --marginal-penalty 2
+"""
+
+
+@click.command(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dataset", help="Data set of an HDF5 file that holds the scores (N, K).")
+@click.option("--head", help="Head of a feature store: the log-probabilities of its modalities are added up.")
+@click.option("--sizes", default="uniform", show_default=True, help="uniform, gaussian, zipf, or a file of K sizes.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the gaussian sizes.")
+@click.option("--strength", type=float, default=10.0, show_default=True, help="Factor of the scores, lambda / 2.")
+@click.option("--marginal-penalty", type=float, help="Price of missing the sizes, where they are only a guess.")
+@click.option("--weights", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=".npy of N weights.")
+@click.option("--rounding", type=click.Choice(["argmax", "exact"]), default="argmax", show_default=True)
+@click.option(
+    "--tol", type=float, default=1e-6, show_default=True, help="L1 error of the cluster sizes, as parts of 1."
+)
+@click.option("--max-passes", type=int, default=2000, show_default=True)
+@click.option("--method", type=click.Choice(list(METHODS)), default="auto", show_default=True)
+@click.option("--engine", default="auto", show_default=True, help=f"auto, {', '.join(names())}.")
+@click.option("--published", is_flag=True, help="Repeat the published algorithm to the letter.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Labels: .npy, .csv or .h5.")
+def main(file: Path, out: Path | None, sizes: str, seed: int, rounding: str, **options: Any) -> None:
+    """Label the rows of FILE (.npy, or .h5) by optimal transport to clusters of prescribed sizes.
+
+    FILE holds scores, such as log-probabilities, of shape (N, K). It may be larger than the memory.
+    """
+    try:
+        with ExitStack() as stack:
+            if out is not None and out.suffix not in _WRITERS:
+                raise click.BadParameter(f"{out} must end in {', '.join(_WRITERS)}", param_hint="--out")
+            scores = _open(file, options.pop("dataset"), options.pop("head"), stack)
+            N, K = scores.shape
+            marginal = marginals.make(sizes, K, N, np.random.default_rng(seed))
+            weights = options.pop("weights")
+            if weights is not None:
+                options["sample_weight"] = _load(weights)
+            found, seconds = _timed(scores, marginal, **options)
+            _say(f"{N:,} rows, {K:,} clusters", found, marginal, seconds)
+            if rounding == "exact":
+                found, more = _timed(scores, marginal, rounding="exact", **{**options, "potentials": found.potentials})
+                _say_exact(found, more)
+            if out is not None:
+                _WRITERS[out.suffix](out, found)
+                click.echo(f"labels written to {out}")
+    except (SelaviError, OSError, ValueError) as error:
+        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+    sys.exit(0 if found.converged else 1)
+
+
+def _open(file: Path, dataset: str | None, head: str | None, stack: ExitStack) -> Any:
+    """Return the scores in a file, mapped or as blocks."""
+    if file.suffix == ".npy":
+        return Blocks(_load(file))
+    import h5py
+
+    from selavi_ref.store import FeatureStore
+
+    if head is not None:
+        store = stack.enter_context(FeatureStore(file))
+        named = [f"log_prob/{modality}/{head}" for modality in store.modalities]
+        found = [name for name in named if store.has(name)]
+        if not found:
+            raise click.BadParameter(f"{file} has no head {head}; it has {', '.join(store.heads)}", param_hint="--head")
+        return Blocks(*(store.views(name) for name in found))
+    try:
+        opened = stack.enter_context(h5py.File(file, "r"))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read as an HDF5 file: {error}") from None
+    fitting: list[str] = []
+    opened.visititems(lambda name, item: fitting.append(name) if getattr(item, "ndim", 0) == 2 else None)
+    if dataset is None and len(fitting) == 1:
+        dataset = fitting[0]
+    if dataset is None or dataset not in opened:
+        wrong = "name the scores" if dataset is None else f"{file} has no data set {dataset!r}"
+        known = ", ".join(fitting) or "none of two dimensions"
+        raise click.BadParameter(f"{wrong}; it has {known}", param_hint="--dataset")
+    return Blocks(opened[dataset])
+
+
+def _load(file: Path) -> Any:
+    """Map the array in a ``.npy`` file."""
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as a NumPy array: {error}") from None
+
+
+def _timed(scores: Any, marginal: Any, **options: Any) -> tuple[Assignment, float]:
+    start = time.perf_counter()
+    found = assign(scores, marginal, **options)
+    return found, time.perf_counter() - start
+
+
+def _say(what: str, found: Assignment, marginal: Any, seconds: float) -> None:
+    count = np.bincount(found.labels, minlength=len(marginal))
+    click.echo(f"{what}: {found.n_passes} passes in {seconds:.2f} s")
+    click.echo(f"error of the sizes {found.marginal_error:.2e}, value {found.value:.8g}, cost {found.cost:.6g}")
+    click.echo(
+        f"labels per cluster {count.min():,} to {count.max():,}, wanted {marginal.min() * len(found.labels):,.1f}"
+        f" to {marginal.max() * len(found.labels):,.1f}; total score {-2 * found.cost * len(found.labels):.8g}"
+    )
+
+
+def _say_exact(found: Assignment, seconds: float) -> None:
+    count = np.bincount(found.labels, minlength=len(found.mass))
+    total = -2 * found.cost * len(found.labels)
+    click.echo(
+        f"exact sizes in another {seconds:.2f} s: {count.min():,} to {count.max():,} labels per cluster,"
+        f" total score {total:.8g}"
+    )
+
+
+def _write_npy(path: Path, found: Assignment) -> None:
+    np.save(path, found.labels)
+
+
+def _write_csv(path: Path, found: Assignment) -> None:
+    rows = np.column_stack([np.arange(len(found.labels)), found.labels, found.confidence])
+    np.savetxt(path, rows, fmt=["%d", "%d", "%.6g"], delimiter=",", header="row,label,confidence", comments="")
+
+
+def _write_h5(path: Path, found: Assignment) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for name in ("labels", "confidence", "potentials", "mass"):
+            file[name] = getattr(found, name)
+        file.attrs["marginal_error"] = found.marginal_error
+        file.attrs["converged"] = found.converged
+
+
+_WRITERS = {".npy": _write_npy, ".csv": _write_csv, ".h5": _write_h5}
+
+if __name__ == "__main__":
+    main(prog_name="python -m selavi_ref.transport")

@@ -1,0 +1,219 @@
+"""Scores (N, K) that lie in a file and pass through memory in blocks of rows."""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.errors import InputError
+from selavi_ref.store.views import Views, map_dataset, map_file
+
+_BYTES = 1 << 24  # of a block; three of them may be held
+
+Read = Callable[[slice, NDArray[Any]], NDArray[Any]]
+
+
+class Blocks:
+    """Scores to be solved out of core: one source, or the sum of several that have rows and columns in common.
+
+    Give it to `assign` in place of an array, or have `assign(..., engine="store")` make it. Sources that lie in their
+    file as they lie in memory are mapped; others are read, one block ahead of the work.
+
+    Parameters
+    ----------
+    *sources : h5py.Dataset, selavi_ref.store.views.Views, or array such as numpy.memmap
+        Floats of shape (N, K). Files must stay open.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, or a source does not hold floats in two dimensions.
+    """
+
+    def __init__(self, *sources: Any) -> None:
+        if not sources:
+            raise InputError("give at least one source of scores")
+        sources = tuple(_mapped(source) for source in sources)
+        views = [source for source in sources if isinstance(source, Views)]
+        shapes = [_shape(source) for source in sources]
+        if len(set(shapes)) > 1 or len(shapes[0]) != 2 or 0 in shapes[0]:
+            raise InputError(f"sources of scores have shapes {shapes}; they must be equal, (N, K)")
+        types = [source[0][1].dtype if isinstance(source, Views) else source.dtype for source in sources]
+        if any(kind.kind != "f" for kind in types):
+            raise InputError(f"sources of scores have types {', '.join(map(str, types))}; they must be floats")
+        self.shape: tuple[int, int] = shapes[0]
+        self.dtype: np.dtype[Any] = np.result_type(*(_type(source) for source in sources))
+        self.slices = _joined(views, self) if views else _even(self.shape, self.dtype.itemsize)
+        self._reads = [_reader(source) for source in sources]
+        self._own = [isinstance(source, (_Whole, Views)) for source in sources]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def walk(self, apart: int = 1) -> Iterator[tuple[int, slice, NDArray[Any]]]:
+        """Yield number, rows and scores of every ``apart``-th block, while the next one is read.
+
+        A block is valid until the next one is asked for.
+        """
+        numbers = range(0, len(self.slices), apart)
+        rows = max(block.stop - block.start for block in self.slices)
+        buffers = [np.empty((rows, self.shape[1]), self.dtype) for _ in range(2)]
+        spare = np.empty_like(buffers[0]) if len(self._reads) > 1 else buffers[0][:0]
+        with ThreadPoolExecutor(1, thread_name_prefix="selavi-read") as reader:
+            following = reader.submit(self._read, 0, buffers[0], spare)
+            for turn, number in enumerate(numbers):
+                scores = following.result()
+                if turn + 1 < len(numbers):
+                    following = reader.submit(self._read, numbers[turn + 1], buffers[(turn + 1) % 2], spare)
+                yield number, self.slices[number], scores
+                if self._own == [True]:
+                    _forget(scores)
+
+    def array(self) -> NDArray[Any]:
+        """Return all scores in memory."""
+        whole = np.empty(self.shape, self.dtype)
+        for _, rows, scores in self.walk():
+            whole[rows] = scores
+        return whole
+
+    def _read(self, number: int, buffer: NDArray[Any], spare: NDArray[Any]) -> NDArray[Any]:
+        rows = self.slices[number]
+        buffer, spare = buffer[: rows.stop - rows.start], spare[: rows.stop - rows.start]
+        scores = self._reads[0](rows, buffer)
+        for i, read in enumerate(self._reads[1:], 1):
+            more = read(rows, spare)
+            before, scores = scores, np.add(scores, more, out=buffer)
+            for own, part in ((self._own[i - 1], before), (self._own[i], more)):
+                if own:
+                    _forget(part)
+        return scores
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """An array in a file that was mapped here, and that nobody else writes to."""
+
+    array: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+
+def _shape(source: Any) -> tuple[int, ...]:
+    if isinstance(source, Views):
+        return source[-1][0].stop, source[0][1].shape[1]
+    return tuple(source.shape)
+
+
+def _type(source: Any) -> np.dtype[Any]:
+    """Return the type in which a source is read."""
+    stored = np.dtype(source[0][1].dtype if isinstance(source, Views) else source.dtype)
+    return np.dtype(np.float32 if stored.kind == "f" and stored.itemsize <= 4 else np.float64)
+
+
+def _even(shape: tuple[int, int], itemsize: int) -> list[slice]:
+    """Divide rows into blocks of equal size."""
+    rows = max(1, _BYTES // (shape[1] * itemsize))
+    return [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
+
+
+def _joined(views: Sequence[Views], blocks: Blocks) -> list[slice]:
+    """Join the blocks of views, which must be the same in all of them, where they are small."""
+    slices = [[rows for rows, _ in each] for each in views]
+    if any(each != slices[0] for each in slices):
+        raise InputError("views of different blocks cannot be added up; write the data sets with equal chunks")
+    most = max(1, _BYTES // (blocks.shape[1] * blocks.dtype.itemsize))
+    joined: list[slice] = []
+    for rows in slices[0]:
+        if joined and rows.stop - joined[-1].start <= most and 4 * (rows.stop - rows.start) < most:
+            joined[-1] = slice(joined[-1].start, rows.stop)
+        else:
+            joined.append(rows)
+    return joined
+
+
+def _joiner(views: Views) -> Read:
+    """Return the function that copies blocks of views, one after the other, into the buffer that it is given."""
+    starts = [rows.start for rows, _ in views]
+
+    def read(rows: slice, buffer: NDArray[Any]) -> NDArray[Any]:
+        numbers = range(bisect_left(starts, rows.start), bisect_left(starts, rows.stop))
+        if len(numbers) == 1:
+            return views[numbers[0]][1]
+        for number in numbers:
+            part, scores = views[number]
+            buffer[part.start - rows.start : part.stop - rows.start] = scores
+            _forget(scores)
+        return buffer
+
+    return read
+
+
+def _reader(source: Any) -> Read:
+    """Return the function that reads rows of ``source``, into the buffer that it is given or as a view."""
+    if isinstance(source, Views):
+        return _joiner(source)
+    if isinstance(source, _Whole):
+        return lambda rows, buffer: source.array[rows]
+    if hasattr(source, "read_direct"):
+
+        def read(rows: slice, buffer: NDArray[Any]) -> NDArray[Any]:
+            source.read_direct(buffer, rows)
+            return buffer
+
+        return read
+    usable = isinstance(source, np.ndarray) and source.flags.c_contiguous and source.flags.writeable
+    if usable and source.dtype in (np.float32, np.float64):
+        return lambda rows, buffer: source[rows]
+
+    def copy(rows: slice, buffer: NDArray[Any]) -> NDArray[Any]:
+        np.copyto(buffer, source[rows])
+        return buffer
+
+    return copy
+
+
+def _mapped(source: Any) -> Any:
+    """Map an HDF5 data set that lies in its file as it lies in memory; return other sources as they are."""
+    if not hasattr(source, "read_direct") or source.ndim != 2 or 0 in source.shape:
+        return source
+    plain = source.dtype in (np.float32, np.float64) and source.file.driver == "sec2"
+    if not plain or source.external or source.is_virtual or source.fletcher32:
+        return source
+    source.file.flush()
+    path = Path(source.file.filename)
+    if source.chunks:
+        blocks = map_dataset(path, source, source.dtype)
+        return source if blocks is None else Views(lambda rows: np.asarray(source[rows]), blocks, iter(()))
+    offset = source.id.get_offset()
+    mapped = None if offset is None else map_file(path, source.dtype, source.shape, offset)
+    return source if mapped is None else _Whole(mapped)
+
+
+def _forget(scores: NDArray[Any]) -> None:
+    """Give the pages of a block that was mapped here back, so that memory does not fill up with the file."""
+    base: Any = scores
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise"):
+        return
+    start = scores.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
+    first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (start + scores.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
+    if length > 0:
+        base.madvise(mmap.MADV_DONTNEED, first, length)

@@ -1,0 +1,364 @@
+"""The solver's engine in PyTorch: the plain pass, its tensors, and the fused kernel as far as it goes without a GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import logsumexp, plan
+
+from backbones import plan_pass
+from backbones.plan_pass import TorchPass
+from selavi_ref.errors import InputError
+from selavi_ref.transport import assign, engines
+
+ROOT = Path(__file__).parents[2]
+SHAPES = [(1, 1), (1, 70), (70, 1), (3, 5), (257, 10), (130, 49), (131, 200), (5, 400)]
+ROUNDS = [(0, 1.0), (1, 1.0), (2, 0.5), (3, 4.0)]  # how far potentials lie apart, and the sharpness
+DTYPES = [np.float32, np.float64]
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+CUDA = pytest.param("cuda", marks=NO_GPU)
+
+
+def data(N: int, K: int, seed: int = 0, scale: float = 3.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(N, K)) * scale
+
+
+def check_passes(order: str, dtype: type, weighted: bool, device: str = "cpu", fused: bool = False) -> None:
+    """Compare value and column sums with the reference, for all shapes and some sharpnesses."""
+    for N, K in SHAPES:
+        x = np.asarray(data(N, K), dtype=dtype, order=order)
+        rng = np.random.default_rng(N)
+        weight = rng.dirichlet(np.ones(N)) if weighted else None
+        passing = TorchPass(torch.from_numpy(x).to(device), 2.0, weight, fused=fused)
+        for round_, sharpness in ROUNDS:
+            f = rng.normal(size=K) * 10 * round_ + 300
+            f[1:2] = -np.inf if round_ == 2 else f[1:2]
+            q = plan(x, f, 2.0 * sharpness, weight)
+            rows = np.full(N, 1 / N) if weight is None else weight
+            value = rows @ logsumexp(x, f, 2.0 * sharpness)
+            for precise in (False, True):
+                tol = 1e-12 if precise or dtype == np.float64 else 2e-6
+                got, mass = passing(f, sharpness, precise=precise)
+                assert got == pytest.approx(value, rel=tol)
+                assert np.abs(mass - q.sum(0)).sum() < tol
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_a_pass_is_the_dual_value_and_the_column_sums(order: str, dtype: type, weighted: bool, device: str) -> None:
+    check_passes(order, dtype, weighted, device)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_the_walk_over_the_rows(order: str, dtype: type, device: str) -> None:
+    for N, K in SHAPES:
+        x = np.asarray(data(N, K), dtype=dtype, order=order)
+        f = np.random.default_rng(1).normal(size=K)
+        weight = np.random.default_rng(2).dirichlet(np.ones(N))
+        q = plan(x, f, 2.0, weight) / weight[:, None]
+        rows = TorchPass(torch.from_numpy(x).to(device), 2.0, weight).rows(f)
+        assert rows.labels.dtype == np.int32
+        assert np.array_equal(rows.labels, q.argmax(1))
+        assert rows.confidence.dtype == np.float32
+        assert np.allclose(rows.confidence, q.max(1), rtol=1e-6)
+        assert np.allclose(rows.logsumexp, logsumexp(x, f, 2.0), rtol=1e-12, atol=1e-12)
+        assert np.allclose(rows.mass, weight @ q, rtol=1e-12)
+        assert rows.value == pytest.approx(weight @ logsumexp(x, f, 2.0))
+        assert rows.score == pytest.approx(weight @ x[np.arange(N), q.argmax(1)], rel=1e-6)
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_surveys_couplings_and_peaks_are_those_of_the_plan(device: str) -> None:
+    x = data(300, 60).astype(np.float32)
+    rng = np.random.default_rng(1)
+    f, weight = rng.normal(size=60), rng.dirichlet(np.ones(300))
+    f[7] = -np.inf
+    passing = TorchPass(torch.from_numpy(x).to(device), 2.0, weight)
+    q = plan(x, f, 2.0) * 300
+    survey = passing.survey(f)
+    assert survey.weight == pytest.approx(1.0)
+    assert survey.softness == pytest.approx(weight @ (1 - (q**2).sum(1)), abs=1e-5)
+    assert survey.many == pytest.approx(weight @ (q > 1e-3).sum(1), abs=0.05)
+    assert survey.small == pytest.approx(weight @ (np.delete(q, 7, 1) < 1e-6).sum(1), abs=0.05)
+    for step in (1, 7):
+        seen, w = q[::step], weight[::step]
+        assert np.abs(passing.coupling(f, step) - (seen.T * w) @ seen / w.sum()).max() < 1e-5
+    with np.errstate(divide="ignore"):
+        assert np.allclose(passing.peak(f), np.log(q.max(0)), atol=1e-9)
+
+
+def test_a_survey_of_many_rows_looks_at_some_of_them() -> None:
+    x = data(5000, 6)
+    survey = TorchPass(x, 1.0).survey(np.zeros(6)).mean()
+    assert survey.softness == pytest.approx((1 - (plan(x, np.zeros(6)) ** 2).sum(1) * 5000**2 / 5000).mean(), abs=1)
+    assert 0.15 < TorchPass(x, 1.0).survey(np.zeros(6)).weight < 0.3
+
+
+@pytest.mark.parametrize("K", [3, 80])
+def test_a_column_of_potential_minus_infinity_receives_nothing(K: int) -> None:
+    f = np.zeros(K)
+    f[1] = -np.inf
+    passing = TorchPass(data(100, K).astype(np.float32), 1.0)
+    value, mass = passing(f)
+    rows = passing.rows(f)
+    assert mass[1] == rows.mass[1] == 0
+    assert mass.sum() == pytest.approx(1)
+    assert np.isfinite(value)
+    assert not (rows.labels == 1).any()
+    assert passing.peak(f)[1] == -np.inf
+
+
+@pytest.mark.parametrize("K", [4, 80])
+@settings(deadline=None)
+@given(magnitude=st.floats(-6, 4), jump=st.floats(-5, 5), seed=st.integers(0, 10**6))
+def test_potentials_may_jump_by_any_distance(K: int, magnitude: float, jump: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = (rng.normal(size=(30, K)) * 10**magnitude).astype(np.float32)
+    passing = TorchPass(x, 10.0)
+    for f in (np.zeros(K), rng.normal(size=K) * 10**jump, np.zeros(K)):
+        _, mass = passing(f)
+        assert np.abs(mass - plan(x, f, 10.0).sum(0)).sum() < 2e-3
+        _, mass = passing(f, precise=True)
+        assert np.abs(mass - plan(x, f, 10.0).sum(0)).sum() < 1e-9
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("strength", [1e-39, 0.05, 25.0, 1e4, 1e39])
+@pytest.mark.parametrize("spread", ["equal", "far apart", "many orders"])
+def test_no_finite_data_lead_to_nan(dtype: type, strength: float, spread: str) -> None:
+    rng = np.random.default_rng(0)
+    x = {
+        "equal": np.full((40, 30), 1e4),
+        "far apart": rng.choice([-1e4, 1e4, 0.0], size=(40, 30)),
+        "many orders": rng.choice([-1.0, 1.0], size=(40, 30)) * 10 ** rng.uniform(-30, 4, size=(40, 30)),
+    }[spread]
+    x = (x / max(1.0, strength / 1e20)).astype(dtype)
+    passing = TorchPass(x, strength)
+    for f in (np.zeros(30), rng.normal(size=30) * 1e3, np.r_[-np.inf, rng.normal(size=29) * 1e6]):
+        for sharpness in (1.0, 2.0**-40, 4.0):
+            value, mass = passing(f, sharpness)
+            survey, coupling = passing.survey(f, sharpness), passing.coupling(f, 3, sharpness)
+            assert np.isfinite(value)
+            assert mass.sum() == pytest.approx(1, abs=2e-6)
+            assert np.isfinite([survey.softness, survey.many, survey.small]).all()
+            assert coupling.sum() == pytest.approx(1, abs=1e-5)
+        rows = passing.rows(f)
+        assert np.allclose(rows.mass, plan(x, f, strength).sum(0), atol=1e-9) or spread == "many orders"
+        assert np.isfinite(rows.logsumexp).all()
+        assert not np.isnan(passing.peak(f)).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_entry_that_is_not_finite_is_named(value: float, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_pass, "_CPU_BLOCK", 1000)
+    x = np.asarray(data(400, 30), np.float32, order=order)
+    x[317, 4] = value
+    x[390, 1] = np.nan
+    for given_as in (x, torch.from_numpy(x), torch.from_numpy(x).bfloat16()):
+        with pytest.raises(InputError, match=f"{value} in row 317, column 4"):
+            TorchPass(given_as, 1.0)
+
+
+def test_entries_too_large_to_mean_anything_are_refused() -> None:
+    with pytest.raises(InputError, match="1e\\+35"):
+        TorchPass(np.array([[1e35, 0.0]]), 1.0)
+
+
+def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = data(501, 20)
+    f = np.random.default_rng(0).normal(size=20)
+    whole = TorchPass(x, 2.0)
+    value, mass = whole(f)
+    monkeypatch.setattr(plan_pass, "_CPU_BLOCK", 100)
+    parts = TorchPass(x, 2.0)
+    assert parts(f)[0] == pytest.approx(value)
+    assert np.allclose(parts(f)[1], mass, rtol=1e-12)
+    assert np.array_equal(parts.rows(f).labels, whole.rows(f).labels)
+    assert np.allclose(parts.coupling(f, 3), whole.coupling(f, 3), atol=1e-6)
+    assert np.allclose(parts.peak(f), whole.peak(f))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_single(dtype: torch.dtype) -> None:
+    x = torch.from_numpy(data(100, 30)).to(dtype)
+    f = np.random.default_rng(0).normal(size=30)
+    _, mass = TorchPass(x, 3.0)(f)
+    assert np.abs(mass - plan(x.double().numpy(), f, 3.0).sum(0)).sum() < 2e-6
+
+
+def test_tensors_are_neither_copied_nor_differentiated() -> None:
+    x = torch.from_numpy(data(90, 40)).requires_grad_()
+    view = x[::2, ::3]
+    passing = TorchPass(view, 1.0)
+    assert passing._x.data_ptr() == x.data_ptr()
+    _, mass = passing(np.zeros(14))
+    assert np.allclose(mass, plan(view.detach().numpy(), np.zeros(14)).sum(0))
+
+
+def test_slices_and_read_only_arrays_are_accepted() -> None:
+    x = data(200, 40)
+    x.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for view in (x, x[::2, ::3], x[::-1], x[:, ::-1], x.astype(">f8"), x.astype(np.float16)):
+            f = np.arange(view.shape[1]) / 10
+            assert np.allclose(TorchPass(view, 1.0)(f)[1], plan(view, f).sum(0), atol=1e-6)
+
+
+def test_what_surrounds_a_pass_does_not_change_it() -> None:
+    x = data(300, 40).astype(np.float32)
+    f = np.random.default_rng(0).normal(size=40)
+    expected = TorchPass(x, 2.0)(f)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        inside = TorchPass(torch.from_numpy(x), 2.0)
+        first = inside(f)
+    assert first[0] == expected[0]
+    assert np.array_equal(first[1], expected[1])
+    assert np.allclose(inside(f)[1], expected[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("problem", ["soft", "peaked", "skewed", "weighted", "empty columns"])
+def test_the_solver_finds_what_it_finds_with_numba(dtype: type, problem: str) -> None:
+    N, K = 2000, 30
+    x = data(N, K, 5, 1.0).astype(dtype)
+    rng = np.random.default_rng(1)
+    r = {"skewed": 1.0 / np.arange(1, K + 1), "empty columns": np.r_[0.0, np.ones(K - 2), 0.0]}.get(problem)
+    weight = rng.uniform(size=N) if problem == "weighted" else None
+    strength = 40.0 if problem == "peaked" else 5.0
+    options = {"strength": strength, "sample_weight": weight, "tol": 1e-7}
+    ours, theirs = (assign(x, r, engine=engine, **options) for engine in ("torch", "numba"))
+    assert ours.converged
+    assert ours.marginal_error <= 1e-7
+    assert (ours.labels == theirs.labels).mean() > 0.999
+    assert ours.value == pytest.approx(theirs.value, abs=1e-6)
+
+
+def test_the_engine_is_known_by_name() -> None:
+    assert "torch" in engines.names()
+    assert isinstance(engines.create("torch", data(5, 3), 1.0), TorchPass)
+
+
+def test_without_triton_a_pass_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_pass, "FUSED", "there_is.no_triton")
+    assert TorchPass(data(5, 3), 1.0)._fused is None
+    with pytest.raises(InputError, match=r"no fused pass .* 'there_is'"):
+        TorchPass(data(5, 3), 1.0, fused=True)
+
+
+class FailsToCompile:
+    @staticmethod
+    def kernel_for(x: torch.Tensor) -> None:
+        raise RuntimeError("Failed to find C compiler")
+
+
+def test_where_triton_fails_a_pass_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fails_to_compile", FailsToCompile)
+    monkeypatch.setattr(plan_pass, "FUSED", "fails_to_compile")
+    passing = TorchPass(data(5, 3), 1.0)
+    monkeypatch.setattr(passing, "device", torch.device("cuda"))
+    with pytest.warns(RuntimeWarning, match="C compiler"):
+        assert passing._find_fused(None) is None
+    assert passing._find_fused(False) is None
+    with pytest.raises(InputError, match="C compiler"):
+        passing._find_fused(True)
+
+
+INTERPRETED = """
+import test_plan_pass, numpy as np, pytest
+from backbones.plan_pass import TorchPass
+from selavi_ref.errors import InputError
+test_plan_pass.SHAPES = [(300, 10), (5, 600)]
+test_plan_pass.ROUNDS = [(2, 0.5), (3, 4.0)]
+test_plan_pass.check_passes("C", np.float32, False, fused=True)
+test_plan_pass.check_passes("F", np.float64, True, fused=True)
+far = np.random.default_rng(0).choice([-1e4, 1e4, 0.0], size=(40, 30))
+_, mass = TorchPass(far, 1e20, fused=True)(np.arange(30) * 1e9)
+assert abs(mass.sum() - 1) < 1e-12
+with pytest.raises(InputError, match="4097 columns"):
+    TorchPass(np.zeros((1, 4097)), 1.0, fused=True)
+"""
+
+
+def test_the_fused_kernel_in_triton_s_interpreter() -> None:
+    pytest.importorskip("triton")
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", Path(__file__).parent)))
+    env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", INTERPRETED], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_fused_kernel_is_not_for_the_cpu() -> None:
+    pytest.importorskip("triton")
+    with pytest.raises(InputError, match="does not run on cpu"):
+        TorchPass(data(5, 3), 1.0, fused=True)
+
+
+COMPILED = """
+import triton
+from triton.backends.compiler import GPUTarget
+from backbones.triton_pass import _kernel
+signature = {"x": "*fp32", "N": "i32", "K": "i32", "row_stride": "i32", "n_tiles": "i32"}
+for kind, bits in ("fp32", 32), ("fp64", 64):
+    signature |= dict.fromkeys(["f", "mult", "scale", "weight"], f"*{kind}")
+    signature |= dict.fromkeys(["masses", "values"], "*fp64")
+    fixed = {"column_stride": 1, "SINGLE": bits == 32, "WEIGHTED": True, "ROWS": 2, "WIDTH": 128}
+    kinds = {name: signature.get(name, "constexpr") for name in _kernel.arg_names}
+    source = triton.compiler.ASTSource(_kernel, kinds, fixed)
+    assert f"fma.rn.f{bits}" in triton.compile(source, target=GPUTarget("cuda", 80, 32)).asm["ptx"]
+"""
+
+
+def test_the_fused_kernel_compiles_for_a_gpu_that_is_not_there(tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    env = os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", COMPILED], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@NO_GPU
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_fused_kernel_on_a_gpu(order: str, dtype: type, weighted: bool) -> None:
+    pytest.importorskip("triton")
+    check_passes(order, dtype, weighted, "cuda", fused=True)
+
+
+@NO_GPU
+def test_large_data_on_a_gpu_are_passed_alike_by_both() -> None:
+    pytest.importorskip("triton")
+    x = torch.randn(300_000, 309, device="cuda")
+    f = np.random.default_rng(0).normal(size=309)
+    fused, plain = TorchPass(x, 5.0, fused=True), TorchPass(x, 5.0, fused=False)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    (value, mass), rows = fused(f), plain.rows(f)
+    assert np.abs(mass - rows.mass).sum() < 2e-7
+    assert value == pytest.approx(rows.value, rel=1e-6)
+    assert np.abs(plain(f)[1] - rows.mass).sum() < 2e-7
+    assert np.array_equal(fused(f)[1], mass)
+    assert torch.cuda.max_memory_allocated() - before < 0.1 * x.nbytes
+    assert assign(x, engine="torch").converged
+
+
+@NO_GPU
+def test_arrays_go_to_the_gpu_and_many_columns_do_without_the_kernel() -> None:
+    passing = TorchPass(data(20, 5000).astype(np.float32), 1.0)
+    assert passing.device.type == "cuda"
+    assert passing._fused is None
+    assert np.abs(passing(np.zeros(5000))[1] - plan(data(20, 5000), np.zeros(5000)).sum(0)).sum() < 2e-6
