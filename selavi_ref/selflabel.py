@@ -11,9 +11,10 @@ from scipy.optimize import linear_sum_assignment
 from selavi_ref.errors import InputError
 from selavi_ref.media.container import printable
 from selavi_ref.store import FeatureStore
-from selavi_ref.transport import Assignment, assign, marginals
+from selavi_ref.transport import Assignment, Blocks, assign, engines, marginals
 
 STRENGTH = 10.0  # lambda / 2 of the paper
+_IN_MEMORY = 1 << 30  # bytes of the log-probabilities of one head up to which they are solved in memory
 
 
 @dataclass(frozen=True)
@@ -115,18 +116,38 @@ def self_label(
     Assignment, array
         The labels, and the marginal (K,) that the clusters were given.
     """
-    log_prob = joint_log_prob(store, head)
-    marginal = marginals.match(np.asarray(sizes, np.float64), predicted_mass(log_prob))
-    found = assign(log_prob, marginal, strength=strength, potentials=potentials, tol=tol, max_passes=max_passes)
+    scores = joint_scores(store, head)
+    marginal = marginals.match(np.asarray(sizes, np.float64), predicted_mass(scores))
+    found = assign(scores, marginal, strength=strength, potentials=potentials, tol=tol, max_passes=max_passes)
     return found, marginal
 
 
-def predicted_mass(log_prob: NDArray[np.float32], block: int = 65_536) -> NDArray[np.float64]:
-    """Return the column sums (K,) of the posteriors, row softmaxes of joint log-probabilities (N, K)."""
-    mass = np.zeros(log_prob.shape[1])
-    for start in range(0, len(log_prob), block):
-        mass += posterior(log_prob[start : start + block]).sum(0, dtype=np.float64)
-    return mass
+def joint_scores(store: FeatureStore, head: str | int, most_bytes: int = _IN_MEMORY) -> NDArray[np.float32] | Blocks:
+    """Return what `joint_log_prob` does, but left in the file where it is larger than ``most_bytes``."""
+    names = [f"log_prob/{modality}/{head}" for modality in labelling_modalities(store, head)]
+    if not names or 4 * store.n_videos * store.width(names[0]) <= most_bytes:
+        return joint_log_prob(store, head)
+    if all(store.present(modality).all() for modality in labelling_modalities(store, head)):
+        return Blocks(*(store.views(name) for name in names))
+    return Blocks(_Joint(store, head, (store.n_videos, store.width(names[0]))))
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """Joint log-probabilities that are read and added up anew whenever they are asked for."""
+
+    store: FeatureStore
+    head: str | int
+    shape: tuple[int, int]
+    dtype = np.dtype(np.float32)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
+        return joint_log_prob(self.store, self.head, rows)
+
+
+def predicted_mass(log_prob: NDArray[np.float32] | Blocks) -> NDArray[np.float64]:
+    """Return the means over the videos (K,) of the posteriors, row softmaxes of joint log-probabilities (N, K)."""
+    return engines.create("auto", log_prob, 1.0)(np.zeros(log_prob.shape[1]))[1]
 
 
 def posterior(log_prob: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,8 +9,18 @@ import pytest
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.labels import agree, folder_class, label, read_csv, read_truths, write_csv
 from selavi_ref.metrics import normalized_mutual_info_score
-from selavi_ref.selflabel import STRENGTH, ClusterSizes, align_modalities, joint_log_prob, predicted_mass, self_label
+from selavi_ref.selflabel import (
+    STRENGTH,
+    ClusterSizes,
+    align_modalities,
+    joint_log_prob,
+    joint_scores,
+    posterior,
+    predicted_mass,
+    self_label,
+)
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
+from selavi_ref.transport import assign
 
 K = 4
 
@@ -154,6 +164,24 @@ def test_the_largest_size_goes_to_the_cluster_with_the_largest_mass(tmp_path):
     counts = np.bincount(found.labels, minlength=K) / 200
     assert np.abs(counts - marginal).sum() < 0.1
     assert STRENGTH == 10.0
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_scores_too_large_for_memory_are_left_in_the_file(tmp_path, silent):
+    rng = np.random.default_rng(3)
+    names = {"log_prob/video/0": K, "log_prob/audio/0": K}
+    has_sound = np.ones(300, bool)
+    has_sound[7:40] = not silent
+    with StoreWriter(tmp_path / "s.h5", [f"{i}" for i in range(300)], names) as writer:
+        values = {name: log_softmax(2 * rng.normal(size=(300, K))) for name in names}
+        writer.write(slice(None), values, present={"video": True, "audio": has_sound})
+        writer.finish()
+    with FeatureStore(tmp_path / "s.h5") as store:
+        inside, outside = joint_log_prob(store, 0), joint_scores(store, 0, most_bytes=1000)
+        assert not isinstance(outside, np.ndarray)
+        assert np.array_equal(outside.array(), inside)
+        assert np.allclose(predicted_mass(outside), posterior(inside).mean(0), atol=1e-6)
+        assert np.array_equal(assign(outside).labels, assign(inside).labels)
 
 
 def test_alignment_undoes_a_permutation_of_the_sounds_clusters(tmp_path):

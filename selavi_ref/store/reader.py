@@ -171,6 +171,12 @@ class FeatureStore:
         for start in range(0, self.n_videos, step):
             yield slice(start, min(start + step, self.n_videos))
 
+    def width(self, name: str) -> int:
+        """Return how many numbers a data set holds for each video."""
+        if name not in self._rows:
+            raise StoreError(f"{self.path} has no data set {name}; it has {', '.join(self._rows) or 'none'}")
+        return int(self._rows[name].shape[1])
+
     def views(self, name: str) -> Views:
         """
         Return a data set as a sequence of blocks, for computations that go over it many times.

@@ -79,15 +79,14 @@ def _open(file: Path, dataset: str | None, head: str | None, stack: ExitStack) -
         return Blocks(_load(file))
     import h5py
 
+    from selavi_ref.selflabel import joint_scores
     from selavi_ref.store import FeatureStore
 
     if head is not None:
         store = stack.enter_context(FeatureStore(file))
-        named = [f"log_prob/{modality}/{head}" for modality in store.modalities]
-        found = [name for name in named if store.has(name)]
-        if not found:
+        if head not in store.heads:
             raise click.BadParameter(f"{file} has no head {head}; it has {', '.join(store.heads)}", param_hint="--head")
-        return Blocks(*(store.views(name) for name in found))
+        return joint_scores(store, head)
     try:
         opened = stack.enter_context(h5py.File(file, "r"))
     except OSError as error:

@@ -147,6 +147,10 @@ def assign(
     check_options(strength, tol, max_passes, rounding, marginal_penalty)
     target = marginals.uniform(K) if cluster_marginal is None else marginals.given(cluster_marginal, K)
     weight = None if sample_weight is None else sample_weights(sample_weight, N)
+    if rounding == "exact" and weight is not None:
+        raise InputError("rounding='exact' counts rows, so it cannot be had with sample_weight")
+    if rounding == "exact" and not isinstance(engine, str):
+        raise InputError("rounding='exact' needs all rows in one process and in memory; give engine by its name")
     if published:
         _refuse_beside_published(weight, marginal_penalty, potentials, method, engine)
         found = repeat_published(engines.in_memory(data), target, float(strength), min(max_passes, MOST_ITERATIONS))
@@ -180,19 +184,15 @@ def assign(
         _strength=float(strength),
         _weight=weight,
     )
-    return result if rounding == "argmax" else _rounded(result, sample_weight is not None, engine)
+    return result if rounding == "argmax" else _rounded(result, target if marginal_penalty is None else result.mass)
 
 
-def _rounded(result: Assignment, weighted: bool, engine: str | engines.Engine) -> Assignment:
+def _rounded(result: Assignment, marginal: NDArray[np.float64]) -> Assignment:
     """Replace the labels by those of the largest total score among all of the wanted sizes."""
-    if weighted:
-        raise InputError("rounding='exact' counts rows, so it cannot be had with sample_weight")
-    if not isinstance(engine, str):
-        raise InputError("rounding='exact' needs all rows in one process and in memory; give engine by its name")
     from selavi_ref.transport.exact import exact_labels, integer_sizes
 
     data = engines.in_memory(result._log_prob)
-    sizes = integer_sizes(result.mass / result.mass.sum(), len(data))
+    sizes = integer_sizes(marginal / marginal.sum(), len(data))
     labels = exact_labels(data, sizes, result.potentials / result._strength)
     at_label = np.take_along_axis(data, labels[:, None].astype(np.int64), 1)[:, 0].astype(np.float64)
     return replace(result, labels=labels, confidence=_shares(result, data, labels), cost=-float(at_label.mean()) / 2)
