@@ -22,7 +22,7 @@ VECTOR = 32  # entries in a whole number of vectors, unrolled
 GROUP = 8  # rows whose shares are added up together
 FLUSH = 64  # rows summed in the type of the arithmetic before they are added in float64
 TALL = 64  # rows in a block of the kernels for few columns
-SHARE = 1e-3  # a share that matters for the metric
+SHARE = 3e-3  # a share that matters for the metric
 SIGNIFICANT = 64  # such shares up to which a row counts as peaked
 LOW, HIGH = 2.0**-32, 2.0**32  # a row whose sum leaves this range is done again with a new shift
 FLAT = 1e-6  # a share above is not small
@@ -40,6 +40,17 @@ def one_row(x: Any, scale: Any, f: Any, mult: Any, e: Any) -> Any:
         e[k] = exp2(exponent(x[k], scale, m, f[k]))
         s += e[k] * mult[k]
     return m, s
+
+
+@njit(**KERNEL)
+def _shifted_row(x: Any, scale: Any, m: Any, f: Any, mult: Any, e: Any) -> Any:
+    """Fill ``e`` with ``2 ** (x * scale + f - m)`` and return the sum."""
+    s = f.dtype.type(0)
+    for k in range(f.size):
+        a = exp2(exponent(x[k], scale, m, f[k]))
+        e[k] = a
+        s += a * mult[k]
+    return s
 
 
 @njit(**KERNEL)
@@ -64,13 +75,7 @@ def wide_pass(
             total[:n] = 0  # rows that cannot be read past their end are done by themselves
         else:
             for j in range(n):
-                x, m, to = flat[(i + j) * K : (i + j) * K + P], shift[i + j], e[j]
-                s = f.dtype.type(0)
-                for k in range(P):
-                    a = exp2(exponent(x[k], scale, m, f[k]))
-                    to[k] = a
-                    s += a * mult[k]
-                total[j] = s
+                total[j] = _shifted_row(flat[(i + j) * K : (i + j) * K + P], scale, shift[i + j], f, mult, e[j])
         value += _settle_rows(flat, K, i, n, scale, f, mult, shift, weight, e, total, c)
         if weight.size == 1:
             for j in range(n):
@@ -370,7 +375,7 @@ def survey_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: A
         for k in range(K):
             q = np.float64(e[k]) * np.float64(mult[k]) * c
             squares += q * q
-            many += q > SHARE
+            many += q > 1e-3
             small += (q < FLAT) & (mult[k] > 0)
         w = weight[0] if weight.size == 1 else weight[i * step]
         sums[0] += w
@@ -381,11 +386,22 @@ def survey_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: A
 
 @njit(**KERNEL)
 def coupling_pass(
-    x: Any, lo: int, hi: int, step: int, by_columns: bool, scale: Any, f: Any, mult: Any, weight: Any, total: Any
+    x: Any,
+    lo: int,
+    hi: int,
+    step: int,
+    by_columns: bool,
+    scale: Any,
+    f: Any,
+    mult: Any,
+    shift: Any,
+    weight: Any,
+    total: Any,
 ) -> None:
     """Add ``w q q^T`` of rows ``lo * step``, ..., ``(hi - 1) * step`` to the lower triangle of ``total`` (K, K).
 
-    Of a row with few significant shares only those count; other rows are collected and added eight at a time.
+    Of a row with few significant shares only those count; other rows are collected and added eight at a time. Rows are
+    shifted as in `wide_pass`, or by their largest exponent if ``shift`` is empty.
     """
     K, P = x.shape[1], f.size
     block = np.zeros((TALL, P), x.dtype)
@@ -398,16 +414,12 @@ def coupling_pass(
         n = min(TALL, hi - start)
         _load_rows(x, start, n, step, by_columns, block)
         for i in range(n):
-            _, s = one_row(block[i], scale, f, mult, e)
+            s = _powers(block[i], scale, shift, (start + i) * step, f, mult, e)
             w = weight[0] if weight.size == 1 else weight[(start + i) * step]
             c = np.sqrt(np.float64(w)) / np.float64(s)
             some = _significant(e, s * f.dtype.type(SHARE), found)
             if some <= SIGNIFICANT:
-                for a in range(some):
-                    q = np.float32(np.float64(e[found[a]]) * np.float64(mult[found[a]]) * c)
-                    share[a] = q
-                    for b in range(a + 1):
-                        total[found[a], found[b]] += q * share[b]
+                _add_pairs(e, mult, c, found[:some], share, total)
             else:
                 for k in range(K):
                     q = np.float32(np.float64(e[k]) * np.float64(mult[k]) * c)
@@ -419,6 +431,27 @@ def coupling_pass(
     if waiting > 0:
         many[waiting:] = 0
         _add_products(many, total)
+
+
+@njit(**KERNEL)
+def _powers(x: Any, scale: Any, shift: Any, i: int, f: Any, mult: Any, e: Any) -> Any:
+    """Fill ``e`` with the powers of row ``i``, shifted by ``shift[i]`` if that is there and right; return the sum."""
+    s = f.dtype.type(0)
+    if shift.size > 0:
+        s = _shifted_row(x, scale, shift[i], f, mult, e)
+    if not (LOW < s < HIGH):
+        _, s = one_row(x, scale, f, mult, e)
+    return s
+
+
+@njit(**KERNEL)
+def _add_pairs(e: Any, mult: Any, c: float, found: Any, share: Any, total: Any) -> None:
+    """Add the products of the shares at ``found``, in ascending order, to the lower triangle of ``total``."""
+    for a in range(found.size):
+        q = np.float32(np.float64(e[found[a]]) * np.float64(mult[found[a]]) * c)
+        share[a] = q
+        for b in range(a + 1):
+            total[found[a], found[b]] += q * share[b]
 
 
 @njit(**KERNEL)

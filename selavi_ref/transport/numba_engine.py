@@ -128,8 +128,15 @@ class NumbaPass:
         parts = _divide(-(-N // step), K)
         parts = _merge(parts, _threads())
         sums = np.zeros((len(parts), K, K), np.float32)
-        kernel = kernels.tall_coupling if K <= _FEW else kernels.coupling_pass
-        self._each(lambda p, lo, hi: kernel(self._x, lo, hi, step, by_columns, scale, f, mult, weight, sums[p]), parts)
+        shift = np.empty(0, dtype) if self._tall else self._shift(dtype, sharpness)
+
+        def part(p: int, lo: int, hi: int) -> None:
+            if K <= _FEW:
+                kernels.tall_coupling(self._x, lo, hi, step, by_columns, scale, f, mult, weight, sums[p])
+            else:
+                kernels.coupling_pass(self._x, lo, hi, step, by_columns, scale, f, mult, shift, weight, sums[p])
+
+        self._each(part, parts)
         total = sums.sum(0, dtype=np.float64)
         seen = len(range(0, N, step)) if len(self._weight) == 1 else max(self._weight[::step].sum(), 1e-300)
         return np.asarray((total + np.tril(total, -1).T) / seen)
