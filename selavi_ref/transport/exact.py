@@ -230,21 +230,20 @@ def _sharpened(problem: _Problem) -> _Sight:
     """Lower the dual until few rows are in excess, or it falls no more."""
     N = int(problem.sizes.sum())
     sight = best = problem.look(problem.start)
-    length, idle = 1.0, 0
+    length, idle, slow = 1.0, 0, False
     for _ in range(_ROUNDS):
         if best.excess <= _FEW * N or idle == _IDLE:
             break
-        far = 4 * sight.excess > N
-        direction = _lowering(sight) if far else _newton(sight)
-        if not direction.any():
-            break
-        length = 1.0 if far else min(1.0, 2 * length)
+        lower = 4 * sight.excess > N and not slow
+        direction = _lowering(sight) if lower else _newton(sight)
+        length = 1.0 if lower else min(1.0, 2 * length)
         found = problem.look(sight.potentials + length * direction)
         while found.value >= sight.value and length > _SHORTEST:
             length /= 2
             found = problem.look(sight.potentials + length * direction)
         if found.value >= sight.value:
             break
+        slow = lower and found.excess > 0.9 * sight.excess
         sight = found
         idle = 0 if sight.excess < 0.8 * best.excess else idle + 1
         best = min(best, sight, key=lambda seen: seen.excess)
@@ -264,8 +263,7 @@ def _newton(sight: _Sight) -> Vector:
     """Return a step to the minimum of a quadratic model of the dual.
 
     Its Hessian is the Laplacian of the densities of rows at the boundaries between clusters. A density is told from the
-    rows within the width from which the larger need of the two clusters can be met; a step goes no farther than twice
-    that width.
+    rows within the width from which the larger need of the two clusters can be met.
     """
     K = len(sight.gap)
     labels, second, margin = sight.labels, sight.second, sight.margin
@@ -280,8 +278,7 @@ def _newton(sight: _Sight) -> Vector:
     degree = np.where(degree > 0, 1.001 * degree, degree.max() + 1.0)
     laplacian = diags_array(degree) - density
     step, _ = cg(laplacian, -sight.gap.astype(np.float64), rtol=1e-2, maxiter=100, M=diags_array(1 / degree))
-    step -= np.median(step)
-    return np.asarray(np.clip(step, -2 * width, 2 * width))
+    return np.asarray(step)
 
 
 def _smallest(group: Labels, margin: NDArray[np.float32], rank: Sizes) -> Vector:
@@ -301,8 +298,9 @@ class Clusters(NamedTuple):
 
     The rows of cluster j are ``member[first[j] : first[j] + count[j]]``; ``place`` is where a row stands there, and
     ``own`` what it scores. ``cost[j, k]`` is the smallest of ``x_ij - x_ik`` over the rows of j; ``ties[j, k]`` rows
-    reach it, and ``cheapest[j, k]`` may still be one of them. All rows of j of smaller cost than ``bound[j, k]`` are
-    among the first ``known[j, k]`` of ``near[j, k]``, at costs ``loss[j, k]``: from them comes the next cheapest one.
+    reach it, and ``cheapest[j, k]`` may still be one of them. If no row is left to reach it, it is smaller than all and
+    to be renewed when that matters. All rows of j of smaller cost than ``bound[j, k]`` are among the first
+    ``known[j, k]`` of ``near[j, k]``, at costs ``loss[j, k]``: from them comes the next cheapest one.
     """
 
     size: Any
@@ -332,8 +330,8 @@ def _repair(problem: _Problem, sight: _Sight) -> None:
     clusters = _clusters(problem, sight.labels)
     f, depth = sight.potentials.copy(), np.empty(len(problem.sizes), np.int64)
     while (clusters.count > problem.sizes).any():
-        _shortest(clusters, f)
-        while _levels(clusters, f, depth):
+        _shortest(problem.x, clusters, f)
+        while _levels(problem.x, clusters, f, depth):
             _augment(problem.x, clusters, f, depth, sight.labels)
 
 
@@ -444,85 +442,98 @@ def _enter(c: Any, i: int, j: int, v: Any) -> None:
     c.count[j] += 1
     c.member[p], c.place[i], own = i, p, v[j]
     c.own[p] = own
-    cost, ties, cheapest, bound = c.cost[j], c.ties[j], c.cheapest[j], c.bound[j]
+    cost, ties, cheapest = c.cost[j], c.ties[j], c.cheapest[j]
+    near, loss, known, bound = c.near[j], c.loss[j], c.known[j], c.bound[j]
     for k in range(v.size):
         d = own - v[k]
         if d <= cost[k]:
             ties[k] = ties[k] + 1 if d == cost[k] else 1
-            if d < cost[k]:
-                cost[k], cheapest[k] = d, i
+            cost[k], cheapest[k] = d, i
         if d < bound[k]:
-            _note(c, j, k, i, d)
+            known[k], bound[k] = _note(near[k], loss[k], known[k], bound[k], i, d)
 
 
 @njit(**EXACT)
-def _note(c: Any, j: int, k: int, i: int, d: float) -> None:
-    """Add row i of cluster j, of cost ``d`` below the bound, to the nearest; if that is too many, drop the farthest."""
-    near, loss, n = c.near[j, k], c.loss[j, k], c.known[j, k]
+def _note(near: Any, loss: Any, n: int, bound: float, i: int, d: float) -> Any:
+    """Add row i, of cost ``d`` below the bound, to the ``n`` nearest; if these are too many, drop the farthest.
+
+    Returns their new number and bound.
+    """
     if n < near.size:
         near[n], loss[n] = i, d
-        c.known[j, k] += 1
-        return
+        return n + 1, bound
     far = 0
     for p in range(1, n):
         if loss[p] > loss[far]:
             far = p
-    c.bound[j, k] = max(d, loss[far])
+    bound = max(d, loss[far])
     if d < loss[far]:
         near[far], loss[far] = i, d
+    return n, bound
 
 
 @njit(**EXACT)
-def _strike(c: Any, j: int, k: int, i: int) -> None:
-    """Take row i off the nearest of cluster j to cluster k, if it is there."""
-    near, loss = c.near[j, k], c.loss[j, k]
-    for p in range(c.known[j, k]):
+def _strike(near: Any, loss: Any, n: int, i: int) -> int:
+    """Take row i off the ``n`` nearest, if it is there; return their new number."""
+    for p in range(n):
         if near[p] == i:
-            last = c.known[j, k] - 1
-            near[p], loss[p] = near[last], loss[last]
-            c.known[j, k] = last
-            break
+            near[p], loss[p] = near[n - 1], loss[n - 1]
+            return n - 1
+    return n
 
 
 @njit(**EXACT)
-def _shortest(c: Any, f: Any) -> None:
+def _shortest(x: Any, c: Any, f: Any) -> None:
     """Add to ``f`` the distances from clusters in excess, up to that of the farthest cluster in deficit (Dijkstra).
 
-    Potentials are set to ``f[j] + cost[j, k]`` as such, not by a difference, so that `_tight` can tell them exactly.
+    Potentials are set to ``f[j] + cost[j, k]`` as such, not by a difference, so that `_tight` can tell them exactly. A
+    cost that has to be renewed is too small until then; so it is enough to renew it when its cluster would come next.
     """
     K = f.size
-    g = np.full(K, np.inf)
+    g, parent = np.where(c.count > c.size, f, np.inf), np.full(K, -1)
     done = c.size == 0
-    wanted = 0
-    for k in range(K):
-        if c.count[k] > c.size[k]:
-            g[k] = f[k]
-        wanted += c.count[k] < c.size[k]
+    wanted = (c.count < c.size).sum()
     reached = 0.0
     while wanted > 0:
-        j, least = -1, np.inf
-        for k in range(K):
-            if not done[k] and g[k] - f[k] < least:
-                j, least = k, g[k] - f[k]
+        j = _closest(g, f, done)
+        p = parent[j]
+        if p >= 0 and c.ties[p, j] == 0:
+            _renew(x, c, p, j)
+            g[j], parent[j] = f[j] if c.count[j] > c.size[j] else np.inf, -1
+            for p in range(K):
+                if done[p] and g[p] + c.cost[p, j] < g[j]:
+                    g[j], parent[j] = g[p] + c.cost[p, j], p
+            continue
         done[j] = True
-        reached = max(reached, least)
         wanted -= c.count[j] < c.size[j]
+        reached = max(reached, g[j] - f[j])
         cost, base = c.cost[j], g[j]
         for k in range(K):
             if not done[k] and base + cost[k] < g[k]:
-                g[k] = base + cost[k]
+                g[k], parent[k] = base + cost[k], j
     for k in range(K):
         if c.size[k] > 0:
-            f[k] = g[k] if done[k] else min(g[k], f[k] + reached)
+            f[k] = g[k] if done[k] else f[k] + reached
 
 
 @njit(**EXACT)
-def _tight(c: Any, f: Any, j: int, k: int) -> bool:
+def _closest(g: Any, f: Any, done: Any) -> int:
+    j, least = -1, np.inf
+    for k in range(g.size):
+        if not done[k] and g[k] - f[k] < least:
+            j, least = k, g[k] - f[k]
+    return j
+
+
+@njit(**EXACT)
+def _tight(x: Any, c: Any, f: Any, j: int, k: int) -> bool:
+    if f[j] + c.cost[j, k] <= f[k] and c.ties[j, k] == 0:
+        _renew(x, c, j, k)
     return f[j] + c.cost[j, k] <= f[k]
 
 
 @njit(**EXACT)
-def _levels(c: Any, f: Any, depth: Any) -> bool:
+def _levels(x: Any, c: Any, f: Any, depth: Any) -> bool:
     """Fill ``depth`` with the number of tight edges from clusters in excess; return whether one in deficit is reached.
 
     It is -1 for clusters that are not reached, or no sooner than a cluster in deficit is.
@@ -539,9 +550,10 @@ def _levels(c: Any, f: Any, depth: Any) -> bool:
     at, last = 0, K
     while at < n and depth[queue[at]] < last:
         j = queue[at]
+        cost = c.cost[j]
         at += 1
         for k in range(K):
-            if depth[k] < 0 and c.size[k] > 0 and _tight(c, f, j, k):
+            if depth[k] < 0 and f[j] + cost[k] <= f[k] and _tight(x, c, f, j, k):
                 depth[k] = depth[j] + 1
                 queue[n] = k
                 n += 1
@@ -557,7 +569,7 @@ def _augment(x: Any, c: Any, f: Any, depth: Any, labels: Any) -> None:
     path, at = np.empty(K, np.int64), np.zeros(K, np.int64)
     for source in range(K):
         while c.count[source] > c.size[source]:
-            n = _path(c, f, depth, source, path, at)
+            n = _path(x, c, f, depth, source, path, at)
             if n == 0:
                 break
             sink = path[n]
@@ -569,7 +581,7 @@ def _augment(x: Any, c: Any, f: Any, depth: Any, labels: Any) -> None:
 
 
 @njit(**EXACT)
-def _path(c: Any, f: Any, depth: Any, source: int, path: Any, at: Any) -> int:
+def _path(x: Any, c: Any, f: Any, depth: Any, source: int, path: Any, at: Any) -> int:
     """Find a path from ``source`` to a cluster in deficit, depth first; return its number of edges, 0 if there is none.
 
     ``at[j]`` is how far the edges of cluster j have been searched; one from which nothing was found loses its depth.
@@ -580,7 +592,7 @@ def _path(c: Any, f: Any, depth: Any, source: int, path: Any, at: Any) -> int:
     while c.count[path[n]] >= c.size[path[n]]:
         j = path[n]
         k = at[j]
-        while k < K and not (depth[k] == depth[j] + 1 and _tight(c, f, j, k)):
+        while k < K and not (depth[k] == depth[j] + 1 and _tight(x, c, f, j, k)):
             k += 1
         at[j] = k
         if k < K:
@@ -597,9 +609,7 @@ def _path(c: Any, f: Any, depth: Any, source: int, path: Any, at: Any) -> int:
 @njit(**EXACT)
 def _move(x: Any, c: Any, j: int, k: int, rows: int, labels: Any) -> None:
     """Move as many as ``rows`` rows of cluster j to cluster k, all at the same smallest cost."""
-    K = c.size.size
-    v = np.empty(K)
-    stale = np.zeros(K, np.bool_)
+    v = np.empty(c.size.size)
     cost, left = c.cost[j, k], rows
     p = np.int64(c.place[c.cheapest[j, k]])
     if not (rows == 1 and c.first[j] <= p < c.first[j] + c.count[j] and c.own[p] - _entry(x, c.member[p], k) == cost):
@@ -607,69 +617,51 @@ def _move(x: Any, c: Any, j: int, k: int, rows: int, labels: Any) -> None:
     while left > 0:
         i = np.int64(c.member[p])
         if c.own[p] - _entry(x, i, k) == cost:
-            for m in range(K):
+            for m in range(v.size):
                 v[m] = _entry(x, i, m)
-            _leave(c, p, j, v, stale)
+            _leave(c, p, j, v)
             _enter(c, i, k, v)
             labels[i] = k
             left -= 1
         p -= 1
-    columns, n = np.empty(K, np.int64), 0
-    for m in range(K):
-        if stale[m] and not _recall(c, j, m):
-            columns[n] = m
-            n += 1
-    if n > 0:
-        _search(x, c, j, columns[:n])
 
 
 @njit(**EXACT)
-def _leave(c: Any, p: int, j: int, v: Any, stale: Any) -> None:
-    """Take the row at place ``p``, with entries ``v``, out of cluster j; mark costs that no row is left to reach."""
+def _leave(c: Any, p: int, j: int, v: Any) -> None:
+    """Take the row at place ``p``, with entries ``v``, out of cluster j."""
     c.count[j] -= 1
     last = c.first[j] + c.count[j]
-    i, own, cost, ties, bound = np.int64(c.member[p]), c.own[p], c.cost[j], c.ties[j], c.bound[j]
+    i, own, cost, ties = np.int64(c.member[p]), c.own[p], c.cost[j], c.ties[j]
+    near, loss, known, bound = c.near[j], c.loss[j], c.known[j], c.bound[j]
     c.member[p], c.own[p] = c.member[last], c.own[last]
     c.place[c.member[p]] = p
     for k in range(v.size):
         d = own - v[k]
         if d == cost[k]:
             ties[k] -= 1
-            stale[k] = ties[k] == 0 and c.size[k] > 0
         if d <= bound[k]:
-            _strike(c, j, k, i)
+            known[k] = _strike(near[k], loss[k], known[k], i)
 
 
 @njit(**EXACT)
-def _recall(c: Any, j: int, k: int) -> bool:
-    """Find the cost from cluster j to cluster k anew, among the nearest rows; return whether it is there."""
-    cost, ties = c.bound[j, k], 0
-    for p in range(c.known[j, k]):
-        d = c.loss[j, k, p]
-        if d < cost:
-            cost, ties = d, 1
-            c.cheapest[j, k] = c.near[j, k, p]
-        elif d == cost:
-            ties += 1
-    if cost < c.bound[j, k]:
-        c.cost[j, k], c.ties[j, k] = cost, ties
-    return cost < c.bound[j, k]
-
-
-@njit(**EXACT)
-def _search(x: Any, c: Any, j: int, columns: Any) -> None:
-    """Find the costs from cluster j to ``columns`` anew, among all its rows."""
-    cost, ties, cheapest, bound = c.cost[j], c.ties[j], c.cheapest[j], c.bound[j]
-    for k in columns:
-        cost[k], ties[k], c.known[j, k] = np.inf, 0, 0
-        bound[k] = np.inf if c.near.size > 0 else -np.inf
-    for p in range(c.first[j], c.first[j] + c.count[j]):
-        i, own = np.int64(c.member[p]), c.own[p]
-        for k in columns:
-            d = own - _entry(x, i, k)
-            if d <= cost[k]:
-                ties[k] = ties[k] + 1 if d == cost[k] else 1
-                if d < cost[k]:
-                    cost[k], cheapest[k] = d, i
-            if d < bound[k]:
-                _note(c, j, k, i, d)
+def _renew(x: Any, c: Any, j: int, k: int) -> None:
+    """Find the cost from cluster j to cluster k anew, among the nearest rows if it must be there, or among all."""
+    near, loss, n, bound = c.near[j, k], c.loss[j, k], c.known[j, k], c.bound[j, k]
+    cost, ties, cheapest = bound, 0, 0
+    for p in range(n):
+        if loss[p] <= cost:
+            ties = ties + 1 if loss[p] == cost else 1
+            cost, cheapest = loss[p], near[p]
+    if cost == bound:
+        member, own, first = c.member, c.own, c.first[j]
+        cost, n, bound = np.inf, 0, np.inf if near.size > 0 else -np.inf
+        for p in range(first, first + c.count[j]):
+            i = np.int64(member[p])
+            d = own[p] - _entry(x, i, k)
+            if d <= cost:
+                ties = ties + 1 if d == cost else 1
+                cost, cheapest = d, i
+            if d < bound:
+                n, bound = _note(near, loss, n, bound, i, d)
+        c.known[j, k], c.bound[j, k] = n, bound
+    c.cost[j, k], c.ties[j, k], c.cheapest[j, k] = cost, ties, cheapest
