@@ -36,7 +36,7 @@ dist.destroy_process_group()
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_real_processes_give_the_labels_of_one(tmp_path: Path, size: int) -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(2003, 60)).astype(np.float32)
