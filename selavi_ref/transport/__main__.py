@@ -31,31 +31,28 @@ Examples:
 @click.option("--dataset", help="Data set of an HDF5 file that holds the scores (N, K).")
 @click.option("--head", help="Head of a feature store: the log-probabilities of its modalities are added up.")
 @click.option("--sizes", default="uniform", show_default=True, help="uniform, gaussian, zipf, or a file of K sizes.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the gaussian sizes.")
+@click.option("--seed", type=int, help="Of the gaussian sizes; 0 by default.")
 @click.option("--strength", type=float, default=10.0, show_default=True, help="Factor of the scores, lambda / 2.")
 @click.option("--marginal-penalty", type=float, help="Price of missing the sizes, where they are only a guess.")
 @click.option("--weights", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=".npy of N weights.")
 @click.option("--rounding", type=click.Choice(["argmax", "exact"]), default="argmax", show_default=True)
-@click.option(
-    "--tol", type=float, default=1e-6, show_default=True, help="L1 error of the cluster sizes, as parts of 1."
-)
-@click.option("--max-passes", type=int, default=2000, show_default=True)
+@click.option("--tol", type=float, help="L1 error of the cluster sizes, as parts of 1; 1e-6 by default.")
+@click.option("--max-passes", type=int, help="Passes over the data at most; 2,000 by default.")
 @click.option("--method", type=click.Choice(list(METHODS)), default="auto", show_default=True)
 @click.option("--engine", default="auto", show_default=True, help=f"auto, {', '.join(names())}.")
 @click.option("--published", is_flag=True, help="Repeat the published algorithm to the letter.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Labels: .npy, .csv or .h5.")
-def main(file: Path, out: Path | None, sizes: str, seed: int, rounding: str, **options: Any) -> None:
+def main(file: Path, out: Path | None, sizes: str, seed: int | None, rounding: str, **options: Any) -> None:
     """Label the rows of FILE (.npy, or .h5) by optimal transport to clusters of prescribed sizes.
 
     FILE holds scores, such as log-probabilities, of shape (N, K). It may be larger than the memory.
     """
     try:
         with ExitStack() as stack:
-            if out is not None and out.suffix not in _WRITERS:
-                raise click.BadParameter(f"{out} must end in {', '.join(_WRITERS)}", param_hint="--out")
+            _check(out, rounding, options["published"], sizes, seed)
             scores = _open(file, options.pop("dataset"), options.pop("head"), stack)
             N, K = scores.shape
-            marginal = marginals.make(sizes, K, N, np.random.default_rng(seed))
+            marginal = marginals.make(sizes, K, N, np.random.default_rng(seed or 0))
             weights = options.pop("weights")
             if weights is not None:
                 options["sample_weight"] = _load(weights)
@@ -73,10 +70,28 @@ def main(file: Path, out: Path | None, sizes: str, seed: int, rounding: str, **o
     sys.exit(0 if found.converged else 1)
 
 
+def _check(out: Path | None, rounding: str, published: bool, sizes: str, seed: int | None) -> None:
+    """Refuse options that do not fit, before any work is done."""
+    if out is not None and out.suffix not in _WRITERS:
+        raise click.BadParameter(f"{out} must end in {', '.join(_WRITERS)}", param_hint="--out")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no folder {out.absolute().parent}", param_hint="--out")
+    if rounding == "exact" and published:
+        raise click.BadParameter("the published algorithm rounds by argmax", param_hint="--rounding")
+    if seed is not None and sizes != "gaussian":
+        raise click.BadParameter("only gaussian sizes are drawn", param_hint="--seed")
+
+
 def _open(file: Path, dataset: str | None, head: str | None, stack: ExitStack) -> Any:
     """Return the scores in a file, mapped or as blocks."""
+    if file.suffix not in _READ:
+        raise InputError(f"{file} must end in {', '.join(_READ)}")
+    if dataset is not None and head is not None:
+        raise click.BadParameter("give a data set or a head, not both", param_hint="--head")
     if file.suffix == ".npy":
-        return Blocks(_load(file))
+        if dataset is not None or head is not None:
+            raise click.BadParameter("only HDF5 files have them", param_hint="--dataset or --head")
+        return _blocks(file, _load(file))
     import h5py
 
     from selavi_ref.selflabel import joint_scores
@@ -99,7 +114,14 @@ def _open(file: Path, dataset: str | None, head: str | None, stack: ExitStack) -
         wrong = "name the scores" if dataset is None else f"{file} has no data set {dataset!r}"
         known = ", ".join(fitting) or "none of two dimensions"
         raise click.BadParameter(f"{wrong}; it has {known}", param_hint="--dataset")
-    return Blocks(opened[dataset])
+    return _blocks(file, opened[dataset])
+
+
+def _blocks(file: Path, source: Any) -> Blocks:
+    try:
+        return Blocks(source)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 def _load(file: Path) -> Any:
@@ -154,6 +176,7 @@ def _write_h5(path: Path, found: Assignment) -> None:
         file.attrs["converged"] = found.converged
 
 
+_READ = (".npy", ".h5", ".hdf5")
 _WRITERS = {".npy": _write_npy, ".csv": _write_csv, ".h5": _write_h5}
 
 if __name__ == "__main__":

@@ -30,12 +30,13 @@ class Blocks:
     Parameters
     ----------
     *sources : h5py.Dataset, selavi_ref.store.views.Views, or array such as numpy.memmap
-        Floats of shape (N, K). Files must stay open.
+        Real numbers of shape (N, K). Files must stay open and be left as they are; what was written to views in memory
+        may be lost.
 
     Raises
     ------
     InputError
-        If shapes differ, or a source does not hold floats in two dimensions.
+        If shapes differ, or a source does not hold real numbers in two dimensions.
     """
 
     def __init__(self, *sources: Any) -> None:
@@ -45,10 +46,10 @@ class Blocks:
         views = [source for source in sources if isinstance(source, Views)]
         shapes = [_shape(source) for source in sources]
         if len(set(shapes)) > 1 or len(shapes[0]) != 2 or 0 in shapes[0]:
-            raise InputError(f"sources of scores have shapes {shapes}; they must be equal, (N, K)")
+            raise InputError(f"scores have shape {' and '.join(map(str, shapes))}; it must be (N, K), the same for all")
         types = [source[0][1].dtype if isinstance(source, Views) else source.dtype for source in sources]
-        if any(kind.kind != "f" for kind in types):
-            raise InputError(f"sources of scores have types {', '.join(map(str, types))}; they must be floats")
+        if any(kind.kind not in "fiub" for kind in types):
+            raise InputError(f"sources of scores have types {', '.join(map(str, types))}; they must be real numbers")
         self.shape: tuple[int, int] = shapes[0]
         self.dtype: np.dtype[Any] = np.result_type(*(_type(source) for source in sources))
         self.slices = _joined(views, self) if views else _even(self.shape, self.dtype.itemsize)
@@ -190,10 +191,9 @@ def _mapped(source: Any) -> Any:
     """Map an HDF5 data set that lies in its file as it lies in memory; return other sources as they are."""
     if not hasattr(source, "read_direct") or source.ndim != 2 or 0 in source.shape:
         return source
-    plain = source.dtype in (np.float32, np.float64) and source.file.driver == "sec2"
+    plain = source.dtype in (np.float32, np.float64) and source.file.driver == "sec2" and source.file.mode == "r"
     if not plain or source.external or source.is_virtual or source.fletcher32:
         return source
-    source.file.flush()
     path = Path(source.file.filename)
     if source.chunks:
         blocks = map_dataset(path, source, source.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ from selavi_ref.transport.published import MOST_ITERATIONS, repeat_published
 from selavi_ref.transport.solve import solve
 
 ROUNDINGS = ("argmax", "exact")
+_TOL, _MOST_PASSES = 1e-6, 2000
 _BLOCK = 65_536  # rows looked at at a time
 
 
@@ -41,7 +43,8 @@ class Assignment:
     converged : bool
         Whether ``marginal_error <= tol``.
     value : float
-        The dual ``r.f - sum_i w_i logsumexp_k(strength * log_prob_ik + f_k)``.
+        The dual ``r.f - sum_i w_i logsumexp_k(strength * log_prob_ik + f_k)``; with a ``marginal_penalty`` rho its
+        first term is ``-rho logsumexp_k(log r_k - f_k / rho)``.
     cost : float
         ``-mean_i log_prob_{i, label_i} / 2``: equation 5 of Asano et al. (2020) when ``log_prob`` sums two modalities.
     """
@@ -78,8 +81,8 @@ def assign(
     sample_weight: ArrayLike | None = None,
     marginal_penalty: float | None = None,
     rounding: str = "argmax",
-    tol: float = 1e-6,
-    max_passes: int = 2000,
+    tol: float | None = None,
+    max_passes: int | None = None,
     method: str = "auto",
     engine: str | engines.Engine = "auto",
     potentials: ArrayLike | None = None,
@@ -108,9 +111,9 @@ def assign(
         How labels are made of the plan: the largest share of each row, as published; or integer sizes, the largest
         remainder rounding of N times the column sums, met exactly with the largest possible sum of scores.
     tol : float
-        L1 error of the column sums at which to stop.
+        L1 error of the column sums at which to stop; 1e-6 by default.
     max_passes : int
-        Passes over the data after which to stop in any case.
+        Passes over the data after which to stop in any case; 2,000 by default, at least 2.
     method : {"auto", "fixed-point", "over-relaxed"}
         How potentials are found; the others are for reference.
     engine : str or engine
@@ -120,7 +123,7 @@ def assign(
         Where to start, such as the potentials of the last solution.
     published : bool
         Repeat the published algorithm to the letter instead, its stopping rule and its treatment of sizes included; see
-        `selavi_ref.transport.published`.
+        `selavi_ref.transport.published`. An iteration is two passes, and there are 2,000 at most.
 
     Returns
     -------
@@ -142,34 +145,39 @@ def assign(
     >>> assign(np.log([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])).labels
     array([0, 0, 1, 1], dtype=int32)
     """
-    data = scores(log_prob, getattr(engine, "takes_no_rows", False))
-    N, K = data.shape
-    check_options(strength, tol, max_passes, rounding, marginal_penalty)
-    target = marginals.uniform(K) if cluster_marginal is None else marginals.given(cluster_marginal, K)
-    weight = None if sample_weight is None else sample_weights(sample_weight, N)
-    if rounding == "exact" and weight is not None:
-        raise InputError("rounding='exact' counts rows, so it cannot be had with sample_weight")
-    if rounding == "exact" and not isinstance(engine, str):
-        raise InputError("rounding='exact' needs all rows in one process and in memory; give engine by its name")
-    if published:
-        _refuse_beside_published(weight, marginal_penalty, potentials, method, engine)
-        found = repeat_published(engines.in_memory(data), target, float(strength), min(max_passes, MOST_ITERATIONS))
-    else:
+    agreed = getattr(engine, "agreed", contextlib.nullcontext)
+    with agreed():
+        data = scores(log_prob, getattr(engine, "takes_no_rows", False))
+        N, K = data.shape
+        check_options(strength, tol, max_passes, rounding, marginal_penalty)
+        target = marginals.uniform(K) if cluster_marginal is None else marginals.given(cluster_marginal, K)
+        weight = None if sample_weight is None else sample_weights(sample_weight, N)
         start = None if potentials is None else start_potentials(potentials, K)
+        _check_together(rounding, published, weight, engine)
+        if published:
+            _refuse_beside_published(weight, marginal_penalty, start, method, engine, tol)
+    if published:
+        most = MOST_ITERATIONS if max_passes is None else min(MOST_ITERATIONS, max(1, max_passes // 2))
+        found = repeat_published(engines.in_memory(data), target, float(strength), most)
+        fault = "the published algorithm stopped before its rule was met"
+    else:
         plan_pass = engines.create(engine, data, float(strength), weight)
-        penalty = np.inf if marginal_penalty is None else float(marginal_penalty)
         found = solve(
-            plan_pass, target, tol=tol, max_passes=max_passes, method=method, potentials=start, penalty=penalty
+            plan_pass,
+            target,
+            tol=_TOL if tol is None else float(tol),
+            max_passes=_MOST_PASSES if max_passes is None else int(max_passes),
+            method=method,
+            potentials=start,
+            penalty=np.inf if marginal_penalty is None else float(marginal_penalty),
         )
         weight = plan_pass.weight
-    rows = found.rows
-    if not (found.converged or published):
-        warnings.warn(
-            f"the solver stopped at a marginal error of {found.error:.2e}, above tol={tol:g},"
-            f" after {found.n_passes} passes",
-            ConvergenceWarning,
-            stacklevel=2,
+        fault = (
+            f"the solver stopped at a marginal error of {found.error:.2e}, above tol={_TOL if tol is None else tol:g}"
         )
+    rows = found.rows
+    if not found.converged:
+        warnings.warn(f"{fault}, after {found.n_passes} passes", ConvergenceWarning, stacklevel=2)
     result = Assignment(
         labels=rows.labels,
         confidence=rows.confidence,
@@ -210,27 +218,42 @@ def _shares(result: Assignment, data: NDArray[Any], labels: NDArray[np.int32]) -
     return shares
 
 
-def check_options(strength: float, tol: float, max_passes: int, rounding: str, penalty: float | None) -> None:
+def check_options(strength: Any, tol: Any, max_passes: Any, rounding: str, penalty: Any) -> None:
     """Raise an error that names the option that is out of range."""
+    for name, value in (("strength", strength), ("tol", tol), ("marginal_penalty", penalty)):
+        if value is not None and not isinstance(value, (int, float, np.number)):
+            raise InputError(f"{name} must be a number, not {value!r}")
     if not (np.isfinite(strength) and strength > 0):
         raise InputError(f"strength must be positive and finite, not {strength}")
-    if not tol > 0:
+    if tol is not None and not tol > 0:
         raise InputError(f"tol must be positive, not {tol}")
-    if max_passes < 1:
-        raise InputError(f"max_passes must be at least 1, not {max_passes}")
+    if max_passes is not None and not (isinstance(max_passes, (int, np.integer)) and max_passes >= 1):
+        raise InputError(f"max_passes must be a whole number of at least 1, not {max_passes}")
     if rounding not in ROUNDINGS:
         raise InputError(f"unknown rounding {rounding!r}; known are {', '.join(ROUNDINGS)}")
     if penalty is not None and not (np.isfinite(penalty) and penalty > 0):
         raise InputError(f"marginal_penalty must be positive and finite, or None for sizes that are met, not {penalty}")
 
 
-def _refuse_beside_published(weight: Any, penalty: Any, potentials: Any, method: str, engine: Any) -> None:
+def _check_together(rounding: str, published: bool, weight: Any, engine: Any) -> None:
+    if rounding != "exact":
+        return
+    if weight is not None:
+        raise InputError("rounding='exact' counts rows, so it cannot be had with sample_weight")
+    if hasattr(engine, "agreed"):
+        raise InputError("rounding='exact' needs all rows in one process; it cannot be had with Sharded")
+    if published:
+        raise InputError("published=True rounds by argmax; leave rounding='exact' out")
+
+
+def _refuse_beside_published(weight: Any, penalty: Any, potentials: Any, method: str, engine: Any, tol: Any) -> None:
     given = {
         "sample_weight": weight is not None,
         "marginal_penalty": penalty is not None,
         "potentials": potentials is not None,
         "method": method != "auto",
         "engine": engine not in ("auto", "numpy"),
+        "tol": tol is not None,
     }
     for name, is_given in given.items():
         if is_given:
@@ -243,7 +266,7 @@ def scores(log_prob: Any, none_is_enough: bool = False) -> Any:
         data: Any = log_prob
         fits = data.is_floating_point() if engines.is_tensor(data) else data.dtype.kind == "f"
     else:
-        data = np.asarray(log_prob)
+        data = log_prob if isinstance(log_prob, np.memmap) else np.asarray(log_prob)
         fits = data.dtype.kind in "fiub"
         if fits and data.dtype not in (np.float32, np.float64):
             data = data.astype(np.float32 if data.dtype.kind == "f" and data.dtype.itemsize <= 4 else np.float64)
@@ -256,7 +279,7 @@ def scores(log_prob: Any, none_is_enough: bool = False) -> Any:
 
 def sample_weights(sample_weight: ArrayLike, N: int) -> NDArray[np.float64]:
     """Return weights (N,), or raise an error that names the row that is wrong."""
-    weight = np.asarray(sample_weight, dtype=np.float64)
+    weight = engines.numbers(sample_weight, "sample_weight").astype(np.float64)
     if weight.shape != (N,):
         raise InputError(f"sample_weight has shape {weight.shape}, but log_prob has {N} rows: give shape ({N},)")
     wrong = ~(np.isfinite(weight) & (weight >= 0))
@@ -268,7 +291,7 @@ def sample_weights(sample_weight: ArrayLike, N: int) -> NDArray[np.float64]:
 
 def start_potentials(potentials: ArrayLike, K: int) -> NDArray[np.float64]:
     """Return potentials to start from, (K,)."""
-    start = np.asarray(potentials, dtype=np.float64)
+    start = engines.numbers(potentials, "potentials").astype(np.float64)
     if start.shape != (K,):
         raise InputError(f"potentials have shape {start.shape}, but log_prob has {K} columns: give shape ({K},)")
     return start

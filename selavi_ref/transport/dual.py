@@ -67,6 +67,11 @@ class Dual:
         """Whether all passes that were granted have been used."""
         return self.n_passes >= self.max_passes
 
+    @property
+    def spares_one(self) -> bool:
+        """Whether a pass may be spent on something else than the next point."""
+        return self.max_passes - self.n_passes > 1
+
     def at(self, potentials: Vector, sharpness: float = 1.0) -> Point:
         """Evaluate the dual (one pass)."""
         self.n_passes += 1
@@ -118,7 +123,7 @@ class Dual:
         """
         step = log_ratio(point)
         starved = point.mass < _STARVED * point.target
-        if starved.any() and point.sharpness == 1.0:
+        if starved.any() and point.sharpness == 1.0 and self.spares_one:
             self.n_passes += 1
             peak = self.plan_pass.peak(self.full(point.potentials))[self.active]
             step[starved] = np.log(point.target[starved]) - np.minimum(peak[starved], 0.0)

@@ -80,8 +80,10 @@ class Survey:
     small: float
 
     def mean(self) -> Survey:
-        """Return the means."""
-        weight = max(self.weight, 1e-300)
+        """Return the means; if the rows that were looked at weigh nothing, those of a plan as soft as can be."""
+        if not self.weight > 0:
+            return Survey(1.0, 1.0, np.inf, 0.0)
+        weight = self.weight
         return Survey(1.0, self.softness / weight, self.many / weight, self.small / weight)
 
 
@@ -158,6 +160,8 @@ def create(engine: str | Engine, log_prob: Any, strength: float, weight: Vector 
         If the engine is unknown or cannot be loaded, or an entry is not finite (row and column named).
     """
     if not isinstance(engine, str):
+        if not callable(engine):
+            raise InputError(f"engine must be a name or a function of (log_prob, strength, weight), not {engine!r}")
         return engine(log_prob, strength, weight)
     if engine == "auto":
         engine = _suitable(log_prob)
@@ -169,7 +173,7 @@ def create(engine: str | Engine, log_prob: Any, strength: float, weight: Vector 
 def _suitable(log_prob: Any) -> str:
     if is_tensor(log_prob):
         return "torch" if log_prob.device.type != "cpu" else "numba"
-    if not isinstance(log_prob, np.ndarray):
+    if not isinstance(log_prob, np.ndarray) or isinstance(log_prob, np.memmap):
         return "store"
     return "numpy" if log_prob.size < _SMALL else "numba"
 
@@ -206,6 +210,14 @@ def _load(name: str) -> Engine:
     if name == "sharded":
         raise InputError("engine 'sharded' needs to know its processes: engine=Sharded(all_sum, rank, size)")
     raise InputError(f"unknown engine {name!r}; known are auto, {', '.join(names())}, and Sharded(...)")
+
+
+def numbers(values: Any, name: str) -> NDArray[Any]:
+    """Return real numbers as an array, or raise an error that names the argument."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name} has type {array.dtype}; it must hold real numbers")
+    return array
 
 
 def normalised(weight: Vector | None) -> Vector | None:

@@ -35,7 +35,7 @@ _FEW = 0.02  # part of the rows that is moved one by one in the time of a few pa
 _ROUNDS = 60  # steps of the potentials, at most
 _IDLE = 8  # steps in a row without much progress after which to stop
 _SHORTEST = 1e-3  # part of a step at which the search for a better one ends
-_NEAR = 64  # rows of a cluster nearest to another one that are kept at hand, at most
+_NEAR = 32  # rows of a cluster nearest to another one that are kept at hand, at most
 _FEW_EXTRA = 10  # rows of a boundary from which its density is told, besides those that have to cross it
 
 
@@ -133,9 +133,13 @@ def greedy_labels(log_prob: ArrayLike, sizes: ArrayLike, potentials: ArrayLike) 
 
 
 class Matrix(NamedTuple):
-    """N x K data of either order for the kernels: entry (i, k) is ``flat[i * down + k * right]``."""
+    """N x K data of either order for the kernels: entry (i, k) is number ``i * down + k * right``.
 
-    flat: Any
+    It is one of ``double``, or of ``single`` if that is empty: kernels are compiled once for both.
+    """
+
+    single: Any
+    double: Any
     down: int
     right: int
 
@@ -159,13 +163,15 @@ class _Problem:
             row, column = divmod(int(np.argmin(np.isfinite(data))), K)
             refuse_entry(row, column, float(data[row, column]))
         check_size(max(-low, high), 1.0)
-        x = Matrix(data.reshape(-1), K, 1) if data.flags.c_contiguous else Matrix(data.ravel(order="K"), 1, N)
+        flat, none = data.ravel(order="K"), np.empty(0)
+        steps = (K, 1) if data.flags.c_contiguous else (1, N)
+        x = Matrix(none.astype(np.float32), flat, *steps) if data.dtype == np.float64 else Matrix(flat, none, *steps)
         whole = _whole(sizes, N, K)
         return cls(x, whole, _start(potentials, whole, high - low))
 
     def look(self, potentials: Vector) -> _Sight:
         """Label all rows; one pass over the data."""
-        N = len(self.x.flat) // len(self.sizes)
+        N = int(self.sizes.sum())
         labels, second, margin = np.empty(N, np.int32), np.empty(N, np.int32), np.empty(N, np.float32)
         rows = max(-(-N // _PARTS), _PART)
 
@@ -236,6 +242,8 @@ def _sharpened(problem: _Problem) -> _Sight:
             break
         lower = 4 * sight.excess > N and not slow
         direction = _lowering(sight) if lower else _newton(sight)
+        if not direction.any():
+            break
         length = 1.0 if lower else min(1.0, 2 * length)
         found = problem.look(sight.potentials + length * direction)
         while found.value >= sight.value and length > _SHORTEST:
@@ -352,7 +360,7 @@ def _clusters(problem: _Problem, labels: Labels) -> Clusters:
         cheapest=np.zeros((K, K), np.int32),
         near=np.empty((K, K, most), np.int32),
         loss=np.empty((K, K, most)),
-        known=np.zeros((K, K), np.int32),
+        known=np.zeros((K, K), np.int8),
         bound=np.full((K, K), np.inf if most else -np.inf),
     )
     _fill(problem.x, clusters, labels)
@@ -362,15 +370,23 @@ def _clusters(problem: _Problem, labels: Labels) -> Clusters:
 @njit(**KERNEL)
 def _load(x: Any, lo: int, n: int, f: Any, v: Any) -> None:
     """Fill ``v`` with rows ``lo:lo + n`` plus ``f``."""
+    if x.double.size > 0:
+        _load_from(x.double, x.right, lo, n, f, v)
+    else:
+        _load_from(x.single, x.right, lo, n, f, v)
+
+
+@njit(**KERNEL)
+def _load_from(flat: Any, right: int, lo: int, n: int, f: Any, v: Any) -> None:
     K = f.size
-    if x.right == 1:
+    if right == 1:
         for r in range(n):
-            row, to = x.flat[(lo + r) * K : (lo + r + 1) * K], v[r]
+            row, to = flat[(lo + r) * K : (lo + r + 1) * K], v[r]
             for k in range(K):
                 to[k] = np.float64(row[k]) + f[k]
     else:
         for k in range(K):
-            column = x.flat[k * x.right + lo : k * x.right + lo + n]
+            column = flat[k * right + lo : k * right + lo + n]
             for r in range(n):
                 v[r, k] = np.float64(column[r]) + f[k]
 
@@ -418,8 +434,9 @@ def _settle(x: Any, f: Any, room: Any, rows: Any, labels: Any) -> None:
 
 
 @njit(**EXACT)
-def _entry(x: Any, i: int, k: int) -> float:
-    return np.float64(x.flat[i * x.down + k * x.right])
+def _entry(x: Any, i: int, k: int) -> Any:
+    at = np.int64(i) * x.down + k * x.right
+    return x.double[at] if x.double.size > 0 else np.float64(x.single[at])
 
 
 @njit(**EXACT)
@@ -450,7 +467,7 @@ def _enter(c: Any, i: int, j: int, v: Any) -> None:
             ties[k] = ties[k] + 1 if d == cost[k] else 1
             cost[k], cheapest[k] = d, i
         if d < bound[k]:
-            known[k], bound[k] = _note(near[k], loss[k], known[k], bound[k], i, d)
+            known[k], bound[k] = _note(near[k], loss[k], np.int64(known[k]), bound[k], i, d)
 
 
 @njit(**EXACT)
@@ -490,9 +507,11 @@ def _shortest(x: Any, c: Any, f: Any) -> None:
     cost that has to be renewed is too small until then; so it is enough to renew it when its cluster would come next.
     """
     K = f.size
-    g, parent = np.where(c.count > c.size, f, np.inf), np.full(K, -1)
-    done = c.size == 0
-    wanted = (c.count < c.size).sum()
+    g, parent, done = np.empty(K), np.empty(K, np.int64), np.empty(K, np.bool_)
+    wanted = 0
+    for k in range(K):
+        g[k], parent[k], done[k] = f[k] if c.count[k] > c.size[k] else np.inf, -1, c.size[k] == 0
+        wanted += c.count[k] < c.size[k]
     reached = 0.0
     while wanted > 0:
         j = _closest(g, f, done)
@@ -640,14 +659,16 @@ def _leave(c: Any, p: int, j: int, v: Any) -> None:
         if d == cost[k]:
             ties[k] -= 1
         if d <= bound[k]:
-            known[k] = _strike(near[k], loss[k], known[k], i)
+            known[k] = _strike(near[k], loss[k], np.int64(known[k]), i)
 
 
 @njit(**EXACT)
 def _renew(x: Any, c: Any, j: int, k: int) -> None:
     """Find the cost from cluster j to cluster k anew, among the nearest rows if it must be there, or among all."""
-    near, loss, n, bound = c.near[j, k], c.loss[j, k], c.known[j, k], c.bound[j, k]
-    cost, ties, cheapest = bound, 0, 0
+    near, loss, bound = c.near[j, k], c.loss[j, k], c.bound[j, k]
+    n: Any = np.int64(c.known[j, k])
+    cheapest: Any = np.int64(0)
+    cost, ties = bound, 0
     for p in range(n):
         if loss[p] <= cost:
             ties = ties + 1 if loss[p] == cost else 1

@@ -89,6 +89,8 @@ def curvature(dual: Dual, point: Point, effort: int = 1) -> Metric | None:
     It is made from a sample of the rows, which grows with ``effort``; few of them tell much where rows are peaked.
     """
     N, K = dual.plan_pass.shape
+    if not dual.spares_one:
+        return None
     potentials = dual.full(point.potentials)
     survey = dual.plan_pass.survey(potentials, point.sharpness).mean()
     peaked, soft = survey.many <= _PEAKED, survey.softness

@@ -26,7 +26,7 @@ _LN2 = 0.6931471805599453
 _FEW = 48  # columns up to which a block of rows is vectorised over its rows
 _PART = 1 << 18  # entries that a thread takes at a time, at least
 _PARTS = 64  # parts of the data, at most
-_NOWHERE = -1e30  # a potential of which nothing comes
+_NOWHERE = -1e35  # a potential of which nothing comes, whatever is added to it
 _SPREAD = 20_000.0  # base-2 exponents that differ by more are left to float64
 
 T = TypeVar("T")
@@ -144,7 +144,7 @@ class NumbaPass:
     def _precision(self, potentials: Vector, precise: bool = False) -> type[Any]:
         """Return the type of the arithmetic: that of the data, or float64 if asked for, or if exponents are large."""
         used = potentials[np.isfinite(potentials)]
-        fits = self._spread < _SPREAD and np.ptp(used) * _LOG2E < _SPREAD
+        fits = self._spread < _SPREAD and np.ptp(used) * _LOG2E < _SPREAD and 1e-30 < abs(self._scale) < 1e30
         return self._type if fits and not precise else np.float64
 
     def _shift(self, dtype: type[Any], sharpness: float) -> NDArray[Any]:
@@ -154,7 +154,8 @@ class NumbaPass:
                 shift *= sharpness / self._sharpness
             self._sharpness = sharpness
         if dtype not in self._shifts:
-            self._shifts[dtype] = np.zeros(self.shape[0], dtype)
+            before = next(iter(self._shifts.values()), np.zeros(self.shape[0], dtype))
+            self._shifts = {dtype: before.astype(dtype, copy=False)}
         return self._shifts[dtype]
 
     def _largest(self) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from selavi_ref.errors import ConvergenceWarning, InputError
 from selavi_ref.transport import engines
-from selavi_ref.transport.engines import Vector
+from selavi_ref.transport.engines import Vector, numbers
 from selavi_ref.transport.solve import solve
 
 _NAMES = ("sinkhorn", "sinkhorn_log", "greenkhorn", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling")
@@ -79,7 +79,7 @@ def sinkhorn(
     TypeError
         If an option is not one of POT's.
     """
-    _check(reg, method, numItermax, kwargs)
+    _check(reg, method, numItermax, stopThr, kwargs)
     given = (a, b, M, *(warmstart or ()))
     like = next((array for array in given if engines.is_tensor(array)), None)
     if like is not None:
@@ -177,21 +177,23 @@ def _as_tensors(result: Any, like: Any) -> Any:
     return result
 
 
-def _check(reg: float, method: str, numItermax: int, options: dict[str, Any]) -> None:
+def _check(reg: float, method: str, numItermax: int, stopThr: float, options: dict[str, Any]) -> None:
     unknown = options.keys() - _OPTIONS
     if unknown:
         raise TypeError(f"sinkhorn() got an unexpected keyword argument {min(unknown)!r}")
-    if method.lower() not in _NAMES:
+    if not isinstance(method, str) or method.lower() not in _NAMES:
         raise InputError(f"Unknown method {method!r}; known are {', '.join(_NAMES)}")
-    if not (np.isfinite(reg) and reg > 0):
-        raise InputError(f"reg must be positive and finite, not {reg}")
+    if not (isinstance(reg, (int, float, np.number)) and np.isfinite(reg) and reg > 0):
+        raise InputError(f"reg must be positive and finite, not {reg!r}")
+    if not stopThr >= 0:
+        raise InputError(f"stopThr must be at least 0, not {stopThr}")
     if numItermax < 1:
         raise InputError(f"numItermax must be at least 1, not {numItermax}")
 
 
 def _arrays(a: ArrayLike, b: ArrayLike, M: ArrayLike) -> tuple[NDArray[Any], Vector, Vector, np.dtype[Any]]:
     """Return costs, weights of rows and columns (uniform where none are given) and the type of the result."""
-    cost = np.asarray(M)
+    cost, a, b = numbers(M, "M"), numbers(a, "a"), numbers(b, "b")
     if cost.ndim != 2 or 0 in cost.shape:
         raise InputError(f"M has shape {cost.shape}; it must be (n, m) with n and m at least 1")
     rows, columns = np.asarray(a), np.asarray(b)

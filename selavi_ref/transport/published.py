@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.transport.engines import Rows, Vector
+from selavi_ref.transport.engines import Rows, Vector, refuse_entry
 from selavi_ref.transport.solve import Solution
 
 MOST_ITERATIONS = 2000
@@ -42,7 +42,11 @@ def repeat_published(log_prob: NDArray[Any], sizes: Vector, strength: float, mos
         inverted sizes, ``n_passes`` counts products with the plan, and ``converged`` says whether the rule was met.
         Rows that underflow have label 0 and a confidence that is not a number, as in the original.
     """
-    N, _ = log_prob.shape
+    N, K = log_prob.shape
+    finite = np.isfinite(log_prob)
+    if not finite.all():
+        row, column = divmod(int(np.argmin(finite)), K)
+        refuse_entry(row, column, float(log_prob[row, column]))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         marginal = np.where(sizes > 0, 1.0 / sizes, 0.0)
         marginal /= marginal.sum()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,24 +50,32 @@ class Sharded:
             raise InputError(f"rank {rank} is not below the number of processes, {size}")
         self.all_sum, self.rank, self.size, self.inner = all_sum, rank, size, inner
 
-    def __call__(self, log_prob: Any, strength: float, weight: Vector | None = None) -> PlanPass:
-        """Return a pass over the rows of all processes; an error of one is an error of all."""
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Let all processes leave the block, or raise in all of them if one of them raises in it."""
         failure: Exception | None = None
-        inner: PlanPass | None = None
         try:
-            if log_prob.shape[0] > 0:
-                own = weight if weight is not None and weight.any() else None
-                inner = engines.create(self.inner, log_prob, strength, own)
+            yield
         except Exception as error:
             failure = error
-        told = self._gathered(np.array([0.0 if failure is None else 1.0, log_prob.shape[1], weight is not None]))
+        failed = self._gathered(np.array([float(failure is not None)]))[:, 0]
         if failure is not None:
             raise failure
-        if told[:, 0].any():
-            raise InputError(f"the rows of process {int(told[:, 0].argmax())} were refused; see its error")
-        if (told[:, 1:] != told[0, 1:]).any():
-            raise InputError(f"processes differ in columns or in having weights: {told[:, 1:].astype(int).tolist()}")
-        return _ShardedPass(self, inner, log_prob.shape, weight)
+        if failed.any():
+            raise InputError(f"process {int(failed.argmax())} cannot go on; see its error")
+
+    def __call__(self, log_prob: Any, strength: float, weight: Vector | None = None) -> PlanPass:
+        """Return a pass over the rows of all processes."""
+        inner: PlanPass | None = None
+        largest = 0.0 if weight is None or not weight.size else float(weight.max())
+        with self.agreed():
+            if log_prob.shape[0] > 0:
+                inner = engines.create(self.inner, log_prob, strength, weight if largest > 0 else None)
+        told = self._gathered(np.array([log_prob.shape[1], weight is not None, largest]))
+        if (told[:, :2] != told[0, :2]).any():
+            raise InputError(f"processes differ in columns or in having weights: {told[:, :2].astype(int).tolist()}")
+        largest = max(float(told[:, 2].max()), 5e-324)
+        return _ShardedPass(self, inner, log_prob.shape, None if weight is None else weight / largest)
 
     def _gathered(self, numbers: Vector) -> Vector:
         """Return the vectors of all processes, (size, n)."""
@@ -88,43 +98,61 @@ class _ShardedPass:
 
     def __call__(self, potentials: Vector, sharpness: float = 1.0, *, precise: bool = False) -> tuple[float, Vector]:
         """See `PlanPass`."""
-        sums = np.zeros(self.shape[1] + 1)
-        if self._inner is not None:
-            sums[0], sums[1:] = self._inner(potentials, sharpness, precise=precise)
-        sums = self._sum(sums)
-        return float(sums[0]), sums[1:]
+
+        def own(inner: PlanPass) -> Vector:
+            value, mass = inner(potentials, sharpness, precise=precise)
+            return np.append(mass, value)
+
+        sums = self._sum(own, self.shape[1] + 1)
+        return float(sums[-1]), sums[:-1]
 
     def rows(self, potentials: Vector) -> Rows:
         """See `PlanPass`; labels, confidences and logsumexps are those of the rows of this process."""
-        sums = np.zeros(self.shape[1] + 2)
-        if self._inner is None:
-            own = Rows(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0), sums[2:], 0.0, 0.0)
-        else:
-            own = self._inner.rows(potentials)
-            sums[0], sums[1], sums[2:] = own.value, own.score, own.mass
-        sums = self._sum(sums)
-        return Rows(own.labels, own.confidence, own.logsumexp, sums[2:], float(sums[0]), float(sums[1]))
+        K = self.shape[1]
+        here = Rows(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0), np.zeros(K), 0.0, 0.0)
+
+        def own(inner: PlanPass) -> Vector:
+            nonlocal here
+            here = inner.rows(potentials)
+            return np.append(here.mass, [here.value, here.score])
+
+        sums = self._sum(own, K + 2)
+        return replace(here, mass=sums[:K], value=float(sums[K]), score=float(sums[K + 1]))
 
     def peak(self, potentials: Vector) -> Vector:
         """See `PlanPass`."""
-        own = np.full(self.shape[1], -np.inf) if self._inner is None else self._inner.peak(potentials)
+        own = np.full(self.shape[1], -np.inf)
+        with self._shards.agreed():
+            if self._inner is not None:
+                own = self._inner.peak(potentials)
         return np.asarray(self._shards._gathered(own).max(0))
 
     def survey(self, potentials: Vector, sharpness: float = 1.0) -> Survey:
         """See `PlanPass`."""
-        sums = np.zeros(4)
-        if self._inner is not None:
-            own = self._inner.survey(potentials, sharpness)
-            sums[:] = own.weight, own.softness, own.many, own.small
-        return Survey(*self._sum(sums).tolist())
+
+        def own(inner: PlanPass) -> Vector:
+            found = inner.survey(potentials, sharpness)
+            return np.array([found.weight, found.softness, found.many, found.small])
+
+        return Survey(*self._sum(own, 4).tolist())
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass`."""
         K = self.shape[1]
-        sums = np.zeros(K * K)
-        if self._inner is not None:
-            sums[:] = self._inner.coupling(potentials, step, sharpness).reshape(-1)
-        return self._sum(sums).reshape(K, K)
+        return self._sum(lambda inner: inner.coupling(potentials, step, sharpness).reshape(-1), K * K).reshape(K, K)
 
-    def _sum(self, numbers: Vector) -> Vector:
-        return self._shards.all_sum(numbers * self._part)
+    def _sum(self, own: Callable[[PlanPass], Vector], n: int) -> Vector:
+        """Add up ``n`` numbers of each process, by its part of the weight; if one fails, all do."""
+        sums, failure = np.zeros(n + 1), None
+        if self._inner is not None:
+            try:
+                sums[:n] = own(self._inner) * self._part
+            except Exception as error:
+                failure = error
+                sums[n] = 1.0
+        sums = self._shards.all_sum(sums)
+        if failure is not None:
+            raise failure
+        if sums[n] > 0:
+            raise InputError("a pass has failed in another process; see its error")
+        return sums[:n]

@@ -53,7 +53,7 @@ def solve(
     target : (K,) float64
         Column sums of sum 1; zeros allowed.
     tol, max_passes
-        When to stop. The error is that of a pass in float64.
+        When to stop. The error is that of the last pass, in float64; there are at least two.
     method : {"auto", "fixed-point", "over-relaxed"}
         ``auto`` is a quasi-Newton method in a metric made from the data, sharpened step by step where rows are peaked.
     potentials : (K,) float64, optional
@@ -66,9 +66,9 @@ def solve(
     Solution
         The best potentials seen, ``-inf`` where the target is zero.
     """
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise InputError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
-    dual = Dual(plan_pass, target, max_passes, penalty)
+    dual = Dual(plan_pass, target, max_passes - 1, penalty)
     start = np.zeros(dual.sizes.size)
     if potentials is not None:
         start = np.clip(np.where(np.isfinite(potentials), potentials, 0.0), -_FARTHEST, _FARTHEST)[dual.active]
@@ -137,9 +137,13 @@ def _annealed(dual: Dual, potentials: Vector, stages: int, stage: float, tol: fl
     The softer the rows still are, the less is gained by a low error before the end.
     """
     for j in range(stages, 0, -1):
+        if dual.exhausted:
+            break
         soft = dual.survey(potentials, _GROWTH**-j).softness
         point = dual.at(potentials, _GROWTH**-j)
         potentials = _GROWTH * quasi_newton(dual, point, max(tol, stage * soft)).potentials
+    if dual.exhausted and dual.best is not None:
+        return dual.best
     return quasi_newton(dual, dual.at(potentials), tol)
 
 

@@ -17,7 +17,8 @@ from selavi_ref.errors import ConvergenceWarning, InputError
 
 METHODS = ["auto", "fixed-point", "over-relaxed"]
 MANY = settings(deadline=None)
-problems = st.tuples(st.integers(1, 40), st.integers(1, 12), st.integers(0, 10**6))
+columns = st.integers(1, 12) | st.sampled_from([47, 48, 49, 64, 65])  # above 48 other kernels are at work
+problems = st.tuples(st.integers(1, 40), columns, st.integers(0, 10**6))
 
 
 def problem(N: int, K: int, seed: int, scale: float = 1.0, dtype=np.float64) -> tuple[np.ndarray, np.ndarray]:
@@ -255,6 +256,38 @@ def test_stopping_early_warns_and_says_so() -> None:
     assert a.marginal_error == pytest.approx(error(a.plan, r), abs=1e-12)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("K", [9, 49, 65])
+def test_entries_as_large_as_they_may_be(engine: str, K: int) -> None:
+    x = np.zeros((9, K))
+    x[1::2] = 0.9e29
+    x[1::2, 3] = 0.95e29
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for r in (np.ones(K), np.arange(K) > 3):
+            a = solved(engine, x, r)
+            assert (r[a.labels] > 0).all()
+            assert np.isfinite(a.confidence).all()
+            assert np.isfinite(a.mass).all()
+            assert (a.labels[1::2] == (3 if r[3] else 4)).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 9])
+def test_no_more_passes_are_made_than_granted(method: str, limit: int) -> None:
+    x, r = problem(3000, 30, 0)
+    with pytest.warns(ConvergenceWarning):
+        a = assign(x * 30, r, max_passes=limit, method=method)
+    assert a.n_passes <= max(2, limit)
+
+
+def test_few_rows_with_weight_are_solved_in_few_passes() -> None:
+    x, r = problem(6000, 5, 0)
+    weight = np.zeros(6000)
+    weight[[1, 77, 501, 3003, 4444, 5999]] = 1
+    assert assign(x, r, sample_weight=weight).n_passes < 60
+
+
 def test_uniform_clusters_are_the_default() -> None:
     x, _ = problem(30, 5, 0)
     assert np.allclose(assign(x).plan.sum(0), 0.2, atol=1e-6)
@@ -275,6 +308,12 @@ def test_uniform_clusters_are_the_default() -> None:
         ({"sample_weight": [1, 2, -1, 1, 1]}, "row 2"),
         ({"sample_weight": np.zeros(5)}, "zero"),
         ({"potentials": [1, 2]}, "3 columns"),
+        ({"potentials": ["a"] * 3}, "potentials has type"),
+        ({"sample_weight": ["a"] * 5}, "sample_weight has type"),
+        ({"strength": "a"}, "strength must be a number"),
+        ({"max_passes": 2.5}, "max_passes"),
+        ({"engine": None}, "engine must be"),
+        ({"method": ["auto"]}, "unknown method"),
         ({"log_prob": np.zeros(5)}, "shape"),
         ({"log_prob": np.zeros((0, 3))}, "shape"),
         ({"log_prob": np.array([["a"]])}, "float32 or float64"),

@@ -160,7 +160,7 @@ def test_neither_data_nor_potentials_are_changed() -> None:
 def test_many_equal_rows_move_together(kind: str) -> None:
     """One by one, over as many searches of their cluster, they would take hours."""
     rng = np.random.default_rng(3)
-    x = scores_like(kind, 100_000, 30, rng).astype(np.float32)
+    x = scores_like(kind, 50_000, 30, rng).astype(np.float32)
     sizes = integer_sizes(np.full(30, 1 / 30), len(x))
     assert np.array_equal(np.bincount(exact_labels(x, sizes, np.zeros(30)), minlength=30), sizes)
 

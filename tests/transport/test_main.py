@@ -48,7 +48,7 @@ def test_hdf5_in_and_out(tmp_path: Path, scores: np.ndarray) -> None:
 def test_a_head_of_a_feature_store(tmp_path: Path, scores: np.ndarray) -> None:
     names = {"log_prob/video/0": 7, "log_prob/audio/0": 7}
     with StoreWriter(tmp_path / "s.h5", [f"{i}.mp4" for i in range(600)], names) as writer:
-        writer.write(slice(None), {name: scores for name in names}, present={"video": True, "audio": True})
+        writer.write(slice(None), dict.fromkeys(names, scores), present={"video": True, "audio": True})
         writer.finish()
     run(tmp_path / "s.h5", "--head", 0, "--strength", 5, "--out", tmp_path / "labels.csv")
     table = np.genfromtxt(tmp_path / "labels.csv", delimiter=",", names=True)
@@ -93,6 +93,12 @@ def test_faults_are_told_in_one_line(tmp_path: Path, scores: np.ndarray) -> None
         (["text.npy"], "text.npy"),
         (["text.h5"], "text.h5"),
         (["missing.npy"], "missing.npy"),
+        (["sizes.txt"], "must end in .npy, .h5"),
+        (["x.npy", "--out", "nowhere/labels.csv"], "no folder"),
+        (["x.npy", "--published", "--rounding", "exact"], "--rounding"),
+        (["x.npy", "--seed", "3"], "--seed"),
+        (["x.npy", "--head", "0"], "--head"),
+        (["two.h5", "--head", "0", "--dataset", "a"], "--head"),
         (["x.npy", "--sizes", "sizes.txt"], "7 clusters"),
         (["x.npy", "--sizes", "big"], "'big'"),
         (["x.npy", "--strength", "-1"], "strength"),

@@ -12,7 +12,7 @@ from reference import plan
 from scipy.optimize import linear_sum_assignment, minimize
 
 from selavi_ref import assign
-from selavi_ref.errors import InputError
+from selavi_ref.errors import ConvergenceWarning, InputError
 
 problems = st.tuples(st.integers(1, 40), st.integers(1, 9), st.integers(0, 10**6))
 
@@ -142,9 +142,20 @@ def test_what_the_published_algorithm_lacks_is_refused() -> None:
         {"potentials": np.zeros(4)},
         {"method": "fixed-point"},
         {"engine": "numba"},
+        {"tol": 1e-6},
+        {"rounding": "exact"},
     ):
         with pytest.raises(InputError, match=next(iter(options))):
             assign(x, published=True, **options)
+    x[3, 1] = np.nan
+    with pytest.raises(InputError, match="row 3, column 1"):
+        assign(x, published=True)
+
+
+def test_the_published_algorithm_warns_where_its_rule_is_not_met() -> None:
+    x, r = problem(30, 4)
+    with pytest.warns(ConvergenceWarning, match="before its rule"):
+        assert assign(x, r, published=True, max_passes=2).n_passes == 2
 
 
 @pytest.mark.parametrize(

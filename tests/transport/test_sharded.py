@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from selavi_ref.errors import InputError
 from selavi_ref.transport import Sharded, assign
+from selavi_ref.transport.numpy_engine import NumpyPass
 
 
 def problem(N: int, K: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -69,6 +70,52 @@ def test_an_error_of_one_is_an_error_of_all() -> None:
     first, second, third = in_parts(x, [10, 20], r)[0]
     assert "row 7, column 2" in str(second)
     assert all(isinstance(error, InputError) and "process 1" in str(error) for error in (first, third))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (lambda options: options.update(log_prob=np.zeros(3)), "shape"),
+        (lambda options: options.update(log_prob=np.zeros((5, 3))), "3 clusters"),
+        (lambda options: options.update(sample_weight=np.full(10, np.nan)), "row 0"),
+    ],
+)
+def test_faults_before_the_first_pass_are_errors_of_all(fault, message: str) -> None:
+    x, r = problem(30, 4)
+
+    def task(rank: int, all_sum):
+        options = {"log_prob": x[10 * rank : 10 * rank + 10], "sample_weight": np.ones(10)}
+        if rank == 1:
+            fault(options)
+        return assign(cluster_marginal=r, engine=Sharded(all_sum, rank, 3), **options)
+
+    first, second, third = Processes(3).run(task)
+    assert message in str(second)
+    assert all(isinstance(error, InputError) and "process 1" in str(error) for error in (first, third))
+
+
+def test_a_pass_that_fails_in_one_process_fails_in_all() -> None:
+    x, r = problem(30, 4)
+
+    class Failing(NumpyPass):
+        def __call__(self, *arguments, **options):
+            raise OSError("the file is gone")
+
+    def task(rank: int, all_sum):
+        return assign(
+            x[10 * rank : 10 * rank + 10], r, engine=Sharded(all_sum, rank, 3, Failing if rank else NumpyPass)
+        )
+
+    first, second, third = Processes(3).run(task)
+    assert isinstance(first, InputError)
+    assert "another process" in str(first)
+    assert all(isinstance(error, OSError) for error in (second, third))
+
+
+def test_huge_weights_do_not_overflow() -> None:
+    x, r = problem(30, 4)
+    found, _, _ = in_parts(x, [10, 20], r, np.full(30, 1e307))
+    assert np.allclose(found[0].mass, assign(x, r).mass, atol=2e-6)
 
 
 def test_processes_that_differ_are_told() -> None:

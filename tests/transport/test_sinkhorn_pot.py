@@ -182,6 +182,10 @@ def test_verbose_prints_the_error(capsys: pytest.CaptureFixture[str]) -> None:
         ({"b": np.full(5, np.nan)}, "b must hold"),
         ({"M": np.full((12, 5), np.inf)}, "M holds inf in row 0, column 0"),
         ({"numItermax": 0}, "numItermax"),
+        ({"stopThr": np.nan}, "stopThr"),
+        ({"reg": "a"}, "reg"),
+        ({"method": None}, "Unknown method"),
+        ({"M": np.full((12, 5), "a")}, "M has type"),
         ({"warmstart": (np.zeros(2), np.zeros(5))}, "warmstart"),
     ],
 )
