@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from selavi_ref.transport import assign
 
 STRENGTH = 10.0
+MOST_OF_GEOMLOSS = 100  # iterations, of which it does several at once for itself, and which take long
 Scores = NDArray[np.float32]
 Sizes = NDArray[np.float64]
 
@@ -149,7 +150,7 @@ def geomloss(scores: Scores, sizes: Sizes, tol: float, most: int) -> Run:
         labels = (potentials - cost).argmax(1)
         seconds = time.perf_counter() - start
         error = error_of(scores, sizes, potentials.double().numpy() + np.log(sizes))
-        if error <= tol or 2 * iterations > most:
+        if error <= tol or 2 * iterations > min(most, MOST_OF_GEOMLOSS):
             return Run(seconds, iterations, error, labels.numpy())
         iterations *= 2
 

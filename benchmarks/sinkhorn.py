@@ -65,7 +65,8 @@ def beside_peers(given: argparse.Namespace) -> list[str]:
         "",
         f"N = {given.rows:,}, K = {given.columns}, from log-probabilities in memory to labels, to an L1 error of the",
         "cluster marginal of 1e-3 and of 1e-6, recomputed in float64. Compiled code is warm. A peer that has not got",
-        f"there after {given.most:,} iterations is stopped: then a worse result is compared with a good one.",
+        f"there after {given.most:,} iterations is stopped (GeomLoss after {peers.MOST_OF_GEOMLOSS}): then a worse",
+        "result is compared with a good one. Peaked problems are given to peers once only, for the smaller error.",
         "",
         "| problem | to | solver | seconds | iterations or passes | error reached | same labels | ours is faster by |",
         "|---|---|---|---|---|---|---|---|",
@@ -74,7 +75,10 @@ def beside_peers(given: argparse.Namespace) -> list[str]:
         scores, sizes = problem(name, given.rows, given.columns)
         for tol in TOLERANCES:
             runs = {}
+            once = name.startswith("peaked") and tol != min(TOLERANCES)
             for solver, solve in peers.available().items():
+                if once and not solver.startswith("ours"):
+                    continue
                 repeats = given.repeats if solver.startswith("ours") else 1
                 if solver.startswith("ours"):
                     solve(scores, sizes, tol, given.most)

@@ -121,13 +121,21 @@ class NumbaPass:
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass.coupling`."""
+        sums = self.add_coupling(None, potentials, step, sharpness)
+        seen = len(range(0, self.shape[0], step)) if len(self._weight) == 1 else self._weight[::step].sum()
+        return symmetric(sums) / max(float(seen), 1e-300)
+
+    def add_coupling(
+        self, sums: NDArray[np.float32] | None, potentials: Vector, step: int, sharpness: float
+    ) -> NDArray[np.float32]:
+        """Add ``w q q^T`` of every ``step``-th row, w of mean 1, to ``sums`` (threads, K, K), for `symmetric`."""
         N, K = self.shape
         dtype = self._precision(potentials)
         f, mult, _ = _split(potentials, dtype, -(-K // kernels.VECTOR) * kernels.VECTOR)
         scale, weight, by_columns = dtype(self._scale * sharpness), self._weight, self._by_columns
-        parts = _divide(-(-N // step), K)
-        parts = _merge(parts, _threads())
-        sums = np.zeros((len(parts), K, K), np.float32)
+        if sums is None:
+            sums = np.zeros((_threads(), K, K), np.float32)
+        parts = _merge(_divide(-(-N // step), K), len(sums))
         shift = np.empty(0, dtype) if self._tall else self._shift(dtype, sharpness)
 
         def part(p: int, lo: int, hi: int) -> None:
@@ -137,9 +145,7 @@ class NumbaPass:
                 kernels.coupling_pass(self._x, lo, hi, step, by_columns, scale, f, mult, shift, weight, sums[p])
 
         self._each(part, parts)
-        total = sums.sum(0, dtype=np.float64)
-        seen = len(range(0, N, step)) if len(self._weight) == 1 else max(self._weight[::step].sum(), 1e-300)
-        return np.asarray((total + np.tril(total, -1).T) / seen)
+        return sums
 
     def _precision(self, potentials: Vector, precise: bool = False) -> type[Any]:
         """Return the type of the arithmetic: that of the data, or float64 if asked for, or if exponents are large."""
@@ -213,6 +219,12 @@ def _merge(parts: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
     """Join neighbouring parts until there are at most ``most``."""
     size = -(-len(parts) // most)
     return [(parts[p][0], parts[min(p + size, len(parts)) - 1][1]) for p in range(0, len(parts), size)]
+
+
+def symmetric(sums: NDArray[np.float32]) -> Vector:
+    """Add up lower triangles (n, K, K), and return the whole matrix."""
+    total = sums.sum(0, dtype=np.float64)
+    return np.asarray(total + np.tril(total, -1).T)
 
 
 def _split(potentials: Vector, dtype: type[Any], width: int | None = None) -> tuple[NDArray[Any], NDArray[Any], float]:

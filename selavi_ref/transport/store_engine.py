@@ -10,7 +10,7 @@ import numpy as np
 from selavi_ref.errors import InputError
 from selavi_ref.transport.blocks import Blocks
 from selavi_ref.transport.engines import ROWS_OF_A_SURVEY, Rows, Survey, Vector, normalised, refuse_entry
-from selavi_ref.transport.numba_engine import NumbaPass
+from selavi_ref.transport.numba_engine import NumbaPass, symmetric
 
 
 class StorePass:
@@ -88,12 +88,20 @@ class StorePass:
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass`; where rows are left out, so are blocks."""
-        total, seen = np.zeros((self.shape[1], self.shape[1])), 0.0
         apart = max(1, min(step, len(self._passes) // 16))
+        step = max(1, step // apart)
+        if self.weight is None:
+            sums, seen = None, 0
+            for _, rows, block in self._walk(apart):
+                sums = block.add_coupling(sums, potentials, step, sharpness)
+                seen += len(range(rows.start, rows.stop, step))
+            assert sums is not None
+            return symmetric(sums) / seen
+        total, weight = np.zeros((self.shape[1], self.shape[1])), 0.0
         for part, _, block in self._walk(apart):
-            total += part * block.coupling(potentials, max(1, step // apart), sharpness)
-            seen += part
-        return np.asarray(total / max(seen, 1e-300))
+            total += part * block.coupling(potentials, step, sharpness)
+            weight += part
+        return np.asarray(total / max(weight, 1e-300))
 
     def _walk(self, apart: int = 1) -> Iterator[tuple[float, slice, NumbaPass]]:
         """Yield every ``apart``-th block, with what part of the weight it has and which rows it holds."""
