@@ -35,13 +35,27 @@ class Views(Sequence[Block]):
         All rows in order, if they could be mapped.
     blocks : iterable of slice
         The rows of each block otherwise.
+    has_checksums : bool
+        Whether there is anything to check in mapped blocks.
     """
 
-    def __init__(self, read: Callable[[slice], NDArray[Any]], mapped: list[Block] | None, blocks: Iterator[slice]):
+    def __init__(
+        self,
+        read: Callable[[slice], NDArray[Any]],
+        mapped: list[Block] | None,
+        blocks: Iterator[slice],
+        *,
+        has_checksums: bool = True,
+    ):
         self._read = read
         self._mapped = mapped
         self._slices = list(blocks) if mapped is None else [rows for rows, _ in mapped]
-        self._checked = [False] * len(self._slices)
+        self._checked = [not has_checksums] * len(self._slices)
+
+    @property
+    def slices(self) -> list[slice]:
+        """The rows of each block."""
+        return self._slices
 
     @property
     def mapped(self) -> bool:

@@ -115,7 +115,7 @@ class _Whole:
 
 def _shape(source: Any) -> tuple[int, ...]:
     if isinstance(source, Views):
-        return source[-1][0].stop, source[0][1].shape[1]
+        return source.slices[-1].stop, source[0][1].shape[1]
     return tuple(source.shape)
 
 
@@ -133,7 +133,7 @@ def _even(shape: tuple[int, int], itemsize: int) -> list[slice]:
 
 def _joined(views: Sequence[Views], blocks: Blocks) -> list[slice]:
     """Join the blocks of views, which must be the same in all of them, where they are small."""
-    slices = [[rows for rows, _ in each] for each in views]
+    slices = [each.slices for each in views]
     if any(each != slices[0] for each in slices):
         raise InputError("views of different blocks cannot be added up; write the data sets with equal chunks")
     most = max(1, _BYTES // (blocks.shape[1] * blocks.dtype.itemsize))
@@ -148,7 +148,7 @@ def _joined(views: Sequence[Views], blocks: Blocks) -> list[slice]:
 
 def _joiner(views: Views) -> Read:
     """Return the function that copies blocks of views, one after the other, into the buffer that it is given."""
-    starts = [rows.start for rows, _ in views]
+    starts = [rows.start for rows in views.slices]
 
     def read(rows: slice, buffer: NDArray[Any]) -> NDArray[Any]:
         numbers = range(bisect_left(starts, rows.start), bisect_left(starts, rows.stop))
@@ -197,7 +197,9 @@ def _mapped(source: Any) -> Any:
     path = Path(source.file.filename)
     if source.chunks:
         blocks = map_dataset(path, source, source.dtype)
-        return source if blocks is None else Views(lambda rows: np.asarray(source[rows]), blocks, iter(()))
+        if blocks is None:
+            return source
+        return Views(lambda rows: np.asarray(source[rows]), blocks, iter(()), has_checksums=False)
     offset = source.id.get_offset()
     mapped = None if offset is None else map_file(path, source.dtype, source.shape, offset)
     return source if mapped is None else _Whole(mapped)
