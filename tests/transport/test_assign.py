@@ -26,11 +26,10 @@ def problem(N: int, K: int, seed: int, scale: float = 1.0, dtype=np.float64) -> 
     return (rng.normal(size=(N, K)) * scale).astype(dtype), rng.dirichlet(np.full(K, 2.0))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @MANY
 @pytest.mark.nightly
-@given(shape=problems, strength=st.floats(0.1, 10))
+@given(engine=st.sampled_from(ENGINES), shape=problems, strength=st.floats(0.1, 10))
 def test_rows_and_columns_meet_their_marginals(engine: str, dtype, shape, strength: float) -> None:
     x, r = problem(*shape, dtype=dtype)
     a = solved(engine, x, r, strength=strength)
@@ -114,10 +113,9 @@ def test_one_row_is_split_like_the_marginal(engine: str) -> None:
     assert np.allclose(solved(engine, x, r).plan[0], r, atol=1e-6)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @MANY
 @pytest.mark.nightly
-@given(shape=problems)
+@given(engine=st.sampled_from(ENGINES), shape=problems)
 def test_clusters_of_size_zero_stay_empty(engine: str, shape) -> None:
     x, r = problem(*shape)
     r[np.random.default_rng(shape[2]).random(len(r)) < 0.5] = 0
@@ -130,10 +128,9 @@ def test_clusters_of_size_zero_stay_empty(engine: str, shape) -> None:
     assert (r[a.labels] > 0).all()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @MANY
 @pytest.mark.nightly
-@given(shape=problems, spread=st.floats(0, 12))
+@given(engine=st.sampled_from(ENGINES), shape=problems, spread=st.floats(0, 12))
 def test_rows_may_have_weights_of_any_size(engine: str, shape, spread: float) -> None:
     x, r = problem(*shape)
     w = 10 ** (np.random.default_rng(shape[2]).random(len(x)) * -spread)
@@ -143,21 +140,19 @@ def test_rows_may_have_weights_of_any_size(engine: str, shape, spread: float) ->
     assert error(q, r) <= 1.001e-6
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @MANY
 @pytest.mark.nightly
-@given(shape=problems, magnitude=st.floats(-8, 2.5))
+@given(engine=st.sampled_from(ENGINES), shape=problems, magnitude=st.floats(-8, 2.5))
 def test_huge_and_tiny_logits_are_solved(engine: str, shape, magnitude: float) -> None:
     x, r = problem(*shape, scale=10**magnitude)
     a = solved(engine, x, r)
     assert error(plan(x, a.potentials, 10.0), r) <= 2e-6
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @MANY
 @pytest.mark.nightly
-@given(shape=problems, orders=st.floats(0, 12), kind=st.integers(0, 5))
+@given(engine=st.sampled_from(ENGINES), shape=problems, orders=st.floats(0, 12), kind=st.integers(0, 5))
 def test_nothing_finite_gives_nan(engine: str, dtype, shape, orders: float, kind: int) -> None:
     x, _ = adversarial(shape, kind)
     r = 10 ** (-orders * np.random.default_rng(shape[2]).random(x.shape[1]))
