@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -110,6 +111,31 @@ _memory = click.option(
     show_default=True,
     help="Keep the decoded videos in memory when they fit in so many gigabytes.",
 )
+_cache = click.option(
+    "--cache", type=click.Path(file_okay=False), help="Folder to keep decoded videos in, for this and later runs."
+)
+_cache_format = click.option(
+    "--cache-format",
+    type=click.Choice(["jpeg", "raw"]),
+    default="jpeg",
+    show_default=True,
+    help="Of the pictures in --cache: raw is faster, and takes about ten times the room.",
+)
+_clips = click.option(
+    "--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips averaged for each video."
+)
+_crops = click.option(
+    "--crops", type=click.IntRange(1), default=1, show_default=True, help="Squares of each clip, along the long side."
+)
+_degrade = (
+    click.option(
+        "--shrink", type=click.IntRange(1), default=1, help="Scale pictures down by this factor, and back up."
+    ),
+    click.option(
+        "--attenuate", type=click.FloatRange(0), default=0.0, help="Make the sound quieter by so many decibels."
+    ),
+    click.option("--noise", type=float, default=math.inf, help="Add white noise so many decibels below the sound."),
+)
 _head = click.option(
     "--head",
     default="consensus",
@@ -117,6 +143,13 @@ _head = click.option(
     help="consensus of all heads, best (agrees most with the others), or a number. None uses true labels.",
 )
 _balanced = click.option("--balanced", is_flag=True, help="Keep the clusters near the sizes prescribed in training.")
+
+
+def _degraded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that make pictures and sounds worse."""
+    for option in reversed(_degrade):
+        function = option(function)
+    return function
 
 
 @command(
@@ -139,9 +172,77 @@ def demo(out: str, n_videos: int, seed: int, device: str) -> None:
 
 @command(
     """
+    selavi scan VIDEOS --out manifest.csv
+    selavi scan VGGSOUND --layout vggsound --annotations vggsound.csv --split train --out train.csv
+    selavi scan UCF-101 --layout ucf101 --fold 1 --split test --out test.csv
+    selavi train train.csv --clusters 309 --out RUN
+    """
+)
+@click.argument("videos", type=click.Path())
+@click.option(
+    "--out", type=click.Path(dir_okay=False), default="manifest.csv", show_default=True, help="The list to write."
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["vggsound", "kinetics", "kinetics-sound", "ave", "ucf101", "hmdb51"]),
+    help="Take videos, classes and splits from the lists of a published collection.",
+)
+@click.option("--annotations", type=click.Path(), help="Those lists. [default: looked for in and beside VIDEOS]")
+@click.option("--split", help="Only this part of the collection, such as train.")
+@click.option("--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Of ucf101 and hmdb51.")
+@click.option(
+    "--require",
+    type=click.Choice(["both", "picture", "any"]),
+    default=None,
+    help="What a usable video has. [default: both picture and sound; picture for ucf101 and hmdb51]",
+)
+@click.option(
+    "--min-seconds",
+    type=click.FloatRange(0),
+    default=None,
+    help="How long, at least. [default: 1.1; 0 for ucf101 and hmdb51]",
+)
+@click.option(
+    "--limit", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Seconds that one file may take."
+)
+@_workers
+def scan(
+    videos: str, out: str, layout: str | None, require: str | None, min_seconds: float | None, **options: Any
+) -> None:
+    """
+    Look into every video of VIDEOS, a folder or a list, and write what each holds, and whether it can be used.
+
+    The list has lengths, frame rate, size, sample rate, class and split of each video, or why it cannot be used;
+    selavi train takes it in place of the folder. A scan that was stopped is continued by the same command, and a later
+    one opens only files that are new or have changed.
+    """
+    from selavi_ref.media.layouts import SILENT_LAYOUTS
+    from selavi_ref.media.scan import scan_to
+    from selavi_ref.report.progress import counter
+    from selavi_ref.report.tables import manifest_summary
+
+    listed = _listed(videos, layout, options.pop("annotations"), options.pop("split"), options.pop("fold"))
+    silent = layout in SILENT_LAYOUTS
+    require = require or ("picture" if silent else "both")
+    least = min_seconds if min_seconds is not None else 0.0 if silent else 1.1
+    with (
+        Interruptible("the same command goes on where it stopped"),
+        counter(len(listed), "scanning", "video") as count,
+    ):
+        manifest = scan_to(
+            out, listed, min_seconds=least, require=require, progress=lambda done, total: count(1), **options
+        )
+    click.echo(manifest_summary(manifest))
+    click.echo(f"wrote {click.format_filename(out)}")
+
+
+@command(
+    """
     selavi train VIDEOS --clusters 10 --out RUN
     selavi train --resume --out RUN
     selavi train manifest.csv --clusters 309 --video-net r2plus1d_18 --audio-net resnet9 --heads 10 --out RUN
+    selavi train manifest.csv --clusters 309 --video-net r2plus1d_18 --cache /scratch/clips --out RUN
+    selavi train VIDEOS --clusters 10 --augment flip=0.5 --augment blur=0.2 --frames 8 --out RUN
     """
 )
 @click.argument("videos", type=click.Path(), required=False)
@@ -205,12 +306,43 @@ def demo(out: str, n_videos: int, seed: int, device: str) -> None:
     show_default=True,
     help="Of the networks; auto: bfloat16 for small ones where the processor has it.",
 )
+@click.option("--frames", type=click.IntRange(1), default=None, help="Frames of a clip. [default: 4; 30 published]")
+@click.option(
+    "--stride", type=click.IntRange(1), default=1, show_default=True, help="Take every n-th of the frames a second."
+)
+@click.option(
+    "--clips-per-video", type=click.IntRange(1), default=1, show_default=True, help="Clips of each video in an epoch."
+)
+@click.option(
+    "--sound-seconds", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Sound of a clip, seconds."
+)
+@click.option(
+    "--sound-rate", type=click.IntRange(4000), default=None, help="Samples a second. [default: 16000; 24000 published]"
+)
+@click.option("--mel-bands", type=click.IntRange(4), default=None, help="Of the sound. [default: 64; 257 published]")
+@click.option(
+    "--augment",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="How clips are varied: none, published or strong, and any of scale=LOW,HIGH flip jitter jitter_chance grey "
+    "blur rotation zoom shift colour brightness volume time_shift band_shift band_mask time_mask; repeatable.",
+)
 @_seed
 @_device
 @_workers
 @_memory
+@_cache
+@_cache_format
 def train(
-    videos: str | None, out: str, resume: bool, device: str, workers: int | None, memory_gb: float, **options: Any
+    videos: str | None,
+    out: str,
+    resume: bool,
+    device: str,
+    workers: int | None,
+    memory_gb: float,
+    cache: str | None,
+    cache_format: str,
+    **options: Any,
 ) -> None:
     """
     Learn to label VIDEOS: a folder of videos, in any depth, or a list of them (CSV with a column path).
@@ -230,36 +362,40 @@ def train(
         if Run(out).config_file.exists():
             raise InputError(f"{out} holds a run already; go on with --resume, or choose another --out")
         run = _start_run(videos, out, {**options, "device": device})
-    from backbones.jobs import is_finished
+    from backbones.jobs import Loading, is_finished
     from backbones.jobs import train as train_run
 
+    loading = Loading(workers, memory_gb, cache, cache_format == "jpeg")
     with Interruptible(f"go on with: selavi train --resume --out {out}"):
         if not is_finished(run):
-            failures = train_run(run, device=device, workers=workers, memory_gb=memory_gb).failures
+            failures = train_run(run, device=device, loading=loading).failures
             if failures:
                 click.echo(f"{len(failures)} videos could not always be decoded; see {run.failures_file}", err=True)
-        _label_the_run(run, device, workers, memory_gb)
+        _label_the_run(run, device, loading)
 
 
 @command(
     """
     selavi extract RUN VIDEOS --out features.h5
-    selavi extract RUN new_videos.csv --clips 10 --out features.h5
+    selavi extract RUN new_videos.csv --clips 10 --crops 3 --out features.h5
+    selavi extract RUN VIDEOS --shrink 8 --out blurred.h5
     """
 )
 @click.argument("run", type=click.Path())
 @click.argument("videos", type=click.Path())
 @click.option("--out", type=click.Path(), required=True, help="The store to write; one that was cut off is continued.")
-@click.option("--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips averaged for each video.")
+@_clips
+@_crops
+@_degraded
 @_device
 @_workers
-def extract(run: str, videos: str, out: str, clips: int, device: str, workers: int | None) -> None:
+def extract(run: str, videos: str, out: str, **looking: Any) -> None:
     """Write features and log-probabilities of VIDEOS to a store, with the networks of RUN."""
     from selavi_ref.run import Run
 
     opened = Run.open(run)
     with Interruptible("the same command goes on where it stopped"):
-        _extract(opened, videos, out, clips, device, workers)
+        _extract(opened, videos, out, **looking)
     click.echo(f"wrote {click.format_filename(out)}")
 
 
@@ -268,6 +404,7 @@ def extract(run: str, videos: str, out: str, clips: int, device: str, workers: i
     selavi label features.h5 --out labels.csv
     selavi label RUN VIDEOS --clips 3 --out labels.csv
     selavi label features.h5 --head best --out labels.csv
+    selavi label RUN VIDEOS --noise 0 --out noisy.csv
     """
 )
 @click.argument("source", type=click.Path(), metavar="STORE|RUN")
@@ -275,14 +412,14 @@ def extract(run: str, videos: str, out: str, clips: int, device: str, workers: i
 @click.option(
     "--out", type=click.Path(dir_okay=False), default="labels.csv", show_default=True, help="The table to write."
 )
-@click.option("--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips averaged for each video.")
+@_clips
+@_crops
+@_degraded
 @_head
 @_balanced
 @_device
 @_workers
-def label(
-    source: str, videos: str | None, out: str, clips: int, head: str, balanced: bool, device: str, workers: int | None
-) -> None:
+def label(source: str, videos: str | None, out: str, head: str, balanced: bool, **looking: Any) -> None:
     """
     Label the videos of a STORE, or VIDEOS with the networks of RUN, seen in training or not.
 
@@ -292,9 +429,7 @@ def label(
     if videos is None:
         if os.path.isdir(source):
             raise InputError(f"{source} is a folder: name the videos to label too, as in selavi label RUN VIDEOS")
-        _refuse_options(
-            ("clips", "device", "workers"), "goes with RUN VIDEOS; a store has its log-probabilities already"
-        )
+        _refuse_options(looking, "goes with RUN VIDEOS; a store has its log-probabilities already")
         _label_store(source, out, head, balanced)
         return
     from selavi_ref.run import Run
@@ -305,7 +440,7 @@ def label(
         raise InputError(f"--head {head}: choose consensus, best, or one of {', '.join(known)}")
     store = f"{out}.features.h5"
     with Interruptible("the same command goes on where it stopped"):
-        _extract(run, videos, store, clips, device, workers)
+        _extract(run, videos, store, **looking)
     try:
         _label_store(store, out, head, balanced)
     finally:
@@ -350,21 +485,62 @@ def _start_run(videos: str, out: str, options: dict[str, Any]) -> Any:
     return run
 
 
+def _listed(videos: str, layout: str | None, annotations: str | None, split: str | None, fold: int) -> Any:
+    from selavi_ref.media.layouts import list_layout
+    from selavi_ref.media.scan import list_videos
+
+    if layout is not None:
+        return list_layout(videos, layout, annotations=annotations, split=split, fold=fold)
+    _refuse_options(("annotations", "fold"), "goes with --layout")
+    listed = list_videos(videos)
+    if split is None:
+        return listed
+    splits = sorted({entry.split for entry in listed} - {""})
+    if split not in splits:
+        known = f"it has {', '.join(splits)}" if splits else "it names no splits; give --layout, or a list with a split"
+        raise InputError(f"--split {split}: {videos} has no such part; {known}")
+    return listed.only(split)
+
+
 def _scan(videos: str, *, require_both: bool) -> Any:
     from selavi_ref.media import scan
-    from selavi_ref.media.manifest import list_videos
+    from selavi_ref.media.scan import list_videos
     from selavi_ref.report.progress import counter
 
-    with counter(len(list_videos(videos)), "scanning", "video") as count:
-        if require_both:
-            return scan(videos, progress=lambda done, total: count(1))
-        return scan(videos, min_seconds=0.0, require_both=False, progress=lambda done, total: count(1))
+    listed = list_videos(videos)
+    wanted: dict[str, Any] = {} if require_both else {"min_seconds": 0.0, "require": "any"}
+    with counter(len(listed), "scanning", "video") as count:
+        return scan(listed, **wanted, progress=lambda done, total: count(1))
 
 
-def _extract(run: Any, videos: str, out: str, clips: int, device: str, workers: int | None) -> None:
+def _extract(
+    run: Any,
+    videos: str,
+    out: str,
+    *,
+    clips: int,
+    crops: int,
+    shrink: int,
+    attenuate: float,
+    noise: float,
+    device: str,
+    workers: int | None,
+) -> None:
+    from backbones.degrade import Degradation
+    from backbones.jobs import Loading, Watch
     from backbones.jobs import extract as extract_run
 
-    extract_run(run, _scan(videos, require_both=False), out, clips=clips, device=device, workers=workers)
+    degradation = Degradation(shrink, attenuate, noise)
+    manifest = _scan(videos, require_both=False)
+    extract_run(
+        run,
+        manifest,
+        out,
+        watch=Watch(clips, crops),
+        degradation=degradation,
+        device=device,
+        loading=Loading(workers),
+    )
 
 
 def _label_store(store: str, out: str, head: str, balanced: bool) -> None:
@@ -380,7 +556,7 @@ def _label_store(store: str, out: str, head: str, balanced: bool) -> None:
     click.echo(f"wrote {click.format_filename(out)}")
 
 
-def _label_the_run(run: Any, device: str, workers: int | None, memory_gb: float) -> None:
+def _label_the_run(run: Any, device: str, loading: Any) -> None:
     """Write features, labels and a picture of the clusters of the videos that were learnt from."""
     from backbones.jobs import extract as extract_run
     from selavi_ref.media import read_manifest
@@ -389,7 +565,7 @@ def _label_the_run(run: Any, device: str, workers: int | None, memory_gb: float)
 
     manifest = read_manifest(run.videos_file)
     if not run.features_file.exists():
-        extract_run(run, manifest, run.features_file, device=device, workers=workers, memory_gb=memory_gb)
+        extract_run(run, manifest, run.features_file, device=device, loading=loading)
     _label_store(str(run.features_file), str(run.labels_file), "consensus", False)
     contact_sheet(run.labels_file, run.sheet_file)
     click.echo(f"wrote {click.format_filename(run.sheet_file)}, the most typical videos of each cluster")
@@ -400,7 +576,7 @@ def _label_the_run(run: Any, device: str, workers: int | None, memory_gb: float)
 
 def _refuse_with_resume(videos: str | None) -> None:
     """Tell which options cannot be given with --resume, whose run has them already."""
-    free = ("out", "resume", "device", "workers", "memory_gb", "videos")
+    free = ("out", "resume", "device", "workers", "memory_gb", "cache", "cache_format", "videos")
     names = [name for name in click.get_current_context().params if name not in free]
     why = "cannot be changed with --resume; the run keeps the settings it was started with"
     _refuse_options(names, why)

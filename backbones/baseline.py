@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from backbones import augment
-from backbones.clips import ClipSource
+from backbones.clips import ClipSource, View
+from backbones.settings import AugmentSettings
 
 
 def kmeans_on_inputs(source: ClipSource, clusters: int, seed: int = 0) -> dict[str, NDArray[np.int32]]:
@@ -26,12 +27,11 @@ def kmeans_on_inputs(source: ClipSource, clusters: int, seed: int = 0) -> dict[s
     from sklearn.decomposition import PCA
 
     pictures, sounds = [], []
+    view = View.whole(source.settings, AugmentSettings())
     for row in range(len(source)):
         free = max(0.0, source.seconds(row) - source.settings.length)
-        clip = source.clip(row, free / 2, 0.5)
-        pictures.append(
-            augment.picture(torch.from_numpy(clip.frames)[None], source.settings, None, None).flatten().numpy()
-        )
+        clip = source.clip(row, free / 2, view)
+        pictures.append(augment.picture(torch.from_numpy(clip.frames), source.settings, None, None).flatten().numpy())
         sounds.append(augment.sound(torch.from_numpy(clip.mel)[None], source.settings, None, None).flatten().numpy())
     inputs = {"pictures": _standard(np.stack(pictures)), "sounds": _standard(np.stack(sounds))}
     reduced = {}

@@ -1,21 +1,62 @@
-"""Clips for the learner: cut out of videos that are kept in memory, or decoded from the files as they are needed."""
+"""Clips for the learner: cut out of videos that are kept decoded, or decoded from the files as they are needed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from backbones.settings import ClipSettings
+from backbones.degrade import Degradation
+from backbones.settings import AugmentSettings, ClipSettings
 from selavi_ref.errors import MediaError, SelaviError
-from selavi_ref.media import log_mel, probe, read_clip, read_video
+from selavi_ref.media import log_mel, probe, read_squares
+from selavi_ref.media.cache import CachedVideo, ClipCache, KeptVideo, StoredFormat, read_stored
+from selavi_ref.media.clip import cut_squares
+from selavi_ref.media.decoder import LIMIT, guarded
 
-_FINER = 2  # videos in memory are kept at so many times the frame rate of a clip, so that clips can begin between
-_MEL_STEP = 0.01  # seconds from one window of the log mel energies to the next
+_SLOW_RATE = 15.0  # frames per second below which kept videos have frames between those of a clip
+_CENTRE = ((0.5, 0.5),)
+
+
+@dataclass(frozen=True)
+class View:
+    """
+    Which part of its pictures a clip shows: squares cut out of frames that were scaled.
+
+    Parameters
+    ----------
+    side, window : int
+        Pixels of the short side after scaling, and of the squares.
+    places : tuple of (float, float)
+        Where along the height and the width that is left free each of the P squares lies, 0 to 1.
+    """
+
+    side: int
+    window: int
+    places: tuple[tuple[float, float], ...] = _CENTRE
+
+    @classmethod
+    def whole(cls, clip: ClipSettings, change: AugmentSettings, n_crops: int = 1) -> View:
+        """Return the view of an evaluation: the middle square, or `n_crops` of them spread along the long side."""
+        window = _window(clip, change)
+        spread = [(crop + 0.5) / n_crops for crop in range(n_crops)] if n_crops < 3 else np.linspace(0, 1, n_crops)
+        return cls(window, window, tuple((float(place), float(place)) for place in spread))
+
+    @classmethod
+    def varied(cls, clip: ClipSettings, change: AugmentSettings, scale: float, down: float, across: float) -> View:
+        """Return the view that random numbers between 0 and 1 choose."""
+        window = _window(clip, change)
+        low, high = change.scale
+        return cls(round(window * (low + (high - low) * scale)), window, ((down, across),))
+
+
+def _window(clip: ClipSettings, change: AugmentSettings) -> int:
+    return clip.decode_size if change.warps else clip.size
 
 
 @dataclass(frozen=True)
@@ -26,7 +67,7 @@ class RawClip:
     Parameters
     ----------
     frames : array
-        uint8, shape (T, R, R, 3); T = 0 without a picture.
+        uint8, shape (P, T, R, R, 3): P squares of the same frames; T = 0 without a picture.
     mel : array
         Log mel energies, float32, shape (F, T'); T' = 0 without sound.
     """
@@ -46,16 +87,9 @@ class ClipSource(Protocol):
     def seconds(self, row: int) -> float:
         """Return the length of the video (of the shorter of picture and sound, where it has both), seconds."""
 
-    def clip(self, row: int, start: float, across: float) -> RawClip:
+    def clip(self, row: int, start: float, view: View, sound_shift: float = 0.0) -> RawClip:
         """
-        Return the clip that begins `start` seconds into the video.
-
-        Parameters
-        ----------
-        row, start : int, float
-            Which video, and when.
-        across : float
-            Where along the long side the square is cut out, 0 to 1.
+        Return the clip that begins `start` seconds into the video, its sound `sound_shift` seconds later.
 
         Raises
         ------
@@ -65,11 +99,31 @@ class ClipSource(Protocol):
 
 
 class StreamedClips:
-    """Decodes each clip from its file when asked; lengths are those of the manifest, or probed on first use."""
+    """
+    Decodes each clip from its file when asked, in a process of its own that a damaged file may crash.
 
-    def __init__(self, paths: Sequence[str], settings: ClipSettings, seconds: Sequence[float | None] | None = None):
+    Parameters
+    ----------
+    paths : sequence of str
+        The videos.
+    settings : ClipSettings
+        What a clip is.
+    seconds : sequence of float or None, optional
+        Lengths of the videos; those not known are probed on first use.
+    degradation : Degradation
+        What is to be made worse.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        settings: ClipSettings,
+        seconds: Sequence[float | None] | None = None,
+        degradation: Degradation | None = None,
+    ):
         self.paths = list(paths)
         self.settings = settings
+        self.degradation = degradation or Degradation()
         self._seconds: list[float | None] = list(seconds) if seconds is not None else [None] * len(self.paths)
 
     def __len__(self) -> int:
@@ -79,121 +133,187 @@ class StreamedClips:
         """Return the length of a video; see `ClipSource`."""
         known = self._seconds[row]
         if known is None:
-            info = probe(self.paths[row])
+            info = guarded(probe, self.paths[row])
             both = info.has_video and info.has_audio
             known = min(info.picture_seconds, info.sound_seconds) if both else info.seconds
             self._seconds[row] = known
         return known
 
-    def clip(self, row: int, start: float, across: float) -> RawClip:
+    def clip(self, row: int, start: float, view: View, sound_shift: float = 0.0) -> RawClip:
         """Decode a clip; see `ClipSource`."""
         s = self.settings
-        clip = read_clip(
+        frames, samples = guarded(
+            read_squares,
             self.paths[row],
             start,
             s.seconds,
+            side=view.window,
+            places=view.places,
             fps=s.fps,
             frames=s.frames,
-            size=s.decode_size,
+            size=view.side,
             sample_rate=s.sample_rate,
+            sound_shift=sound_shift,
         )
-        return RawClip(_square(clip.frames, across), _mel(clip.samples, s))
+        frames = self.degradation.picture(frames)
+        if not samples.size:
+            return RawClip(frames, np.empty((s.n_filters, 0), np.float32))
+        samples = self.degradation.sound(samples, seed=row)
+        return RawClip(frames, log_mel(samples, s.sample_rate, n_filters=s.n_filters))
 
 
-class KeptClips:
+@dataclass
+class StoredClips:
     """
-    Keeps whole videos, decoded once at twice the rate of the clips and at their size, and cuts clips out of them.
+    Cuts clips out of videos that are decoded already: kept in memory, or in a cache on disk.
 
-    A video that cannot be decoded raises its MediaError when a clip of it is asked for.
+    Frames are kept at the clips' own rate, or at twice that if it is low, so that clips can begin between; a clip
+    begins on the kept frame nearest to the moment asked for.
+
+    Parameters
+    ----------
+    videos : sequence
+        Of each video what is kept of it, or the reason why it cannot be decoded, which is raised as a MediaError when a
+        clip of it is asked for.
+    settings : ClipSettings
+        What a clip is.
     """
 
-    def __init__(self, videos: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]] | str], settings: ClipSettings):
-        self._videos = list(videos)
-        self.settings = settings
+    videos: Sequence[KeptVideo | CachedVideo | str]
+    settings: ClipSettings
+    format: StoredFormat = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.format = stored_format(self.settings)
 
     @classmethod
-    def decode(
+    def in_memory(
         cls,
         paths: Sequence[str],
         settings: ClipSettings,
         workers: int,
         progress: Callable[[int], None] | None = None,
-    ) -> KeptClips:
-        """Decode all videos with `workers` threads; `progress` hears of each video done."""
+        seconds: Sequence[float | None] | None = None,
+    ) -> StoredClips:
+        """Decode all videos, `workers` at a time; `progress` hears of each video done."""
+        layout = stored_format(settings)
+        lengths = seconds or [None] * len(paths)
 
-        def decode(path: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | str:
+        def decode(path: str, length: float | None) -> KeptVideo | str:
             try:
-                video = read_video(
-                    path, fps=_FINER * settings.fps, size=settings.decode_size, sample_rate=settings.sample_rate
-                )
+                return guarded(read_stored, path, layout, limit=time_limit(length))
             except MediaError as error:
                 return str(error)
-            return video.frames, _mel(video.samples, settings)
 
         videos = []
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            for video in pool.map(decode, paths):
+            for video in pool.map(decode, paths, lengths):
                 videos.append(video)
                 if progress is not None:
                     progress(1)
         return cls(videos, settings)
 
+    @classmethod
+    def cached(
+        cls,
+        cache: ClipCache,
+        paths: Sequence[str],
+        settings: ClipSettings,
+        workers: int,
+        progress: Callable[[int], None] | None = None,
+        seconds: Sequence[float | None] | None = None,
+    ) -> StoredClips:
+        """Take all videos from a cache, decoding those that it lacks, `workers` at a time."""
+        lengths = seconds or [None] * len(paths)
+        cache.fill(paths, [time_limit(length) for length in lengths], workers, progress)
+        return cls(cache.videos(paths), settings)
+
     def __len__(self) -> int:
-        return len(self._videos)
+        return len(self.videos)
+
+    @property
+    def in_memory_only(self) -> bool:
+        """Whether no video has to be read from a disk."""
+        return not any(isinstance(video, CachedVideo) for video in self.videos)
 
     def seconds(self, row: int) -> float:
         """Return the length of a video; see `ClipSource`."""
-        frames, mel = self._video(row)
-        lengths = [len(frames) / (_FINER * self.settings.fps), mel.shape[1] * _MEL_STEP]
+        video = self._video(row)
+        lengths = [video.n_frames / self.format.fps, video.n_steps * self.format.mel_step]
         return min(length for length in lengths if length) if any(lengths) else 0.0
 
-    def clip(self, row: int, start: float, across: float) -> RawClip:
-        """Cut a clip out, its picture beginning on the nearest kept frame; see `ClipSource`."""
-        frames, mel = self._video(row)
+    def clip(self, row: int, start: float, view: View, sound_shift: float = 0.0) -> RawClip:
+        """Cut a clip out; see `ClipSource`."""
+        video = self._video(row)
         s = self.settings
-        if len(frames):
-            places = np.arange(s.frames) * _FINER
-            first = max(0, min(round(start * _FINER * s.fps), len(frames) - 1 - places[-1]))
-            frames = _square(frames[np.minimum(first + places, len(frames) - 1)], across)
-        if mel.shape[1]:
+        frames = np.empty((len(view.places), 0, view.window, view.window, 3), np.uint8)
+        step = round(self.format.fps / s.fps)
+        if video.n_frames:
+            places = np.arange(s.frames) * step
+            first = max(0, min(round(start * self.format.fps), video.n_frames - 1 - places[-1]))
+            frames = self._squares(video.frames(np.minimum(first + places, video.n_frames - 1)), view)
+        mel = np.empty((s.n_filters, 0), np.float32)
+        if video.n_steps:
             width = n_steps(s)
-            begin = max(0, min(round(start / _MEL_STEP), mel.shape[1] - width))
-            mel = mel[:, begin : begin + width]
+            begin = max(0, min(round((start + sound_shift) / self.format.mel_step), video.n_steps - width))
+            mel = video.mel(begin, min(width, video.n_steps - begin))
             if mel.shape[1] < width:
                 mel = np.pad(mel, ((0, 0), (0, width - mel.shape[1])), constant_values=float(mel.min()))
         return RawClip(frames, mel)
 
-    def _video(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        video = self._videos[row]
+    def _squares(self, frames: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+        """Cut squares out of kept pictures, and bring them to the size that they would have been decoded at."""
+        kept = round(view.window * self.format.size / view.side)
+        return resized(cut_squares(frames, min(kept, *frames.shape[1:3]), view.places), view.window)
+
+    def _video(self, row: int) -> KeptVideo | CachedVideo:
+        video = self.videos[row]
         if isinstance(video, str):
             raise MediaError(video)
         return video
 
     def mel_statistics(self) -> tuple[float, float]:
         """Return mean and standard deviation of the log mel energies of all videos with sound."""
-        sounds = [video[1] for video in self._videos if not isinstance(video, str) and video[1].size]
-        return _moments(sounds)
+        kept = [video for video in self.videos if not isinstance(video, str) and video.n_steps]
+        return _moments([video.mel(0, video.n_steps) for video in kept])
+
+
+def stored_format(settings: ClipSettings) -> StoredFormat:
+    """Return at which rate and size videos are kept for such clips."""
+    finer = 2 if settings.fps < _SLOW_RATE else 1
+    return StoredFormat(finer * settings.fps, settings.decode_size, settings.sample_rate, settings.n_filters)
+
+
+def resized(squares: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Scale pictures (P, T, S, S, 3) to (P, T, size, size, 3)."""
+    if squares.shape[2] == size:
+        return squares
+    from torchvision.transforms.v2 import functional as transform
+
+    planes = torch.from_numpy(squares).permute(0, 1, 4, 2, 3)
+    scaled = transform.resize(planes, [size, size], antialias=True)
+    return np.ascontiguousarray(scaled.permute(0, 1, 3, 4, 2).numpy())
+
+
+def time_limit(seconds: float | None) -> float:
+    """Return how long the whole of a video of so many seconds may take to be decoded, seconds."""
+    return LIMIT + 10 * (seconds or 0.0)
 
 
 def n_steps(settings: ClipSettings) -> int:
     """Return the number of time steps T' of a clip's log mel energies (windows of 20 ms every 10 ms)."""
-    return max(1, 1 + round((settings.seconds - 0.02) / _MEL_STEP + 0.499))
-
-
-def kept_bytes(seconds: float, ratio: float, settings: ClipSettings) -> int:
-    """Return the bytes that `KeptClips` needs for a video of so many seconds and this ratio of long to short side."""
-    pictures = seconds * _FINER * settings.fps * settings.decode_size**2 * max(ratio, 1 / ratio) * 3
-    return int(pictures + seconds / _MEL_STEP * settings.n_filters * 4)
+    return max(1, 1 + round((settings.seconds - 0.02) / 0.01 + 0.499))
 
 
 def mel_statistics(source: ClipSource, rows: Sequence[int]) -> tuple[float, float]:
     """Return mean and standard deviation of the log mel energies of the middle clips of some videos."""
-    if isinstance(source, KeptClips):
+    if isinstance(source, StoredClips) and source.in_memory_only:
         return source.mel_statistics()
     sounds = []
+    view = View(16, 16)  # of pictures that nobody looks at
     for row in rows:
         try:
-            sounds.append(source.clip(row, source.seconds(row) / 2, 0.5).mel)
+            sounds.append(source.clip(row, source.seconds(row) / 2, view).mel)
         except SelaviError:
             continue
     return _moments([mel for mel in sounds if mel.size])
@@ -206,17 +326,3 @@ def _moments(sounds: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     mean = sum(float(mel.sum(dtype=np.float64)) for mel in sounds) / count
     square = sum(float(((mel - np.float32(mean)) ** 2).sum(dtype=np.float64)) for mel in sounds) / count
     return mean, max(square**0.5, 1e-3)
-
-
-def _square(frames: NDArray[np.uint8], across: float) -> NDArray[np.uint8]:
-    """Cut the square of the short side out of pictures (T, h, w, 3), at a place along the long side."""
-    height, width = frames.shape[1:3]
-    side = min(height, width)
-    top, left = round(across * (height - side)), round(across * (width - side))
-    return frames[:, top : top + side, left : left + side]
-
-
-def _mel(samples: NDArray[np.float32], settings: ClipSettings) -> NDArray[np.float32]:
-    if not samples.size:
-        return np.empty((settings.n_filters, 0), np.float32)
-    return log_mel(samples, settings.sample_rate, n_filters=settings.n_filters)

@@ -10,6 +10,7 @@ import click
 
 from backbones import jobs
 from backbones.baseline import kmeans_on_inputs
+from backbones.loading import Watch
 from backbones.presets import run_settings
 from selavi_ref.errors import InputError
 from selavi_ref.labels import label, write_csv
@@ -49,16 +50,17 @@ def run_demo(out: str | os.PathLike[str], n_videos: int, seed: int, device: str)
     run = jobs.start(
         folder / "run", manifest, run_settings(len(manifest.usable), clusters=len(KINDS), device=device, seed=seed)
     )
-    jobs.train(run, device=device, workers=None, memory_gb=4.0)
+    loading = jobs.Loading(memory_gb=4.0)
+    jobs.train(run, device=device, loading=loading)
     manifest = manifest.usable
-    jobs.extract(run, manifest, run.features_file, clips=2, device=device, memory_gb=4.0)
+    jobs.extract(run, manifest, run.features_file, watch=Watch(2), device=device, loading=loading)
     with FeatureStore(run.features_file) as store:
         labels = label(store)
     write_csv(labels, run.labels_file)
     contact_sheet(run.labels_file, run.sheet_file)
 
     settings = jobs.RunSettings.from_dict(run.config).backbone
-    clusterings = kmeans_on_inputs(jobs.open_source(manifest, settings, os.cpu_count() or 1, 4.0), len(KINDS), seed)
+    clusterings = kmeans_on_inputs(jobs.open_source(manifest, settings, loading), len(KINDS), seed)
     rows = {"selavi": evaluate_csv(run.labels_file)}
     rows |= {f"K-means, {name}": summary(manifest.classes, found.tolist()) for name, found in clusterings.items()}
     click.echo("\n" + scores_table(rows))

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from backbones.clips import ClipSource, KeptClips, StreamedClips, kept_bytes, mel_statistics
+from backbones.clips import ClipSource, StoredClips, StreamedClips, mel_statistics, stored_format
+from backbones.degrade import Degradation
 from backbones.learner import TorchBackbone, read_checkpoint
+from backbones.loading import Watch
 from backbones.settings import BackboneSettings
 from selavi_ref.errors import InputError
 from selavi_ref.labels import HeadAgreement, agree
 from selavi_ref.media import Manifest, read_manifest, write_manifest
+from selavi_ref.media.cache import ClipCache
 from selavi_ref.report.progress import bar, counter
 from selavi_ref.run import Run, write_text
 from selavi_ref.schedule import TrainingSettings
@@ -27,6 +30,34 @@ from selavi_ref.store import StoreWriter, WorkingStore
 from selavi_ref.training import Progress, Training, working_datasets
 
 _MEL_SAMPLE = 256  # videos whose sound sets the mean and spread of the log energies, where they are not all in memory
+
+
+@dataclass(frozen=True)
+class Loading:
+    """
+    Where clips come from: it changes how fast a run is, but not what it learns.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Processes (or threads) that decode; by default as many as there are processors.
+    memory_gb : float
+        Videos are kept decoded in memory when they fit in so many gigabytes, and streamed from their files otherwise.
+    cache : str, optional
+        Folder in which decoded videos are kept for this and later runs; they are read from there, whatever their size.
+    jpeg : bool
+        Whether pictures in the cache are packed.
+    """
+
+    workers: int | None = None
+    memory_gb: float = 0.0
+    cache: str | None = None
+    jpeg: bool = True
+
+    @property
+    def n_workers(self) -> int:
+        """Number of workers."""
+        return (os.cpu_count() or 1) if self.workers is None else self.workers
 
 
 @dataclass(frozen=True)
@@ -146,7 +177,7 @@ def start(folder: str | os.PathLike[str], manifest: Manifest, settings: RunSetti
     return run
 
 
-def train(run: Run, *, device: str, workers: int | None, memory_gb: float) -> Training:
+def train(run: Run, *, device: str = "auto", loading: Loading = Loading()) -> Training:
     """
     Carry out a run from its checkpoint, or from the beginning, to its end.
 
@@ -156,10 +187,8 @@ def train(run: Run, *, device: str, workers: int | None, memory_gb: float) -> Tr
         As made by `start`.
     device : str
         See `choose_device`.
-    workers : int, optional
-        Processes (or threads) that decode; by default as many as there are processors.
-    memory_gb : float
-        Videos are kept decoded in memory when they fit in this many gigabytes, and streamed from their files otherwise.
+    loading : Loading
+        Where the clips come from.
 
     Returns
     -------
@@ -168,16 +197,14 @@ def train(run: Run, *, device: str, workers: int | None, memory_gb: float) -> Tr
     """
     settings = RunSettings.from_dict(run.config)
     manifest = read_manifest(run.videos_file)
-    workers = (os.cpu_count() or 1) if workers is None else workers
-    source = open_source(manifest, settings.backbone, workers, memory_gb)
+    source = open_source(manifest, settings.backbone, loading)
     settings = _with_sound_level(run, settings, source)
-    streamed = isinstance(source, StreamedClips)
     backbone = TorchBackbone(
         settings.backbone,
         settings.head_sizes,
         source,
         device=choose_device(device),
-        workers=workers if streamed else 0,
+        workers=_processes(source, loading),
         seed=settings.training.seed,
     )
     with WorkingStore.create(
@@ -218,10 +245,10 @@ def extract(
     manifest: Manifest,
     out: str | os.PathLike[str],
     *,
-    clips: int = 1,
+    watch: Watch = Watch(),  # noqa: B008
+    degradation: Degradation = Degradation(),  # noqa: B008
     device: str = "auto",
-    workers: int | None = None,
-    memory_gb: float = 0.0,
+    loading: Loading = Loading(),
 ) -> Path:
     """
     Write the store of any videos: features, and the log-probabilities of every labelling head.
@@ -238,9 +265,11 @@ def extract(
         The videos.
     out : path
         The store.
-    clips : int
-        Clips of each video, evenly spread, whose features and log-probabilities are averaged.
-    device, workers, memory_gb
+    watch : Watch
+        Clips of each video, and squares of each clip, whose features and log-probabilities are averaged.
+    degradation : Degradation
+        What is made worse before the networks see it; with one, every clip is decoded from its file.
+    device, loading
         As in `train`; by default every clip is decoded from its file.
 
     Returns
@@ -249,9 +278,8 @@ def extract(
         The store.
     """
     settings = RunSettings.from_dict(run.config)
-    workers = (os.cpu_count() or 1) if workers is None else workers
-    source = open_source(manifest, settings.backbone, workers, memory_gb)
-    processes = workers if isinstance(source, StreamedClips) and len(manifest) > 8 * workers else 0
+    source = open_source(manifest, settings.backbone, loading, degradation)
+    processes = _processes(source, loading) if len(manifest) > 8 * loading.n_workers else 0
     backbone = TorchBackbone(
         settings.backbone, settings.head_sizes, source, device=choose_device(device), workers=processes
     )
@@ -273,11 +301,11 @@ def extract(
         manifest.paths,
         datasets,
         classes=manifest.classes,
-        provenance=_provenance(run, settings, state, agreement, clips),
+        provenance=_provenance(run, settings, state, agreement, watch, degradation),
         whole=whole,
     )
     with writer, bar(len(manifest), "extracting", "video", initial=int(writer.done.sum())) as progress:
-        backbone.extract(writer, heads, clips, progress.update, self_labels)
+        backbone.extract(writer, heads, watch, progress.update, self_labels)
         return writer.finish()
 
 
@@ -288,21 +316,36 @@ def agreement_of(state: Mapping[str, Any], settings: RunSettings) -> HeadAgreeme
     return agree(state["labels"][:, : settings.heads].astype(np.int32), settings.clusters)
 
 
-def open_source(manifest: Manifest, settings: BackboneSettings, workers: int, memory_gb: float) -> ClipSource:
-    """Return the clips of a collection: kept in memory if they fit in `memory_gb`, else decoded when needed."""
+def open_source(
+    manifest: Manifest,
+    settings: BackboneSettings,
+    loading: Loading,
+    degradation: Degradation = Degradation(),  # noqa: B008
+) -> ClipSource:
+    """Return the clips of a collection: kept in memory if they fit, from a cache, or decoded when needed."""
     infos = [entry.info for entry in manifest]
-    needed = sum(
-        kept_bytes(info.seconds, info.width / info.height if info.height else 1.0, settings.clip) if info else 0
-        for info in infos
-    )
-    if needed <= memory_gb * 1e9:
-        with counter(len(manifest), "decoding", "video") as count:
-            return KeptClips.decode(manifest.paths, settings.clip, workers, count)
     seconds = [
         (min(i.picture_seconds, i.sound_seconds) if i.has_video and i.has_audio else i.seconds) if i else None
         for i in infos
     ]
+    if degradation:
+        return StreamedClips(manifest.paths, settings.clip, seconds, degradation)
+    layout = stored_format(settings.clip)
+    lengths = [i.seconds if i else None for i in infos]
+    if loading.cache is not None:
+        cache = ClipCache(loading.cache, layout, jpeg=loading.jpeg)
+        with counter(len(manifest), "caching", "video") as count:
+            return StoredClips.cached(cache, manifest.paths, settings.clip, loading.n_workers, count, lengths)
+    needed = sum(layout.n_bytes(i.seconds, i.width / i.height if i.height else 1.0) if i else 0 for i in infos)
+    if needed <= loading.memory_gb * 1e9:
+        with counter(len(manifest), "decoding", "video") as count:
+            return StoredClips.in_memory(manifest.paths, settings.clip, loading.n_workers, count, lengths)
     return StreamedClips(manifest.paths, settings.clip, seconds)
+
+
+def _processes(source: ClipSource, loading: Loading) -> int:
+    """Return the number of processes that make clips: none where that takes no longer than handing them over."""
+    return 0 if isinstance(source, StoredClips) and source.in_memory_only else loading.n_workers
 
 
 def _with_sound_level(run: Run, settings: RunSettings, source: ClipSource) -> RunSettings:
@@ -320,7 +363,12 @@ def _with_sound_level(run: Run, settings: RunSettings, source: ClipSource) -> Ru
 
 
 def _provenance(
-    run: Run, settings: RunSettings, state: Mapping[str, Any], agreement: HeadAgreement, clips: int
+    run: Run,
+    settings: RunSettings,
+    state: Mapping[str, Any],
+    agreement: HeadAgreement,
+    watch: Watch,
+    degradation: Degradation,
 ) -> dict[str, Any]:
     return {
         "run": os.path.abspath(run.folder),
@@ -329,7 +377,9 @@ def _provenance(
         "audio_net": settings.backbone.audio_net,
         "settings": settings.to_dict(),
         "strength": settings.training.strength,
-        "clips": clips,
+        "clips": watch.n_clips,
+        "crops": watch.n_crops,
+        **({"degradation": asdict(degradation)} if degradation else {}),
         "reference": agreement.reference,
         "agreement": agreement.agreement.tolist(),
         "versions": {**_versions(("selavi-ref", "torch", "numpy", "h5py")), "python": platform.python_version()},

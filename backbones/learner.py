@@ -16,7 +16,7 @@ from torch import Tensor
 
 from backbones import augment, networks
 from backbones.clips import ClipSource
-from backbones.loading import Batch, Look, looks, training_batches
+from backbones.loading import Batch, Look, TrainingLoader, Watch, looks
 from backbones.model import MODALITIES, SelaviModel
 from backbones.settings import BackboneSettings
 from selavi_ref.errors import InputError, SelaviError
@@ -62,6 +62,7 @@ class TorchBackbone:
         self.source = source
         self.device = torch.device(device)
         self.workers = workers
+        self._loader = TrainingLoader(source, settings.augment, workers, pin=self.device.type == "cuda")
         torch.manual_seed(seed)
         video = networks.find("video", settings.video_net)
         audio = networks.find("audio", settings.audio_net)
@@ -80,8 +81,8 @@ class TorchBackbone:
         return len(self.source)
 
     def batches(self, batches: Sequence[NDArray[np.int64]], seed: Sequence[int]) -> Iterator[Batch]:
-        """Decode one random clip of each video of the given batches of rows, ahead of their use."""
-        return training_batches(self.source, batches, seed, self.workers, pin=self.device.type == "cuda")
+        """Decode random clips, by the numbers that `backbones.loading.TrainingClips` describes, ahead of their use."""
+        return self._loader.batches(batches, seed)
 
     def warm_up(self, batches: Iterator[Batch]) -> None:
         """Let the batch norms see some batches, without learning."""
@@ -145,7 +146,8 @@ class TorchBackbone:
         self.model.eval()
         before: list[NDArray[np.float32]] = []
         with store.rewrite(*self.datasets()) as write:
-            for look in self._looks(range(self.n_videos), 1, seed):
+            watch = Watch(seed=None if seed is None else tuple(seed))
+            for look in self._looks(range(self.n_videos), watch):
                 features = self._look_features(look)
                 values = {f"features/{m}": features[m].float().cpu().numpy() for m in MODALITIES}
                 failed = np.array([bool(reason) for reason in look.reasons])
@@ -175,20 +177,20 @@ class TorchBackbone:
         self,
         writer: StoreWriter,
         heads: Sequence[int],
-        n_clips: int = 1,
+        watch: Watch = Watch(),  # noqa: B008
         progress: Callable[[int], None] | None = None,
         self_labels: NDArray[np.int32] | None = None,
     ) -> None:
         """
         Write features and log-probabilities of the given heads for the videos that the writer still misses.
 
-        Each is the mean over `n_clips` clips evenly spread over the video. ``disagreement`` is the share of the clips
-        whose own label is not the video's. A video that cannot be decoded gets its reason and nothing else.
+        Each is the mean over the clips, and their squares, that `watch` asks for. ``disagreement`` is the share of the
+        clips whose own label is not the video's. A video that cannot be decoded gets its reason and nothing else.
         `self_labels` (N, H), if given, are written along as ``labels``.
         """
         self.model.eval()
-        for look in self._looks(writer.remaining.tolist(), n_clips, None):
-            values, present = self._look_values(look, heads, n_clips)
+        for look in self._looks(writer.remaining.tolist(), watch):
+            values, present = self._look_values(look, heads, watch.n_clips)
             if self_labels is not None:
                 values["labels"] = self_labels[look.rows]
             writer.write(look.rows, values, present=present, reason=look.reasons)
@@ -260,12 +262,12 @@ class TorchBackbone:
             features: Tensor = self.model.network(modality)(clips)
         return features.float()
 
-    def _looks(self, rows: Sequence[int], n_clips: int, seed: Sequence[int] | None) -> Iterator[Look]:
-        size = max(1, 4 * self.settings.batch_size // n_clips)
-        return looks(self.source, rows, n_clips=n_clips, seed=seed, batch_size=size, workers=self.workers)
+    def _looks(self, rows: Sequence[int], watch: Watch) -> Iterator[Look]:
+        size = max(1, 4 * self.settings.batch_size // (watch.n_clips * watch.n_crops))
+        return looks(self.source, rows, self.settings.augment, watch, batch_size=size, workers=self.workers)
 
     def _look_features(self, look: Look) -> dict[str, Tensor]:
-        """Return the features (B * M, D) of each modality."""
+        """Return the features of each modality: (B * M * P, D) of the pictures, (B * M, D) of the sounds."""
         clip = self.settings.clip
         if look.draws is not None:
             video, audio = self._varied(look.frames, look.mel, look.draws)
@@ -283,14 +285,14 @@ class TorchBackbone:
         has = {m: torch.from_numpy(look.present[m])[:, None, None].to(self.device) for m in MODALITIES}
         values: dict[str, NDArray[Any]] = {}
         for modality in MODALITIES:
-            mean = features[modality].view(n_videos, n_clips, -1).mean(1)
+            mean = features[modality].view(n_videos, -1, self.n_features[modality]).mean(1)
             values[f"features/{modality}"] = _blank(mean, look.present[modality])
         disagreement = np.zeros((n_videos, len(heads)), np.float32)
         for column, head in enumerate(heads):
             joint = torch.zeros(())
             for modality in MODALITIES:
                 logits = self.model.head(modality, head)(features[modality])
-                log_prob = logits.log_softmax(1).view(n_videos, n_clips, -1)
+                log_prob = logits.log_softmax(1).view(n_videos, n_clips, -1, logits.shape[1]).mean(2)
                 values[f"log_prob/{modality}/{head}"] = _blank(log_prob.mean(1), look.present[modality])
                 joint = joint + torch.where(has[modality], log_prob, 0.0)
             differs = joint.argmax(2) != joint.mean(1).argmax(1)[:, None]

@@ -1,4 +1,4 @@
-"""Batches of clips for the learner: random ones to learn from, evenly spread ones to look at."""
+"""Batches of clips: decoded ahead of their use by the worker processes of `torch.utils.data`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from backbones.augment import DRAWS
-from backbones.clips import ClipSource, RawClip, n_steps
-from backbones.settings import ClipSettings
+from backbones.clips import ClipSource, RawClip, View, n_steps
+from backbones.settings import AugmentSettings, ClipSettings
 from selavi_ref.errors import MediaError
 
-_START, _ACROSS = DRAWS.index("start"), DRAWS.index("across")
+_COLUMN = {name: index for index, name in enumerate(DRAWS)}
+_TRIES = 20  # videos that stand in, one after the other, for one that cannot be decoded
 
 
 @dataclass
@@ -51,57 +52,102 @@ _Drawn = tuple[int, RawClip | None, NDArray[np.float32], list[tuple[int, str]]]
 
 
 class TrainingClips(Dataset[Any]):
-    """One random clip of each video asked for; the random numbers depend on the seed, the pass and the row alone."""
+    """
+    Random clips of the videos of a collection: the data set of a `TrainingLoader`, or of any loader of PyTorch's.
 
-    def __init__(self, source: ClipSource, seed: Sequence[int]):
+    It is asked by pairs: a seed (whole numbers) and the number n of a clip, which is one of video n modulo N; numbers
+    that differ by a multiple of N ask for different clips of the same video. The random numbers of a clip depend on
+    this pair alone: neither on the order, nor on the number of worker processes, nor on what was asked before.
+    """
+
+    def __init__(self, source: ClipSource, augment: AugmentSettings):
         self.source = source
-        self.seed = tuple(seed)
+        self.augment = augment
 
-    def __getitem__(self, row: int) -> _Drawn:
-        rng = np.random.default_rng([*self.seed, row])
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, asked: tuple[Sequence[int], int]) -> _Drawn:
+        seed, number = asked
+        again, row = divmod(number, len(self.source))
+        rng = np.random.default_rng([*seed, row, again] if again else [*seed, row])
         failures: list[tuple[int, str]] = []
-        for _ in range(20):
+        for _ in range(_TRIES):
             draws = rng.random(len(DRAWS), np.float32)
             try:
-                return row, random_clip(self.source, row, draws), draws, failures
+                return row, random_clip(self.source, row, self.augment, draws), draws, failures
             except MediaError as error:
                 failures.append((row, str(error)))
                 row = int(rng.integers(len(self.source)))
         return row, None, draws, failures  # an error would leave a worker process as a traceback
 
 
-def random_clip(source: ClipSource, row: int, draws: NDArray[np.float32]) -> RawClip:
+def random_clip(source: ClipSource, row: int, augment: AugmentSettings, draws: NDArray[np.float32]) -> RawClip:
     """Return the clip of a video that its random numbers choose; it must have both picture and sound."""
+    drawn = {name: float(draws[column]) for name, column in _COLUMN.items()}
     free = max(0.0, source.seconds(row) - source.settings.length)
-    clip = source.clip(row, float(draws[_START]) * free, float(draws[_ACROSS]))
-    if not len(clip.frames) or not clip.mel.shape[1]:
-        raise MediaError(f"row {row} has no {'sound' if len(clip.frames) else 'picture'}")
+    view = View.varied(source.settings, augment, drawn["scale"], drawn["down"], drawn["across"])
+    shift = augment.time_shift * (2 * drawn["time_shift"] - 1)
+    clip = source.clip(row, drawn["start"] * free, view, shift)
+    if not clip.frames.shape[1] or not clip.mel.shape[1]:
+        raise MediaError(f"row {row} has no {'sound' if clip.frames.shape[1] else 'picture'}")
     return clip
 
 
-def training_batches(
-    source: ClipSource, batches: Sequence[NDArray[np.int64]], seed: Sequence[int], workers: int, *, pin: bool = False
-) -> Iterator[Batch]:
-    """
-    Decode the clips of the given batches of rows, ahead of their use in `workers` processes (0: in this one).
+class _Asked(Sampler[Any]):
+    """The batches that are asked for next."""
 
-    Raises
-    ------
-    MediaError
-        If video after video cannot be decoded.
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[tuple[int, ...], int]]] = []
+
+    def __iter__(self) -> Iterator[list[tuple[tuple[int, ...], int]]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class TrainingLoader:
     """
-    loader = DataLoader(
-        TrainingClips(source, seed),
-        batch_sampler=[batch.tolist() for batch in batches],
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=pin,
-        generator=torch.Generator().manual_seed(0),  # the loader's own draw must not move the global generator
-    )
-    for batch in loader:
-        if isinstance(batch, str):
-            raise MediaError(f"20 videos one after the other could not be decoded; the last: {batch}")
-        yield batch
+    Decodes random clips ahead of their use, in worker processes that are started once.
+
+    Parameters
+    ----------
+    source, augment : ClipSource, AugmentSettings
+        Where the clips come from, and how they vary.
+    workers : int
+        Processes; 0 decodes in this one.
+    pin : bool
+        Whether batches are copied to memory that a GPU reads by itself.
+    """
+
+    def __init__(self, source: ClipSource, augment: AugmentSettings, workers: int, *, pin: bool = False):
+        self._asked = _Asked()
+        self._loader = DataLoader(
+            TrainingClips(source, augment),
+            batch_sampler=self._asked,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=_collate,
+            pin_memory=pin,
+            generator=torch.Generator().manual_seed(0),  # the loader's own draw must not move the global generator
+        )
+
+    def batches(self, batches: Sequence[NDArray[np.int64]], seed: Sequence[int]) -> Iterator[Batch]:
+        """
+        Yield a batch of clips for each array of their numbers (see `TrainingClips`).
+
+        Raises
+        ------
+        MediaError
+            If video after video cannot be decoded.
+        """
+        fixed = tuple(int(part) for part in seed)
+        self._asked.batches = [[(fixed, int(number)) for number in batch] for batch in batches]
+        for batch in self._loader:
+            if isinstance(batch, str):
+                raise MediaError(f"{_TRIES} videos one after the other could not be decoded; the last: {batch}")
+            yield batch
 
 
 def _collate(samples: list[_Drawn]) -> Batch | str:
@@ -112,7 +158,7 @@ def _collate(samples: list[_Drawn]) -> Batch | str:
         return failures[-1][1]
     return Batch(
         np.array([row for row, *_ in samples], np.int64),
-        torch.from_numpy(np.stack([clip.frames for clip in clips])),
+        torch.from_numpy(np.concatenate([clip.frames for clip in clips])),
         torch.from_numpy(np.stack([clip.mel for clip in clips])),
         torch.from_numpy(np.stack([draws for _, _, draws, _ in samples])),
         failures,
@@ -129,7 +175,8 @@ class Look:
     rows : array
         int64, shape (B,).
     frames, mel : Tensor
-        uint8 (B * M, T, R, R, 3) and float32 (B * M, F, T'), the M clips of a video in turn; zeros where missing.
+        uint8 (B * M * P, T, R, R, 3) and float32 (B * M, F, T'): the M clips of a video in turn, and of each its P
+        squares; zeros where missing.
     draws : Tensor or None
         Random numbers of the clips, float32 (B * M, D).
     present : dict of str to array
@@ -149,48 +196,62 @@ class Look:
 _Seen = tuple[int, list[RawClip], NDArray[np.float32] | None, str]
 
 
-class EvaluationClips(Dataset[Any]):
-    """Clips evenly spread over each video, M of them (one: the middle); or, with a seed, random ones."""
+@dataclass(frozen=True)
+class Watch:
+    """
+    How videos are looked at.
 
-    def __init__(self, source: ClipSource, rows: Sequence[int], n_clips: int, seed: Sequence[int] | None = None):
+    Parameters
+    ----------
+    n_clips : int
+        Clips M evenly spread over each video (one: the middle), or as many random ones with a seed.
+    n_crops : int
+        Squares P of each clip, spread along the long side (one: the middle); without a seed.
+    seed : sequence of int, optional
+        Of random clips, randomly cut.
+    """
+
+    n_clips: int = 1
+    n_crops: int = 1
+    seed: tuple[int, ...] | None = None
+
+
+class EvaluationClips(Dataset[Any]):
+    """Clips of the given rows of a collection, looked at in one way."""
+
+    def __init__(self, source: ClipSource, rows: Sequence[int], augment: AugmentSettings, watch: Watch):
         self.source = source
         self.rows = list(rows)
-        self.n_clips = n_clips
-        self.seed = None if seed is None else tuple(seed)
+        self.augment = augment
+        self.watch = watch
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, place: int) -> _Seen:
-        row = self.rows[place]
+        row, n_clips = self.rows[place], self.watch.n_clips
         try:
-            if self.seed is None:
+            if self.watch.seed is None:
+                view = View.whole(self.source.settings, self.augment, self.watch.n_crops)
                 free = max(0.0, self.source.seconds(row) - self.source.settings.length)
-                starts = [(clip + 0.5) / self.n_clips * free for clip in range(self.n_clips)]
-                return row, [self.source.clip(row, start, 0.5) for start in starts], None, ""
-            rng = np.random.default_rng([*self.seed, row])
-            draws = rng.random((self.n_clips, len(DRAWS)), np.float32)
-            return row, [random_clip(self.source, row, draw) for draw in draws], draws, ""
+                starts = [(clip + 0.5) / n_clips * free for clip in range(n_clips)]
+                return row, [self.source.clip(row, start, view) for start in starts], None, ""
+            rng = np.random.default_rng([*self.watch.seed, row])
+            draws = rng.random((n_clips, len(DRAWS)), np.float32)
+            return row, [random_clip(self.source, row, self.augment, draw) for draw in draws], draws, ""
         except MediaError as error:
-            return row, [], np.zeros((self.n_clips, len(DRAWS)), np.float32), str(error)
+            return row, [], np.zeros((n_clips, len(DRAWS)), np.float32), str(error)
 
 
 def looks(
-    source: ClipSource,
-    rows: Sequence[int],
-    *,
-    n_clips: int,
-    seed: Sequence[int] | None,
-    batch_size: int,
-    workers: int,
+    source: ClipSource, rows: Sequence[int], augment: AugmentSettings, watch: Watch, *, batch_size: int, workers: int
 ) -> Iterator[Look]:
-    """Decode clips of the given videos in batches; see `EvaluationClips`."""
-    settings = source.settings
+    """Decode clips of the given videos in batches; see `Watch`."""
     loader = DataLoader(
-        EvaluationClips(source, rows, n_clips, seed),
+        EvaluationClips(source, rows, augment, watch),
         batch_size=batch_size,
         num_workers=workers,
-        collate_fn=_Gather(settings, n_clips, seed is not None),
+        collate_fn=_Gather(source.settings, View.whole(source.settings, augment, watch.n_crops), watch),
         generator=torch.Generator().manual_seed(0),
     )
     yield from loader
@@ -201,25 +262,24 @@ class _Gather:
     """Makes a `Look` of what `EvaluationClips` gives (a class, so that it can be sent to worker processes)."""
 
     settings: ClipSettings
-    n_clips: int
-    random: bool
+    view: View
+    watch: Watch
 
     def __call__(self, seen: list[_Seen]) -> Look:
-        clips = [clip for _, found, _, _ in seen for clip in found]
-        side = next((clip.frames.shape[1] for clip in clips if len(clip.frames)), self.settings.size)
-        no_frames = np.zeros((self.settings.frames, side, side, 3), np.uint8)
+        side, n_crops, n_clips = self.view.window, len(self.view.places), self.watch.n_clips
+        no_frames = np.zeros((n_crops, self.settings.frames, side, side, 3), np.uint8)
         no_mel = np.full((self.settings.n_filters, n_steps(self.settings)), self.settings.mel_mean, np.float32)
-        missing = RawClip(no_frames[:0], no_mel[:, :0])
-        per_video = [found or [missing] * self.n_clips for _, found, _, _ in seen]
+        missing = RawClip(no_frames[:, :0], no_mel[:, :0])
+        per_video = [found or [missing] * n_clips for _, found, _, _ in seen]
         flat = [clip for found in per_video for clip in found]
         draws = [draw for _, _, draw, _ in seen if draw is not None]
         return Look(
             np.array([row for row, *_ in seen], np.int64),
-            torch.from_numpy(np.stack([clip.frames if len(clip.frames) else no_frames for clip in flat])),
+            torch.from_numpy(np.concatenate([clip.frames if clip.frames.shape[1] else no_frames for clip in flat])),
             torch.from_numpy(np.stack([clip.mel if clip.mel.shape[1] else no_mel for clip in flat])),
-            torch.from_numpy(np.concatenate(draws)) if self.random else None,
+            torch.from_numpy(np.concatenate(draws)) if self.watch.seed is not None else None,
             {
-                "video": np.array([all(len(clip.frames) > 0 for clip in found) for found in per_video]),
+                "video": np.array([all(clip.frames.shape[1] > 0 for clip in found) for found in per_video]),
                 "audio": np.array([all(clip.mel.shape[1] > 0 for clip in found) for found in per_video]),
             },
             [reason for *_, reason in seen],

@@ -26,6 +26,8 @@ class TrainingSettings:
         Mean of the eigenvalues 2 to K of the side heads' graph from which on picture and sound are said to agree.
     batch_size : int
         Clips of one step.
+    clips_per_video : int
+        Clips of each video in one epoch.
     rate : float
         Base learning rate.
     warmup_epochs : float
@@ -59,6 +61,7 @@ class TrainingSettings:
     settle_epochs: int = 0
     agreement: float = 0.3
     batch_size: int = 64
+    clips_per_video: int = 1
     rate: float = 0.1
     warmup_epochs: float = 3.0
     decay: str = "cosine"
@@ -73,8 +76,9 @@ class TrainingSettings:
     seed: int = 0
 
     def steps_per_epoch(self, n_videos: int) -> int:
-        """Return the number of batches of one epoch: every video is in one, and none is alone (batch norm)."""
-        return max(1, min(round(n_videos / self.batch_size), n_videos // 2))
+        """Return the number of batches of one epoch: every clip is in one, and none is alone (batch norm)."""
+        n_clips = n_videos * self.clips_per_video
+        return max(1, min(round(n_clips / self.batch_size), n_clips // 2))
 
     def rate_at(self, step: int, n_videos: int, settle_from: int | None = None) -> float:
         """Return the learning rate of a step, counted from 0; `settle_from` is the epoch from which on it falls."""

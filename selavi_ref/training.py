@@ -47,7 +47,7 @@ class Backbone(Protocol):
         """Number of videos N."""
 
     def batches(self, batches: Sequence[NDArray[np.int64]], seed: Sequence[int]) -> Iterator[Any]:
-        """Yield a batch of clips for each array of rows."""
+        """Yield a batch for each array of numbers of clips: number n is a clip of video n modulo N, each its own."""
 
     def warm_up(self, batches: Iterator[Any]) -> None:
         """Let statistics settle without learning."""
@@ -192,8 +192,8 @@ class Training:
         while self.step < self.total_steps:
             if s.settle_epochs and self.settle_from is None and self.epoch >= s.epochs - s.settle_epochs:
                 self.settle_from = self.epoch
-            rows = np.random.default_rng([_ORDER, s.seed, self.epoch]).permutation(N)
-            batches = np.array_split(rows, s.steps_per_epoch(N))
+            clips = np.random.default_rng([_ORDER, s.seed, self.epoch]).permutation(N * s.clips_per_video)
+            batches = np.array_split(clips, s.steps_per_epoch(N))
             step = self.step
             epoch_losses = []
             failures: dict[int, str] = {}

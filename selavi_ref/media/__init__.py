@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from selavi_ref.media.clip import Clip, read_clip, read_video
+from selavi_ref.media.clip import Clip, read_clip, read_squares, read_video
 from selavi_ref.media.container import VideoInfo, probe
-from selavi_ref.media.manifest import Manifest, ManifestEntry, find_videos, read_manifest, scan, write_manifest
+from selavi_ref.media.decoder import Decoder
+from selavi_ref.media.manifest import Manifest, ManifestEntry, find_videos, read_manifest, write_manifest
 from selavi_ref.media.mel import log_mel
+from selavi_ref.media.scan import scan
 from selavi_ref.media.synthetic import KINDS, make_collection
 
 __all__ = [
     "KINDS",
     "Clip",
+    "Decoder",
     "Manifest",
     "ManifestEntry",
     "VideoInfo",
@@ -20,6 +23,7 @@ __all__ = [
     "probe",
     "read_clip",
     "read_manifest",
+    "read_squares",
     "read_video",
     "scan",
     "write_manifest",

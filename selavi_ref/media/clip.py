@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from selavi_ref.media.picture import TOLERANCE, FramePicker, empty_pictures
 from selavi_ref.media.sound import PREROLL, SoundTrack
 
 _LEADS = (PREROLL, 3.0, 15.0, math.inf)  # seconds before the clip to seek to, one after the other if that was too late
+_UNSKIPPED = 0.3  # seconds before a clip from which on all frames are decoded, not only those that others need
+_SKIPPABLE = ("h264", "hevc")  # codecs of which FFmpeg leaves out just the frames that no other needs
 _LONGEST_JUMP = 60.0  # seconds between two frames of a whole video; more is a damaged clock, and would fill the memory
 _HOLE = 0.5  # seconds of picture or sound that a damaged file may lack and still be read
 
@@ -38,6 +41,24 @@ class Clip:
     samples: NDArray[np.float32]
     start: float
 
+    def squares(self, side: int, places: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:
+        """
+        Cut squares out of the frames.
+
+        Parameters
+        ----------
+        side
+            Pixels; less than the frames' short side or equal to it.
+        places
+            P pairs: where along the height and the width that is left free each square lies, 0 to 1.
+
+        Returns
+        -------
+        NDArray[np.uint8]
+            Shape (P, T, side, side, 3).
+        """
+        return cut_squares(self.frames, side, places)
+
 
 def read_clip(
     path: FilePath,
@@ -48,6 +69,7 @@ def read_clip(
     frames: int,
     size: int,
     sample_rate: int,
+    sound_shift: float = 0.0,
     want_video: bool = True,
     want_audio: bool = True,
 ) -> Clip:
@@ -75,6 +97,8 @@ def read_clip(
         Pixels of the short side; the shape is kept.
     sample_rate
         Samples per second, mono.
+    sound_shift
+        Seconds by which the sound begins after the picture (before it, if negative), as far as there is sound.
     want_video, want_audio
         Leave one out, which costs nothing then.
 
@@ -91,33 +115,76 @@ def read_clip(
         If an argument is out of range, or PyAV is not installed.
     """
     _check_positive(seconds=seconds, fps=fps, frames=frames, size=size, sample_rate=sample_rate)
-    if not math.isfinite(start):
-        raise InputError(f"a clip cannot start at {start} s")
-    for lead in _LEADS:
+    if not (math.isfinite(start) and math.isfinite(sound_shift)):
+        raise InputError(f"a clip cannot start at {start} s, its sound {sound_shift} s later")
+    span = _Span(start, seconds, fps, frames, sound_shift)
+    skip = True
+    leads = list(_LEADS)
+    while leads:
         with open_media(path) as media:
-            extents = []
-            if want_video and media.video is not None:
-                extents.append(media.end(media.video) - frames / fps)
-            if want_audio and media.audio is not None:
-                extents.append(media.end(media.audio) - seconds)
-            begin = max(0.0, min([start, *extents]))
-            n_samples = round(seconds * sample_rate)
+            begin, hear = _beginnings(media, span, want_video, want_audio)
             picture = _picker(media, begin, fps, frames, size) if want_video else None
-            sound = SoundTrack(begin, begin + seconds, sample_rate) if want_audio and media.audio is not None else None
-            sought = begin - lead > 0
-            media.seek(begin - lead)
-            _decode(media, picture, sound)
-            if sought and _came_late(media, picture, sound, begin):
+            sound = SoundTrack(hear, hear + seconds, sample_rate) if want_audio and media.audio is not None else None
+            sought = min(begin, hear) - leads[0]
+            media.seek(sought)
+            skipped = _decode(media, picture, sound, skip_before=begin - _UNSKIPPED if skip else -math.inf)
+            if sought > 0 and _came_late(media, picture, sound, (begin, hear)):
+                leads.pop(0)
                 continue
             if picture is not None:
                 picture.finish(math.inf)
-            _check_whole(media, picture, sound, (begin + (frames - 1) / fps, begin + seconds))
+                if skipped > picture.first_shown:  # the frame on display at the beginning was not decoded
+                    skip = False
+                    continue
+            _check_whole(media, picture, sound, (begin + (frames - 1) / fps, hear + seconds))
             return Clip(
                 picture.stacked() if picture is not None else empty_pictures(size),
-                sound.stretch(begin, n_samples) if sound is not None else np.empty(0, np.float32),
+                sound.stretch(hear, round(seconds * sample_rate)) if sound is not None else np.empty(0, np.float32),
                 begin,
             )
     raise AssertionError("the last lead decodes from the beginning")
+
+
+def read_squares(
+    path: FilePath, start: float, seconds: float, *, side: int, places: Sequence[tuple[float, float]], **options: Any
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """
+    Decode a clip as `read_clip` does, and return only squares of its pictures (see `Clip.squares`) and its samples.
+
+    Returns
+    -------
+    tuple of arrays
+        uint8, shape (P, T, side, side, 3), and float32, shape (n,).
+    """
+    clip = read_clip(path, start, seconds, **options)
+    return clip.squares(side, places), clip.samples
+
+
+def cut_squares(frames: NDArray[np.uint8], side: int, places: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:
+    """Cut squares out of pictures (T, h, w, 3); see `Clip.squares`."""
+    height, width = frames.shape[1:3]
+    cuts = []
+    for down, across in places:
+        top, left = round(down * (height - side)), round(across * (width - side))
+        cuts.append(frames[:, top : top + side, left : left + side])
+    return np.stack(cuts)
+
+
+class _Span(NamedTuple):
+    start: float  # seconds
+    seconds: float  # of sound
+    fps: float
+    frames: int
+    sound_shift: float
+
+
+def _beginnings(media: Media, span: _Span, want_video: bool, want_audio: bool) -> tuple[float, float]:
+    """Return when the picture and the sound of a clip begin: moved back where they would run past their ends."""
+    sees, hears = want_video and media.video is not None, want_audio and media.audio is not None
+    latest_sight = media.end(media.video) - span.frames / span.fps if sees else math.inf
+    latest_sound = media.end(media.audio) - span.seconds if hears else math.inf
+    begin = max(0.0, min(span.start, latest_sight, latest_sound))
+    return begin, max(0.0, min(begin + span.sound_shift, latest_sound))
 
 
 def read_video(
@@ -177,16 +244,25 @@ def _picker(media: Media, start: float, fps: float, count: int | None, size: int
     return FramePicker(start, fps, count, size, float(media.video.sample_aspect_ratio or 1))
 
 
-def _decode(media: Media, picture: FramePicker | None, sound: SoundTrack | None) -> None:
-    """Read packets from where the file stands until picture and sound have what they want, or to the end."""
+def _decode(
+    media: Media, picture: FramePicker | None, sound: SoundTrack | None, skip_before: float = -math.inf
+) -> float:
+    """
+    Read packets from where the file stands until picture and sound have what they want, or to the end.
+
+    Frames that end before `skip_before` (seconds) and that no other needs are not decoded; returned is the time of the
+    latest of them, or minus infinity.
+    """
     streams = [s for s, wanted in ((media.video, picture), (media.audio, sound)) if wanted is not None]
     if not streams:
-        return
+        return -math.inf
     video_index = media.video.index if media.video is not None else -1
     tick = float(media.audio.time_base) if sound is not None else 0.0
+    skipper = _Skipper(media, skip_before)
     for packet in media.packets(*streams):
         if picture is not None and packet.stream_index == video_index:
             if not picture.done:
+                skipper.meet(packet)
                 for frame in media.frames(packet):
                     time = media.time_of(frame)
                     _check_clock(media, picture.shown_time, time, picture.count is None)
@@ -197,7 +273,33 @@ def _decode(media: Media, picture: FramePicker | None, sound: SoundTrack | None)
                 _check_clock(media, sound.end, time, math.isinf(sound.last))
                 sound.push(time, frame)
         if (picture is None or picture.done) and (sound is None or sound.done):
+            break
+    return skipper.latest
+
+
+class _Skipper:
+    """Tells the decoder of the picture to leave out frames before a time (seconds) that no other frame needs."""
+
+    def __init__(self, media: Media, before: float) -> None:
+        self.latest = -math.inf  # time of the latest frame that may have been left out
+        self._active = math.isfinite(before) and media.video is not None and media.video.codec.name in _SKIPPABLE
+        if self._active:
+            self._context = media.video.codec_context
+            self._tick, self._origin = float(media.video.time_base), media.origin
+            self._before = before
+            self._skipping = False
+
+    def meet(self, packet: Any) -> None:
+        """Decide for the next packet."""
+        if not self._active:
             return
+        time = math.inf if packet.pts is None else packet.pts * self._tick - self._origin
+        skip = time + (packet.duration or 0) * self._tick < self._before
+        if skip:
+            self.latest = max(self.latest, time)
+        if skip != self._skipping:
+            self._context.skip_frame = "NONREF" if skip else "DEFAULT"
+            self._skipping = skip
 
 
 def _packet_end(packet: Any, tick: float) -> float:
@@ -206,13 +308,15 @@ def _packet_end(packet: Any, tick: float) -> float:
     return math.inf if pts is None or not duration else (pts + duration) * tick
 
 
-def _came_late(media: Media, picture: FramePicker | None, sound: SoundTrack | None, begin: float) -> bool:
-    """Tell whether decoding began after the clip does, because the key frame sought lies too late."""
-    if picture is not None and not picture.first_time <= begin + TOLERANCE:
+def _came_late(
+    media: Media, picture: FramePicker | None, sound: SoundTrack | None, begins: tuple[float, float]
+) -> bool:
+    """Tell whether decoding began after picture or sound do, because the key frame sought lies too late."""
+    if picture is not None and not picture.first_time <= begins[0] + TOLERANCE:
         return True
     if sound is None:
         return False
-    return not sound.begin <= max(begin, media.start(media.audio)) + TOLERANCE
+    return not sound.begin <= max(begins[1], media.start(media.audio)) + TOLERANCE
 
 
 def _check_whole(

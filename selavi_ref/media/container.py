@@ -16,7 +16,7 @@ FilePath = str | os.PathLike[str]
 _FIRST_PACKETS = 64  # packets among which a healthy picture has shown its first frame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoInfo:
     """
     What a media file holds; lengths in seconds, sizes in pixels.

@@ -1,27 +1,28 @@
-"""Collections of videos: found in folders, read from and written to lists, and looked into."""
+"""Collections of videos: found in folders, read from and written to lists."""
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
-from selavi_ref.errors import InputError, MediaError, SelaviError
-from selavi_ref.media.container import FilePath, VideoInfo, import_av, printable, probe
+from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.media.container import FilePath, VideoInfo, printable
 
 ENDINGS = (
     *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"),
     *(".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv"),
 )
-_LISTS = (".csv", ".tsv", ".txt", ".lst")  # endings of files that are taken for a list of videos
-_COLUMNS = ("path", "class", "picture_seconds", "sound_seconds", "fps", "width", "height", "sample_rate", "skipped")
+LISTS = (".csv", ".tsv", ".txt", ".lst")  # endings of files that are taken for a list of videos
+_INFO_COLUMNS = ("picture_seconds", "sound_seconds", "fps", "width", "height", "sample_rate")
+_COLUMNS = ("path", "class", "split", *_INFO_COLUMNS, "skipped", "stamp")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ManifestEntry:
     """
     One video of a collection.
@@ -36,12 +37,18 @@ class ManifestEntry:
         What it holds; None before scanning, or if it cannot be read.
     skipped
         Why it cannot be used; "" if it can, or before scanning.
+    split
+        The part of the collection that it belongs to, such as ``train``; "" if there are none.
+    stamp
+        Size and time of change of the file when it was looked into, by which a later scan knows it again; "" before.
     """
 
     path: str
     class_name: str = ""
     info: VideoInfo | None = None
     skipped: str = ""
+    split: str = ""
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,10 @@ class Manifest:
         """Class of each entry."""
         return [entry.class_name for entry in self.entries]
 
+    def only(self, split: str) -> Manifest:
+        """Return the entries of one split."""
+        return replace(self, entries=[entry for entry in self.entries if entry.split == split])
+
     @property
     def usable(self) -> Manifest:
         """The entries that can be used."""
@@ -85,72 +96,6 @@ class Manifest:
     def skipped(self) -> Manifest:
         """The entries that cannot be used; each says why."""
         return replace(self, entries=[entry for entry in self.entries if entry.skipped])
-
-
-def scan(
-    videos: FilePath,
-    *,
-    min_seconds: float = 1.1,
-    require_both: bool = True,
-    workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Manifest:
-    """
-    Find the videos of a collection and look into each: how long it is, and whether it has picture and sound.
-
-    Parameters
-    ----------
-    videos
-        A folder (see `find_videos`), a list of videos (see `read_manifest`), or one video file.
-    min_seconds
-        What is shorter than this cannot be used.
-    require_both
-        Whether a video needs both picture and sound (each of that length) to be usable, or either.
-    workers
-        Threads; by default as many as there are processors.
-    progress
-        Called after each video with the numbers of videos done and in all.
-
-    Returns
-    -------
-    Manifest
-        All videos; those that cannot be used say why in `skipped`.
-
-    Raises
-    ------
-    InputError
-        If the folder, list or file is missing, or holds no video.
-    """
-    import_av()
-    listed = list_videos(videos)
-
-    def look(entry: ManifestEntry) -> ManifestEntry:
-        try:
-            info = probe(entry.path)
-        except MediaError as error:
-            text = str(error).removeprefix(f"{printable(entry.path)}: ")
-            return replace(entry, info=None, skipped=f"not a video: {text}" if os.path.exists(entry.path) else text)
-        return replace(entry, info=info, skipped=_why_unusable(info, min_seconds, require_both))
-
-    entries = []
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for entry in pool.map(look, listed.entries):
-            entries.append(entry)
-            if progress is not None:
-                progress(len(entries), len(listed))
-    return replace(listed, entries=entries)
-
-
-def list_videos(videos: FilePath) -> Manifest:
-    """Return the videos of a folder, of a list or of one file, without opening them; see `scan`."""
-    path = os.fspath(videos)
-    if os.path.isdir(path):
-        return find_videos(path)
-    if not os.path.exists(path):
-        raise InputError(f"{printable(path)} does not exist; expected a folder of videos, a list of them or a video")
-    if os.path.splitext(path)[1].lower() in _LISTS:
-        return read_manifest(path)
-    return Manifest([ManifestEntry(path)], path)
 
 
 def find_videos(folder: FilePath) -> Manifest:
@@ -171,7 +116,7 @@ def find_videos(folder: FilePath) -> Manifest:
         raise InputError(f"{printable(root)} is not a folder")
     entries = [
         ManifestEntry(path, "" if os.path.dirname(path) == root.rstrip(os.sep) else Path(path).parent.name)
-        for path in sorted(_walk(root.rstrip(os.sep) or os.sep))
+        for path in sorted(walk(root.rstrip(os.sep) or os.sep))
     ]
     if not entries:
         raise InputError(f"{printable(root)} holds no video: no file in it ends in {', '.join(ENDINGS)}")
@@ -194,22 +139,22 @@ def read_manifest(path: FilePath) -> Manifest:
     """
     name = os.fspath(path)
     delimiter = "\t" if name.lower().endswith(".tsv") else ","
+    folder = os.path.dirname(name)
     try:
         with open(name, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            rows = [row for row in csv.reader(file, delimiter=delimiter) if any(row)]
+            rows: Iterator[list[str]] = filter(any, csv.reader(file, delimiter=delimiter))
+            first = next(rows, [])
+            header = [cell.strip().lower() for cell in first]
+            if "path" not in header:
+                if "class" in header:
+                    columns = ", ".join(header)
+                    raise InputError(f'{printable(name)} has the columns {columns}; one must be called "path"')
+                header, rows = ["path", "class"], chain([first], rows)
+            entries = [_entry_of(dict(zip(header, row, strict=False)), folder) for row in rows]
     except OSError as error:
         raise InputError(f"{printable(name)} cannot be read: {error.strerror}") from error
     except csv.Error as error:
         raise InputError(f"{printable(name)} is no list of videos: {error}") from error
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    if "path" in header:
-        rows = rows[1:]
-    elif "class" in header:
-        raise InputError(f'{printable(name)} has the columns {", ".join(header)}; one must be called "path"')
-    else:
-        header = ["path", "class"]
-    folder = os.path.dirname(name)
-    entries = [_entry_of(dict(zip(header, row, strict=False)), folder) for row in rows]
     entries = [entry for entry in entries if entry.path]
     if not entries:
         raise InputError(f"{printable(name)} lists no video")
@@ -229,17 +174,12 @@ def write_manifest(manifest: Manifest, path: FilePath) -> None:
         If it cannot be written; the old one stays.
     """
     name = os.fspath(path)
-    folder = os.path.dirname(os.path.abspath(name))
     partial = f"{name}.part"
-    rows: list[list[object]] = []
-    for entry in manifest:
-        full = os.path.abspath(entry.path)
-        inside = full.startswith(folder.rstrip(os.sep) + os.sep)
-        info = [getattr(entry.info, column) if entry.info else "" for column in _COLUMNS[2:-1]]
-        rows.append([os.path.relpath(full, folder) if inside else full, entry.class_name, *info, entry.skipped])
     try:
         with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            csv.writer(file).writerows([_COLUMNS, *rows])
+            writer = csv.writer(file)
+            writer.writerow(_COLUMNS)
+            writer.writerows(manifest_row(entry, name) for entry in manifest)
         os.replace(partial, name)
     except OSError as error:
         with suppress(OSError):
@@ -247,21 +187,26 @@ def write_manifest(manifest: Manifest, path: FilePath) -> None:
         raise SelaviError(f"{printable(name)} cannot be written: {error.strerror or error}") from error
 
 
-def _why_unusable(info: VideoInfo, min_seconds: float, require_both: bool) -> str:
-    """Reason why a video cannot be used, or ""."""
-    lengths = {"picture": info.picture_seconds, "sound": info.sound_seconds}
-    there = {"picture": info.has_video, "sound": info.has_audio}
-    if not any(there.values()):
-        return "not a video: neither picture nor sound"
-    faults = [
-        f"no {what}" if not there[what] else f"{what} shorter than {min_seconds:g} s"
-        for what, seconds in lengths.items()
-        if not there[what] or seconds < min_seconds
-    ]
-    return "; ".join(faults) if require_both or len(faults) == 2 else ""
+def is_scanned(path: FilePath) -> bool:
+    """Tell whether a file begins like a list that `write_manifest` wrote."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline().strip() == ",".join(_COLUMNS)
+    except OSError:
+        return False
 
 
-def _walk(root: str) -> Iterator[str]:
+def manifest_row(entry: ManifestEntry, path: FilePath) -> list[object]:
+    """Return the cells of one video in the list at `path`, in the order of its columns."""
+    folder = os.path.dirname(os.path.abspath(os.fspath(path)))
+    full = os.path.abspath(entry.path)
+    inside = full.startswith(folder.rstrip(os.sep) + os.sep)
+    info = [getattr(entry.info, column) if entry.info else "" for column in _INFO_COLUMNS]
+    shown = os.path.relpath(full, folder) if inside else full
+    return [shown, entry.class_name, entry.split, *info, entry.skipped, entry.stamp]
+
+
+def walk(root: str) -> Iterator[str]:
     """Video files below a folder, each real folder visited once (links may form loops)."""
     seen: set[tuple[int, int]] = set()
     pending = [root]
@@ -288,7 +233,14 @@ def _entry_of(row: dict[str, str], folder: str) -> ManifestEntry:
     """One row of a list; a relative path starts from the list's folder."""
     path = row.get("path", "")
     full = os.path.join(folder, path) if path else ""
-    return ManifestEntry(full, row.get("class", "").strip(), _info_of(row, full), row.get("skipped", ""))
+    return ManifestEntry(
+        full,
+        row.get("class", "").strip(),
+        _info_of(row, full),
+        row.get("skipped", ""),
+        row.get("split", "").strip(),
+        row.get("stamp", ""),
+    )
 
 
 def _info_of(row: dict[str, str], path: str) -> VideoInfo | None:

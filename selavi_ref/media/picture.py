@@ -38,12 +38,13 @@ class FramePicker:
         self.pixel_aspect = pixel_aspect
         self.pictures: list[NDArray[np.uint8]] = []
         self.first_time = np.nan  # of the first frame that came
+        self.first_shown = np.nan  # time of the frame kept first
         self.shown_time = self.shown_end = np.nan  # of the last frame that came: since when, and until when at least
         self._shown: Any = None
         self._converted: NDArray[np.uint8] | None = None
         self._shape: tuple[int, int] | None = None
         self._turns = 0
-        self._scaler = import_av().video.reformatter.VideoReformatter()
+        self._scaler, self._packer = (import_av().video.reformatter.VideoReformatter() for _ in range(2))
 
     @property
     def done(self) -> bool:
@@ -79,18 +80,21 @@ class FramePicker:
             self._emit()
 
     def _emit(self) -> None:
+        if not self.pictures:
+            self.first_shown = self.shown_time
         if self._converted is None:
             self._converted = self._convert(self._shown)
         self.pictures.append(self._converted)
 
     def _convert(self, frame: Any) -> NDArray[np.uint8]:
         """Scale a frame while converting it to RGB, then turn the small picture upright."""
+        # By way of planes: twice as fast as straight to rgb24, which moreover halves the colour of even widths.
         if self._shape is None:  # that of the first frame: broadcasts and damaged files may change theirs on the way
             self._shape = fitted(frame.width * self.pixel_aspect, frame.height, self.size)
             self._turns = quarter_turns(frame)
         width, height = self._shape
-        small = self._scaler.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
-        plane = small.planes[0]
+        small = self._scaler.reformat(frame, width, height, "gbrp", interpolation="BILINEAR", threads=1)
+        plane = self._packer.reformat(small, format="rgb24", threads=1).planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
         picture = rows.reshape(height, width, 3)
         return np.rot90(picture, self._turns)

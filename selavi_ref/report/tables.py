@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 
 from selavi_ref.errors import InputError
 from selavi_ref.labels import Labels, folder_class, read_csv, read_truths
+from selavi_ref.media import Manifest
 from selavi_ref.media.container import printable
 from selavi_ref.metrics import summary
+
+_MOST_REASONS = 8
 
 SCORES = {
     "nmi": "NMI",
@@ -98,6 +102,21 @@ def labels_summary(labels: Labels) -> str:
         lines.append(
             f"clips disagree with their video's label in {labels.disagreement[labelled].mean():.1%} of the cases"
         )
+    return "\n".join(lines)
+
+
+def manifest_summary(manifest: Manifest) -> str:
+    """Return in a few lines how many videos of a scanned collection can be used, and why others cannot."""
+    usable = manifest.usable
+    hours = sum(entry.info.seconds for entry in usable if entry.info) / 3600
+    length = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+    classes = len(set(usable.classes) - {""})
+    named = f", {classes} classes" if classes else ""
+    lines = [f"{len(usable)} of {len(manifest)} videos can be used: {length}{named}"]
+    reasons = Counter(entry.skipped for entry in manifest.skipped)
+    lines += [f"{count:>8}  {printable(why)}" for why, count in reasons.most_common(_MOST_REASONS)]
+    if rest := sum(reasons.values()) - sum(count for _, count in reasons.most_common(_MOST_REASONS)):
+        lines.append(f"{rest:>8}  for other reasons; the list has the reason of each video")
     return "\n".join(lines)
 
 

@@ -1,16 +1,27 @@
 """Augmentation: a pure function of its random numbers, the same for all frames of a clip."""
 
+import tomllib
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
+import tomli_w
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backbones.augment import DRAWS, Draw, picture, sound
-from backbones.settings import PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
+from backbones.settings import (
+    NO_AUGMENTATION,
+    PUBLISHED_AUGMENTATION,
+    AugmentSettings,
+    BackboneSettings,
+    ClipSettings,
+)
+from selavi_ref.errors import InputError
 
 CLIP = ClipSettings(frames=3, decode_size=24, size=20, mel_mean=2.0, mel_std=3.0, mel_floor=-5.0)
-NOTHING = AugmentSettings(0, 0, (1.0, 1.0), 0, 0, 0, 0, 0, 0, 0, 0, 0)
+NOTHING = NO_AUGMENTATION
 
 
 def frames(n=2, seed=0, side=24):
@@ -60,7 +71,7 @@ def test_without_changes_it_is_what_an_evaluation_sees():
 
 def test_a_certain_flip_mirrors():
     clip = ClipSettings(frames=3, decode_size=20, size=20)
-    flipped = picture(frames(side=20), clip, AugmentSettings(0, 0, (1, 1), 0, 1.0, 0, 0, 0, 0, 0, 0, 0), draw())
+    flipped = picture(frames(side=20), clip, replace(NO_AUGMENTATION, flip=1.0), draw())
     assert torch.allclose(flipped, picture(frames(side=20), clip, None, None).flip(-1), atol=1e-4)
 
 
@@ -69,12 +80,75 @@ def test_a_grey_picture_has_equal_channels():
     assert torch.allclose(x[:, 0], x[:, 1], atol=1e-5)
 
 
-def test_a_crop_shows_that_share_of_the_picture():
-    ramp = torch.arange(20, dtype=torch.uint8).mul(10)[None, None, None, :, None].expand(1, 3, 20, 20, 3)
+def test_a_jitter_changes_brightness_contrast_and_saturation_as_torchvision_does():
+    change = replace(NOTHING, jitter=0.4, jitter_chance=1.0)
     clip = ClipSettings(frames=3, decode_size=20, size=20)
-    change = AugmentSettings(0, 0, (0.5, 0.5), 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    row = picture(ramp, clip, change, draw_of(0.5))[0, 0, 0, 0] * 0.225 + 0.45
-    assert float(row[-1] - row[0]) == pytest.approx(0.5 * 190 / 255, rel=0.06)
+    numbers = torch.full((1, len(DRAWS)), 0.5)
+    numbers[0, DRAWS.index("jitter_brightness")] = 0.0  # times 0.6
+    darker = picture(frames(1, side=20), clip, change, Draw(numbers)) * 0.225 + 0.45
+    plain = picture(frames(1, side=20), clip, None, None) * 0.225 + 0.45
+    assert torch.allclose(darker, 0.6 * plain, atol=1e-3)
+    numbers[0, DRAWS.index("jitter_brightness")] = 0.5
+    numbers[0, DRAWS.index("jitter_saturation")] = 0.0
+    paler = picture(frames(1, side=20), clip, change, Draw(numbers)) * 0.225 + 0.45
+    luma = (plain * torch.tensor([0.299, 0.587, 0.114])[None, :, None, None, None]).sum(1, keepdim=True)
+    assert torch.allclose(paler, 0.6 * plain + 0.4 * luma, atol=5e-3)
+
+
+def test_jitter_and_blur_have_a_probability():
+    change = replace(NOTHING, jitter=0.4, jitter_chance=0.0, blur=0.0)
+    clip = ClipSettings(frames=3, decode_size=20, size=20)
+    plain = picture(frames(side=20), clip, None, None)
+    assert torch.allclose(picture(frames(side=20), clip, change, draw()), plain, atol=1e-6)
+    blurred = picture(frames(side=20), clip, replace(NOTHING, blur=1.0), draw_of(0.9, 2))
+    assert blurred.std() < 0.6 * plain.std()
+    assert torch.allclose(blurred.mean(), plain.mean(), atol=0.1)
+
+
+def test_volume_adds_to_energies_but_not_to_filters_without_a_bin():
+    mel = torch.tensor([-36.0437, -20.0, 3.0])[None, :, None].expand(1, 3, 99)
+    clip = replace(CLIP, mel_mean=0.0, mel_std=1.0, mel_floor=-40.0)
+    louder = sound(mel, clip, replace(NOTHING, volume=0.1), draw_of(1.0))
+    assert torch.allclose(louder[0, 0, :, 0], torch.tensor([-36.0437, -19.8, 3.2]), atol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([AugmentSettings(), PUBLISHED_AUGMENTATION]))
+def test_a_clip_is_varied_alike_alone_and_in_a_batch(seed, change):
+    change = replace(change, blur=0.5, flip=0.5)
+    whole, numbers = frames(4, seed), torch.from_numpy(np.random.default_rng(seed).random((4, len(DRAWS)), np.float32))
+    together = picture(whole, CLIP, change, Draw(numbers))
+    alone = picture(whole[2:3], CLIP, change, Draw(numbers[2:3]))
+    assert torch.allclose(together[2], alone[0], atol=1e-5)
+
+
+class TestSettings:
+    def test_changes_are_written_name_value(self):
+        changed = AugmentSettings().changed(["flip=0.5", "scale=1.1,1.4", "time-shift=0.5", "band_mask=3"])
+        assert (changed.flip, changed.scale, changed.time_shift, changed.band_mask) == (0.5, (1.1, 1.4), 0.5, 3)
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("flop=1", "names are rotation, zoom"),
+            ("flip", "write name=value"),
+            ("flip=x", "flip takes a number"),
+            ("scale=2", "two numbers"),
+            ("band_mask=1.5", "a whole number"),
+            ("flip=2", "between 0 and 1"),
+            ("scale=0.5,2", "two numbers from 1 up"),
+            ("rotation=-1", "must be 0"),
+            ("jitter=1.5", "at most 1"),
+            ("zoom=nan", "must be 0"),
+        ],
+    )
+    def test_what_does_not_fit_is_named(self, text, why):
+        with pytest.raises(InputError, match=why):
+            AugmentSettings().changed([text])
+
+    def test_they_survive_a_file_of_settings(self):
+        settings = BackboneSettings.for_networks("r2plus1d_18", "resnet9")
+        assert BackboneSettings.from_dict(tomllib.loads(tomli_w.dumps(asdict(settings)))) == settings
 
 
 def test_sound_is_standardised_and_masks_hold_the_mean():

@@ -73,7 +73,7 @@ def test_scan_sorts_out_what_cannot_be_used_with_reasons(tmp_path: Path) -> None
         "short_picture": "picture shorter than 1.1 s",
         "short_sound": "sound shorter than 1.1 s",
     }
-    assert len(scan(root, require_both=False).usable) == 5
+    assert len(scan(root, require="any").usable) == 5
     assert [entry.skipped for entry in scan(root / "silent.mp4")] == ["no sound"]
 
 

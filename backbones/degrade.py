@@ -1,0 +1,71 @@
+"""Making pictures and sounds worse on purpose, to see how far labels depend on each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from selavi_ref.errors import InputError
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """
+    What is taken away from a clip before the networks see it.
+
+    Parameters
+    ----------
+    shrink : int
+        Pictures are scaled down by this factor and back up: 1 leaves them as they are, 64 leaves hardly a colour.
+    attenuate : float
+        Decibels by which the sound is made quieter, and rounded to 16 bits, as a recorder would.
+    noise : float
+        Decibels by which white noise lies below the sound (both by their power); infinity for none.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range.
+    """
+
+    shrink: int = 1
+    attenuate: float = 0.0
+    noise: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.shrink < 1:
+            raise InputError(f"--shrink {self.shrink}: a factor of at least 1")
+        if not 0 <= self.attenuate < math.inf:
+            raise InputError(f"--attenuate {self.attenuate:g}: decibels, 0 or more")
+        if math.isnan(self.noise) or self.noise == -math.inf:
+            raise InputError(f"--noise {self.noise:g}: decibels of the sound above the noise")
+
+    def __bool__(self) -> bool:
+        return self != Degradation()
+
+    def picture(self, squares: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Scale pictures (P, T, S, S, 3) down, by averaging, and back up."""
+        if self.shrink == 1 or not squares.size:
+            return squares
+        side = squares.shape[2]
+        small = max(1, round(side / self.shrink))
+        planes = torch.from_numpy(squares).permute(0, 1, 4, 2, 3).flatten(0, 1).float()
+        planes = F.interpolate(planes, size=(small, small), mode="bilinear", antialias=True)
+        planes = F.interpolate(planes, size=(side, side), mode="bilinear").round().clamp(0, 255).to(torch.uint8)
+        return np.ascontiguousarray(planes.view(*squares.shape[:2], 3, side, side).permute(0, 1, 3, 4, 2).numpy())
+
+    def sound(self, samples: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+        """Make samples (n,) in -1..1 quieter and add noise, the same for the same `seed`."""
+        if self.noise < math.inf:
+            power = float(np.mean(np.square(samples, dtype=np.float64)))
+            white = np.random.default_rng(seed).standard_normal(len(samples))
+            samples = (samples + math.sqrt(power * 10 ** (-self.noise / 10)) * white).astype(np.float32)
+        if self.attenuate:
+            scaled = samples * np.float32(10 ** (-self.attenuate / 20) * 32768)
+            samples = np.round(scaled).clip(-32768, 32767).astype(np.float32) / np.float32(32768)
+        return samples

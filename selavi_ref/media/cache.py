@@ -1,0 +1,435 @@
+"""Whole videos, decoded once at a low rate and size: kept in memory, or in a folder of HDF5 files for later runs."""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.errors import InputError, MediaError, SelaviError, StoreError
+from selavi_ref.media.clip import read_video
+from selavi_ref.media.container import FilePath, media_error, printable, reason
+from selavi_ref.media.decoder import DecoderError, guarded
+from selavi_ref.media.mel import log_mel
+
+_FORMAT, _VERSION = "selavi-clip-cache", 1
+_JPEG_QUALITY = 92
+_SHARD_BYTES = 256 << 20  # a file of the cache is closed when it holds so many bytes: what a killed process loses
+_CHUNK = 1 << 20  # bytes
+_AHEAD = 2  # videos per thread that are decoded before their turn
+
+
+@dataclass(frozen=True)
+class StoredFormat:
+    """
+    At which rates and sizes whole videos are kept.
+
+    Parameters
+    ----------
+    fps
+        Frames per second.
+    size
+        Pixels of the short side.
+    sample_rate, n_filters
+        Of the log mel energies (see `log_mel`), one column every `mel_step` seconds.
+    """
+
+    fps: float
+    size: int
+    sample_rate: int
+    n_filters: int
+
+    mel_step = 0.01
+
+    def n_bytes(self, seconds: float, ratio: float) -> int:
+        """Return the bytes of a video of so many seconds, whose long side is `ratio` times the short one (or back)."""
+        pictures = seconds * self.fps * self.size**2 * max(ratio, 1 / ratio) * 3
+        return int(pictures + seconds / self.mel_step * self.n_filters * 4)
+
+
+class KeptVideo:
+    """
+    A video in memory.
+
+    Parameters
+    ----------
+    pictures
+        uint8, shape (n, h, w, 3); n = 0 without a picture.
+    energies
+        Log mel energies, float32, shape (F, n'); n' = 0 without sound.
+    """
+
+    def __init__(self, pictures: NDArray[np.uint8], energies: NDArray[np.float32]) -> None:
+        self.pictures, self.energies = pictures, energies
+        self.n_frames, self.n_steps = len(pictures), energies.shape[1]
+
+    def frames(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return frames by their numbers, which must rise: uint8, shape (T, h, w, 3)."""
+        return self.pictures[numbers]
+
+    def mel(self, begin: int, width: int) -> NDArray[np.float32]:
+        """Return columns of the log mel energies, float32, shape (F, width)."""
+        return self.energies[:, begin : begin + width]
+
+
+def read_stored(path: FilePath, layout: StoredFormat) -> KeptVideo:
+    """
+    Decode a whole video.
+
+    Raises
+    ------
+    MediaError
+        If it cannot be decoded; see `read_video`.
+    """
+    video = read_video(path, fps=layout.fps, size=layout.size, sample_rate=layout.sample_rate)
+    if not video.samples.size:
+        return KeptVideo(video.frames, np.empty((layout.n_filters, 0), np.float32))
+    return KeptVideo(video.frames, log_mel(video.samples, layout.sample_rate, n_filters=layout.n_filters))
+
+
+@dataclass(frozen=True)
+class PackedVideo:
+    """A video as it lies in a cache: bytes of its pictures, one after the other, and its log mel energies."""
+
+    shape: tuple[int, int]  # height and width
+    data: NDArray[np.uint8]
+    ends: NDArray[np.int64]  # of the pictures' bytes
+    energies: NDArray[np.float32]  # (n', F)
+
+
+def read_packed(path: FilePath, layout: StoredFormat, jpeg: bool) -> PackedVideo:
+    """Decode a whole video and pack it for a cache, its pictures as JPEG or as they are."""
+    video = read_stored(path, layout)
+    shape = (video.pictures.shape[1], video.pictures.shape[2])
+    energies = np.ascontiguousarray(video.energies.T)
+    if not jpeg:
+        ends = np.arange(1, video.n_frames + 1, dtype=np.int64) * (shape[0] * shape[1] * 3)
+        return PackedVideo(shape, np.ascontiguousarray(video.pictures).reshape(-1), ends, energies)
+    from PIL import Image
+
+    packed = io.BytesIO()
+    ends = np.empty(video.n_frames, np.int64)
+    for number, picture in enumerate(video.pictures):
+        Image.fromarray(picture).save(packed, "JPEG", quality=_JPEG_QUALITY)
+        ends[number] = packed.tell()
+    return PackedVideo(shape, np.frombuffer(packed.getvalue(), np.uint8), ends, energies)
+
+
+class ClipCache:
+    """
+    A folder of decoded videos that many runs, one after the other or at once, read and add to.
+
+    Videos are known by their path, size and time of change: one that has changed is decoded anew. They lie in HDF5
+    files of about 256 MiB, each written under another name and renamed when it is complete, so that a killed process
+    leaves nothing half done. Videos of other rates or sizes lie in folders beside.
+
+    Parameters
+    ----------
+    folder
+        Made if missing.
+    layout
+        At which rates and sizes the videos are kept.
+    jpeg
+        Whether pictures are packed as JPEG (quality 92), in about a tenth of the room, or left as they are.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made.
+    StoreError
+        If a file in it is damaged.
+    """
+
+    def __init__(self, folder: FilePath, layout: StoredFormat, *, jpeg: bool = True) -> None:
+        self.layout, self.jpeg = layout, jpeg
+        kind = "jpeg" if jpeg else "raw"
+        name = f"{layout.fps:g}fps-{layout.size}px-{layout.sample_rate}Hz-{layout.n_filters}mel-{kind}"
+        self.folder = Path(folder) / name
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--cache {printable(folder)}: cannot be made: {error.strerror}") from error
+        self._places: dict[tuple[str, str], tuple[_Shard, int]] = {}
+        for file in sorted(self.folder.glob("*.h5")):
+            self._enter(_Shard(file, jpeg))
+
+    def fill(
+        self,
+        paths: Sequence[str],
+        limits: Sequence[float],
+        workers: int,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """
+        Decode the videos that are not here yet, `workers` at a time, each in at most its limit of seconds.
+
+        `progress` hears of each video, those that are here already included.
+
+        Raises
+        ------
+        StoreError
+            If the cache cannot be written, such as when the disk is full.
+        """
+        missing = [row for row, path in enumerate(paths) if self._key(path) not in self._places]
+        if progress is not None:
+            progress(len(paths) - len(missing))
+        if not missing:
+            return
+        writer: _ShardWriter | None = None
+        try:
+            for row, packed in self._packed(paths, limits, missing, workers):
+                if packed is not None:
+                    writer = writer or _ShardWriter(self.folder, self.layout, self.jpeg)
+                    writer.add(self._key(paths[row]), packed)
+                    if writer.n_bytes >= _SHARD_BYTES:
+                        self._enter(writer.finish())
+                        writer = None
+                if progress is not None:
+                    progress(1)
+        except BaseException:
+            if writer is not None and writer.n_videos:
+                with suppress(SelaviError, OSError):
+                    writer.finish()
+            raise
+        if writer is not None:
+            self._enter(writer.finish())
+
+    def videos(self, paths: Sequence[str]) -> list[CachedVideo | str]:
+        """Return each video, or the reason why it cannot be decoded."""
+        found: list[CachedVideo | str] = []
+        for path in paths:
+            place = self._places.get(self._key(path))
+            if place is None:
+                found.append(f"{printable(path)}: it could not be decoded when the cache was filled")
+            else:
+                shard, row = place
+                found.append(shard.reasons[row] or CachedVideo(shard, row, path))
+        return found
+
+    def _packed(
+        self, paths: Sequence[str], limits: Sequence[float], rows: Sequence[int], workers: int
+    ) -> Iterator[tuple[int, PackedVideo | str | None]]:
+        """Yield packed videos, or the lasting reasons why there are none, or None for a passing one."""
+
+        def pack(row: int) -> PackedVideo | str | None:
+            try:
+                return guarded(read_packed, paths[row], self.layout, self.jpeg, limit=limits[row])
+            except DecoderError:
+                return None
+            except MediaError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            waiting: deque[tuple[int, Future[PackedVideo | str | None]]] = deque()
+            try:
+                for row in rows:
+                    waiting.append((row, pool.submit(pack, row)))
+                    if len(waiting) > _AHEAD * max(1, workers):
+                        first, future = waiting.popleft()
+                        yield first, future.result()
+                while waiting:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _enter(self, shard: _Shard) -> None:
+        for row, key in enumerate(shard.keys):
+            self._places[key] = (shard, row)
+
+    @staticmethod
+    def _key(path: str) -> tuple[str, str]:
+        full = os.path.abspath(path)
+        try:
+            status = os.stat(full)
+        except OSError:
+            return full, ""
+        return full, f"{status.st_size}-{status.st_mtime_ns}"
+
+
+class CachedVideo:
+    """A video in a cache; has the members of `KeptVideo`, and reads what is asked for."""
+
+    def __init__(self, shard: _Shard, row: int, path: str) -> None:
+        self._shard, self._row, self._path = shard, row, path
+        self.n_frames, self.n_steps = int(shard.n_frames[row]), int(shard.n_steps[row])
+
+    def frames(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return frames by their numbers, which must rise: uint8, shape (T, h, w, 3)."""
+        height, width = self._shard.shapes[self._row]
+        first, last = int(numbers[0]), int(numbers[-1])
+        bounds = self._read("ends", int(self._shard.first_frame[self._row]) + first, last - first + 2)
+        data = self._read("data", int(bounds[0]), int(bounds[-1] - bounds[0]))
+        wanted, again = np.unique(numbers, return_inverse=True)
+        if not self._shard.jpeg:
+            return data.reshape(-1, height, width, 3)[wanted - first][again]
+        return np.stack([self._picture(data, bounds, number - first) for number in wanted])[again]
+
+    def mel(self, begin: int, width: int) -> NDArray[np.float32]:
+        """Return columns of the log mel energies, float32, shape (F, width)."""
+        rows: NDArray[np.float32] = self._read("energies", int(self._shard.first_step[self._row]) + begin, width)
+        return np.ascontiguousarray(rows.T)
+
+    def _picture(self, data: NDArray[np.uint8], bounds: NDArray[np.int64], index: int) -> NDArray[np.uint8]:
+        from PIL import Image
+
+        begin, end = bounds[index : index + 2] - bounds[0]
+        return np.asarray(Image.open(io.BytesIO(data[begin:end].tobytes())))
+
+    def _read(self, name: str, begin: int, count: int) -> NDArray[Any]:
+        try:
+            values: NDArray[Any] = self._shard.file[name][begin : begin + count]
+        except (OSError, RuntimeError, KeyError, StoreError) as error:
+            raise media_error(self._path, f"{self._shard.path} is damaged; delete it ({reason(error)})") from error
+        return values
+
+
+class _Shard:
+    """One file of a cache: where its videos lie in it."""
+
+    def __init__(self, path: Path, jpeg: bool) -> None:
+        self.path, self.jpeg = path, jpeg
+        file = self.file
+        try:
+            if file.attrs["format"] != _FORMAT or int(file.attrs["version"]) != _VERSION:
+                raise StoreError(f"{path} is no part of a cache of this version; delete it")
+            texts = [[os.fsdecode(text) for text in file[name][:]] for name in ("path", "stamp", "reason")]
+            self.keys = list(zip(texts[0], texts[1], strict=True))
+            self.reasons = texts[2]
+            self.shapes = file["shape"][:]
+            self.n_frames, self.n_steps = file["n_frames"][:], file["n_steps"][:]
+        except (KeyError, OSError, RuntimeError) as error:
+            raise StoreError(f"{path} is damaged; delete it ({reason(error)})") from error
+        self.first_frame = np.cumsum(self.n_frames) - self.n_frames
+        self.first_step = np.cumsum(self.n_steps) - self.n_steps
+
+    @property
+    def file(self) -> Any:
+        """The open file."""
+        try:
+            return _open_files.get(self.path)
+        except OSError as error:
+            raise StoreError(f"{self.path} is damaged; delete it ({reason(error)})") from error
+
+
+class _OpenFiles:
+    """Keeps the HDF5 files open that this process read last; a forked process opens its own."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._process = os.getpid()
+        self._files: dict[Path, Any] = {}
+
+    def get(self, path: Path) -> Any:
+        """Return an open file."""
+        import h5py
+
+        if self._process != os.getpid():
+            self._process, self._files = os.getpid(), {}
+        file = self._files.pop(path, None)
+        self._files[path] = file = h5py.File(path, "r") if file is None else file
+        if len(self._files) > self._most:
+            self._files.pop(next(iter(self._files))).close()
+        return file
+
+
+_open_files = _OpenFiles(64)
+
+
+class _ShardWriter:
+    """Writes one file of a cache, under another name until it is complete."""
+
+    def __init__(self, folder: Path, layout: StoredFormat, jpeg: bool) -> None:
+        import h5py
+
+        self._jpeg = jpeg
+        self._final = folder / f"{uuid.uuid4().hex}.h5"
+        self._partial = self._final.with_suffix(".partial")
+        self.n_bytes = 0
+        self._rows: list[tuple[str, str, str]] = []
+        self._shapes: list[tuple[int, int]] = []
+        self._counts: list[tuple[int, int]] = []
+        try:
+            self._file = h5py.File(self._partial, "w")
+            self._data = self._growing("data", np.uint8, (), _CHUNK)
+            self._ends = self._growing("ends", np.int64, (), 1 << 14)
+            self._energies = self._growing("energies", np.float32, (layout.n_filters,), 1 << 10)
+            self._append(self._ends, np.zeros(1, np.int64))
+        except OSError as error:
+            raise self._trouble(error) from error
+
+    @property
+    def n_videos(self) -> int:
+        """Number of videos written."""
+        return len(self._rows)
+
+    def add(self, key: tuple[str, str], video: PackedVideo | str) -> None:
+        """Write a video, or the reason why there is none."""
+        if isinstance(video, str):
+            self._enter(key, video, (0, 0), (0, 0))
+            return
+        try:
+            self._append(self._ends, len(self._data) + video.ends)
+            self._append(self._data, video.data)
+            self._append(self._energies, video.energies)
+        except (OSError, RuntimeError) as error:
+            raise self._trouble(error) from error
+        self.n_bytes += video.data.nbytes + video.energies.nbytes
+        self._enter(key, "", video.shape, (len(video.ends), len(video.energies)))
+
+    def finish(self) -> _Shard:
+        """Complete the file and give it its name."""
+        try:
+            for column, name in enumerate(("path", "stamp", "reason")):
+                texts = [os.fsencode(row[column]) for row in self._rows]
+                self._file.create_dataset(name, data=np.array(texts, dtype=object), dtype=_bytes_type())
+            self._file["shape"] = np.array(self._shapes, np.int32).reshape(-1, 2)
+            for column, name in enumerate(("n_frames", "n_steps")):
+                self._file[name] = np.array([counts[column] for counts in self._counts], np.int64)
+            self._file.attrs["format"], self._file.attrs["version"] = _FORMAT, _VERSION
+            self._file.close()
+            with open(self._partial, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(self._partial, self._final)
+        except (OSError, RuntimeError) as error:
+            raise self._trouble(error) from error
+        return _Shard(self._final, self._jpeg)
+
+    def _enter(self, key: tuple[str, str], why: str, shape: tuple[int, int], counts: tuple[int, int]) -> None:
+        self._rows.append((*key, why))
+        self._shapes.append(shape)
+        self._counts.append(counts)
+
+    def _growing(self, name: str, dtype: Any, tail: tuple[int, ...], chunk: int) -> Any:
+        shape = (0, *tail)
+        return self._file.create_dataset(
+            name, shape, dtype, maxshape=(None, *tail), chunks=(chunk, *tail), fletcher32=True
+        )
+
+    def _append(self, dataset: Any, values: NDArray[Any]) -> None:
+        before = len(dataset)
+        dataset.resize(before + len(values), axis=0)
+        dataset[before:] = values
+
+    def _trouble(self, error: Exception) -> StoreError:
+        with suppress(Exception):
+            self._file.close()
+        with suppress(OSError):
+            self._partial.unlink()
+        return StoreError(f"{self._final.parent} cannot be written: {reason(error)}")
+
+
+def _bytes_type() -> Any:
+    import h5py
+
+    return h5py.string_dtype("ascii")  # bytes as they are: a path may be of any
