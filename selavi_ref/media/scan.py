@@ -119,13 +119,13 @@ def scan_to(
     known = [*_earlier(name), *_earlier(journal)]
     entries: list[ManifestEntry] = []
     write_manifest(Manifest(known), journal)
-    settled = {entry.path: entry.stamp for entry in known}
+    settled = {os.path.abspath(entry.path): entry.stamp for entry in known}
     try:
         with open(journal, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             for entry in _scanned(listed, min_seconds, require, workers, limit, known):
                 entries.append(entry)
-                if entry.stamp and settled.get(entry.path) != entry.stamp:
+                if entry.stamp and settled.get(os.path.abspath(entry.path)) != entry.stamp:
                     writer.writerow(manifest_row(entry, journal))
                     file.flush()
                 if progress is not None:
@@ -171,7 +171,7 @@ def _scanned(
     import_av()
     if require not in REQUIREMENTS:
         raise InputError(f"require={require!r}: choose {', '.join(REQUIREMENTS)}")
-    earlier = {entry.path: entry for entry in known if entry.stamp}
+    earlier = {os.path.abspath(entry.path): entry for entry in known if entry.stamp}
 
     def look(entry: ManifestEntry) -> ManifestEntry:
         entry = _looked_into(entry, earlier, limit)
@@ -200,7 +200,7 @@ def _looked_into(entry: ManifestEntry, earlier: Mapping[str, ManifestEntry], lim
     except OSError as error:
         return replace(entry, info=None, skipped=entry.skipped or reason(error), stamp="")
     stamp = f"{status.st_size}-{status.st_mtime_ns}"
-    for before in (entry, earlier.get(entry.path)):
+    for before in (entry, earlier.get(os.path.abspath(entry.path))):
         if before is not None and before.stamp == stamp and (before.info or before.skipped.startswith(_NO_VIDEO)):
             return replace(entry, info=before.info, skipped=before.skipped, stamp=stamp)
     try:

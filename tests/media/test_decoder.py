@@ -1,0 +1,153 @@
+"""A decoder in a process of its own: what happens there costs a call, never the program."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import broken_decoders
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from media_files import tone, write_video
+
+from selavi_ref.errors import MediaError
+from selavi_ref.media import Decoder, decoder, probe, read_squares
+from selavi_ref.media.decoder import DecoderError, SharedMemory, guarded
+
+CLIP = {"fps": 30, "frames": 5, "size": 24, "side": 20, "places": [(0, 0), (0.5, 1)], "sample_rate": 8000}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("decoder") / "a.mp4", sound=tone(2.0, 440))
+
+
+@pytest.fixture
+def own() -> Decoder:
+    with Decoder() as made:
+        yield made
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(happened, seconds: float = 20.0) -> bool:
+    end = time.monotonic() + seconds
+    while not happened() and time.monotonic() < end:
+        time.sleep(0.02)
+    return happened()
+
+
+def test_it_gives_what_the_call_gives_here(own: Decoder, video: Path) -> None:
+    assert own.call(probe, video) == probe(video)
+    there, here = own.call(read_squares, video, 0.5, 1.0, **CLIP), read_squares(video, 0.5, 1.0, **CLIP)
+    np.testing.assert_array_equal(there[0], here[0])
+    np.testing.assert_array_equal(there[1], here[1])
+
+
+def test_one_process_serves_many_calls(own: Decoder) -> None:
+    numbers = {own.call(broken_decoders.process_number, "a.mp4") for _ in range(5)}
+    assert len(numbers) == 1
+    assert os.getpid() not in numbers
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (broken_decoders.crash, r"the decoder crashed on it \(SIGSEGV\)"),
+        (broken_decoders.hang, r"reading it took longer than 0\.3 s"),
+        (broken_decoders.leave, "the decoder ended on it with status 3"),
+        (broken_decoders.swallow, "reading it takes more than 8 GiB of memory"),
+    ],
+    ids=["crash", "hang", "leave", "swallow"],
+)
+def test_a_failure_is_an_error_with_the_file_in_one_line_and_the_next_call_works(
+    own: Decoder, video: Path, call, why: str
+) -> None:
+    with pytest.raises(DecoderError, match=rf"^'bad\\n\.mp4': {why}$"):
+        own.call(call, "bad\n.mp4", limit=0.3)
+    assert own.call(probe, video).has_video
+
+
+def test_a_process_that_does_not_hear_its_alarm_is_killed(own: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "_GRACE", 0.3)
+    before = own.call(broken_decoders.process_number, "a.mp4")
+    with pytest.raises(DecoderError, match="took longer"):
+        own.call(broken_decoders.hang, "a.mp4", limit=0.2, deaf=True)
+    assert not is_running(before)
+
+
+def test_errors_of_a_call_are_raised_here(own: Decoder, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(MediaError, match=r"text\.mp4: of no kind"):
+        own.call(probe, tmp_path / "text.mp4")
+    with pytest.raises(RuntimeError, match="KeyError: 'a bug'"):
+        own.call(broken_decoders.stumble, "a.mp4")
+
+
+def test_threads_have_decoders_of_their_own_which_end_with_them(video: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        numbers = set(pool.map(lambda _: guarded(broken_decoders.process_number, video), range(30)))
+    assert 1 <= len(numbers) <= 3
+    gc.collect()
+    assert wait_until(lambda: not any(map(is_running, numbers)))
+
+
+def test_a_forked_process_has_a_decoder_of_its_own(video: Path) -> None:
+    here = guarded(broken_decoders.process_number, video)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, str(guarded(broken_decoders.process_number, video)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert int(os.read(reading, 20)) != here
+    assert guarded(broken_decoders.process_number, video) == here
+
+
+def test_it_ends_when_the_program_is_killed(video: Path) -> None:
+    program = (
+        "import sys, time; sys.path[:0] = sys.argv[1].split(':'); import broken_decoders;"
+        "from selavi_ref.media.decoder import guarded;"
+        "print(guarded(broken_decoders.process_number, 'a.mp4'), flush=True); time.sleep(60)"
+    )
+    running = subprocess.Popen([sys.executable, "-c", program, ":".join(sys.path)], stdout=subprocess.PIPE)
+    assert running.stdout is not None
+    number = int(running.stdout.readline())
+    assert is_running(number)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert wait_until(lambda: not is_running(number))
+
+
+arrays = hnp.arrays(
+    st.sampled_from([np.uint8, np.float32, np.int64]), hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=50)
+)
+
+
+@given(st.lists(st.lists(arrays, max_size=4), min_size=1, max_size=5))
+def test_arrays_of_any_size_pass_through_shared_memory(messages: list[list[np.ndarray]]) -> None:
+    here = SharedMemory()
+    there = SharedMemory(os.dup(here.file))
+    for message in messages:
+        received = here.take(*there.put(("text", message)))
+        assert received[0] == "text"
+        for got, sent in zip(received[1], message, strict=True):
+            np.testing.assert_array_equal(got, sent)
+            assert got.dtype == sent.dtype
+            assert got.flags.writeable
+    here.close()
+    there.close()
