@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,16 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.errors import InputError, MediaError, SelaviError, StoreError
+from selavi_ref.errors import InputError, MediaError, StoreError
 from selavi_ref.media.clip import read_video
 from selavi_ref.media.container import FilePath, media_error, printable, reason
 from selavi_ref.media.decoder import DecoderError, guarded
 from selavi_ref.media.mel import log_mel
+from selavi_ref.store.guard import abandon, explain, sync
 
 _FORMAT, _VERSION = "selavi-clip-cache", 1
 _JPEG_QUALITY = 92
 _SHARD_BYTES = 256 << 20  # a file of the cache is closed when it holds so many bytes: what a killed process loses
 _CHUNK = 1 << 20  # bytes
+_STALE = 24 * 3600  # seconds after which a file that nobody has written to is taken for a killed process's
 _AHEAD = 2  # videos per thread that are decoded before their turn
 
 
@@ -120,7 +123,7 @@ def read_packed(path: FilePath, layout: StoredFormat, jpeg: bool) -> PackedVideo
     packed = io.BytesIO()
     ends = np.empty(video.n_frames, np.int64)
     for number, picture in enumerate(video.pictures):
-        Image.fromarray(picture).save(packed, "JPEG", quality=_JPEG_QUALITY)
+        Image.fromarray(picture).save(packed, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
         ends[number] = packed.tell()
     return PackedVideo(shape, np.frombuffer(packed.getvalue(), np.uint8), ends, energies)
 
@@ -185,21 +188,20 @@ class ClipCache:
             progress(len(paths) - len(missing))
         if not missing:
             return
+        self._sweep()
         writer: _ShardWriter | None = None
         try:
             for row, packed in self._packed(paths, limits, missing, workers):
                 if packed is not None:
-                    writer = writer or _ShardWriter(self.folder, self.layout, self.jpeg)
-                    writer.add(self._key(paths[row]), packed)
-                    if writer.n_bytes >= _SHARD_BYTES:
-                        self._enter(writer.finish())
-                        writer = None
+                    writer = self._add(writer, self._key(paths[row]), packed)
                 if progress is not None:
                     progress(1)
-        except BaseException:
-            if writer is not None and writer.n_videos:
-                with suppress(SelaviError, OSError):
-                    writer.finish()
+        except StoreError:
+            raise
+        except BaseException:  # such as Ctrl-C: what has been decoded stays
+            if writer is not None:
+                with suppress(StoreError):
+                    self._enter(writer.finish())
             raise
         if writer is not None:
             self._enter(writer.finish())
@@ -242,6 +244,22 @@ class ClipCache:
                     yield first, future.result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def _add(self, writer: _ShardWriter | None, key: tuple[str, str], packed: PackedVideo | str) -> _ShardWriter | None:
+        """Write a video to the current file, or a new one; return that file unless it is full now."""
+        writer = writer or _ShardWriter(self.folder, self.layout, self.jpeg)
+        writer.add(key, packed)
+        if writer.n_bytes < _SHARD_BYTES:
+            return writer
+        self._enter(writer.finish())
+        return None
+
+    def _sweep(self) -> None:
+        """Remove what killed processes have left behind half written."""
+        for file in self.folder.glob("*.partial"):
+            with suppress(OSError):
+                if time.time() - file.stat().st_mtime > _STALE:
+                    file.unlink()
 
     def _enter(self, shard: _Shard) -> None:
         for row, key in enumerate(shard.keys):
@@ -359,6 +377,7 @@ class _ShardWriter:
         self._rows: list[tuple[str, str, str]] = []
         self._shapes: list[tuple[int, int]] = []
         self._counts: list[tuple[int, int]] = []
+        self._file: Any = None
         try:
             self._file = h5py.File(self._partial, "w")
             self._data = self._growing("data", np.uint8, (), _CHUNK)
@@ -367,11 +386,6 @@ class _ShardWriter:
             self._append(self._ends, np.zeros(1, np.int64))
         except OSError as error:
             raise self._trouble(error) from error
-
-    @property
-    def n_videos(self) -> int:
-        """Number of videos written."""
-        return len(self._rows)
 
     def add(self, key: tuple[str, str], video: PackedVideo | str) -> None:
         """Write a video, or the reason why there is none."""
@@ -397,9 +411,8 @@ class _ShardWriter:
             for column, name in enumerate(("n_frames", "n_steps")):
                 self._file[name] = np.array([counts[column] for counts in self._counts], np.int64)
             self._file.attrs["format"], self._file.attrs["version"] = _FORMAT, _VERSION
+            sync(self._file)  # what cannot be written shows here, and not when the file is closed
             self._file.close()
-            with open(self._partial, "rb") as file:
-                os.fsync(file.fileno())
             os.replace(self._partial, self._final)
         except (OSError, RuntimeError) as error:
             raise self._trouble(error) from error
@@ -422,11 +435,11 @@ class _ShardWriter:
         dataset[before:] = values
 
     def _trouble(self, error: Exception) -> StoreError:
-        with suppress(Exception):
-            self._file.close()
+        if self._file is not None:
+            abandon(self._file)
         with suppress(OSError):
             self._partial.unlink()
-        return StoreError(f"{self._final.parent} cannot be written: {reason(error)}")
+        return explain(self._final.parent, error)
 
 
 def _bytes_type() -> Any:
