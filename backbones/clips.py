@@ -272,11 +272,6 @@ class StoredClips:
             raise MediaError(video)
         return video
 
-    def mel_statistics(self) -> tuple[float, float]:
-        """Return mean and standard deviation of the log mel energies of all videos with sound."""
-        kept = [video for video in self.videos if not isinstance(video, str) and video.n_steps]
-        return _moments([video.mel(0, video.n_steps) for video in kept])
-
 
 def stored_format(settings: ClipSettings) -> StoredFormat:
     """Return at which rate and size videos are kept for such clips."""
@@ -307,8 +302,6 @@ def n_steps(settings: ClipSettings) -> int:
 
 def mel_statistics(source: ClipSource, rows: Sequence[int]) -> tuple[float, float]:
     """Return mean and standard deviation of the log mel energies of the middle clips of some videos."""
-    if isinstance(source, StoredClips) and source.in_memory_only:
-        return source.mel_statistics()
     sounds = []
     view = View(16, 16)  # of pictures that nobody looks at
     for row in rows:

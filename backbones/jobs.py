@@ -29,13 +29,16 @@ from selavi_ref.selflabel import ClusterSizes
 from selavi_ref.store import StoreWriter, WorkingStore
 from selavi_ref.training import Progress, Training, working_datasets
 
-_MEL_SAMPLE = 256  # videos whose sound sets the mean and spread of the log energies, where they are not all in memory
+_MEL_SAMPLE = 256  # videos whose sound sets the mean and spread of the log energies
 
 
 @dataclass(frozen=True)
 class Loading:
     """
-    Where clips come from: it changes how fast a run is, but not what it learns.
+    Where clips come from: it changes how fast a run is, but hardly what it learns.
+
+    In memory and in a raw cache are the same pictures; JPEG rounds them, and clips read from their files begin between
+    the frames that would be kept.
 
     Parameters
     ----------

@@ -213,7 +213,104 @@ def test_streamed_videos_are_learnt_from_and_those_that_vanish_are_told(place, t
     assert rows["ball_0000.mp4"]["reason"]
 
 
+def test_a_collection_is_scanned_once_and_learnt_from_by_its_list(place, tmp_path):
+    shutil.copytree(place / "videos", tmp_path / "videos")
+    (tmp_path / "videos" / "text.mp4").write_text("this is no video")
+    write_video(tmp_path / "videos" / "silent.mp4")
+    done = selavi("scan", "videos", "--out", "list.csv", cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "32 of 34 videos can be used" in done.stdout
+    assert "1  no sound" in done.stdout
+    again = selavi("scan", "videos", "--out", "list.csv", "--require", "picture", cwd=tmp_path)
+    assert "33 of 34" in again.stdout
+    rows = {Path(row["path"]).name: row for row in rows_of(tmp_path / "list.csv")}
+    ball = rows["ball_0000.mp4"]
+    assert (ball["class"], ball["fps"], ball["width"], ball["sample_rate"]) == ("ball", "12.5", "64", "24000")
+    done = selavi("train", "list.csv", *SHORT[:2], "--epochs", "1", "--heads", "1", "--out", "run", cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "32 videos to learn from, 2 skipped" in done.stderr
+
+
+def test_a_published_collection_is_scanned_by_its_lists(tmp_path):
+    folder = tmp_path / "ucf"
+    (folder / "Archery").mkdir(parents=True)
+    write_video(folder / "Archery" / "v_Archery_g01_c01.avi", n_frames=10, codec="mpeg4")
+    (folder / "trainlist01.txt").write_text("Archery/v_Archery_g01_c01.avi 1\nArchery/v_Archery_g02_c01.avi 1\n")
+    (folder / "testlist01.txt").write_text("")
+    done = selavi("scan", "ucf", "--layout", "ucf101", "--split", "train", cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "1 of 2 videos can be used" in done.stdout
+    assert [(row["class"], row["split"], row["skipped"]) for row in rows_of(tmp_path / "manifest.csv")] == [
+        ("Archery", "train", ""),
+        ("Archery", "train", "not in the folder"),
+    ]
+
+
+def test_a_cache_gives_the_labels_that_memory_gives(place, tmp_path):
+    options = [*SHORT, "--cache", tmp_path / "cache", "--cache-format", "raw"]
+    done = selavi("train", "videos", *options, "--out", tmp_path / "run", cwd=place)
+    assert done.exit_code == 0, done.stderr
+    first, second = rows_of(place / "run" / "labels.csv"), rows_of(tmp_path / "run" / "labels.csv")
+    columns = [name for name in first[0] if name != "path"]
+    assert [[row[name] for name in columns] for row in first] == [[row[name] for name in columns] for row in second]
+    assert list((tmp_path / "cache").rglob("*.h5"))
+
+
+def test_clips_and_augmentation_can_be_set(place, tmp_path):
+    changed = [
+        "--frames",
+        "3",
+        "--stride",
+        "2",
+        "--clips-per-video",
+        "2",
+        "--sound-seconds",
+        "0.5",
+        "--mel-bands",
+        "32",
+    ]
+    augment = ["--augment", "published", "--augment", "blur=0.5", "--augment", "time_shift=0.2"]
+    options = [*SHORT[:2], "--epochs", "1", "--labellings", "2", "--heads", "1", "--memory", "0"]
+    done = selavi("train", "videos", *options, *changed, *augment, "--out", tmp_path / "run", cwd=place)
+    assert done.exit_code == 0, done.stderr
+    config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    clip, change = config["backbone"]["clip"], config["backbone"]["augment"]
+    assert (clip["frames"], clip["fps"], clip["seconds"], clip["n_filters"]) == (3, 2.0, 0.5, 32)
+    assert (change["blur"], change["time_shift"], change["rotation"], change["jitter"]) == (0.5, 0.2, 0.0, 0.4)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["step"] == 2  # 64 clips of 32 videos, 32 at a time
+    refused(selavi("train", "videos", *options, "--augment", "flop=1", "--out", "r9", cwd=place), "flop=1", "names are")
+    assert not (place / "r9").exists()
+
+
+def test_labels_of_degraded_videos(place):
+    done = selavi(
+        "label", "run", "videos", "--shrink", "64", "--noise", "-40", "--crops", "3", "--out", "bad.csv", cwd=place
+    )
+    assert done.exit_code == 0, done.stderr
+    good, bad = rows_of(place / "run" / "labels.csv"), rows_of(place / "bad.csv")
+    assert len(bad) == len(good)
+    assert [row["confidence"] for row in bad] != [row["confidence"] for row in good]
+    assert selavi("extract", "run", "videos", "--attenuate", "30", "--out", "quiet.h5", cwd=place).exit_code == 0
+    with FeatureStore(place / "quiet.h5") as store:
+        assert store.provenance["degradation"]["attenuate"] == 30
+    refused(selavi("label", "quiet.h5", "--shrink", "2", cwd=place), "--shrink", "RUN VIDEOS")
+
+
 class TestBadInput:
+    def test_scanning(self, place, tmp_path):
+        refused(selavi("scan", "missing", cwd=place), "missing", "does not exist")
+        refused(selavi("scan", "videos", "--split", "train", cwd=place), "--split train", "names no splits")
+        refused(selavi("scan", "videos", "--fold", "2", cwd=place), "--fold", "--layout")
+        refused(selavi("scan", "videos", "--layout", "ave", cwd=place), "Annotations.txt", "--annotations")
+        refused(selavi("scan", "videos", "--out", "run/labels.csv", cwd=place), "run/labels.csv", "name another")
+        refused(selavi("scan", "videos", "--out", "none/list.csv", cwd=place), "none/list.csv", "cannot be written")
+
+    def test_a_cache_that_cannot_be_made(self, place):
+        (place / "a_file").write_text("")
+        done = selavi("train", "videos", *SHORT, "--cache", "a_file/cache", "--out", "r8", cwd=place)
+        refused(done, "--cache a_file/cache")
+
     def test_folders(self, place, tmp_path):
         (tmp_path / "none").mkdir()
         refused(selavi("train", "none", *SHORT, "--out", "run", cwd=tmp_path), "none", "no video")

@@ -260,7 +260,7 @@ def _decode(
     tick = float(media.audio.time_base) if sound is not None else 0.0
     skipper = _Skipper(media, skip_before)
     for packet in media.packets(*streams):
-        if picture is not None and packet.stream_index == video_index:
+        if picture is not None and packet.stream.index == video_index:  # stream_index is 0 in all empty packets
             if not picture.done:
                 skipper.meet(packet)
                 for frame in media.frames(packet):
