@@ -133,6 +133,20 @@ def test_a_killed_scan_goes_on_where_it_was(tmp_path: Path) -> None:
     assert f"{n_usable} of 1500 videos can be used" in done.stdout
 
 
+def test_files_of_any_name_are_scanned_and_known_again(tmp_path: Path) -> None:
+    names = ["a b.mp4", "q\"uo,te's.mp4", "new\nline.mp4", "-option.mp4", "🎬.mp4", os.fsdecode(b"\xff\xfe.mp4")]
+    root = tmp_path / "cla\nss"
+    root.mkdir()
+    first = write_video(tmp_path / "a.mp4", n_frames=60, sound=tone(2.0, 440))
+    for name in names:
+        os.link(first, root / name)
+    found = scan_to(tmp_path / "list.csv", list_videos(root))
+    assert len(found.usable) == len(names)
+    exchange(first, b"other")
+    assert scan_to(tmp_path / "list.csv", list_videos(root)).entries == found.entries
+    assert scan(tmp_path / "list.csv").paths == found.paths
+
+
 MEASURE = """
 import resource, sys
 from selavi_ref.media.scan import list_videos, scan_to
