@@ -6,76 +6,14 @@ import functools
 import json
 import math
 import os
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from selavi_ref import __version__
-from selavi_ref.errors import InputError, SelaviError
-
-INTERRUPTED = 130  # exit status after Ctrl-C, as a shell gives it
-
-
-class Command(click.Command):
-    """A command whose examples are shown as they are written, and whose known errors take one line."""
-
-    def __init__(self, *args: Any, examples: str = "", **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.examples = examples
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples below the options."""
-        if self.examples:
-            with formatter.section("Examples"):
-                for line in self.examples.strip().splitlines():
-                    formatter.write(f"  {line.strip()}\n")
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run, turning what a user can mend into one line and exit status 2."""
-        try:
-            return super().invoke(ctx)
-        except SelaviError as error:
-            click.echo(f"selavi {self.name}: {_one_line(error)}", err=True)
-            ctx.exit(2)
-        except RuntimeError as error:
-            if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported for this
-                raise
-            click.echo(f"selavi {self.name}: the GPU's memory is full; try a smaller --batch-size", err=True)
-            ctx.exit(2)
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in ("torch", "torchvision", "av", "sklearn", "PIL"):
-                raise
-            click.echo(
-                f'selavi {self.name}: it needs the package {error.name}; install with pip install "selavi-ref[all]"',
-                err=True,
-            )
-            ctx.exit(2)
-
-
-class Program(click.Group):
-    """The group of commands, which tells what is wrong with the command line in one line."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command and leave with its exit status."""
-        kwargs["standalone_mode"] = False
-        try:
-            status = super().main(*args, **kwargs)
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            sys.exit(error.exit_code)
-        except click.ClickException as error:
-            name = getattr(getattr(error, "ctx", None), "command_path", "selavi")
-            click.echo(f"{name}: {_one_line(Exception(error.format_message()))} See {name} --help.", err=True)
-            sys.exit(error.exit_code)
-        except click.Abort:
-            sys.exit(INTERRUPTED)
-        sys.exit(status if isinstance(status, int) else 0)
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
+from selavi_ref.errors import InputError
+from selavi_ref.report.program import Command, Interruptible, Program, refuse_options
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -429,7 +367,7 @@ def label(source: str, videos: str | None, out: str, head: str, balanced: bool, 
     if videos is None:
         if os.path.isdir(source):
             raise InputError(f"{source} is a folder: name the videos to label too, as in selavi label RUN VIDEOS")
-        _refuse_options(looking, "goes with RUN VIDEOS; a store has its log-probabilities already")
+        refuse_options(looking, "goes with RUN VIDEOS; a store has its log-probabilities already")
         _label_store(source, out, head, balanced)
         return
     from selavi_ref.run import Run
@@ -491,7 +429,7 @@ def _listed(videos: str, layout: str | None, annotations: str | None, split: str
 
     if layout is not None:
         return list_layout(videos, layout, annotations=annotations, split=split, fold=fold)
-    _refuse_options(("annotations", "fold"), "goes with --layout")
+    refuse_options(("annotations", "fold"), "goes with --layout")
     listed = list_videos(videos)
     if split is None:
         return listed
@@ -579,36 +517,9 @@ def _refuse_with_resume(videos: str | None) -> None:
     free = ("out", "resume", "device", "workers", "memory_gb", "cache", "cache_format", "videos")
     names = [name for name in click.get_current_context().params if name not in free]
     why = "cannot be changed with --resume; the run keeps the settings it was started with"
-    _refuse_options(names, why)
+    refuse_options(names, why)
     if videos is not None:
         raise InputError(f"VIDEOS {why}")
-
-
-def _refuse_options(names: Iterable[str], why: str) -> None:
-    """Refuse options that were given on the command line."""
-    context = click.get_current_context()
-    given = [
-        f"--{name.replace('_', '-')}"
-        for name in names
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    ]
-    if given:
-        raise InputError(f"{', '.join(given)} {why}")
-
-
-class Interruptible:
-    """Turns Ctrl-C into one line that says how to go on."""
-
-    def __init__(self, advice: str):
-        self.advice = advice
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if kind is KeyboardInterrupt:
-            click.echo(f"\nstopped; {self.advice}", err=True)
-            sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
