@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from selavi_ref.errors import InputError
 _EPS = np.finfo(np.float64).eps  # what an empty filter holds before the logarithm
 _TINY = np.finfo(np.float32).tiny  # what no sound comes near: keeps the logarithm finite in float32
 _FULL_SCALE = 32768.0  # samples are taken as 16-bit integers, not as -1..1
-_BLOCK = 50  # windows transformed at once: more of them only wait for memory
+_BLOCK = 100  # windows transformed at once: a second of sound, so that the cost of each call hardly counts
 
 
 def log_mel(
@@ -72,40 +73,76 @@ def log_mel(
     batch = sounds.reshape(-1, sounds.shape[-1])
     n_frames = 1 + max(0, math.ceil((batch.shape[1] - length) / hop))
     bank = _mel_filters(n_filters, n_fft, float(sample_rate))
+    _buffers.fit(length, hop, n_fft)
     out = np.empty((len(batch), n_filters, n_frames), np.float32)
     for sound, rows in zip(batch, out, strict=True):
-        frames = _frames(sound, n_frames, length, hop, preemphasis)
         for first in range(0, n_frames, _BLOCK):
-            rows[:, first : first + _BLOCK] = _log_energies(frames[first : first + _BLOCK], n_fft, bank)
+            block = rows[:, first : first + _BLOCK]
+            start, n = first * hop, block.shape[1]
+            samples = _emphasised(sound, start, start + (n - 1) * hop + length, preemphasis)
+            windows = np.ndarray((n, min(length, n_fft)), buffer=samples, strides=(hop * 8, 8))
+            _log_energies(windows, bank, out=block)
     return out.reshape(*sounds.shape[:-1], n_filters, n_frames)
 
 
-def _frames(sound: NDArray[Any], n_frames: int, length: int, hop: int, preemphasis: float) -> NDArray[np.float64]:
-    """Overlapping windows of the pre-emphasised sound, padded with zeros at its end: a view of shape (T, length)."""
-    padded = np.zeros(max((n_frames - 1) * hop + length, len(sound)))
-    np.multiply(sound, _FULL_SCALE, out=padded[: len(sound)])
-    padded[1 : len(sound)] -= preemphasis * padded[: len(sound) - 1]
-    stride = padded.strides[0]
-    return np.lib.stride_tricks.as_strided(padded, (n_frames, length), (hop * stride, stride), writeable=False)
+class _Buffers(threading.local):
+    """Memory for a block of windows, one per thread; kept, as getting it anew can take longer than the transforms."""
+
+    shape: tuple[int, int, int] | None = None
+    samples: NDArray[np.float64]
+    windows: NDArray[np.float64]  # (_BLOCK, n_fft), zeros from `length` on
+    spectra: NDArray[np.complex128]  # flat
+
+    def fit(self, length: int, hop: int, n_fft: int) -> None:
+        if self.shape != (length, hop, n_fft):
+            self.samples = np.empty((2, (_BLOCK - 1) * hop + length))
+            self.windows = np.zeros((_BLOCK, n_fft))
+            self.spectra = np.empty((n_fft // 2 + 2) * _BLOCK, np.complex128)
+            self.shape = length, hop, n_fft
 
 
-def _log_energies(frames: NDArray[np.float64], n_fft: int, bank: Any) -> NDArray[np.float32]:
-    """Logarithm of the filters' energies, shape (M, T), of windows (T, length); bins differ by 10^10, hence float64."""
-    from scipy import fft
+_buffers = _Buffers()
 
-    spectrum = fft.rfft(frames, n_fft, axis=1).T
-    power = np.empty(spectrum.shape)  # in the order of the bins, as the filters need it
-    np.square(spectrum.real, out=power)
-    power += np.square(spectrum.imag)
-    energies: NDArray[np.float64] = bank @ power
-    energies[energies == 0] = _EPS
-    logs = np.maximum(energies, _TINY).astype(np.float32)
-    return np.log(logs, out=logs)
+
+def _emphasised(sound: NDArray[Any], start: int, stop: int, preemphasis: float) -> NDArray[np.float64]:
+    """Return samples `start` to `stop` of the pre-emphasised sound, with zeros after its end; in the buffer."""
+    given = sound[start:stop]
+    n = len(given)
+    samples, lost = _buffers.samples[:, : stop - start]
+    samples[:n] = given
+    samples[n:] = 0
+    if n:
+        np.multiply(samples[: n - 1], preemphasis, out=lost[1:n])
+        lost[0] = preemphasis * float(sound[start - 1]) if start else 0.0
+        samples[:n] -= lost[:n]
+    return samples
+
+
+def _log_energies(windows: NDArray[np.float64], bank: Any, out: NDArray[np.float32]) -> None:
+    """Write the logarithm of the filters' energies of windows (T, length) to `out` (M, T); bins differ by 10^10."""
+    padded = _buffers.windows[: len(windows)]
+    padded[:, : windows.shape[1]] = windows
+    spectra = _buffers.spectra[: bank.shape[1] * len(windows)].reshape(-1, len(windows))
+    np.fft.rfft(padded, axis=1, out=spectra[:-1].T)  # in the order of the bins, as the filters need it
+    spectra[-1] = 1
+    parts = spectra.view(np.float64)  # real and imaginary parts in turn
+    np.square(parts, out=parts)
+    energies = bank.dot(parts)
+    energies = energies[:, ::2] + energies[:, 1::2]
+    logs = energies.astype(np.float32)
+    if logs.min() < _TINY:
+        energies[energies == 0] = _EPS
+        logs = np.maximum(energies, _TINY).astype(np.float32)
+    np.log(logs, out=out)
 
 
 @lru_cache(maxsize=16)
 def _mel_filters(n_filters: int, n_fft: int, sample_rate: float) -> Any:
-    """Triangular filters divided by `n_fft`, sparse (M, n_fft // 2 + 1): a bin lies in at most two."""
+    """
+    Triangular filters over the powers of samples in -1..1, sparse (M, n_fft // 2 + 2): a bin lies in at most two.
+
+    The last column is no bin but stands for a constant 1: what a filter without a bin holds.
+    """
     from scipy import sparse
 
     top = 2595.0 * np.log10(1.0 + sample_rate / 2 / 700.0)
@@ -115,4 +152,6 @@ def _mel_filters(n_filters: int, n_fft: int, sample_rate: float) -> Any:
     left, peak, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising = np.where((bins >= left) & (bins < peak), (bins - left) / np.maximum(peak - left, 1), 0.0)
     falling = np.where((bins >= peak) & (bins < right), (right - bins) / np.maximum(right - peak, 1), 0.0)
-    return sparse.csr_array((rising + falling) / n_fft)
+    weights = (rising + falling) * (_FULL_SCALE**2 / n_fft)
+    empty = np.where(weights.any(axis=1), 0.0, _EPS)
+    return sparse.csr_array(np.column_stack([weights, empty]))
