@@ -83,7 +83,8 @@ def picture(frames: Tensor, clip: ClipSettings, change: AugmentSettings | None, 
         float32, shape (B, 3, T, S, S).
     """
     n_clips, n_frames, side = frames.shape[:3]
-    x = frames.permute(0, 1, 4, 2, 3).reshape(n_clips, n_frames * 3, side, side).float() / 255
+    planes = torch.empty((n_clips, n_frames, 3, side, side), device=frames.device)
+    x = planes.copy_(frames.permute(0, 1, 4, 2, 3)).div_(255).view(n_clips, n_frames * 3, side, side)
     if change is not None and draw is not None:
         x = _warp(x, clip.size, change, draw) if change.warps else _flip(_resize(x, clip.size), change, draw)
         x = _jitter(x.view(n_clips, n_frames, 3, clip.size, clip.size), change, draw)
@@ -92,7 +93,7 @@ def picture(frames: Tensor, clip: ClipSettings, change: AugmentSettings | None, 
     else:
         x = _resize(x, clip.size)
     x = x.view(n_clips, n_frames, 3, clip.size, clip.size).transpose(1, 2)
-    return (x - _PICTURE_MEAN) / _PICTURE_STD
+    return x.sub_(_PICTURE_MEAN).div_(_PICTURE_STD)
 
 
 def sound(mel: Tensor, clip: ClipSettings, change: AugmentSettings | None, draw: Draw | None) -> Tensor:
@@ -126,7 +127,9 @@ def _flip(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
     """Mirror some clips (B, C, S, S)."""
     if not change.flip:
         return x
-    return torch.where(draw.chance("flip", change.flip)[:, None, None, None], x.flip(-1), x)
+    chosen = draw.chance("flip", change.flip)
+    x[chosen] = x[chosen].flip(-1)
+    return x
 
 
 def _warp(x: Tensor, size: int, change: AugmentSettings, draw: Draw) -> Tensor:

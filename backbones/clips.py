@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from backbones.degrade import Degradation
 from backbones.settings import AugmentSettings, ClipSettings
 from selavi_ref.errors import MediaError, SelaviError
-from selavi_ref.media import log_mel, probe, read_squares
+from selavi_ref.media import Squares, log_mel, probe, read_clip
 from selavi_ref.media.cache import CachedVideo, ClipCache, KeptVideo, StoredFormat, read_stored
-from selavi_ref.media.clip import cut_squares
 from selavi_ref.media.decoder import LIMIT, guarded
 
 _SLOW_RATE = 15.0  # frames per second below which kept videos have frames between those of a clip
@@ -142,23 +141,22 @@ class StreamedClips:
     def clip(self, row: int, start: float, view: View, sound_shift: float = 0.0) -> RawClip:
         """Decode a clip; see `ClipSource`."""
         s = self.settings
-        frames, samples = guarded(
-            read_squares,
+        clip = guarded(
+            read_clip,
             self.paths[row],
             start,
             s.seconds,
-            side=view.window,
-            places=view.places,
+            squares=Squares(view.window, view.places),
             fps=s.fps,
             frames=s.frames,
             size=view.side,
             sample_rate=s.sample_rate,
             sound_shift=sound_shift,
         )
-        frames = self.degradation.picture(frames)
-        if not samples.size:
+        frames = self.degradation.picture(clip.frames)
+        if not clip.samples.size:
             return RawClip(frames, np.empty((s.n_filters, 0), np.float32))
-        samples = self.degradation.sound(samples, seed=row)
+        samples = self.degradation.sound(clip.samples, seed=row)
         return RawClip(frames, log_mel(samples, s.sample_rate, n_filters=s.n_filters))
 
 
@@ -263,8 +261,9 @@ class StoredClips:
 
     def _squares(self, frames: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
         """Cut squares out of kept pictures, and bring them to the size that they would have been decoded at."""
-        kept = round(view.window * self.format.size / view.side)
-        return resized(cut_squares(frames, min(kept, *frames.shape[1:3]), view.places), view.window)
+        short = min(frames.shape[1:3])
+        kept = max(1, min(short, round(view.window * short / view.side)))
+        return resized(Squares(kept, view.places).cut(frames), view.window)
 
     def _video(self, row: int) -> KeptVideo | CachedVideo:
         video = self.videos[row]

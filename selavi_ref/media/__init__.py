@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selavi_ref.media.clip import Clip, read_clip, read_squares, read_video
+from selavi_ref.media.clip import Clip, Squares, read_clip, read_video
 from selavi_ref.media.container import VideoInfo, probe
 from selavi_ref.media.decoder import Decoder
 from selavi_ref.media.manifest import Manifest, ManifestEntry, find_videos, read_manifest, write_manifest
@@ -16,6 +16,7 @@ __all__ = [
     "Decoder",
     "Manifest",
     "ManifestEntry",
+    "Squares",
     "VideoInfo",
     "find_videos",
     "log_mel",
@@ -23,7 +24,6 @@ __all__ = [
     "probe",
     "read_clip",
     "read_manifest",
-    "read_squares",
     "read_video",
     "scan",
     "write_manifest",

@@ -42,7 +42,7 @@ class StoredFormat:
     fps
         Frames per second.
     size
-        Pixels of the short side.
+        Pixels of the short side; pictures that have fewer keep theirs.
     sample_rate, n_filters
         Of the log mel energies (see `log_mel`), one column every `mel_step` seconds.
     """
@@ -94,7 +94,7 @@ def read_stored(path: FilePath, layout: StoredFormat) -> KeptVideo:
     MediaError
         If it cannot be decoded; see `read_video`.
     """
-    video = read_video(path, fps=layout.fps, size=layout.size, sample_rate=layout.sample_rate)
+    video = read_video(path, fps=layout.fps, size=layout.size, sample_rate=layout.sample_rate, enlarge=False)
     if not video.samples.size:
         return KeptVideo(video.frames, np.empty((layout.n_filters, 0), np.float32))
     return KeptVideo(video.frames, log_mel(video.samples, layout.sample_rate, n_filters=layout.n_filters))
@@ -288,9 +288,11 @@ class CachedVideo:
         first, last = int(numbers[0]), int(numbers[-1])
         bounds = self._read("ends", int(self._shard.first_frame[self._row]) + first, last - first + 2)
         data = self._read("data", int(bounds[0]), int(bounds[-1] - bounds[0]))
-        wanted, again = np.unique(numbers, return_inverse=True)
         if not self._shard.jpeg:
-            return data.reshape(-1, height, width, 3)[wanted - first][again]
+            pictures = data.reshape(-1, height, width, 3)
+            every = np.array_equal(numbers - first, np.arange(len(pictures)))
+            return pictures if every else pictures[numbers - first]
+        wanted, again = np.unique(numbers, return_inverse=True)
         return np.stack([self._picture(data, bounds, number - first) for number in wanted])[again]
 
     def mel(self, begin: int, width: int) -> NDArray[np.float32]:

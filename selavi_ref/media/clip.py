@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError
 from selavi_ref.media.container import FilePath, Media, media_error, open_media
-from selavi_ref.media.picture import TOLERANCE, FramePicker, empty_pictures
+from selavi_ref.media.picture import TOLERANCE, FramePicker, Squares, empty_pictures
 from selavi_ref.media.sound import PREROLL, SoundTrack
 
 _LEADS = (PREROLL, 3.0, 15.0, math.inf)  # seconds before the clip to seek to, one after the other if that was too late
@@ -30,7 +29,7 @@ class Clip:
     Parameters
     ----------
     frames
-        uint8, RGB, shape (T, h, w, 3); T = 0 without a picture.
+        uint8, RGB, shape (T, h, w, 3), or (P, T, s, s, 3) if P squares were asked for; T = 0 without a picture.
     samples
         float32 in -1..1, mono, shape (n,); n = 0 without sound.
     start
@@ -40,24 +39,6 @@ class Clip:
     frames: NDArray[np.uint8]
     samples: NDArray[np.float32]
     start: float
-
-    def squares(self, side: int, places: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:
-        """
-        Cut squares out of the frames.
-
-        Parameters
-        ----------
-        side
-            Pixels; less than the frames' short side or equal to it.
-        places
-            P pairs: where along the height and the width that is left free each square lies, 0 to 1.
-
-        Returns
-        -------
-        NDArray[np.uint8]
-            Shape (P, T, side, side, 3).
-        """
-        return cut_squares(self.frames, side, places)
 
 
 def read_clip(
@@ -70,6 +51,7 @@ def read_clip(
     size: int,
     sample_rate: int,
     sound_shift: float = 0.0,
+    squares: Squares | None = None,
     want_video: bool = True,
     want_audio: bool = True,
 ) -> Clip:
@@ -99,6 +81,8 @@ def read_clip(
         Samples per second, mono.
     sound_shift
         Seconds by which the sound begins after the picture (before it, if negative), as far as there is sound.
+    squares
+        Which parts of the pictures to return; all of each by default.
     want_video, want_audio
         Leave one out, which costs nothing then.
 
@@ -123,9 +107,9 @@ def read_clip(
     while leads:
         with open_media(path) as media:
             begin, hear = _beginnings(media, span, want_video, want_audio)
-            picture = _picker(media, begin, fps, frames, size) if want_video else None
+            picture = _picker(media, begin, fps, frames, size, squares) if want_video else None
             sound = SoundTrack(hear, hear + seconds, sample_rate) if want_audio and media.audio is not None else None
-            sought = min(begin, hear) - leads[0]
+            sought = min(begin, hear) - max(leads[0], media.settling)
             media.seek(sought)
             skipped = _decode(media, picture, sound, skip_before=begin - _UNSKIPPED if skip else -math.inf)
             if sought > 0 and _came_late(media, picture, sound, (begin, hear)):
@@ -138,36 +122,11 @@ def read_clip(
                     continue
             _check_whole(media, picture, sound, (begin + (frames - 1) / fps, hear + seconds))
             return Clip(
-                picture.stacked() if picture is not None else empty_pictures(size),
+                picture.stacked() if picture is not None else empty_pictures(size, squares),
                 sound.stretch(hear, round(seconds * sample_rate)) if sound is not None else np.empty(0, np.float32),
                 begin,
             )
     raise AssertionError("the last lead decodes from the beginning")
-
-
-def read_squares(
-    path: FilePath, start: float, seconds: float, *, side: int, places: Sequence[tuple[float, float]], **options: Any
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """
-    Decode a clip as `read_clip` does, and return only squares of its pictures (see `Clip.squares`) and its samples.
-
-    Returns
-    -------
-    tuple of arrays
-        uint8, shape (P, T, side, side, 3), and float32, shape (n,).
-    """
-    clip = read_clip(path, start, seconds, **options)
-    return clip.squares(side, places), clip.samples
-
-
-def cut_squares(frames: NDArray[np.uint8], side: int, places: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:
-    """Cut squares out of pictures (T, h, w, 3); see `Clip.squares`."""
-    height, width = frames.shape[1:3]
-    cuts = []
-    for down, across in places:
-        top, left = round(down * (height - side)), round(across * (width - side))
-        cuts.append(frames[:, top : top + side, left : left + side])
-    return np.stack(cuts)
 
 
 class _Span(NamedTuple):
@@ -193,6 +152,7 @@ def read_video(
     fps: float,
     size: int,
     sample_rate: int,
+    enlarge: bool = True,
     want_video: bool = True,
     want_audio: bool = True,
 ) -> Clip:
@@ -205,6 +165,8 @@ def read_video(
     ----------
     path, fps, size, sample_rate, want_video, want_audio
         As in `read_clip`.
+    enlarge
+        Whether pictures whose short side has fewer pixels than `size` are scaled up.
 
     Returns
     -------
@@ -220,7 +182,7 @@ def read_video(
     """
     _check_positive(fps=fps, size=size, sample_rate=sample_rate)
     with open_media(path) as media:
-        picture = _picker(media, 0.0, fps, None, size) if want_video else None
+        picture = _picker(media, 0.0, fps, None, size, None, enlarge) if want_video else None
         sound = SoundTrack(0.0, math.inf, sample_rate) if want_audio and media.audio is not None else None
         _decode(media, picture, sound)
         picture_end = sound_end = 0.0
@@ -238,10 +200,18 @@ def read_video(
         )
 
 
-def _picker(media: Media, start: float, fps: float, count: int | None, size: int) -> FramePicker | None:
+def _picker(
+    media: Media,
+    start: float,
+    fps: float,
+    count: int | None,
+    size: int,
+    squares: Squares | None,
+    enlarge: bool = True,
+) -> FramePicker | None:
     if media.video is None:
         return None
-    return FramePicker(start, fps, count, size, float(media.video.sample_aspect_ratio or 1))
+    return FramePicker(start, fps, count, size, float(media.video.sample_aspect_ratio or 1), squares, enlarge)
 
 
 def _decode(
@@ -283,6 +253,7 @@ class _Skipper:
     def __init__(self, media: Media, before: float) -> None:
         self.latest = -math.inf  # time of the latest frame that may have been left out
         self._active = math.isfinite(before) and media.video is not None and media.video.codec.name in _SKIPPABLE
+        self._active = self._active and not media.untimed  # whose frames are told by their number
         if self._active:
             self._context = media.video.codec_context
             self._tick, self._origin = float(media.video.time_base), media.origin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from selavi_ref.errors import InputError, MediaError
 FilePath = str | os.PathLike[str]
 
 _FIRST_PACKETS = 64  # packets among which a healthy picture has shown its first frame
+_SETTLING = {"mpeg": 1.0}  # seconds after a jump into a container of this kind in which times may be a frame off
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,9 @@ class Media:
     An open media file: its picture and sound streams (or None), and its clock.
 
     Time 0 is when the first picture is shown; without a picture, when the sound begins. `fault` keeps the first error
-    met while reading or decoding: such an error ends or skips a packet, and the caller judges what is missing.
+    met while reading or decoding: such an error ends or skips a packet, and the caller judges what is missing. After
+    `seek`, times can be trusted from `settling` seconds on. `untimed` tells that the file holds no times of its
+    pictures: an AVI file, for which FFmpeg guesses them, wrongly where pictures are stored in another order than shown.
     """
 
     def __init__(self, path: FilePath, container: Any) -> None:
@@ -106,6 +110,11 @@ class Media:
         self.video = _best_stream(container, "video")
         self.audio = _best_stream(container, "audio")
         self.fault: str | None = None
+        self.settling = _SETTLING.get(container.format.name, 0.0)
+        self.untimed = container.format.name == "avi" and self.video is not None
+        self._due: deque[int | None] = deque()  # when the pictures are due that the decoder holds, or none for them
+        self._held: int | None = None  # packets that the decoder holds when it gives out the first picture
+        self.origin = 0.0
         if self.video is not None:
             self.origin = (self.video.start_time or 0) * float(self.video.time_base)
         elif self.audio is not None:  # a negative start is the encoder's priming, which the decoder removes
@@ -135,7 +144,9 @@ class Media:
     def seek(self, time: float) -> None:
         """Go to the last key frame at or before a time; stay at the beginning if that is not before it."""
         stream = self.video if self.video is not None else self.audio
-        if time > 0:
+        if time > 0 and stream is not None:
+            if self.untimed:
+                self._held = _packets_held(self.path, stream.index)
             try:
                 self.container.seek(int((time + self.origin) / stream.time_base), stream=stream)
             except media_errors() as error:
@@ -160,13 +171,29 @@ class Media:
             decoded: list[Any] = packet.decode()
         except media_errors() as error:
             self.fault = self.fault or reason(error)
-            return []
+            decoded = []
+        if self.untimed and packet.stream.index == self.video.index:
+            self._date(packet, decoded)
         return decoded
 
     def time_of(self, frame: Any) -> float:
         """When a frame is shown or heard on the file's clock, seconds; NaN if it does not say."""
         time = frame.time
         return float("nan") if time is None else time - self.origin
+
+    def _date(self, packet: Any, frames: list[Any]) -> None:
+        """Set the times of pictures by their order: the n-th is due when the n-th packet is, whichever that holds."""
+        if not packet.size:  # the end: what the decoder still holds
+            for frame in frames:
+                frame.pts = self._due.popleft() if self._due else None
+            return
+        self._due.append(packet.dts)
+        if self._held is None and frames:
+            self._held = len(self._due) - 1
+        if self._held is not None and len(self._due) > self._held:
+            due = self._due.popleft()
+            for frame in frames:
+                frame.pts = due
 
 
 @contextmanager
@@ -263,6 +290,15 @@ def _shown_size(media: Media) -> tuple[int, int]:
         if n > _FIRST_PACKETS:
             break
     return 0, 0
+
+
+def _packets_held(path: FilePath, index: int) -> int:
+    """Return how many packets of a stream the decoder holds when it gives out the first picture."""
+    with open_media(path) as media:
+        for held, packet in enumerate(media.packets(media.container.streams[index])):
+            if held >= _FIRST_PACKETS or media.frames(packet):
+                return held
+    return 0
 
 
 def quarter_turns(frame: Any) -> int:

@@ -39,10 +39,11 @@ def write_video(
     pix_fmt: str = "yuv420p",
     rotation: int | None = None,
     pictures: np.ndarray | None = None,
+    container: dict[str, str] | None = None,
     **options: str,
 ) -> Path:
     """Write frames of rising brightness (at `times`, seconds, if given) and a mono `sound` (n,) or (channels, n)."""
-    with av.open(str(path), "w") as out:
+    with av.open(str(path), "w", options=container or {}) as out:
         video = audio = None
         if n_frames:
             video = out.add_stream(codec, rate=fps, options={"g": "20", **options})

@@ -20,10 +20,10 @@ from hypothesis.extra import numpy as hnp
 from media_files import tone, write_video
 
 from selavi_ref.errors import MediaError
-from selavi_ref.media import Decoder, decoder, probe, read_squares
+from selavi_ref.media import Decoder, Squares, decoder, probe, read_clip
 from selavi_ref.media.decoder import DecoderError, SharedMemory, guarded
 
-CLIP = {"fps": 30, "frames": 5, "size": 24, "side": 20, "places": [(0, 0), (0.5, 1)], "sample_rate": 8000}
+CLIP = {"fps": 30, "frames": 5, "size": 24, "squares": Squares(20, ((0, 0), (0.5, 1))), "sample_rate": 8000}
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,9 @@ def wait_until(happened, seconds: float = 20.0) -> bool:
 
 def test_it_gives_what_the_call_gives_here(own: Decoder, video: Path) -> None:
     assert own.call(probe, video) == probe(video)
-    there, here = own.call(read_squares, video, 0.5, 1.0, **CLIP), read_squares(video, 0.5, 1.0, **CLIP)
-    np.testing.assert_array_equal(there[0], here[0])
-    np.testing.assert_array_equal(there[1], here[1])
+    there, here = own.call(read_clip, video, 0.5, 1.0, **CLIP), read_clip(video, 0.5, 1.0, **CLIP)
+    np.testing.assert_array_equal(there.frames, here.frames)
+    np.testing.assert_array_equal(there.samples, here.samples)
 
 
 def test_one_process_serves_many_calls(own: Decoder) -> None:
