@@ -12,6 +12,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, TypeVar
 
@@ -68,7 +69,7 @@ class Decoder:
         """
         requests, answers, shared = self._connections()
         try:
-            requests.send((function, path, args, kwargs, limit))
+            requests.send((_folder(), function, path, args, kwargs, limit))
             answer = answers.recv() if answers.poll(limit + _GRACE) else None
         except (EOFError, OSError):
             answer = None
@@ -230,9 +231,11 @@ def serve(read: int, write: int, memory: int) -> None:
     requests, answers, shared = Connection(read), Connection(write), SharedMemory(memory)
     while True:
         try:
-            function, path, args, kwargs, limit = requests.recv()
+            folder, function, path, args, kwargs, limit = requests.recv()
         except EOFError:
             return
+        with suppress(OSError):
+            os.chdir(folder)  # a relative path starts from where the program is now
         signal.setitimer(signal.ITIMER_REAL, limit)  # the kernel ends this process, whatever library it hangs in
         answer = _carry_out(function, path, args, kwargs)
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -240,6 +243,14 @@ def serve(read: int, write: int, memory: int) -> None:
             answers.send(shared.put(answer))
         except BrokenPipeError:
             return
+
+
+def _folder() -> str:
+    """Return the current folder, which may have been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return os.sep
 
 
 def _carry_out(function: Callable[..., Any], path: FilePath, args: Any, kwargs: Any) -> tuple[bool, Any]:

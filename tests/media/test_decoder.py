@@ -58,6 +58,17 @@ def test_it_gives_what_the_call_gives_here(own: Decoder, video: Path) -> None:
     np.testing.assert_array_equal(there.samples, here.samples)
 
 
+def test_relative_paths_start_from_where_the_program_is(
+    own: Decoder, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.call(probe, video)
+    monkeypatch.chdir(video.parent)
+    assert own.call(probe, "a.mp4").path == "a.mp4"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MediaError, match=r"^a\.mp4: No such file"):
+        own.call(probe, "a.mp4")
+
+
 def test_one_process_serves_many_calls(own: Decoder) -> None:
     numbers = {own.call(broken_decoders.process_number, "a.mp4") for _ in range(5)}
     assert len(numbers) == 1
