@@ -57,7 +57,7 @@ _cache_format = click.option(
     type=click.Choice(["jpeg", "raw"]),
     default="jpeg",
     show_default=True,
-    help="Of the pictures in --cache: raw is faster, and takes about ten times the room.",
+    help="Of the pictures in --cache: raw is three times as fast, and takes about six times the room.",
 )
 _clips = click.option(
     "--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips averaged for each video."

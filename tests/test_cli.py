@@ -270,7 +270,7 @@ def test_clips_and_augmentation_can_be_set(place, tmp_path):
         "32",
     ]
     augment = ["--augment", "published", "--augment", "blur=0.5", "--augment", "time_shift=0.2"]
-    options = [*SHORT[:2], "--epochs", "1", "--labellings", "2", "--heads", "1", "--memory", "0"]
+    options = [*SHORT[:2], "--epochs", "1", "--labellings", "2", "--heads", "1", "--memory", "0", "--workers", "1"]
     done = selavi("train", "videos", *options, *changed, *augment, "--out", tmp_path / "run", cwd=place)
     assert done.exit_code == 0, done.stderr
     config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())

@@ -143,7 +143,8 @@ class ClipCache:
     layout
         At which rates and sizes the videos are kept.
     jpeg
-        Whether pictures are packed as JPEG (quality 92), in about a tenth of the room, or left as they are.
+        Whether pictures are packed as JPEG (quality 92, colours at full resolution), in about a sixth of the room, or
+        left as they are.
 
     Raises
     ------
