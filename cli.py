@@ -304,7 +304,8 @@ def train(
     from backbones.jobs import train as train_run
 
     loading = Loading(workers, memory_gb, cache, cache_format == "jpeg")
-    with Interruptible(f"go on with: selavi train --resume --out {out}"):
+    cached = f" --cache {cache}" if cache else ""
+    with Interruptible(f"go on with: selavi train --resume{cached} --out {out}"):
         if not is_finished(run):
             failures = train_run(run, device=device, loading=loading).failures
             if failures:

@@ -17,11 +17,12 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any, TypeVar
 
 from selavi_ref.errors import MediaError, SelaviError
-from selavi_ref.media.container import FilePath, printable
+from selavi_ref.media.container import FilePath, import_av, printable
 
 T = TypeVar("T")
 
 LIMIT = 60.0  # seconds that one call may take
+_STARTING = 120.0  # seconds that a process may take to start, such as from a slow disk
 _GRACE = 5.0  # seconds after the limit at which a process that the kernel did not end by itself is killed
 _MEMORY = 8 << 30  # bytes of address space: a damaged header may ask for more memory than the machine has
 _START = "import sys; sys.path[:] = {path!r}; from selavi_ref.media.decoder import serve; serve(*{files!r})"
@@ -126,7 +127,22 @@ class Decoder:
             )
             their_requests.close()
             their_answers.close()
+            self._await_start()
         return self._requests, self._answers, self._shared
+
+    def _await_start(self) -> None:
+        """Wait until the process has loaded what it needs, which does not count as time of the first call."""
+        assert self._answers is not None
+        try:
+            ready = self._answers.poll(_STARTING) and self._answers.recv()
+        except (EOFError, OSError):
+            ready = False
+        except BaseException:
+            self.close()
+            raise
+        if not ready:
+            self.close()
+            raise SelaviError(f"the process that decodes videos could not be started ({sys.executable})")
 
     def _autopsy(self, limit: float) -> str:
         """End the process, and tell why it gave no answer."""
@@ -229,6 +245,8 @@ def serve(read: int, write: int, memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     requests, answers, shared = Connection(read), Connection(write), SharedMemory(memory)
+    import_av()
+    answers.send(True)
     while True:
         try:
             folder, function, path, args, kwargs, limit = requests.recv()

@@ -108,12 +108,14 @@ def scan_to(
     Raises
     ------
     InputError
-        If `out` is there and was not written by a scan.
+        If `out` is there and was not written by a scan, or its folder is missing.
     SelaviError
         If it cannot be written.
     """
     name = os.fspath(out)
     journal = f"{name}.partial"
+    if not os.path.isdir(os.path.dirname(os.path.abspath(name))):
+        raise InputError(f"{printable(name)} cannot be written: its folder does not exist")
     if os.path.exists(name) and not is_scanned(name):
         raise InputError(f"{printable(name)} is there already and is no list that a scan wrote; name another file")
     known = [*_earlier(name), *_earlier(journal)]
