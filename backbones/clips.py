@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,9 +15,10 @@ from backbones.settings import AugmentSettings, ClipSettings
 from selavi_ref.errors import MediaError, SelaviError
 from selavi_ref.media import Squares, log_mel, probe, read_clip
 from selavi_ref.media.cache import CachedVideo, ClipCache, KeptVideo, StoredFormat, read_stored
-from selavi_ref.media.decoder import LIMIT, guarded
+from selavi_ref.media.decoder import LIMIT, guarded, side_by_side
 
 _SLOW_RATE = 15.0  # frames per second below which kept videos have frames between those of a clip
+_AHEAD = 32  # videos per thread that are decoded before their turn
 _CENTRE = ((0.5, 0.5),)
 
 
@@ -197,18 +197,18 @@ class StoredClips:
         layout = stored_format(settings)
         lengths = seconds or [None] * len(paths)
 
-        def decode(path: str, length: float | None) -> KeptVideo | str:
+        def decode(listed: tuple[str, float | None]) -> KeptVideo | str:
+            path, length = listed
             try:
                 return guarded(read_stored, path, layout, limit=time_limit(length))
             except MediaError as error:
                 return str(error)
 
         videos = []
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            for video in pool.map(decode, paths, lengths):
-                videos.append(video)
-                if progress is not None:
-                    progress(1)
+        for _, video in side_by_side(decode, list(zip(paths, lengths, strict=True)), workers, _AHEAD):
+            videos.append(video)
+            if progress is not None:
+                progress(1)
         return cls(videos, settings)
 
     @classmethod

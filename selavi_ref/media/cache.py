@@ -5,10 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-import uuid
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +17,12 @@ from numpy.typing import NDArray
 from selavi_ref.errors import InputError, MediaError, StoreError
 from selavi_ref.media.clip import read_video
 from selavi_ref.media.container import FilePath, media_error, printable, reason
-from selavi_ref.media.decoder import DecoderError, guarded
+from selavi_ref.media.decoder import DecoderError, guarded, side_by_side
 from selavi_ref.media.mel import log_mel
-from selavi_ref.store.guard import abandon, explain, sync
+from selavi_ref.media.shard import PackedVideo, Shard, ShardWriter
 
-_FORMAT, _VERSION = "selavi-clip-cache", 1
 _JPEG_QUALITY = 92
 _SHARD_BYTES = 256 << 20  # a file of the cache is closed when it holds so many bytes: what a killed process loses
-_CHUNK = 1 << 20  # bytes
 _STALE = 24 * 3600  # seconds after which a file that nobody has written to is taken for a killed process's
 _AHEAD = 2  # videos per thread that are decoded before their turn
 
@@ -100,16 +95,6 @@ def read_stored(path: FilePath, layout: StoredFormat) -> KeptVideo:
     return KeptVideo(video.frames, log_mel(video.samples, layout.sample_rate, n_filters=layout.n_filters))
 
 
-@dataclass(frozen=True)
-class PackedVideo:
-    """A video as it lies in a cache: bytes of its pictures, one after the other, and its log mel energies."""
-
-    shape: tuple[int, int]  # height and width
-    data: NDArray[np.uint8]
-    ends: NDArray[np.int64]  # of the pictures' bytes
-    energies: NDArray[np.float32]  # (n', F)
-
-
 def read_packed(path: FilePath, layout: StoredFormat, jpeg: bool) -> PackedVideo:
     """Decode a whole video and pack it for a cache, its pictures as JPEG or as they are."""
     video = read_stored(path, layout)
@@ -163,9 +148,9 @@ class ClipCache:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--cache {printable(folder)}: cannot be made: {error.strerror}") from error
-        self._places: dict[tuple[str, str], tuple[_Shard, int]] = {}
+        self._places: dict[tuple[str, str], tuple[Shard, int]] = {}
         for file in sorted(self.folder.glob("*.h5")):
-            self._enter(_Shard(file, jpeg))
+            self._enter(Shard(file, jpeg))
 
     def fill(
         self,
@@ -190,7 +175,7 @@ class ClipCache:
         if not missing:
             return
         self._sweep()
-        writer: _ShardWriter | None = None
+        writer: ShardWriter | None = None
         try:
             for row, packed in self._packed(paths, limits, missing, workers):
                 if packed is not None:
@@ -222,7 +207,7 @@ class ClipCache:
     def _packed(
         self, paths: Sequence[str], limits: Sequence[float], rows: Sequence[int], workers: int
     ) -> Iterator[tuple[int, PackedVideo | str | None]]:
-        """Yield packed videos, or the lasting reasons why there are none, or None for a passing one."""
+        """Yield rows with their packed videos, or the lasting reasons why there are none, or None for a passing one."""
 
         def pack(row: int) -> PackedVideo | str | None:
             try:
@@ -232,23 +217,11 @@ class ClipCache:
             except MediaError as error:
                 return str(error)
 
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            waiting: deque[tuple[int, Future[PackedVideo | str | None]]] = deque()
-            try:
-                for row in rows:
-                    waiting.append((row, pool.submit(pack, row)))
-                    if len(waiting) > _AHEAD * max(1, workers):
-                        first, future = waiting.popleft()
-                        yield first, future.result()
-                while waiting:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        return side_by_side(pack, rows, workers, _AHEAD)
 
-    def _add(self, writer: _ShardWriter | None, key: tuple[str, str], packed: PackedVideo | str) -> _ShardWriter | None:
+    def _add(self, writer: ShardWriter | None, key: tuple[str, str], packed: PackedVideo | str) -> ShardWriter | None:
         """Write a video to the current file, or a new one; return that file unless it is full now."""
-        writer = writer or _ShardWriter(self.folder, self.layout, self.jpeg)
+        writer = writer or ShardWriter(self.folder, self.layout.n_filters, self.jpeg)
         writer.add(key, packed)
         if writer.n_bytes < _SHARD_BYTES:
             return writer
@@ -262,7 +235,7 @@ class ClipCache:
                 if time.time() - file.stat().st_mtime > _STALE:
                     file.unlink()
 
-    def _enter(self, shard: _Shard) -> None:
+    def _enter(self, shard: Shard) -> None:
         for row, key in enumerate(shard.keys):
             self._places[key] = (shard, row)
 
@@ -279,7 +252,7 @@ class ClipCache:
 class CachedVideo:
     """A video in a cache; has the members of `KeptVideo`, and reads what is asked for."""
 
-    def __init__(self, shard: _Shard, row: int, path: str) -> None:
+    def __init__(self, shard: Shard, row: int, path: str) -> None:
         self._shard, self._row, self._path = shard, row, path
         self.n_frames, self.n_steps = int(shard.n_frames[row]), int(shard.n_steps[row])
 
@@ -313,139 +286,3 @@ class CachedVideo:
         except (OSError, RuntimeError, KeyError, StoreError) as error:
             raise media_error(self._path, f"{self._shard.path} is damaged; delete it ({reason(error)})") from error
         return values
-
-
-class _Shard:
-    """One file of a cache: where its videos lie in it."""
-
-    def __init__(self, path: Path, jpeg: bool) -> None:
-        self.path, self.jpeg = path, jpeg
-        file = self.file
-        try:
-            if file.attrs["format"] != _FORMAT or int(file.attrs["version"]) != _VERSION:
-                raise StoreError(f"{path} is no part of a cache of this version; delete it")
-            texts = [[os.fsdecode(text) for text in file[name][:]] for name in ("path", "stamp", "reason")]
-            self.keys = list(zip(texts[0], texts[1], strict=True))
-            self.reasons = texts[2]
-            self.shapes = file["shape"][:]
-            self.n_frames, self.n_steps = file["n_frames"][:], file["n_steps"][:]
-        except (KeyError, OSError, RuntimeError) as error:
-            raise StoreError(f"{path} is damaged; delete it ({reason(error)})") from error
-        self.first_frame = np.cumsum(self.n_frames) - self.n_frames
-        self.first_step = np.cumsum(self.n_steps) - self.n_steps
-
-    @property
-    def file(self) -> Any:
-        """The open file."""
-        try:
-            return _open_files.get(self.path)
-        except OSError as error:
-            raise StoreError(f"{self.path} is damaged; delete it ({reason(error)})") from error
-
-
-class _OpenFiles:
-    """Keeps the HDF5 files open that this process read last; a forked process opens its own."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._process = os.getpid()
-        self._files: dict[Path, Any] = {}
-
-    def get(self, path: Path) -> Any:
-        """Return an open file."""
-        import h5py
-
-        if self._process != os.getpid():
-            self._process, self._files = os.getpid(), {}
-        file = self._files.pop(path, None)
-        self._files[path] = file = h5py.File(path, "r") if file is None else file
-        if len(self._files) > self._most:
-            self._files.pop(next(iter(self._files))).close()
-        return file
-
-
-_open_files = _OpenFiles(64)
-
-
-class _ShardWriter:
-    """Writes one file of a cache, under another name until it is complete."""
-
-    def __init__(self, folder: Path, layout: StoredFormat, jpeg: bool) -> None:
-        import h5py
-
-        self._jpeg = jpeg
-        self._final = folder / f"{uuid.uuid4().hex}.h5"
-        self._partial = self._final.with_suffix(".partial")
-        self.n_bytes = 0
-        self._rows: list[tuple[str, str, str]] = []
-        self._shapes: list[tuple[int, int]] = []
-        self._counts: list[tuple[int, int]] = []
-        self._file: Any = None
-        try:
-            self._file = h5py.File(self._partial, "w")
-            self._data = self._growing("data", np.uint8, (), _CHUNK)
-            self._ends = self._growing("ends", np.int64, (), 1 << 14)
-            self._energies = self._growing("energies", np.float32, (layout.n_filters,), 1 << 10)
-            self._append(self._ends, np.zeros(1, np.int64))
-        except OSError as error:
-            raise self._trouble(error) from error
-
-    def add(self, key: tuple[str, str], video: PackedVideo | str) -> None:
-        """Write a video, or the reason why there is none."""
-        if isinstance(video, str):
-            self._enter(key, video, (0, 0), (0, 0))
-            return
-        try:
-            self._append(self._ends, len(self._data) + video.ends)
-            self._append(self._data, video.data)
-            self._append(self._energies, video.energies)
-        except (OSError, RuntimeError) as error:
-            raise self._trouble(error) from error
-        self.n_bytes += video.data.nbytes + video.energies.nbytes
-        self._enter(key, "", video.shape, (len(video.ends), len(video.energies)))
-
-    def finish(self) -> _Shard:
-        """Complete the file and give it its name."""
-        try:
-            for column, name in enumerate(("path", "stamp", "reason")):
-                texts = [os.fsencode(row[column]) for row in self._rows]
-                self._file.create_dataset(name, data=np.array(texts, dtype=object), dtype=_bytes_type())
-            self._file["shape"] = np.array(self._shapes, np.int32).reshape(-1, 2)
-            for column, name in enumerate(("n_frames", "n_steps")):
-                self._file[name] = np.array([counts[column] for counts in self._counts], np.int64)
-            self._file.attrs["format"], self._file.attrs["version"] = _FORMAT, _VERSION
-            sync(self._file)  # what cannot be written shows here, and not when the file is closed
-            self._file.close()
-            os.replace(self._partial, self._final)
-        except (OSError, RuntimeError) as error:
-            raise self._trouble(error) from error
-        return _Shard(self._final, self._jpeg)
-
-    def _enter(self, key: tuple[str, str], why: str, shape: tuple[int, int], counts: tuple[int, int]) -> None:
-        self._rows.append((*key, why))
-        self._shapes.append(shape)
-        self._counts.append(counts)
-
-    def _growing(self, name: str, dtype: Any, tail: tuple[int, ...], chunk: int) -> Any:
-        shape = (0, *tail)
-        return self._file.create_dataset(
-            name, shape, dtype, maxshape=(None, *tail), chunks=(chunk, *tail), fletcher32=True
-        )
-
-    def _append(self, dataset: Any, values: NDArray[Any]) -> None:
-        before = len(dataset)
-        dataset.resize(before + len(values), axis=0)
-        dataset[before:] = values
-
-    def _trouble(self, error: Exception) -> StoreError:
-        if self._file is not None:
-            abandon(self._file)
-        with suppress(OSError):
-            self._partial.unlink()
-        return explain(self._final.parent, error)
-
-
-def _bytes_type() -> Any:
-    import h5py
-
-    return h5py.string_dtype("ascii")  # bytes as they are: a path may be of any

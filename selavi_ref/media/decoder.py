@@ -11,7 +11,9 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, TypeVar
@@ -19,6 +21,7 @@ from typing import Any, TypeVar
 from selavi_ref.errors import MediaError, SelaviError
 from selavi_ref.media.container import FilePath, import_av, printable
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 LIMIT = 60.0  # seconds that one call may take
@@ -234,6 +237,27 @@ def guarded(function: Callable[..., T], path: FilePath, *args: Any, limit: float
         decoder = _local.decoder = Decoder()
         _local.process = os.getpid()
     return decoder.call(function, path, *args, limit=limit, **kwargs)
+
+
+def side_by_side(function: Callable[[A], T], given: Iterable[A], threads: int, ahead: int) -> Iterator[tuple[A, T]]:
+    """
+    Yield each item with what `function` makes of it, in their order, made by threads that each keep a decoder.
+
+    At most `ahead` results per thread wait for their turn, however many items there are.
+    """
+    threads = max(1, threads)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[tuple[A, Future[T]]] = deque()
+        try:
+            for item in given:
+                waiting.append((item, pool.submit(function, item)))
+                if len(waiting) > ahead * threads:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for first, future in waiting:
+                yield first, future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def serve(read: int, write: int, memory: int) -> None:

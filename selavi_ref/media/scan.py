@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 
 from selavi_ref.errors import InputError, MediaError, SelaviError
 from selavi_ref.media.container import FilePath, VideoInfo, import_av, printable, probe, reason
-from selavi_ref.media.decoder import LIMIT, DecoderError, guarded
+from selavi_ref.media.decoder import LIMIT, DecoderError, guarded, side_by_side
 from selavi_ref.media.manifest import (
     LISTS,
     Manifest,
@@ -181,18 +179,9 @@ def _scanned(
             return entry
         return replace(entry, skipped=_why_unusable(entry.info, min_seconds, require))
 
-    threads = max(1, min(workers or os.cpu_count() or 1, len(listed)))
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[ManifestEntry]] = deque()
-        try:
-            for entry in listed:
-                waiting.append(pool.submit(look, entry))
-                if len(waiting) > _AHEAD * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    threads = min(workers or os.cpu_count() or 1, len(listed))
+    for _, entry in side_by_side(look, listed, threads, _AHEAD):
+        yield entry
 
 
 def _looked_into(entry: ManifestEntry, earlier: Mapping[str, ManifestEntry], limit: float) -> ManifestEntry:
