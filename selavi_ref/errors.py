@@ -13,6 +13,10 @@ class MediaError(SelaviError):
     """A video file that cannot be read; the message names the file and the reason."""
 
 
+class PassingError(MediaError):
+    """A video file that could not be read this time, through no fault of its content: another time it might be."""
+
+
 class StoreError(SelaviError):
     """A feature store that is missing, incomplete, damaged, of another version, or that cannot be written."""
 

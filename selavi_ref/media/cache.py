@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.errors import InputError, MediaError, StoreError
+from selavi_ref.errors import InputError, MediaError, PassingError, StoreError
 from selavi_ref.media.clip import read_video
 from selavi_ref.media.container import FilePath, media_error, printable, reason
-from selavi_ref.media.decoder import DecoderError, guarded, side_by_side
+from selavi_ref.media.decoder import guarded, side_by_side
 from selavi_ref.media.mel import log_mel
 from selavi_ref.media.shard import PackedVideo, Shard, ShardWriter
 
@@ -148,6 +148,7 @@ class ClipCache:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--cache {printable(folder)}: cannot be made: {error.strerror}") from error
+        self._passing: dict[str, str] = {}  # why videos could not be decoded this time
         self._places: dict[tuple[str, str], tuple[Shard, int]] = {}
         for file in sorted(self.folder.glob("*.h5")):
             self._enter(Shard(file, jpeg))
@@ -177,9 +178,11 @@ class ClipCache:
         self._sweep()
         writer: ShardWriter | None = None
         try:
-            for row, packed in self._packed(paths, limits, missing, workers):
-                if packed is not None:
-                    writer = self._add(writer, self._key(paths[row]), packed)
+            for row, (key, packed) in self._packed(paths, limits, missing, workers):
+                if isinstance(packed, PassingError):
+                    self._passing[paths[row]] = str(packed)
+                else:
+                    writer = self._add(writer, key, packed)
                 if progress is not None:
                     progress(1)
         except StoreError:
@@ -198,7 +201,8 @@ class ClipCache:
         for path in paths:
             place = self._places.get(self._key(path))
             if place is None:
-                found.append(f"{printable(path)}: it could not be decoded when the cache was filled")
+                unknown = f"{printable(path)}: it has changed since the cache was filled"
+                found.append(self._passing.get(path, unknown))
             else:
                 shard, row = place
                 found.append(shard.reasons[row] or CachedVideo(shard, row, path))
@@ -206,16 +210,17 @@ class ClipCache:
 
     def _packed(
         self, paths: Sequence[str], limits: Sequence[float], rows: Sequence[int], workers: int
-    ) -> Iterator[tuple[int, PackedVideo | str | None]]:
-        """Yield rows with their packed videos, or the lasting reasons why there are none, or None for a passing one."""
+    ) -> Iterator[tuple[int, tuple[tuple[str, str], PackedVideo | str | PassingError]]]:
+        """Yield rows with their keys and packed videos, or the lasting reasons why there are none, or passing ones."""
 
-        def pack(row: int) -> PackedVideo | str | None:
+        def pack(row: int) -> tuple[tuple[str, str], PackedVideo | str | PassingError]:
+            key = self._key(paths[row])  # before decoding: a file that changes meanwhile is decoded again next time
             try:
-                return guarded(read_packed, paths[row], self.layout, self.jpeg, limit=limits[row])
-            except DecoderError:
-                return None
+                return key, guarded(read_packed, paths[row], self.layout, self.jpeg, limit=limits[row])
+            except PassingError as error:
+                return key, error
             except MediaError as error:
-                return str(error)
+                return key, str(error)
 
         return side_by_side(pack, rows, workers, _AHEAD)
 

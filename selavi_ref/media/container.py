@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import deque
@@ -10,11 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from selavi_ref.errors import InputError, MediaError
+from selavi_ref.errors import InputError, MediaError, PassingError
 
 FilePath = str | os.PathLike[str]
 
 _FIRST_PACKETS = 64  # packets among which a healthy picture has shown its first frame
+_PASSING = {  # reasons of the system's why a file cannot be opened that say nothing of what it holds
+    *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR),
+    *(errno.EIO, errno.ESTALE, errno.ENOENT, errno.ETIMEDOUT),
+}
 _SETTLING = {"mpeg": 1.0}  # seconds after a jump into a container of this kind in which times may be a frame off
 
 
@@ -221,13 +226,17 @@ def open_media(path: FilePath) -> Iterator[Media]:
     except av.InvalidDataError as error:
         raise media_error(path, "of no kind that FFmpeg can read, or damaged at its beginning or end") from error
     except media_errors() as error:
-        raise media_error(path, reason(error)) from error
+        kind = PassingError if getattr(error, "errno", None) in _PASSING else MediaError
+        raise kind(str(media_error(path, reason(error)))) from error
     with container:
-        media = Media(path, container)
-        for stream in (media.video, media.audio):
-            if stream is not None:
-                stream.codec_context.thread_count = 1
-        yield media
+        try:
+            media = Media(path, container)
+            for stream in (media.video, media.audio):
+                if stream is not None:
+                    stream.codec_context.thread_count = 1
+            yield media
+        except (av.FFmpegError, OverflowError) as error:  # sizes and rates that no picture or sound has
+            raise media_error(path, f"damaged: {reason(error)}") from error
 
 
 def import_av() -> Any:

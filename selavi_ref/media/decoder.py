@@ -18,7 +18,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, TypeVar
 
-from selavi_ref.errors import MediaError, SelaviError
+from selavi_ref.errors import PassingError, SelaviError
 from selavi_ref.media.container import FilePath, import_av, printable
 
 A = TypeVar("A")
@@ -32,7 +32,7 @@ _START = "import sys; sys.path[:] = {path!r}; from selavi_ref.media.decoder impo
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-class DecoderError(MediaError):
+class DecoderError(PassingError):
     """The decoder crashed on a file, took too long, or needed too much memory: another time it might not."""
 
 
@@ -96,6 +96,12 @@ class Decoder:
             process.kill()
             process.wait()
 
+    def kill(self) -> None:
+        """End the process from another thread; the call that it is busy with raises `DecoderError`."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def __enter__(self) -> Decoder:
         return self
 
@@ -118,16 +124,11 @@ class Decoder:
             self._answers, their_answers = Pipe(duplex=False)
             self._shared = SharedMemory()
             handed = (their_requests.fileno(), their_answers.fileno(), self._shared.file)
-            start = _START.format(path=sys.path, files=handed)
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", start],
-                pass_fds=handed,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # what C libraries say before they crash
-                env={**os.environ, **_ONE_THREAD},
-                start_new_session=True,  # Ctrl-C is for the program, which then closes its decoders
-            )
+            try:
+                self._process = _started(handed)
+            except OSError as error:
+                self.forget()
+                raise SelaviError(f"the process that decodes videos could not be started: {error.strerror}") from error
             their_requests.close()
             their_answers.close()
             self._await_start()
@@ -161,6 +162,19 @@ class Decoder:
         if status < 0:
             return f"the decoder crashed on it ({signal.Signals(-status).name})"
         return f"the decoder ended on it with status {status}"
+
+
+def _started(files: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    """Start the process of a decoder, which inherits these descriptors."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _START.format(path=sys.path, files=files)],
+        pass_fds=files,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # what C libraries say before they crash
+        env={**os.environ, **_ONE_THREAD},
+        start_new_session=True,  # Ctrl-C is for the program, which then closes its decoders
+    )
 
 
 class SharedMemory:
@@ -246,7 +260,13 @@ def side_by_side(function: Callable[[A], T], given: Iterable[A], threads: int, a
     At most `ahead` results per thread wait for their turn, however many items there are.
     """
     threads = max(1, threads)
-    with ThreadPoolExecutor(threads) as pool:
+    decoders: list[Decoder] = []
+
+    def begin() -> None:
+        _local.decoder, _local.process = Decoder(), os.getpid()
+        decoders.append(_local.decoder)
+
+    with ThreadPoolExecutor(threads, initializer=begin) as pool:
         waiting: deque[tuple[A, Future[T]]] = deque()
         try:
             for item in given:
@@ -256,8 +276,11 @@ def side_by_side(function: Callable[[A], T], given: Iterable[A], threads: int, a
                     yield first, future.result()
             for first, future in waiting:
                 yield first, future.result()
-        finally:
+        except BaseException:  # such as Ctrl-C: nobody waits for what is under way
             pool.shutdown(wait=False, cancel_futures=True)
+            for decoder in decoders:
+                decoder.kill()
+            raise
 
 
 def serve(read: int, write: int, memory: int) -> None:

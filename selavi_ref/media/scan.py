@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from selavi_ref.errors import InputError, MediaError, SelaviError
+from selavi_ref.errors import InputError, MediaError, PassingError, SelaviError
 from selavi_ref.media.container import FilePath, VideoInfo, import_av, printable, probe, reason
-from selavi_ref.media.decoder import LIMIT, DecoderError, guarded, side_by_side
+from selavi_ref.media.decoder import LIMIT, guarded, side_by_side
 from selavi_ref.media.manifest import (
     LISTS,
     Manifest,
@@ -198,7 +198,7 @@ def _looked_into(entry: ManifestEntry, earlier: Mapping[str, ManifestEntry], lim
         return replace(entry, info=guarded(probe, entry.path, limit=limit), skipped="", stamp=stamp)
     except MediaError as error:
         why = str(error).removeprefix(f"{printable(entry.path)}: ")
-        lasting = "" if isinstance(error, DecoderError) else _NO_VIDEO
+        lasting = "" if isinstance(error, PassingError) else _NO_VIDEO
         return replace(entry, info=None, skipped=f"{lasting}{why}", stamp=stamp)
 
 

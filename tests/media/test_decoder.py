@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from media_files import tone, write_video
 
-from selavi_ref.errors import MediaError
+from selavi_ref.errors import MediaError, SelaviError
 from selavi_ref.media import Decoder, Squares, decoder, probe, read_clip
-from selavi_ref.media.decoder import DecoderError, SharedMemory, guarded
+from selavi_ref.media.decoder import DecoderError, SharedMemory, guarded, side_by_side
 
 CLIP = {"fps": 30, "frames": 5, "size": 24, "squares": Squares(20, ((0, 0), (0.5, 1))), "sample_rate": 8000}
 
@@ -115,6 +115,30 @@ def test_threads_have_decoders_of_their_own_which_end_with_them(video: Path) -> 
     assert 1 <= len(numbers) <= 3
     gc.collect()
     assert wait_until(lambda: not any(map(is_running, numbers)))
+
+
+def test_what_is_under_way_is_given_up_when_nobody_waits_for_it() -> None:
+    def work(seconds: float) -> float:
+        return (
+            guarded(broken_decoders.echo, "a.mp4", seconds) if seconds < 1 else guarded(broken_decoders.hang, "a.mp4")
+        )
+
+    results = side_by_side(work, [0.0, 0.1, 60.0, 60.0, 60.0], 2, 1)
+    assert next(results) == (0.0, 0.0)
+    begin = time.monotonic()
+    results.close()
+    assert time.monotonic() - begin < 5
+
+
+def test_a_decoder_that_cannot_be_started_says_so_and_starts_later(
+    own: Decoder, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as changed:
+        changed.setattr(sys, "executable", "/no/such/python")
+        for _ in range(2):
+            with pytest.raises(SelaviError, match="could not be started: No such file"):
+                own.call(probe, video)
+    assert own.call(probe, video).has_video
 
 
 def test_a_forked_process_has_a_decoder_of_its_own(video: Path) -> None:
