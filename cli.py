@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,7 @@ _memory = click.option(
     type=click.FloatRange(0),
     default=4.0,
     show_default=True,
-    help="Keep the decoded videos in memory when they fit in so many gigabytes.",
+    help="Without --cache: keep the decoded videos in memory when they fit in so many gigabytes.",
 )
 _cache = click.option(
     "--cache", type=click.Path(file_okay=False), help="Folder to keep decoded videos in, for this and later runs."
@@ -141,7 +142,11 @@ def demo(out: str, n_videos: int, seed: int, device: str) -> None:
     help="How long, at least. [default: 1.1; 0 for ucf101 and hmdb51]",
 )
 @click.option(
-    "--limit", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Seconds that one file may take."
+    "--limit",
+    type=click.FloatRange(0.1, 86400),
+    default=60.0,
+    show_default=True,
+    help="Seconds that one file may take.",
 )
 @_workers
 def scan(
@@ -289,6 +294,8 @@ def train(
     """
     from selavi_ref.run import Run
 
+    if cache is None:
+        refuse_options(("cache_format",), "goes with --cache")
     if resume:
         _refuse_with_resume(videos)
         run = Run.open(out)
@@ -299,13 +306,13 @@ def train(
             raise InputError("--clusters is missing: how many kinds of videos are to be found?")
         if Run(out).config_file.exists():
             raise InputError(f"{out} holds a run already; go on with --resume, or choose another --out")
-        run = _start_run(videos, out, {**options, "device": device})
+        run = _start_run(videos, out, {**options, "device": device}, workers)
     from backbones.jobs import Loading, is_finished
     from backbones.jobs import train as train_run
 
     loading = Loading(workers, memory_gb, cache, cache_format == "jpeg")
-    cached = f" --cache {cache}" if cache else ""
-    with Interruptible(f"go on with: selavi train --resume{cached} --out {out}"):
+    kept = ["--cache", cache, "--cache-format", cache_format] if cache else []
+    with Interruptible(f"go on with: {shlex.join(['selavi', 'train', '--resume', *kept, '--out', out])}"):
         if not is_finished(run):
             failures = train_run(run, device=device, loading=loading).failures
             if failures:
@@ -405,12 +412,13 @@ def evaluate(labels: str, truth: str | None, as_json: bool) -> None:
     click.echo(json.dumps(scores) if as_json else scores_table({"labels": scores}))
 
 
-def _start_run(videos: str, out: str, options: dict[str, Any]) -> Any:
+def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | None) -> Any:
     from backbones.jobs import start
     from backbones.presets import run_settings
 
-    run_settings(**options, n_videos=max(2, options["clusters"]))  # refuse what cannot be before the long scan
-    manifest = _scan(videos, require_both=True)
+    # Refuse what cannot be before the long scan; a video must be longer than a clip.
+    clip = run_settings(**options, n_videos=max(2, options["clusters"])).backbone.clip
+    manifest = _scan(videos, workers, min_seconds=max(1.1, clip.length + 0.1))
     settings = run_settings(**options, n_videos=len(manifest.usable))
     run = start(out, manifest, settings)
     skipped = len(manifest.skipped)
@@ -441,15 +449,14 @@ def _listed(videos: str, layout: str | None, annotations: str | None, split: str
     return listed.only(split)
 
 
-def _scan(videos: str, *, require_both: bool) -> Any:
+def _scan(videos: str, workers: int | None, **wanted: Any) -> Any:
     from selavi_ref.media import scan
     from selavi_ref.media.scan import list_videos
     from selavi_ref.report.progress import counter
 
     listed = list_videos(videos)
-    wanted: dict[str, Any] = {} if require_both else {"min_seconds": 0.0, "require": "any"}
     with counter(len(listed), "scanning", "video") as count:
-        return scan(listed, **wanted, progress=lambda done, total: count(1))
+        return scan(listed, **wanted, workers=workers, progress=lambda done, total: count(1))
 
 
 def _extract(
@@ -470,7 +477,7 @@ def _extract(
     from backbones.jobs import extract as extract_run
 
     degradation = Degradation(shrink, attenuate, noise)
-    manifest = _scan(videos, require_both=False)
+    manifest = _scan(videos, workers, min_seconds=0.0, require="any")
     extract_run(
         run,
         manifest,

@@ -156,7 +156,7 @@ class StreamedClips:
         frames = self.degradation.picture(clip.frames)
         if not clip.samples.size:
             return RawClip(frames, np.empty((s.n_filters, 0), np.float32))
-        samples = self.degradation.sound(clip.samples, seed=row)
+        samples = self.degradation.sound(clip.samples, seed=(row, round(clip.start * s.sample_rate)))
         return RawClip(frames, log_mel(samples, s.sample_rate, n_filters=s.n_filters))
 
 

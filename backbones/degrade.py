@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError
+
+_MOST_DECIBELS = 200.0
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,12 @@ class Degradation:
     def __post_init__(self) -> None:
         if self.shrink < 1:
             raise InputError(f"--shrink {self.shrink}: a factor of at least 1")
-        if not 0 <= self.attenuate < math.inf:
-            raise InputError(f"--attenuate {self.attenuate:g}: decibels, 0 or more")
-        if math.isnan(self.noise) or self.noise == -math.inf:
-            raise InputError(f"--noise {self.noise:g}: decibels of the sound above the noise")
+        if not 0 <= self.attenuate <= _MOST_DECIBELS:
+            raise InputError(f"--attenuate {self.attenuate:g}: decibels, 0 to {_MOST_DECIBELS:g}")
+        if not self.noise >= -_MOST_DECIBELS:
+            raise InputError(
+                f"--noise {self.noise:g}: decibels of the sound above the noise, {-_MOST_DECIBELS:g} or more"
+            )
 
     def __bool__(self) -> bool:
         return self != Degradation()
@@ -59,7 +64,7 @@ class Degradation:
         planes = F.interpolate(planes, size=(side, side), mode="bilinear").round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(planes.view(*squares.shape[:2], 3, side, side).permute(0, 1, 3, 4, 2).numpy())
 
-    def sound(self, samples: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    def sound(self, samples: NDArray[np.float32], seed: int | Sequence[int]) -> NDArray[np.float32]:
         """Make samples (n,) in -1..1 quieter and add noise, the same for the same `seed`."""
         if self.noise < math.inf:
             power = float(np.mean(np.square(samples, dtype=np.float64)))

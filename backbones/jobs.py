@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -382,11 +383,16 @@ def _provenance(
         "strength": settings.training.strength,
         "clips": watch.n_clips,
         "crops": watch.n_crops,
-        **({"degradation": asdict(degradation)} if degradation else {}),
+        **({"degradation": _finite(asdict(degradation))} if degradation else {}),
         "reference": agreement.reference,
         "agreement": agreement.agreement.tolist(),
         "versions": {**_versions(("selavi-ref", "torch", "numpy", "h5py")), "python": platform.python_version()},
     }
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Leave out what is infinite, which JSON has no number for."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:

@@ -119,6 +119,8 @@ def _clip(
     mel_bands: int | None,
 ) -> ClipSettings:
     """Return the networks' own clip with what a user wants otherwise."""
+    if sound_rate is not None and sound_rate % 100:
+        raise InputError(f"--sound-rate {sound_rate}: a multiple of 100, so that 10 ms are whole samples")
     if not (math.isfinite(sound_seconds) and sound_seconds >= _LEAST_SOUND):
         raise InputError(f"--sound-seconds {sound_seconds:g}: at least {_LEAST_SOUND} s")
     return replace(

@@ -9,6 +9,8 @@ from typing import Any, Self
 from backbones import networks
 from selavi_ref.errors import InputError
 
+_MOST_SCALE = 16.0
+
 
 @dataclass(frozen=True)
 class ClipSettings:
@@ -109,8 +111,10 @@ class AugmentSettings:
 
     def __post_init__(self) -> None:
         low, high = self.scale
-        if not 1 <= low <= high:
-            raise InputError(f"augmentation scale={low:g},{high:g}: two numbers from 1 up, the smaller first")
+        if not 1 <= low <= high <= _MOST_SCALE:
+            raise InputError(
+                f"augmentation scale={low:g},{high:g}: two numbers from 1 up to {_MOST_SCALE:g}, the smaller first"
+            )
         for name in ("flip", "jitter_chance", "grey", "blur"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"augmentation {name}={getattr(self, name):g}: a probability lies between 0 and 1")
@@ -237,5 +241,5 @@ class BackboneSettings:
             augment["scale"] = tuple(augment["scale"])
             parts = {"clip": ClipSettings(**values["clip"]), "augment": AugmentSettings(**augment)}
             return cls(**{**values, **parts})
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"settings of the backbone do not fit: {error}") from error

@@ -293,7 +293,7 @@ def test_labels_of_degraded_videos(place):
     assert [row["confidence"] for row in bad] != [row["confidence"] for row in good]
     assert selavi("extract", "run", "videos", "--attenuate", "30", "--out", "quiet.h5", cwd=place).exit_code == 0
     with FeatureStore(place / "quiet.h5") as store:
-        assert store.provenance["degradation"]["attenuate"] == 30
+        assert store.provenance["degradation"] == {"shrink": 1, "attenuate": 30}
     refused(selavi("label", "quiet.h5", "--shrink", "2", cwd=place), "--shrink", "RUN VIDEOS")
 
 
@@ -305,6 +305,19 @@ class TestBadInput:
         refused(selavi("scan", "videos", "--layout", "ave", cwd=place), "Annotations.txt", "--annotations")
         refused(selavi("scan", "videos", "--out", "run/labels.csv", cwd=place), "run/labels.csv", "name another")
         refused(selavi("scan", "videos", "--out", "none/list.csv", cwd=place), "none/list.csv", "cannot be written")
+
+    def test_clips_and_caches(self, place):
+        refused(selavi("train", "videos", *SHORT, "--cache-format", "raw", "--out", "r7", cwd=place), "--cache-format")
+        refused(
+            selavi("train", "videos", *SHORT, "--sound-rate", "11025", "--out", "r7", cwd=place), "--sound-rate 11025"
+        )
+        refused(
+            selavi("train", "videos", *SHORT, "--sound-seconds", "5", "--out", "r7", cwd=place), "shorter than 5.1 s"
+        )
+        refused(selavi("train", "videos", *SHORT, "--augment", "scale=1,inf", "--out", "r7", cwd=place), "scale=1,inf")
+        refused(selavi("label", "run", "videos", "--noise", "-100000", cwd=place), "--noise")
+        refused(selavi("scan", "videos", "--limit", "inf", cwd=place), "--limit")
+        assert not (place / "r7").exists()
 
     def test_a_cache_that_cannot_be_made(self, place):
         (place / "a_file").write_text("")

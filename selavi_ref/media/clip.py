@@ -211,7 +211,7 @@ def _picker(
 ) -> FramePicker | None:
     if media.video is None:
         return None
-    return FramePicker(start, fps, count, size, float(media.video.sample_aspect_ratio or 1), squares, enlarge)
+    return FramePicker(start, fps, count, size, media.pixel_aspect, squares, enlarge)
 
 
 def _decode(

@@ -15,6 +15,7 @@ from selavi_ref.errors import InputError, MediaError, PassingError
 
 FilePath = str | os.PathLike[str]
 
+_ODDEST_PIXEL = 8.0  # ratio of the sides of pixels; more is damage
 _FIRST_PACKETS = 64  # packets among which a healthy picture has shown its first frame
 _PASSING = {  # reasons of the system's why a file cannot be opened that say nothing of what it holds
     *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR),
@@ -124,6 +125,12 @@ class Media:
             self.origin = (self.video.start_time or 0) * float(self.video.time_base)
         elif self.audio is not None:  # a negative start is the encoder's priming, which the decoder removes
             self.origin = max(self.audio.start_time or 0, 0) * float(self.audio.time_base)
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel divided by its height; 1 where the file says what no camera does."""
+        aspect = float(self.video.sample_aspect_ratio or 1)
+        return aspect if 1 / _ODDEST_PIXEL <= aspect <= _ODDEST_PIXEL else 1.0
 
     def seconds(self, stream: Any) -> float:
         """Length of a stream from its first to its last moment, seconds: the header's, or else that of its packets."""
@@ -294,7 +301,7 @@ def _shown_size(media: Media) -> tuple[int, int]:
         return 0, 0
     for n, packet in enumerate(media.packets(media.video)):
         for frame in media.frames(packet):
-            width = max(1, round(frame.width * float(media.video.sample_aspect_ratio or 1)))
+            width = max(1, round(frame.width * media.pixel_aspect))
             return (frame.height, width) if quarter_turns(frame) % 2 else (width, frame.height)
         if n > _FIRST_PACKETS:
             break

@@ -116,7 +116,7 @@ def scan_to(
         raise InputError(f"{printable(name)} cannot be written: its folder does not exist")
     if os.path.exists(name) and not is_scanned(name):
         raise InputError(f"{printable(name)} is there already and is no list that a scan wrote; name another file")
-    known = [*_earlier(name), *_earlier(journal)]
+    known = list({os.path.abspath(e.path): e for e in (*_earlier(name), *_earlier(journal))}.values())
     entries: list[ManifestEntry] = []
     write_manifest(Manifest(known), journal)
     settled = {os.path.abspath(entry.path): entry.stamp for entry in known}

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from media_files import tone, write_video
 
 from selavi_ref.errors import InputError, MediaError, StoreError
+from selavi_ref.media import cache as cache_module
 from selavi_ref.media.cache import ClipCache, KeptVideo, StoredFormat, read_packed, read_stored
 
 ROOT = Path(__file__).parent.parent.parent
@@ -104,6 +105,26 @@ def test_a_later_run_decodes_only_what_is_new_or_has_changed(tmp_path: Path) -> 
     assert [video.n_frames for video in again.videos(paths)] == [10, 5, 10]
     assert all(file.stat().st_mtime_ns == then for file, then in shards.items())
     assert len(list((tmp_path / "cache").rglob("*.h5"))) == len(shards) + 1
+
+
+def test_a_file_that_changes_while_it_is_decoded_is_decoded_again(tmp_path: Path, monkeypatch) -> None:
+    """A download that is complete only after it was opened."""
+    path = write_video(tmp_path / "a.mp4", n_frames=30, sound=tone(1.0, 440))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200])
+    decoding = cache_module.guarded
+
+    def decode_and_complete(*args, **options):
+        try:
+            return decoding(*args, **options)
+        finally:
+            path.write_bytes(whole)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(cache_module, "guarded", decode_and_complete)
+        first = filled(tmp_path / "cache", [str(path)], workers=1)
+    assert isinstance(first.videos([str(path)])[0], str)
+    assert filled(tmp_path / "cache", [str(path)]).videos([str(path)])[0].n_frames == 10
 
 
 def test_other_rates_and_sizes_lie_beside(videos, raw, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from media_files import tone, write_video
 
 from selavi_ref.errors import InputError, MediaError
-from selavi_ref.media import probe
-from selavi_ref.media.container import import_av
+from selavi_ref.media import probe, read_clip
+from selavi_ref.media.container import import_av, open_media
 
 
 def test_probe_tells_what_a_file_holds(tmp_path: Path) -> None:
@@ -77,6 +77,22 @@ def test_pixels_that_are_not_square_are_shown_square(tmp_path: Path) -> None:
     if aspect in (None, 1):
         pytest.skip("this PyAV does not write an aspect ratio")
     assert probe(path).width == round(64 * aspect)
+
+
+def test_whatever_goes_wrong_inside_an_open_file_is_told_of_the_file(tmp_path: Path) -> None:
+    """Sizes that no picture has make PyAV raise errors of many kinds."""
+    path = write_video(tmp_path / "a.mp4", n_frames=5)
+    for error in (OverflowError("value too large"), av.error.PatchWelcomeError(0, "not implemented")):
+        with pytest.raises(MediaError, match=r"a\.mp4: damaged: "), open_media(path):
+            raise error
+
+
+def test_a_damaged_pixel_aspect_is_taken_for_square(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", n_frames=5, size=(48, 96), aspect="10:1")
+    with av.open(path) as container:
+        assert container.streams.video[0].sample_aspect_ratio == 10
+    assert probe(path).width == 48
+    assert read_clip(path, 0, 0.1, fps=30, frames=2, size=24, sample_rate=8000).frames.shape == (2, 48, 24, 3)
 
 
 def test_other_files_are_errors_with_a_reason(tmp_path: Path) -> None:
