@@ -41,12 +41,17 @@ class Head(nn.Module):
         logits: Tensor = self.block_forward(features)
         return logits
 
-    @torch.no_grad()
     def permute(self, permutation: Sequence[int]) -> None:
         """Give output k what output ``permutation[k]`` computed before."""
-        order = list(permutation)
-        for parameter in self.block_forward[-1].parameters():
-            parameter.copy_(parameter[order].clone())
+        _permute_outputs(self.block_forward[-1], permutation)
+
+
+class LinearHead(nn.Linear):
+    """One linear layer from features (B, D) to the logits of the clusters (B, K): the published heads without MLP."""
+
+    def permute(self, permutation: Sequence[int]) -> None:
+        """Give output k what output ``permutation[k]`` computed before."""
+        _permute_outputs(self, permutation)
 
 
 class SelaviModel(nn.Module):
@@ -61,24 +66,39 @@ class SelaviModel(nn.Module):
         Number of clusters of each head.
     dropout : float
         Of the heads, before each linear layer.
+    mlp : bool
+        Whether heads have a hidden layer; without, they are single linear layers, without dropout.
     """
 
-    def __init__(self, video: NetworkSpec, audio: NetworkSpec, clusters: Sequence[int], dropout: float = 0.3):
+    def __init__(
+        self,
+        video: NetworkSpec,
+        audio: NetworkSpec,
+        clusters: Sequence[int],
+        dropout: float = 0.3,
+        *,
+        mlp: bool = True,
+    ):
         super().__init__()
         self.video_network = Base(video.build())
         self.audio_network = Base(audio.build())
         self.clusters = tuple(clusters)
         for modality, spec in (("v", video), ("a", audio)):
             for head, n_clusters in enumerate(self.clusters):
-                setattr(self, self._head_name(modality, head), Head(spec.n_features, spec.hidden, n_clusters, dropout))
+                made = (
+                    Head(spec.n_features, spec.hidden, n_clusters, dropout)
+                    if mlp
+                    else LinearHead(spec.n_features, n_clusters)
+                )
+                setattr(self, self._head_name(modality, head), made)
 
     def network(self, modality: str) -> nn.Module:
         """Return the network of a modality, ``"video"`` or ``"audio"``."""
         return self.video_network if modality == "video" else self.audio_network
 
-    def head(self, modality: str, head: int) -> Head:
+    def head(self, modality: str, head: int) -> Head | LinearHead:
         """Return one head of a modality."""
-        module: Head = getattr(self, self._head_name(modality[0], head))
+        module: Head | LinearHead = getattr(self, self._head_name(modality[0], head))
         return module
 
     def logits(self, modality: str, features: Tensor) -> list[Tensor]:
@@ -87,3 +107,10 @@ class SelaviModel(nn.Module):
 
     def _head_name(self, letter: str, head: int) -> str:
         return f"mlp_{letter}{head}" if len(self.clusters) > 1 else f"mlp_{letter}"
+
+
+@torch.no_grad()
+def _permute_outputs(linear: nn.Module, permutation: Sequence[int]) -> None:
+    order = list(permutation)
+    for parameter in linear.parameters():
+        parameter.copy_(parameter[order].clone())

@@ -1,16 +1,18 @@
-"""Video and audio networks by name: the published ones, small ones for a CPU, and those of other installed packages."""
+"""Video and audio networks by name: the published ones, torchvision's, small ones, and those of installed packages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from torch import Tensor, nn
 
+from backbones.tiny import TinyAudio, TinyVideo
 from selavi_ref.errors import InputError
+
+GROUP = "selavi.backbones"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class NetworkSpec:
         Width of the hidden layer of the heads on these features.
     clip : dict
         Settings of the clip (fields of `backbones.settings.ClipSettings`) that the network is made for.
+    limits : dict
+        Smallest and largest value of a setting of the clip that the network can compute with; None is no bound.
+    classifier : str
+        Name of the layer that files of pretrained weights have, and the network here has not.
     """
 
     name: str
@@ -40,6 +46,32 @@ class NetworkSpec:
     n_features: int
     hidden: int
     clip: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, tuple[float, float | None]] = field(default_factory=dict)
+    classifier: str = "fc"
+
+    def check(self, clip: Any) -> None:
+        """
+        Refuse a clip that the network cannot take.
+
+        Parameters
+        ----------
+        clip : ClipSettings
+            Or anything with its attributes.
+
+        Raises
+        ------
+        InputError
+            If a setting is out of the limits; it says all that the network takes.
+        """
+        given = {name: getattr(clip, name) for name in self.limits}
+        wrong = [
+            f"{name}={given[name]:g}"
+            for name, (low, high) in self.limits.items()
+            if given[name] < low or (high is not None and given[name] > high)
+        ]
+        if wrong:
+            takes = " and ".join(_range_text(name, low, high) for name, (low, high) in self.limits.items())
+            raise InputError(f"{self.modality} network {self.name} takes {takes}, not {', '.join(wrong)}")
 
 
 class Base(nn.Module):
@@ -57,101 +89,112 @@ class Base(nn.Module):
 
 def find(modality: str, name: str) -> NetworkSpec:
     """
-    Look a network up by name.
+    Look a network up by name; of other packages, only one that offers this name is imported.
 
     Raises
     ------
     InputError
-        If no installed package has it; the names known are listed.
+        If no installed package has it, or its package cannot be loaded; the names known are listed.
     """
-    known = {**_builtin(), **_installed()}
-    spec = known.get((modality, name))
-    if spec is None:
-        names = ", ".join(sorted(n for m, n in known if m == modality))
-        raise InputError(f"there is no {modality} network {name!r}; known are: {names}")
-    return spec
+    for spec in builtin(modality):
+        if spec.name == name:
+            return spec
+    for point in entry_points(group=GROUP, name=name):
+        spec = _load(point)
+        if spec.modality == modality:
+            return spec
+    message = f"there is no {modality} network {name!r}; known are: {', '.join(names(modality))}"
+    raise InputError("; ".join([message, *broken()]))
 
 
 def names(modality: str) -> list[str]:
-    """Return the names of all networks of a modality, sorted."""
-    return sorted(name for m, name in {**_builtin(), **_installed()} if m == modality)
+    """Return the names of all networks of a modality that can be built, sorted."""
+    return sorted({spec.name for spec in [*builtin(modality), *_installed()[0]] if spec.modality == modality})
 
 
-@cache
-def _installed() -> dict[tuple[str, str], NetworkSpec]:
-    """Networks of other packages: entry points of the group ``selavi.backbones`` that load to a NetworkSpec."""
-    found = {}
-    for point in entry_points(group="selavi.backbones"):
-        spec = point.load()
-        if not isinstance(spec, NetworkSpec):
-            raise InputError(f"entry point {point.name!r} of selavi.backbones is no NetworkSpec: {point.value}")
-        found[spec.modality, point.name] = replace(spec, name=point.name)
-    return found
+def broken() -> list[str]:
+    """Return one line on each entry point of another package that cannot be loaded: its name and why."""
+    return _installed()[1]
 
 
-def _builtin() -> dict[tuple[str, str], NetworkSpec]:
-    published_video = {"frames": 30, "fps": 30.0, "size": 112, "decode_size": 160}
-    published_audio = {"n_filters": 257, "sample_rate": 24_000}
+def builtin(modality: str) -> list[NetworkSpec]:
+    """Return the networks of this package, the published ones first; an installed package cannot replace them."""
+    second = {"frames": 30, "fps": 30.0, "size": 112, "decode_size": 160}
+    large = {**second, "size": 224, "decode_size": 256}
+    sound = {"n_filters": 257, "sample_rate": 24_000}
     specs = [
-        NetworkSpec("r2plus1d_18", "video", r2plus1d_18, 512, 512, published_video),
-        NetworkSpec("resnet9", "audio", lambda: audio_resnet((1, 1, 1, 1)), 512, 512, published_audio),
-        NetworkSpec("resnet18", "audio", lambda: audio_resnet((2, 2, 2, 2)), 512, 512, published_audio),
+        NetworkSpec("r2plus1d_18", "video", lambda: video_cnn("r2plus1d_18"), 512, 512, second),
+        NetworkSpec("r3d_18", "video", lambda: video_cnn("r3d_18"), 512, 512, second),
+        NetworkSpec("mc3_18", "video", lambda: video_cnn("mc3_18"), 512, 512, second),
+        NetworkSpec(
+            "s3d",
+            "video",
+            lambda: video_cnn("s3d", "classifier"),
+            1024,
+            512,
+            large,
+            {"frames": (13, None), "size": (209, None)},  # less would not fill its last pooling, of 2 x 7 x 7
+            "classifier",
+        ),
+        NetworkSpec(
+            "mvit_v2_s",
+            "video",
+            lambda: without_classifier("mvit_v2_s", "head"),
+            768,
+            512,
+            {**large, "frames": 16, "fps": 16.0},
+            {"frames": (15, 16), "size": (221, 224)},  # its positions are learnt for 8 x 56 x 56 patches
+            "head",
+        ),
+        NetworkSpec(
+            "swin3d_t",
+            "video",
+            lambda: without_classifier("swin3d_t", "head"),
+            768,
+            512,
+            {**large, "frames": 32},
+            classifier="head",
+        ),
         NetworkSpec("tiny", "video", TinyVideo, 192, 256, {"frames": 4, "fps": 4.0, "size": 40, "decode_size": 48}),
+        NetworkSpec("resnet9", "audio", lambda: audio_resnet((1, 1, 1, 1)), 512, 512, sound),
+        NetworkSpec("resnet18", "audio", lambda: audio_resnet((2, 2, 2, 2)), 512, 512, sound),
+        NetworkSpec("resnet34", "audio", lambda: audio_resnet((3, 4, 6, 3)), 512, 512, sound),
+        NetworkSpec("resnet50", "audio", lambda: audio_resnet((3, 4, 6, 3), "Bottleneck"), 2048, 512, sound),
         NetworkSpec("tiny", "audio", TinyAudio, 192, 256, {"n_filters": 64, "sample_rate": 16_000}),
     ]
-    return {(spec.modality, spec.name): spec for spec in specs}
+    return [spec for spec in specs if spec.modality == modality]
 
 
-def r2plus1d_18() -> nn.Module:
-    """R(2+1)D-18 (Tran et al., 2018) as torchvision builds it, without its classifier, Kaiming fan-out weights."""
-    from torchvision.models.video import r2plus1d_18 as build
+def video_cnn(name: str, classifier: str = "fc") -> nn.Module:
+    """
+    Return a convolutional video network of torchvision's, without its classifier, Kaiming fan-out weights.
 
-    network: nn.Module = build(weights=None)
-    network.fc = nn.Identity()
-    return _kaiming_fan_out(network)
+    R(2+1)D-18, R3D-18 and MC3-18 are of Tran et al. (2018), S3D of Xie et al. (2018).
+    """
+    return _kaiming_fan_out(without_classifier(name, classifier))
 
 
-def audio_resnet(layers: tuple[int, int, int, int]) -> nn.Module:
-    """ResNet of basic blocks (He et al., 2016) on one channel of log mel energies, without its classifier."""
-    from torchvision.models.resnet import BasicBlock, ResNet
+def without_classifier(name: str, classifier: str) -> nn.Module:
+    """
+    Return a video network as torchvision builds and initialises it, without its classifier.
 
-    network = ResNet(BasicBlock, list(layers))
+    The transformers are so: MViTv2-S of Li et al. (2022), Swin3D-T of Liu et al. (2022).
+    """
+    from torchvision.models import video
+
+    network: nn.Module = getattr(video, name)(weights=None)
+    setattr(network, classifier, nn.Identity())
+    return network
+
+
+def audio_resnet(layers: tuple[int, int, int, int], block: str = "BasicBlock") -> nn.Module:
+    """ResNet (He et al., 2016) on one channel of log mel energies, without its classifier."""
+    from torchvision.models import resnet
+
+    network = resnet.ResNet(getattr(resnet, block), list(layers))
     network.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
     network.fc = nn.Identity()
     return _kaiming_fan_out(network)
-
-
-class TinyVideo(nn.Sequential):
-    """Four (2+1)D stages of 24, 48, 96 and 192 channels: input (B, 3, T, S, S), features (B, 192)."""
-
-    def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192)):
-        layers: list[nn.Module] = []
-        before = 3
-        for stage, width in enumerate(widths):
-            stride = 1 if stage == len(widths) - 1 else 2
-            layers += _conv3d(before, width, (1, 3, 3), (1, stride, stride))
-            layers += _conv3d(width, width, (3, 1, 1), (1 if stage == 0 else 2, 1, 1))
-            before = width
-        super().__init__(*layers, nn.AdaptiveAvgPool3d(1))
-
-
-class TinyAudio(nn.Sequential):
-    """Four convolutions of 24, 48, 96 and 192 channels: input (B, 1, F, T), features (B, 192)."""
-
-    def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192)):
-        layers: list[nn.Module] = []
-        before = 1
-        for stage, width in enumerate(widths):
-            stride = 1 if stage == len(widths) - 1 else 2
-            layers += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-            before = width
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1))
-
-
-def _conv3d(before: int, after: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[nn.Module]:
-    padding = tuple(k // 2 for k in kernel)
-    convolution = nn.Conv3d(before, after, kernel, stride, padding, bias=False)  # type: ignore[arg-type]
-    return [convolution, nn.BatchNorm3d(after), nn.ReLU(inplace=True)]
 
 
 def _kaiming_fan_out(network: nn.Module) -> nn.Module:
@@ -161,3 +204,35 @@ def _kaiming_fan_out(network: nn.Module) -> nn.Module:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network
+
+
+def _installed() -> tuple[list[NetworkSpec], list[str]]:
+    """Load the networks of all other packages, and say why some cannot be loaded."""
+    found, failed = [], []
+    for point in entry_points(group=GROUP):
+        try:
+            found.append(_load(point))
+        except InputError as error:
+            failed.append(str(error))
+    return found, failed
+
+
+def _load(point: EntryPoint) -> NetworkSpec:
+    """Return the network of an entry point, under the name of the entry point."""
+    where = f"entry point {point.name!r} of {GROUP} ({point.value})"
+    try:
+        spec = point.load()
+    except Exception as error:  # whatever another package does when it is imported
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"{where} cannot be loaded: {type(error).__name__}: {reason}") from error
+    if not isinstance(spec, NetworkSpec):
+        raise InputError(f"{where} is no NetworkSpec but a {type(spec).__name__}")
+    if spec.modality not in ("video", "audio"):
+        raise InputError(f"{where} is a network of {spec.modality!r}; a modality is video or audio")
+    return replace(spec, name=point.name)
+
+
+def _range_text(name: str, low: float, high: float | None) -> str:
+    if high is None:
+        return f"{name} of {low:g} or more"
+    return f"{name}={low:g}" if low == high else f"{name} of {low:g} to {high:g}"
