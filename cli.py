@@ -15,6 +15,7 @@ import click
 from selavi_ref import __version__
 from selavi_ref.errors import InputError
 from selavi_ref.report.program import Command, Interruptible, Program, refuse_options
+from selavi_ref.report.train_options import keeping_options, settings_options
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -183,141 +184,132 @@ def scan(
     """
     selavi train VIDEOS --clusters 10 --out RUN
     selavi train --resume --out RUN
-    selavi train manifest.csv --clusters 309 --video-net r2plus1d_18 --audio-net resnet9 --heads 10 --out RUN
-    selavi train manifest.csv --clusters 309 --video-net r2plus1d_18 --cache /scratch/clips --out RUN
+    selavi train VIDEOS --config RUN/config.toml --seed 1 --out RUN2
     selavi train VIDEOS --clusters 10 --augment flip=0.5 --augment blur=0.2 --frames 8 --out RUN
+    selavi train manifest.csv --clusters 309 --preset one-gpu --cache /scratch/clips --out RUN
+    torchrun --nproc-per-node 8 -m cli train VGGSOUND --layout vggsound --preset published --resume --out RUN
     """
 )
 @click.argument("videos", type=click.Path(), required=False)
-@click.option("--clusters", "-k", type=click.IntRange(1), help="How many kinds of videos to find.")
 @click.option("--out", type=click.Path(), required=True, help="Folder of the run.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out; its settings stay as they are.")
-@click.option("--video-net", default="tiny", show_default=True, help="r2plus1d_18, tiny, or one of another package.")
 @click.option(
-    "--audio-net", default=None, help="resnet9, resnet18, tiny. [default: tiny, or resnet9 beside r2plus1d_18]"
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in --out; its settings stay as they are. With VIDEOS: start it, if it is not there yet.",
 )
 @click.option(
-    "--heads", type=click.IntRange(1), default=None, help="Labellings learnt at once. [default: 5; 10 published]"
+    "--layout",
+    type=click.Choice(["vggsound", "kinetics", "kinetics-sound", "ave"]),
+    help="VIDEOS is a published collection, with its own lists and number of clusters.",
 )
-@click.option(
-    "--groups", type=click.IntRange(1), default=1, show_default=True, help="Groups of heads with looks of their own."
-)
-@click.option(
-    "--distribution",
-    default="gaussian",
-    show_default=True,
-    help="Cluster sizes: uniform, gaussian, zipf, or a file of sizes.",
-)
-@click.option(
-    "--spread",
-    type=click.FloatRange(0),
-    default=None,
-    help="Standard deviation of gaussian sizes. [default: 0.02; 0.1 published]",
-)
-@click.option(
-    "--strength",
-    type=click.FloatRange(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="lambda / 2 of the transport.",
-)
-@click.option(
-    "--epochs",
-    type=click.IntRange(1),
-    default=None,
-    help="Passes over the videos. [default: until picture and sound agree, then some more; 200 published]",
-)
-@click.option(
-    "--labellings", type=click.IntRange(1), default=None, help="Self-labellings in all. [default: 80; 100 published]"
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(2),
-    default=None,
-    help="Clips per step. [default: 32 or 64, by the number of videos; 16 published]",
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(0, min_open=True),
-    default=None,
-    help="Learning rate. [default: 0.1; 0.01 published]",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default="auto",
-    show_default=True,
-    help="Of the networks; auto: bfloat16 for small ones where the processor has it.",
-)
-@click.option("--frames", type=click.IntRange(1), default=None, help="Frames of a clip. [default: 4; 30 published]")
-@click.option(
-    "--stride", type=click.IntRange(1), default=1, show_default=True, help="Take every n-th of the frames a second."
-)
-@click.option(
-    "--clips-per-video", type=click.IntRange(1), default=1, show_default=True, help="Clips of each video in an epoch."
-)
-@click.option(
-    "--sound-seconds", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Sound of a clip, seconds."
-)
-@click.option(
-    "--sound-rate", type=click.IntRange(4000), default=None, help="Samples a second. [default: 16000; 24000 published]"
-)
-@click.option("--mel-bands", type=click.IntRange(4), default=None, help="Of the sound. [default: 64; 257 published]")
-@click.option(
-    "--augment",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="How clips are varied: none, published or strong, and any of scale=LOW,HIGH flip jitter jitter_chance grey "
-    "blur rotation zoom shift colour brightness volume time_shift band_shift band_mask time_mask; repeatable.",
-)
+@click.option("--annotations", type=click.Path(), help="Those lists. [default: looked for in and beside VIDEOS]")
+@click.option("--split", help="Only this part of the collection. [default: train with --layout, else all]")
+@settings_options
+@keeping_options
 @_seed
 @_device
 @_workers
 @_memory
 @_cache
 @_cache_format
-def train(
-    videos: str | None,
-    out: str,
-    resume: bool,
-    device: str,
-    workers: int | None,
-    memory_gb: float,
-    cache: str | None,
-    cache_format: str,
-    **options: Any,
-) -> None:
+def train(videos: str | None, out: str, resume: bool, device: str, **options: Any) -> None:
     """
     Learn to label VIDEOS: a folder of videos, in any depth, or a list of them (CSV with a column path).
 
-    Class folders, if there are any, are used for reporting only. Ctrl-C leaves a run that --resume continues.
+    Class folders, if there are any, are used for reporting only. Ctrl-C leaves a run that --resume continues; SIGTERM
+    and SIGUSR1 save the state first, and end with exit status 75. Started by torchrun, processes learn together.
     """
     from selavi_ref.run import Run
 
-    if cache is None:
+    loads = {name: options.pop(name) for name in ("workers", "memory_gb", "cache", "cache_format")}
+    keeps = {name: options.pop(name) for name in ("minutes", "keep_every", "scratch")}
+    if loads["cache"] is None:
         refuse_options(("cache_format",), "goes with --cache")
-    if resume:
-        _refuse_with_resume(videos)
-        run = Run.open(out)
-    else:
-        if videos is None:
-            raise InputError("name the folder of videos, or go on with a run by --resume")
-        if options["clusters"] is None:
-            raise InputError("--clusters is missing: how many kinds of videos are to be found?")
-        if Run(out).config_file.exists():
-            raise InputError(f"{out} holds a run already; go on with --resume, or choose another --out")
-        run = _start_run(videos, out, {**options, "device": device}, workers)
-    from backbones.jobs import Loading, is_finished
+    there = Run(out).config_file.exists()
+    if resume and videos is None:
+        _refuse_with_resume()
+        Run.open(out)
+    elif videos is None:
+        raise InputError("name the folder of videos, or go on with a run by --resume")
+    elif there and not resume:
+        raise InputError(f"{out} holds a run already; go on with --resume, or choose another --out")
+    from backbones.jobs import Keeping, Loading, is_finished
     from backbones.jobs import train as train_run
+    from backbones.processes import joined
+    from backbones.recipe import choose_device
+    from selavi_ref.exchange import agreed
 
-    loading = Loading(workers, memory_gb, cache, cache_format == "jpeg")
-    kept = ["--cache", cache, "--cache-format", cache_format] if cache else []
-    with Interruptible(f"go on with: {shlex.join(['selavi', 'train', '--resume', *kept, '--out', out])}"):
-        if not is_finished(run):
-            failures = train_run(run, device=device, loading=loading).failures
-            if failures:
-                click.echo(f"{len(failures)} videos could not always be decoded; see {run.failures_file}", err=True)
-        _label_the_run(run, device, loading)
+    loading = Loading(loads["workers"], loads["memory_gb"], loads["cache"], loads["cache_format"] == "jpeg")
+    kept = ["--cache", loads["cache"], "--cache-format", loads["cache_format"]] if loads["cache"] else []
+    with (
+        Interruptible(f"go on with: {shlex.join(['selavi', 'train', '--resume', *kept, '--out', out])}"),
+        joined(choose_device(device)) as exchange,
+    ):
+        with agreed(exchange):
+            if exchange.rank == 0 and there and videos is not None:
+                click.echo(f"{out} is there already: going on with it, with its own settings", err=True)
+            elif exchange.rank == 0 and videos is not None:
+                _start_run(videos, out, {**options, "device": device}, loads["workers"])
+        run = Run.open(out)
+        with agreed(exchange):
+            if not run.videos_file.exists():
+                raise InputError(f"{out} has no videos to learn from; begin with its networks by --init {out}")
+            finished = is_finished(run)
+        if not finished:
+            training = train_run(run, device=device, loading=loading, keeping=Keeping(**keeps), exchange=exchange)
+            if training.failures and exchange.rank == 0:
+                count = len(training.failures)
+                click.echo(f"{count} videos could not always be decoded; see {run.failures_file}", err=True)
+        _label_the_run(run, device, loading, exchange)
+
+
+@command(
+    """
+    selavi convert selavi_vgg_sound.pth --out RUN
+    selavi convert selavi_vgg_sound.pth --sound-level published --out RUN
+    selavi convert RUN --to published.pth
+    selavi label RUN VIDEOS --out labels.csv
+    """
+)
+@click.argument("source", type=click.Path(), metavar="CHECKPOINT|RUN")
+@click.option("--out", type=click.Path(), help="Make a run of a published checkpoint; new.")
+@click.option("--to", type=click.Path(dir_okay=False), help="Write the networks of a run as a published checkpoint.")
+@click.option("--sound-rate", type=click.IntRange(4000), default=24_000, show_default=True, help="Samples a second.")
+@click.option("--mel-bands", type=click.IntRange(4), default=257, show_default=True, help="Of the sound.")
+@click.option(
+    "--sound-level",
+    default="none",
+    show_default=True,
+    help="How log energies are normalised: none, published (1.93,17.89), or MEAN,STD.",
+)
+def convert(source: str, out: str | None, to: str | None, **sound: Any) -> None:
+    """
+    Make a run of a published SeLaVi checkpoint, or write the networks of a run as one.
+
+    Files are read without running anything that they hold. A checkpoint does not say how its sound was prepared: the
+    cluster script of the paper has 24 kHz without normalisation, its label extraction normalises, and its README's
+    command takes 48 kHz. Try which options give the surer labels.
+    """
+    if (out is None) == (to is None):
+        raise InputError("give either --out RUN, to make a run of a checkpoint, or --to FILE, to write one of a run")
+    from backbones.beginning import published_of_run, run_of_published
+    from selavi_ref.run import Run
+
+    if to is not None:
+        refuse_options(sound, "goes with --out")
+        published_of_run(Run.open(source), to)
+        click.echo(f"wrote {click.format_filename(to)}")
+        return
+    assert out is not None
+    if os.path.isdir(source):
+        raise InputError(f"{source} is a folder; name the file of a checkpoint, or write one of a run by --to FILE")
+    if sound["sound_level"] == "collection":
+        raise InputError("--sound-level collection: a checkpoint has no collection; none, published, or MEAN,STD")
+    run, found = run_of_published(source, out, **sound)
+    click.echo(
+        f"{found.video_net} and {found.audio_net}, {len(found.clusters)} heads of {found.clusters[0]} clusters, "
+        f"epoch {found.epoch}\nwrote {run.folder}{os.sep}"
+    )
 
 
 @command(
@@ -341,8 +333,9 @@ def extract(run: str, videos: str, out: str, **looking: Any) -> None:
 
     opened = Run.open(run)
     with Interruptible("the same command goes on where it stopped"):
-        _extract(opened, videos, out, **looking)
-    click.echo(f"wrote {click.format_filename(out)}")
+        first = _extract(opened, videos, out, **looking)
+    if first:
+        click.echo(f"wrote {click.format_filename(out)}")
 
 
 @command(
@@ -412,13 +405,19 @@ def evaluate(labels: str, truth: str | None, as_json: bool) -> None:
     click.echo(json.dumps(scores) if as_json else scores_table({"labels": scores}))
 
 
-def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | None) -> Any:
+def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | None) -> None:
     from backbones.jobs import start
-    from backbones.presets import run_settings
+    from backbones.presets import read_config, run_settings
 
+    annotations, split = options.pop("annotations"), options.pop("split")
+    layout = options["layout"]
+    if click.get_current_context().get_parameter_source("seed") is click.core.ParameterSource.DEFAULT:
+        options["seed"] = None  # --config may have another
+    options["config"] = read_config(options["config"])
     # Refuse what cannot be before the long scan; a video must be longer than a clip.
-    clip = run_settings(**options, n_videos=max(2, options["clusters"])).backbone.clip
-    manifest = _scan(videos, workers, min_seconds=max(1.1, clip.length + 0.1))
+    known = run_settings(**options, n_videos=1000)
+    listed = _listed(videos, layout, annotations, split or ("train" if layout else None), 1)
+    manifest = _scan(listed, workers, min_seconds=max(1.1, known.backbone.clip.length + 0.1))
     settings = run_settings(**options, n_videos=len(manifest.usable))
     run = start(out, manifest, settings)
     skipped = len(manifest.skipped)
@@ -429,7 +428,6 @@ def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | No
     )
     if len(set(manifest.usable.classes)) > 1:
         click.echo("folders name classes: they are used for reporting only, never for learning", err=True)
-    return run
 
 
 def _listed(videos: str, layout: str | None, annotations: str | None, split: str | None, fold: int) -> Any:
@@ -438,7 +436,8 @@ def _listed(videos: str, layout: str | None, annotations: str | None, split: str
 
     if layout is not None:
         return list_layout(videos, layout, annotations=annotations, split=split, fold=fold)
-    refuse_options(("annotations", "fold"), "goes with --layout")
+    options = [option for option in ("annotations", "fold") if option in click.get_current_context().params]
+    refuse_options(options, "goes with --layout")
     listed = list_videos(videos)
     if split is None:
         return listed
@@ -449,12 +448,10 @@ def _listed(videos: str, layout: str | None, annotations: str | None, split: str
     return listed.only(split)
 
 
-def _scan(videos: str, workers: int | None, **wanted: Any) -> Any:
+def _scan(listed: Any, workers: int | None, **wanted: Any) -> Any:
     from selavi_ref.media import scan
-    from selavi_ref.media.scan import list_videos
     from selavi_ref.report.progress import counter
 
-    listed = list_videos(videos)
     with counter(len(listed), "scanning", "video") as count:
         return scan(listed, **wanted, workers=workers, progress=lambda done, total: count(1))
 
@@ -471,22 +468,32 @@ def _extract(
     noise: float,
     device: str,
     workers: int | None,
-) -> None:
+) -> bool:
+    """Write a store, and tell whether this is the process that says so."""
     from backbones.degrade import Degradation
-    from backbones.jobs import Loading, Watch
-    from backbones.jobs import extract as extract_run
+    from backbones.extracting import extract as extract_run
+    from backbones.loading import Watch
+    from backbones.processes import joined
+    from backbones.recipe import choose_device
+    from backbones.sources import Loading
+    from selavi_ref.exchange import agreed
+    from selavi_ref.media.scan import list_videos
 
     degradation = Degradation(shrink, attenuate, noise)
-    manifest = _scan(videos, workers, min_seconds=0.0, require="any")
-    extract_run(
-        run,
-        manifest,
-        out,
-        watch=Watch(clips, crops),
-        degradation=degradation,
-        device=device,
-        loading=Loading(workers),
-    )
+    with joined(choose_device(device)) as exchange:
+        with agreed(exchange):
+            manifest = _scan(list_videos(videos), workers, min_seconds=0.0, require="any")
+        extract_run(
+            run,
+            manifest,
+            out,
+            watch=Watch(clips, crops),
+            degradation=degradation,
+            device=device,
+            loading=Loading(workers),
+            exchange=exchange,
+        )
+        return exchange.rank == 0
 
 
 def _label_store(store: str, out: str, head: str, balanced: bool) -> None:
@@ -502,16 +509,21 @@ def _label_store(store: str, out: str, head: str, balanced: bool) -> None:
     click.echo(f"wrote {click.format_filename(out)}")
 
 
-def _label_the_run(run: Any, device: str, loading: Any) -> None:
+def _label_the_run(run: Any, device: str, loading: Any, exchange: Any) -> None:
     """Write features, labels and a picture of the clusters of the videos that were learnt from."""
-    from backbones.jobs import extract as extract_run
+    from backbones.extracting import extract as extract_run
+    from selavi_ref.exchange import agreed
     from selavi_ref.media import read_manifest
     from selavi_ref.report.sheet import contact_sheet
     from selavi_ref.report.tables import evaluate_csv, scores_table
 
-    manifest = read_manifest(run.videos_file)
-    if not run.features_file.exists():
-        extract_run(run, manifest, run.features_file, device=device, loading=loading)
+    with agreed(exchange):
+        manifest = read_manifest(run.videos_file)
+        extracted = run.features_file.exists()
+    if not extracted:
+        extract_run(run, manifest, run.features_file, device=device, loading=loading, exchange=exchange)
+    if exchange.rank != 0:
+        return
     _label_store(str(run.features_file), str(run.labels_file), "consensus", False)
     contact_sheet(run.labels_file, run.sheet_file)
     click.echo(f"wrote {click.format_filename(run.sheet_file)}, the most typical videos of each cluster")
@@ -520,14 +532,12 @@ def _label_the_run(run: Any, device: str, loading: Any) -> None:
         click.echo(scores_table({"labels": evaluate_csv(run.labels_file, run.videos_file)}))
 
 
-def _refuse_with_resume(videos: str | None) -> None:
+def _refuse_with_resume() -> None:
     """Tell which options cannot be given with --resume, whose run has them already."""
-    free = ("out", "resume", "device", "workers", "memory_gb", "cache", "cache_format", "videos")
+    free = {"out", "resume", "device", "workers", "memory_gb", "cache", "cache_format", "videos"}
+    free |= {"minutes", "keep_every", "scratch"}
     names = [name for name in click.get_current_context().params if name not in free]
-    why = "cannot be changed with --resume; the run keeps the settings it was started with"
-    refuse_options(names, why)
-    if videos is not None:
-        raise InputError(f"VIDEOS {why}")
+    refuse_options(names, "cannot be changed with --resume; the run keeps the settings it was started with")
 
 
 if __name__ == "__main__":

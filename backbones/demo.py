@@ -10,8 +10,11 @@ import click
 
 from backbones import jobs
 from backbones.baseline import kmeans_on_inputs
+from backbones.extracting import extract
 from backbones.loading import Watch
 from backbones.presets import run_settings
+from backbones.recipe import RunSettings, choose_device
+from backbones.sources import Loading, open_source
 from selavi_ref.errors import InputError
 from selavi_ref.labels import label, write_csv
 from selavi_ref.media import KINDS, make_collection, scan
@@ -36,7 +39,7 @@ def run_demo(out: str | os.PathLike[str], n_videos: int, seed: int, device: str)
     InputError
         If the folder exists and is not empty.
     """
-    jobs.choose_device(device)
+    choose_device(device)
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already; name another folder with --out")
@@ -50,17 +53,17 @@ def run_demo(out: str | os.PathLike[str], n_videos: int, seed: int, device: str)
     run = jobs.start(
         folder / "run", manifest, run_settings(len(manifest.usable), clusters=len(KINDS), device=device, seed=seed)
     )
-    loading = jobs.Loading(memory_gb=4.0)
+    loading = Loading(memory_gb=4.0)
     jobs.train(run, device=device, loading=loading)
     manifest = manifest.usable
-    jobs.extract(run, manifest, run.features_file, watch=Watch(2), device=device, loading=loading)
+    extract(run, manifest, run.features_file, watch=Watch(2), device=device, loading=loading)
     with FeatureStore(run.features_file) as store:
         labels = label(store)
     write_csv(labels, run.labels_file)
     contact_sheet(run.labels_file, run.sheet_file)
 
-    settings = jobs.RunSettings.from_dict(run.config).backbone
-    clusterings = kmeans_on_inputs(jobs.open_source(manifest, settings, loading), len(KINDS), seed)
+    settings = RunSettings.from_dict(run.config).backbone
+    clusterings = kmeans_on_inputs(open_source(manifest, settings, loading), len(KINDS), seed)
     rows = {"selavi": evaluate_csv(run.labels_file)}
     rows |= {f"K-means, {name}": summary(manifest.classes, found.tolist()) for name, found in clusterings.items()}
     click.echo("\n" + scores_table(rows))

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from backbones import augment, networks
+from backbones.checkpoint import read_checkpoint, write_checkpoint
 from backbones.clips import ClipSource
 from backbones.loading import Batch, Look, TrainingLoader, Watch, looks
 from backbones.model import MODALITIES, SelaviModel
+from backbones.processes import local_device
 from backbones.settings import BackboneSettings
-from selavi_ref.errors import InputError, SelaviError
+from backbones.sync_norm import synchronised
+from selavi_ref.errors import DivergedError, InputError
+from selavi_ref.exchange import Alone, Exchange
 from selavi_ref.store import StoreWriter, WorkingStore
 
 _LAYOUTS = {"video": torch.channels_last_3d, "audio": torch.channels_last}
+_STREAMS = 1_000_003  # seeds of different processes are so far apart
 
 
 class TorchBackbone:
@@ -44,7 +50,9 @@ class TorchBackbone:
     workers : int
         Processes that decode ahead; 0 decodes in this one.
     seed : int
-        Of the initial weights.
+        Of the initial weights, which are the same in all processes, and of the dropout, which is not.
+    exchange : Exchange
+        With the other processes of the run, which must be those of ``torch.distributed``.
     """
 
     def __init__(
@@ -56,20 +64,34 @@ class TorchBackbone:
         device: str = "cpu",
         workers: int = 0,
         seed: int = 0,
+        exchange: Exchange = Alone(),  # noqa: B008
     ):
         self.settings = settings
         self.clusters = tuple(clusters)
         self.source = source
-        self.device = torch.device(device)
+        self.exchange = exchange
+        self.device = local_device(device)
         self.workers = workers
         self._loader = TrainingLoader(source, settings.augment, workers, pin=self.device.type == "cuda")
         torch.manual_seed(seed)
         video = networks.find("video", settings.video_net)
         audio = networks.find("audio", settings.audio_net)
-        self.model = SelaviModel(video, audio, clusters, settings.dropout).to(self.device)
-        # Convolutions on the CPU are faster on this layout of memory; the numbers are the same.
+        self.model = SelaviModel(video, audio, clusters, settings.dropout, mlp=settings.mlp).to(self.device)
+        if exchange.size > 1 and settings.sync_norm:
+            self.model = cast(SelaviModel, synchronised(self.model, self.device))
+        # Convolutions are faster on this layout of memory, on the CPU as well; the numbers are the same.
         for modality, layout in _LAYOUTS.items():
             self.model.network(modality).to(memory_format=layout)
+            if settings.compile:
+                self.model.network(modality).compile()
+        self._objective: nn.Module = _Objective(self.model, settings.precision)
+        if exchange.size > 1:
+            self._objective = DistributedDataParallel(
+                self._objective, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+            torch.manual_seed(seed + _STREAMS * exchange.rank)
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # all clips have one size
         self.n_features = {"video": video.n_features, "audio": audio.n_features}
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay
@@ -93,37 +115,34 @@ class TorchBackbone:
                 for modality, clips in (("video", video), ("audio", audio)):
                     self.model.logits(modality, self._features(modality, clips))
 
-    def train_step(self, batch: Batch, labels: NDArray[np.int32], rate: float) -> float:
+    def train_step(self, batch: Batch, labels: NDArray[np.int32], rate: float, share: float = 1.0) -> float:
         """
         Learn one batch: cross-entropy to the labels, averaged over modalities and heads.
 
         Parameters
         ----------
         batch : Batch
-            Of `batches`.
+            Of `batches`; with several processes, what this one has of the step's clips.
         labels : array
             int32, shape (B, H).
         rate : float
             Learning rate.
+        share : float
+            B over the number of clips of the whole step. The gradient is that of the mean over all of these.
 
         Returns
         -------
         float
-            The loss.
+            The mean loss of this batch.
         """
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         video, audio = self._varied(batch.frames, batch.mel, batch.draws)
-        targets = torch.from_numpy(labels.astype(np.int64)).to(self.device)
-        total = torch.zeros((), device=self.device)
-        for modality, clips in (("video", video), ("audio", audio)):
-            features = self._features(modality, clips)
-            for head, logits in enumerate(self.model.logits(modality, features)):
-                total = total + F.cross_entropy(logits, targets[:, head])
-        loss = total / (2 * len(self.clusters))
+        loss = self._objective(video, audio, torch.from_numpy(labels.astype(np.int64)).to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        # Gradients of several processes are averaged, whatever the sizes of their batches.
+        (loss * (share * self.exchange.size) if self.exchange.size > 1 else loss).backward()
         self.optimizer.step()
         return float(loss.detach())
 
@@ -132,29 +151,32 @@ class TorchBackbone:
         return {f"features/{modality}": width for modality, width in self.n_features.items()}
 
     @torch.no_grad()
-    def write_features(self, store: WorkingStore, seed: Sequence[int] | None) -> None:
+    def write_features(self, store: WorkingStore, rows: range, seed: Sequence[int] | None) -> None:
         """
-        Write the features of one clip of every video.
+        Write the features of one clip of each of some videos.
 
         Parameters
         ----------
         store : WorkingStore
-            With the data sets of `datasets`.
+            Of these videos, with the data sets of `datasets`.
+        rows : range
+            The videos.
         seed : sequence of int or None
             None looks at the middle of each video as it is; a seed at a random, randomly varied clip.
         """
+        self._share_statistics()
         self.model.eval()
         before: list[NDArray[np.float32]] = []
         with store.rewrite(*self.datasets()) as write:
             watch = Watch(seed=None if seed is None else tuple(seed))
-            for look in self._looks(range(self.n_videos), watch):
+            for look in self._looks(rows, watch):
                 features = self._look_features(look)
                 values = {f"features/{m}": features[m].float().cpu().numpy() for m in MODALITIES}
                 failed = np.array([bool(reason) for reason in look.reasons])
                 if failed.any():
                     _stand_in(values, failed, before)
                 before = list(values.values())
-                write(slice(int(look.rows[0]), int(look.rows[-1]) + 1), values)
+                write(slice(int(look.rows[0]) - rows.start, int(look.rows[-1]) + 1 - rows.start), values)
 
     @torch.no_grad()
     def write_log_prob(self, store: WorkingStore, head: int, name: str) -> None:
@@ -180,72 +202,94 @@ class TorchBackbone:
         watch: Watch = Watch(),  # noqa: B008
         progress: Callable[[int], None] | None = None,
         self_labels: NDArray[np.int32] | None = None,
+        first: int = 0,
     ) -> None:
         """
         Write features and log-probabilities of the given heads for the videos that the writer still misses.
 
         Each is the mean over the clips, and their squares, that `watch` asks for. ``disagreement`` is the share of the
         clips whose own label is not the video's. A video that cannot be decoded gets its reason and nothing else.
-        `self_labels` (N, H), if given, are written along as ``labels``.
+        `self_labels` (N, H), if given, are written along as ``labels``. The writer's first video is video `first`.
         """
         self.model.eval()
-        for look in self._looks(writer.remaining.tolist(), watch):
+        for look in self._looks((writer.remaining + first).tolist(), watch):
             values, present = self._look_values(look, heads, watch.n_clips)
             if self_labels is not None:
                 values["labels"] = self_labels[look.rows]
-            writer.write(look.rows, values, present=present, reason=look.reasons)
+            writer.write(look.rows - first, values, present=present, reason=look.reasons)
             if progress is not None:
                 progress(len(look.rows))
 
-    def save(self, path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+    def save(self, path: Path, state: Mapping[str, Any]) -> None:
         """
-        Write everything that is needed to go on: weights, optimiser, random state, and the caller's `state`.
+        Write everything that is needed to go on: weights, optimiser, random states, and the caller's `state`.
 
-        `state` may hold arrays, strings and numbers. The file is replaced whole or not at all.
+        `state` may hold arrays, strings and numbers. The file is replaced whole or not at all. With several processes,
+        the first writes it, with the random states of all.
+
+        Raises
+        ------
+        DivergedError
+            If a weight is not a finite number.
+        SelaviError
+            If it cannot be written.
         """
-        partial = Path(f"{os.fspath(path)}.partial")
-        whole = {
-            "format": "selavi-checkpoint",
-            "version": 1,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
-            "state": {key: _to_tensor(value) for key, value in state.items()},
-        }
-        try:
-            with open(partial, "wb") as file:
-                torch.save(whole, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except (OSError, RuntimeError) as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise SelaviError(f"{os.fspath(path)} could not be written: {error}".splitlines()[0]) from error
+        self._share_statistics()
+        if not all(bool(torch.isfinite(value).all()) for value in self.model.state_dict().values()):
+            raise DivergedError("the weights became infinite or NaN")
+        on_gpu = self.device.type == "cuda"
+        random = self.exchange.gather(torch.get_rng_state()[None].numpy())
+        cuda_random = self.exchange.gather(torch.cuda.get_rng_state(self.device)[None].numpy()) if on_gpu else None
+        if self.exchange.rank == 0:
+            whole = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "random": torch.from_numpy(random),
+                "cuda_random": None if cuda_random is None else torch.from_numpy(cuda_random),
+                "state": {key: _to_tensor(value) for key, value in state.items()},
+            }
+            write_checkpoint(path, whole)
 
-    def load(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+    def load(self, path: Path) -> dict[str, Any]:
         """
         Take over what `save` wrote, and return the caller's state.
 
         Raises
         ------
+        CheckpointError
+            If the file is missing or damaged.
         InputError
-            If the file is missing, damaged, or of other networks.
+            If it is of other networks.
         """
-        checkpoint = read_checkpoint(path)
+        return self.take_over(read_checkpoint(path), path)
+
+    def take_over(self, checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
+        """Take over a checkpoint that was read; `path` names it in the `InputError` if it is of other networks."""
         try:
             self.model.load_state_dict(checkpoint["model"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
-            torch.set_rng_state(checkpoint["random"])
-            if self.device.type == "cuda" and len(checkpoint["cuda_random"]) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all(checkpoint["cuda_random"])
+            self._take_up_random(checkpoint)
         except (KeyError, RuntimeError, ValueError) as error:
             first = str(error).splitlines()[0]
-            raise InputError(f"{os.fspath(path)} does not fit the networks of this run: {first}") from error
+            raise InputError(f"{path} does not fit the networks of this run: {first}") from error
         return {
             key: value.numpy() if isinstance(value, Tensor) else value for key, value in checkpoint["state"].items()
         }
+
+    def _take_up_random(self, checkpoint: Mapping[str, Any]) -> None:
+        """Set the random states, if they are of as many processes; each process goes on with its own seed otherwise."""
+        exchange = self.exchange
+        if len(checkpoint["random"]) == exchange.size:
+            torch.set_rng_state(checkpoint["random"][exchange.rank])
+        on_gpu = checkpoint["cuda_random"]
+        if on_gpu is not None and self.device.type == "cuda" and len(on_gpu) == exchange.size:
+            torch.cuda.set_rng_state(on_gpu[exchange.rank], self.device)
+
+    def _share_statistics(self) -> None:
+        """Give all processes the batch norms' statistics of the first, where each has seen only its own clips."""
+        if self.exchange.size > 1 and not self.settings.sync_norm:
+            for buffer in self.model.buffers():
+                dist.broadcast(buffer, 0)
 
     def _varied(self, frames: Tensor, mel: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         clip, change = self.settings.clip, self.settings.augment
@@ -256,14 +300,10 @@ class TorchBackbone:
         )
 
     def _features(self, modality: str, clips: Tensor) -> Tensor:
-        lower = self.settings.precision == "bfloat16"
-        clips = clips.contiguous(memory_format=_LAYOUTS[modality])
-        with torch.autocast(self.device.type, torch.bfloat16) if lower else nullcontext():
-            features: Tensor = self.model.network(modality)(clips)
-        return features.float()
+        return features_of(self.model, modality, clips, self.settings.precision)
 
     def _looks(self, rows: Sequence[int], watch: Watch) -> Iterator[Look]:
-        size = max(1, 4 * self.settings.batch_size // (watch.n_clips * watch.n_crops))
+        size = max(1, self.settings.look_batch // (watch.n_clips * watch.n_crops))
         return looks(self.source, rows, self.settings.augment, watch, batch_size=size, workers=self.workers)
 
     def _look_features(self, look: Look) -> dict[str, Tensor]:
@@ -301,28 +341,31 @@ class TorchBackbone:
         return values, look.present
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """
-    Read a checkpoint without unpickling objects.
+class _Objective(nn.Module):
+    """What is made small: a module of its own, so that `DistributedDataParallel` sees the whole step."""
 
-    Raises
-    ------
-    InputError
-        If it is missing, damaged, or no checkpoint of this program.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{os.fspath(path)} does not exist; the run has no checkpoint yet") from error
-    except Exception as error:
-        raise InputError(f"{os.fspath(path)} is damaged or no checkpoint") from error
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != "selavi-checkpoint":
-        raise InputError(f"{os.fspath(path)} is no checkpoint of selavi")
-    if checkpoint.get("version") != 1:
-        raise InputError(
-            f"{os.fspath(path)} is a checkpoint of version {checkpoint.get('version')}; this selavi reads 1"
-        )
-    return checkpoint
+    def __init__(self, model: SelaviModel, precision: str):
+        super().__init__()
+        self.model = model
+        self.precision = precision
+
+    def forward(self, video: Tensor, audio: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy of varied clips to the labels (B, H), over modalities and heads."""
+        total = torch.zeros((), device=targets.device)
+        for modality, clips in (("video", video), ("audio", audio)):
+            features = features_of(self.model, modality, clips, self.precision)
+            for head, logits in enumerate(self.model.logits(modality, features)):
+                total = total + F.cross_entropy(logits, targets[:, head])
+        return total / (2 * targets.shape[1])
+
+
+def features_of(model: SelaviModel, modality: str, clips: Tensor, precision: str) -> Tensor:
+    """Return the features (B, D), float32, of clips; the network computes in ``precision``."""
+    clips = clips.contiguous(memory_format=_LAYOUTS[modality])
+    lower = precision == "bfloat16"
+    with torch.autocast(clips.device.type, torch.bfloat16) if lower else nullcontext():
+        features: Tensor = model.network(modality)(clips)
+    return features.float()
 
 
 def _to_tensor(value: Any) -> Any:

@@ -1,24 +1,25 @@
-"""From the options of `selavi train` to a run's settings: the paper's for its networks, small ones for a CPU."""
+"""From the options of `selavi train` to a run's settings: a preset, what a file sets, and what the options set."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+import tomllib
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, replace
+from typing import Any
 
-from backbones.jobs import RunSettings, choose_device, choose_precision
-from backbones.settings import (
-    NO_AUGMENTATION,
-    PUBLISHED_AUGMENTATION,
-    AugmentSettings,
-    BackboneSettings,
-    ClipSettings,
-)
+from backbones import networks
+from backbones.recipe import RunSettings, choose_device, choose_precision
+from backbones.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, BackboneSettings
 from selavi_ref.errors import InputError
 from selavi_ref.schedule import TrainingSettings
 from selavi_ref.selflabel import ClusterSizes
 from selavi_ref.transport import marginals
+
+PRESETS = ("small", "published", "one-gpu")
+LAYOUT_CLUSTERS = {"vggsound": 309, "kinetics": 400, "kinetics-sound": 32, "ave": 28}  # as published
 
 _STEPS = 50  # times the square root of the number of videos: steps that a small network learns for
 _SMALL_COLLECTION = 1000  # below so many videos, smaller batches give more steps
@@ -28,109 +29,266 @@ _LEAST_SOUND = 0.1  # seconds
 _MOST_STEPS = 4000  # or twice the usual steps, if that is more: when to settle even if the modalities do not agree
 _LEAST_SETTLING = 800  # steps, or half of the usual ones, if that is more
 _MOST_FINE = 2000  # fine clusters of all side heads together: their graph is that large, squared
+_PUBLISHED_SOUND = (1.93, 17.89)  # mean and standard deviation that published code subtracts and divides by
+_LOWEST_ENERGY = math.log(2.0**-52)  # of an empty mel band: nothing is below it
+
+# Where the value of an option stands in the settings.
+_PLACES = {
+    "clusters": "clusters",
+    "heads": "heads",
+    "init": "init",
+    "video_weights": "video_weights",
+    "audio_weights": "audio_weights",
+    **{
+        name: f"training.{name}"
+        for name in (
+            "epochs",
+            "batch_size",
+            "clips_per_video",
+            "rate",
+            "scale_rate",
+            "warmup_epochs",
+            "decay",
+            "norm_warmup",
+            "labellings",
+            "labelling_power",
+            "groups",
+            "strength",
+            "align",
+            "seed",
+        )
+    },
+    "spread": "training.sizes.spread",
+    "size_per_head": "training.sizes.per_head",
+    "redraw_sizes": "training.sizes.redrawn",
+    "match_sizes": "training.sizes.matched",
+    **{name: f"backbone.{name}" for name in ("dropout", "mlp", "momentum", "weight_decay", "sync_norm", "compile")},
+    "frames": "backbone.clip.frames",
+    "sound_seconds": "backbone.clip.seconds",
+    "sound_rate": "backbone.clip.sample_rate",
+    "mel_bands": "backbone.clip.n_filters",
+}
 
 
 def run_settings(
     n_videos: int,
     *,
-    clusters: int,
-    video_net: str = "tiny",
+    preset: str | None = None,
+    layout: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    video_net: str | None = None,
     audio_net: str | None = None,
-    heads: int | None = None,
-    groups: int = 1,
-    distribution: str = "gaussian",
-    spread: float | None = None,
-    strength: float = 10.0,
-    epochs: int | None = None,
-    labellings: int | None = None,
-    batch_size: int | None = None,
-    rate: float | None = None,
-    frames: int | None = None,
-    stride: int = 1,
-    clips_per_video: int = 1,
-    sound_seconds: float = 1.0,
-    sound_rate: int | None = None,
-    mel_bands: int | None = None,
+    distribution: str | None = None,
+    stride: int | None = None,
     augment: Sequence[str] = (),
+    sound_level: str | None = None,
     precision: str = "auto",
     device: str = "auto",
-    seed: int = 0,
+    **options: Any,
 ) -> RunSettings:
     """
-    Fill in what a user has left open, by the kind of video network and the number of videos.
+    Fill in what a user has left open.
+
+    Parameters
+    ----------
+    n_videos : int
+        Videos to learn from; small networks learn for longer where there are more.
+    preset : str, optional
+        One of `PRESETS`; by default ``"small"``, or ``"published"`` beside a network that is not small.
+    layout : str, optional
+        Of a published collection, which has a published number of clusters.
+    config : mapping, optional
+        Settings as in a run's ``config.toml``, or some of them; they go before the preset's.
+    video_net, audio_net, distribution, stride, augment, sound_level, precision, device
+        Options of `selavi train`, which go before both.
+    options
+        Further options, named as in `selavi train`; None: not given.
 
     Raises
     ------
     InputError
-        If an option does not fit the others.
+        If a setting is unknown, or does not fit the others.
     """
-    for option, value in (("--strength", strength), ("--rate", rate or 1.0), ("--spread", spread or 0.0)):
-        if not math.isfinite(value):
-            raise InputError(f"{option} must be a finite number, not {value}")
     device = choose_device(device)
-    small = video_net == "tiny"
-    backbone = BackboneSettings.for_networks(video_net, audio_net or ("tiny" if small else "resnet9"))
-    backbone = replace(
-        backbone,
-        clip=_clip(backbone.clip, frames, stride, sound_seconds, sound_rate, mel_bands),
-        augment=_augmentation(backbone.augment, augment),
-    )
-    precision = choose_precision("float32" if precision == "auto" and not small else precision, device)
-    batch = 32 if small and n_videos < _SMALL_COLLECTION else backbone.batch_size
-    backbone = replace(backbone, precision=precision, batch_size=batch_size or batch)
-    heads = heads or (5 if small else 10)
-    if groups > heads:
-        raise InputError(f"--groups {groups}: there are only {heads} heads to split")
-    given: tuple[float, ...] = ()
-    if distribution not in ("uniform", "gaussian", "zipf"):
-        if not os.path.exists(distribution):
-            raise InputError(
-                f"--distribution {distribution}: not uniform, gaussian or zipf, and no file of that name exists"
-            )
-        given = tuple(marginals.read(distribution, clusters).tolist())
+    file = deepcopy(dict(config or {}))
+    given = {name: value for name, value in options.items() if value is not None}
+    for option, value in given.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"--{option.replace('_', '-')} must be a finite number, not {value}")
+    of_file = file.get("backbone", {})
+    video_net = video_net or of_file.get("video_net")
+    preset = preset or ("small" if video_net in (None, "tiny") else "published")
+    if preset not in PRESETS:
+        raise InputError(f"--preset {preset}: known are {', '.join(PRESETS)}")
+    clusters = given.get("clusters", file.get("clusters", LAYOUT_CLUSTERS.get(layout or "")))
+    if clusters is None:
+        raise InputError("--clusters is missing: how many kinds of videos are to be found?")
+    small = preset == "small"
+    video_net = video_net or ("tiny" if small else "r2plus1d_18")
+    audio_net = audio_net or of_file.get("audio_net") or ("tiny" if video_net == "tiny" else "resnet9")
+    backbone = BackboneSettings.for_networks(video_net, audio_net)
+    if small:
+        training = {**file.get("training", {}), **given}
+        base = _small(n_videos, clusters, backbone, training)
+    else:
+        base = (_published if preset == "published" else _one_gpu)(clusters, backbone)
+    given["clusters"] = clusters
+    if precision != "auto":
+        given["precision"] = precision
+    elif "precision" not in of_file and (small or (preset == "one-gpu" and device == "cuda")):
+        given["precision"] = choose_precision("auto", device)
+    values = base.to_dict()
+    for name in ("video_net", "audio_net"):
+        file.get("backbone", {}).pop(name, None)
+    _merge(values, file, "")
+    _place(values, given)
+    if distribution is not None:
+        values["training"]["sizes"] |= _distribution(distribution, clusters)
+    _cut(values["backbone"], stride, augment, sound_level)
+    return _checked(RunSettings.from_dict(values))
+
+
+def read_config(path: str | None) -> dict[str, Any] | None:
+    """
+    Read a file of settings, which is a run's ``config.toml`` or holds some of its lines.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"--config {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"--config {path} cannot be read: {error}") from error
+
+
+def _small(n_videos: int, clusters: int, backbone: BackboneSettings, wanted: Mapping[str, Any]) -> RunSettings:
+    """Return what small networks need on a CPU, by the size of the collection and what was decided about the run."""
+    batch = wanted.get("batch_size") or (32 if n_videos < _SMALL_COLLECTION else 64)
     side_clusters = min(_FINENESS * clusters, n_videos // _LEAST_FINE)
-    side_heads = min(5, _MOST_FINE // side_clusters) if small and side_clusters >= 2 * clusters else 0
-    usual, most, settling = _small_epochs(n_videos * clips_per_video, backbone.batch_size) if small else (200, 200, 0)
-    adaptive = side_heads > 0 and epochs is None
+    side_heads = min(5, _MOST_FINE // side_clusters) if side_clusters >= 2 * clusters else 0
+    usual, most, settling = _small_epochs(n_videos * (wanted.get("clips_per_video") or 1), batch)
+    adaptive = side_heads > 0 and wanted.get("epochs") is None
     training = TrainingSettings(
-        epochs=epochs or (most if adaptive else usual),
+        epochs=most if adaptive else usual,
         settle_epochs=settling if adaptive else 0,
-        batch_size=backbone.batch_size,
-        clips_per_video=clips_per_video,
-        rate=rate or (0.1 if small else 0.01),
-        warmup_epochs=3.0 if small else 10.0,
-        decay="cosine" if small else "constant",
-        labellings=labellings or (100 if not small else 160 if adaptive else 80),
-        groups=groups,
-        sizes=ClusterSizes(distribution, (0.02 if small else 0.1) if spread is None else spread, given),
-        strength=strength,
+        batch_size=batch,
+        labellings=160 if adaptive else 80,
+        sizes=ClusterSizes("gaussian", 0.02),
         side_heads=side_heads,
-        seed=seed,
     )
-    return RunSettings(clusters, heads, side_clusters, training, backbone)
+    return RunSettings(clusters, 5, side_clusters, training, backbone)
 
 
-def _clip(
-    clip: ClipSettings,
-    frames: int | None,
-    stride: int,
-    sound_seconds: float,
-    sound_rate: int | None,
-    mel_bands: int | None,
-) -> ClipSettings:
-    """Return the networks' own clip with what a user wants otherwise."""
-    if sound_rate is not None and sound_rate % 100:
-        raise InputError(f"--sound-rate {sound_rate}: a multiple of 100, so that 10 ms are whole samples")
-    if not (math.isfinite(sound_seconds) and sound_seconds >= _LEAST_SOUND):
-        raise InputError(f"--sound-seconds {sound_seconds:g}: at least {_LEAST_SOUND} s")
-    return replace(
-        clip,
-        frames=frames or clip.frames,
-        fps=clip.fps / stride,
-        seconds=sound_seconds,
-        sample_rate=sound_rate or clip.sample_rate,
-        n_filters=mel_bands or clip.n_filters,
+def _published(clusters: int, backbone: BackboneSettings) -> RunSettings:
+    """Return the paper's recipe: 10 heads, 200 epochs, 16 clips in each of 64 processes."""
+    training = TrainingSettings(
+        epochs=200,
+        batch_size=16,
+        rate=0.01,
+        scale_rate=True,
+        warmup_epochs=10.0,
+        warmup_from=1.0,
+        warmup_by="epoch",
+        decay="constant",
+        labellings=99,  # published: 100, of which the last falls after the last step
+        groups=2,
+        sizes=ClusterSizes("gaussian", 0.1),
     )
+    return RunSettings(clusters, 10, 5 * clusters, training, backbone)
+
+
+def _one_gpu(clusters: int, backbone: BackboneSettings) -> RunSettings:
+    """Return a smaller recipe in the paper's spirit: half of the frames and epochs, one process, a falling rate."""
+    clip = replace(backbone.clip, frames=min(16, backbone.clip.frames), fps=16.0)
+    backbone = replace(backbone, clip=clip, mel_normalise="collection", look_batch=128)
+    training = TrainingSettings(
+        epochs=100,
+        batch_size=64,
+        rate=0.04,  # the published one, times as many as the batch is larger
+        warmup_epochs=5.0,
+        labellings=99,
+        sizes=ClusterSizes("gaussian", 0.1),
+    )
+    return RunSettings(clusters, 5, 5 * clusters, training, backbone)
+
+
+def _merge(values: dict[str, Any], wanted: Mapping[str, Any], where: str) -> None:
+    """Replace settings by those of a file, which must be of the same kind."""
+    for name, value in wanted.items():
+        place = f"{where}{name}"
+        if name not in values:
+            raise InputError(f"the settings have no {place}; known here are {', '.join(values)}")
+        usual = values[name]
+        if isinstance(usual, Mapping):
+            if not isinstance(value, Mapping):
+                raise InputError(f"{place} is a table of settings, not {value!r}")
+            _merge(values[name], value, f"{place}.")
+        elif isinstance(usual, (tuple, list)):
+            if not isinstance(value, (tuple, list)):
+                raise InputError(f"{place} is a list of numbers, not {value!r}")
+            values[name] = tuple(value)
+        else:
+            number = isinstance(usual, float) and isinstance(value, int) and not isinstance(value, bool)
+            if type(value) is not type(usual) and not number:
+                raise InputError(f"{place} is {value!r}; it must be of the kind of {usual!r}")
+            values[name] = float(value) if number else value
+
+
+def _place(values: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Write the values of options to where they stand in the settings."""
+    for name, value in given.items():
+        *path, last = {**_PLACES, "precision": "backbone.precision"}[name].split(".")
+        table = values
+        for step in path:
+            table = table[step]
+        table[last] = value
+    if "epochs" in given:
+        values["training"]["settle_epochs"] = 0
+
+
+def _distribution(wanted: str, clusters: int) -> dict[str, Any]:
+    if wanted in ("uniform", "gaussian", "zipf"):
+        return {"distribution": wanted, "given": ()}
+    if not os.path.exists(wanted):
+        raise InputError(f"--distribution {wanted}: not uniform, gaussian or zipf, and no file of that name exists")
+    return {"distribution": wanted, "given": tuple(marginals.read(wanted, clusters).tolist())}
+
+
+def _cut(backbone: dict[str, Any], stride: int | None, augment: Sequence[str], sound_level: str | None) -> None:
+    """Set how clips are cut and varied."""
+    clip = backbone["clip"]
+    if stride is not None:
+        clip["fps"] /= stride
+    if augment:
+        usual = AugmentSettings(**{**backbone["augment"], "scale": tuple(backbone["augment"]["scale"])})
+        backbone["augment"] = asdict(_augmentation(usual, augment))
+    if sound_level is None:
+        return
+    backbone["mel_normalise"] = "collection" if sound_level == "collection" else "given"
+    if sound_level != "collection":
+        mean, std = _level(sound_level)
+        clip |= {"mel_mean": mean, "mel_std": std, "mel_floor": _LOWEST_ENERGY}
+
+
+def _level(text: str) -> tuple[float, float]:
+    """Return mean and standard deviation of the sound's log energies, as an option names them."""
+    known = {"none": (0.0, 1.0), "published": _PUBLISHED_SOUND}
+    if text in known:
+        return known[text]
+    try:
+        mean, std = (float(part) for part in text.split(","))
+    except ValueError:
+        mean, std = math.nan, 0.0
+    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+        raise InputError(f"--sound-level {text}: collection, none, published, or MEAN,STD such as 1.93,17.89")
+    return mean, std
 
 
 def _augmentation(usual: AugmentSettings, assignments: Sequence[str]) -> AugmentSettings:
@@ -141,6 +299,20 @@ def _augmentation(usual: AugmentSettings, assignments: Sequence[str]) -> Augment
         raise InputError(f"--augment {' --augment '.join(named)}: name one of them")
     start = known[named[0]] if named else usual
     return start.changed([text for text in assignments if text not in known])
+
+
+def _checked(settings: RunSettings) -> RunSettings:
+    """Refuse settings that do not go together."""
+    clip, training = settings.backbone.clip, settings.training
+    if clip.sample_rate % 100:
+        raise InputError(f"--sound-rate {clip.sample_rate}: a multiple of 100, so that 10 ms are whole samples")
+    if not (math.isfinite(clip.seconds) and clip.seconds >= _LEAST_SOUND):
+        raise InputError(f"--sound-seconds {clip.seconds:g}: at least {_LEAST_SOUND} s")
+    for modality, name in (("video", settings.backbone.video_net), ("audio", settings.backbone.audio_net)):
+        networks.find(modality, name).check(clip)
+    if training.groups > settings.heads:
+        raise InputError(f"--groups {training.groups}: there are only {settings.heads} heads to split")
+    return settings
 
 
 def _small_epochs(n_videos: int, batch_size: int) -> tuple[int, int, int]:

@@ -192,8 +192,10 @@ class BackboneSettings:
         What the networks see.
     dropout : float
         Of the heads.
-    batch_size : int
-        Clips of one step.
+    mlp : bool
+        Whether heads have a hidden layer; else they are linear.
+    look_batch : int
+        Clips looked at together when nothing is learnt.
     momentum, weight_decay : float
         Of stochastic gradient descent.
     mel_normalise : str
@@ -201,6 +203,10 @@ class BackboneSettings:
         ``"given"`` takes those of `clip`.
     precision : str
         ``"float32"``, or ``"bfloat16"`` for autocast networks (the heads stay in float32).
+    sync_norm : bool
+        With several processes: whether batch norms see the whole step, not only this process's part.
+    compile : bool
+        Whether the networks are compiled by ``torch.compile``, which takes a minute and a C++ compiler.
     """
 
     video_net: str = "tiny"
@@ -208,20 +214,45 @@ class BackboneSettings:
     clip: ClipSettings = field(default_factory=ClipSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     dropout: float = 0.0
-    batch_size: int = 64
+    mlp: bool = True
+    look_batch: int = 256
     momentum: float = 0.9
     weight_decay: float = 1e-4
     mel_normalise: str = "collection"
     precision: str = "float32"
+    sync_norm: bool = True
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f"backbone.precision is {self.precision!r}; known are float32, bfloat16")
+        if self.mel_normalise not in ("collection", "given"):
+            raise InputError(f"backbone.mel_normalise is {self.mel_normalise!r}; known are collection, given")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"backbone.dropout is {self.dropout}; it must be from 0 to below 1")
 
     @classmethod
     def for_networks(cls, video_net: str, audio_net: str) -> Self:
         """Return the defaults for a pair of networks: the paper's for published ones, small ones for ``tiny``."""
         video, audio = networks.find("video", video_net), networks.find("audio", audio_net)
-        clip = ClipSettings(**{**video.clip, **audio.clip})
+        try:
+            clip = ClipSettings(**{**video.clip, **audio.clip})
+        except TypeError as error:
+            raise InputError(
+                f"networks {video_net} and {audio_net} are made for clips of another kind: {error}"
+            ) from error
         if video_net == "tiny":
             return cls(video_net, audio_net, clip)
-        return cls(video_net, audio_net, clip, PUBLISHED_AUGMENTATION, 0.3, 16, 0.9, 1e-5, "given")
+        return cls(
+            video_net,
+            audio_net,
+            clip,
+            PUBLISHED_AUGMENTATION,
+            dropout=0.3,
+            look_batch=64,
+            weight_decay=1e-5,
+            mel_normalise="given",
+        )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

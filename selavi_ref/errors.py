@@ -23,3 +23,19 @@ class StoreError(SelaviError):
 
 class ConvergenceWarning(UserWarning):
     """The solver stopped before the tolerance asked for; the result says which error it has reached."""
+
+
+class CheckpointError(SelaviError):
+    """A checkpoint that is damaged or cannot be read, so that the one before has to do."""
+
+
+class ElsewhereError(SelaviError):
+    """Another process of the same run has failed and says why; this one only has to end."""
+
+
+class StopRequest(Exception):  # noqa: N818
+    """The system has asked the run to end soon (SIGTERM, SIGUSR1): what was learnt is kept, and it can go on."""
+
+
+class DivergedError(SelaviError):
+    """The loss or the weights are no longer finite numbers."""

@@ -15,7 +15,8 @@ from scipy.linalg import eigh, qr, svd
 from scipy.optimize import linear_sum_assignment
 
 from selavi_ref.errors import InputError
-from selavi_ref.selflabel import joint_log_prob, posterior
+from selavi_ref.exchange import Alone, Exchange
+from selavi_ref.selflabel import joint_log_prob, labelling_modalities, posterior
 from selavi_ref.store import FeatureStore
 
 
@@ -40,21 +41,32 @@ class Regrouping:
     spectrum: NDArray[np.float64]
 
 
-def regroup(store: FeatureStore, heads: list[str], K: int) -> Regrouping:
+def regroup(
+    store: FeatureStore,
+    heads: list[str],
+    K: int,
+    exchange: Exchange = Alone(),  # noqa: B008
+) -> Regrouping:
     """
     Bring the fine clusters of some heads together to K coarse ones, without any true label.
+
+    With several processes, each has a store of its share of the videos, and gets the posterior of these.
 
     Parameters
     ----------
     store : FeatureStore
-        With ``log_prob/video/{head}`` and ``log_prob/audio/{head}`` of each of the heads.
+        With ``log_prob/{modality}/{head}`` of each of the heads and of two modalities.
     heads : list of str
         The side heads.
     K : int
         Number of coarse clusters.
+    exchange : Exchange
+        With the other processes of the run.
     """
     confusion = cross_modal_confusion(store, heads)
-    widths = [store.log_prob("video", head, slice(0, 1)).shape[1] for head in heads]
+    confusion = exchange.all_sum(confusion.reshape(-1)).reshape(confusion.shape)
+    first = labelling_modalities(store, heads[0])[0]
+    widths = [store.width(f"log_prob/{first}/{head}") for head in heads]
     together, spectrum = spectral_groups(confusion, K)
     groups = np.split(together, np.cumsum(widths)[:-1])
     mean = np.zeros((store.n_videos, K), np.float32)
@@ -75,10 +87,11 @@ def cross_modal_confusion(store: FeatureStore, heads: list[str]) -> NDArray[np.f
         float64, shape (F, F), F the fine clusters of all heads: entry (k, l) is ``sum_i p_video[i, k] p_audio[i, l]``.
     """
     total: NDArray[np.float64] | None = None
+    modalities = labelling_modalities(store, heads[0])[:2]
     for rows in store.blocks():
         video, audio = (
             np.concatenate([np.exp(store.log_prob(modality, head, rows)) for head in heads], 1)
-            for modality in ("video", "audio")
+            for modality in modalities
         )
         part = video.astype(np.float64).T @ audio
         total = part if total is None else np.add(total, part, out=total)
@@ -122,9 +135,18 @@ def spectral_groups(confusion: NDArray[np.float64], K: int) -> tuple[NDArray[np.
     return groups, values[::-1]
 
 
-def renumber(posterior: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Permute the columns of a posterior (N, K) so that its clusters overlap most with labels (N,) given before."""
+def renumber(
+    posterior: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    exchange: Exchange = Alone(),  # noqa: B008
+) -> NDArray[np.float32]:
+    """
+    Permute the columns of a posterior (N, K) so that its clusters overlap most with labels (N,) given before.
+
+    With several processes, each gives the rows of its videos.
+    """
     K = posterior.shape[1]
-    overlap = np.zeros((K, K), np.int64)
+    overlap = np.zeros((K, K))
     np.add.at(overlap, (labels, posterior.argmax(1)), 1)
+    overlap = exchange.all_sum(overlap.reshape(-1)).reshape(K, K)
     return posterior[:, linear_sum_assignment(overlap, maximize=True)[1]]

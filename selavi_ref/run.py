@@ -32,7 +32,8 @@ class Run:
         self.videos_file = self.folder / "videos.csv"
         self.skipped_file = self.folder / "skipped.csv"
         self.failures_file = self.folder / "not_decoded.txt"
-        self.checkpoint_file = self.folder / "checkpoint.pt"
+        self.checkpoint_folder = self.folder / "checkpoints"
+        self.events_folder = self.folder / "tensorboard"
         self.working_file = self.folder / "working.h5"
         self.features_file = self.folder / "features.h5"
         self.labels_file = self.folder / "labels.csv"
@@ -102,19 +103,22 @@ class Run:
         except OSError as error:
             raise SelaviError(f"{printable(self.log_file)} cannot be written: {error.strerror or error}") from error
 
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The run's metrics so far, without the half line that a killed process may have left."""
+        records = []
+        for line in self.log_file.read_text(encoding="utf-8").splitlines() if self.log_file.exists() else ():
+            with suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict) and "step" in record:
+                    records.append(record)
+        return records
+
     def forget_log_after(self, step: int) -> None:
         """Drop what a resumed run will do again: steps after this one, and the self-labelling just before the next."""
-        if not self.log_file.exists():
-            return
-        kept = []
-        for line in self.log_file.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-                if record["step"] < step or (record["step"] == step and "epoch" in record):
-                    kept.append(line)
-            except (ValueError, KeyError):  # the half line of a killed process
-                continue
-        write_text(self.log_file, "".join(f"{line}\n" for line in kept))
+        if self.log_file.exists():
+            kept = [r for r in self.records if r["step"] < step or (r["step"] == step and "loss" in r)]
+            write_text(self.log_file, "".join(f"{json.dumps(record)}\n" for record in kept))
 
 
 def write_text(path: Path, text: str) -> None:

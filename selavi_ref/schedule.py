@@ -7,7 +7,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from selavi_ref.errors import InputError
 from selavi_ref.selflabel import STRENGTH, ClusterSizes
+
+_LEAST = {
+    "epochs": 1,
+    "settle_epochs": 0,
+    "batch_size": 1,
+    "clips_per_video": 1,
+    "rate": 0,
+    "warmup_epochs": 0,
+    "warmup_from": 0,
+    "norm_warmup": 0,
+    "labellings": 1,
+    "labelling_power": 0,
+    "groups": 1,
+    "strength": 0,
+    "side_heads": 0,
+    "seed": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -25,13 +43,21 @@ class TrainingSettings:
     agreement : float
         Mean of the eigenvalues 2 to K of the side heads' graph from which on picture and sound are said to agree.
     batch_size : int
-        Clips of one step.
+        Clips of one step in each process.
     clips_per_video : int
         Clips of each video in one epoch.
     rate : float
         Base learning rate.
+    scale_rate : bool
+        Learn at `rate` times the number of processes, each of which takes `batch_size` clips a step.
     warmup_epochs : float
-        The rate rises linearly to `rate` over these.
+        The rate rises linearly to its full height over these.
+    warmup_from : float
+        Times `rate`: where it begins to rise. Published: 1.
+    warmup_by : str
+        ``"step"``, or ``"epoch"``: it stays within an epoch, as published.
+    norm_warmup : int
+        Batches that the batch norms see before the first self-labelling.
     decay : str
         ``"cosine"`` falls to a thousandth at the end; ``"constant"`` stays.
     labellings : int
@@ -63,7 +89,11 @@ class TrainingSettings:
     batch_size: int = 64
     clips_per_video: int = 1
     rate: float = 0.1
+    scale_rate: bool = False
     warmup_epochs: float = 3.0
+    warmup_from: float = 0.0
+    warmup_by: str = "step"
+    norm_warmup: int = 20
     decay: str = "cosine"
     labellings: int = 100
     labelling_power: float = 1.5
@@ -75,27 +105,43 @@ class TrainingSettings:
     align: bool = True
     seed: int = 0
 
-    def steps_per_epoch(self, n_videos: int) -> int:
-        """Return the number of batches of one epoch: every clip is in one, and none is alone (batch norm)."""
-        n_clips = n_videos * self.clips_per_video
-        return max(1, min(round(n_clips / self.batch_size), n_clips // 2))
+    def __post_init__(self) -> None:
+        for name, known in (("decay", ("cosine", "constant")), ("warmup_by", ("step", "epoch"))):
+            if getattr(self, name) not in known:
+                raise InputError(f"training.{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= least):
+                raise InputError(f"training.{name} is {value!r}; it must be a number of at least {least:g}")
+        for name in ("rate", "strength"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"training.{name} is {getattr(self, name)!r}; it must be above 0")
 
-    def rate_at(self, step: int, n_videos: int, settle_from: int | None = None) -> float:
+    def steps_per_epoch(self, n_videos: int, processes: int = 1) -> int:
+        """Return the number of steps of an epoch: every clip is in one, and no process is left with a single one."""
+        n_clips = n_videos * self.clips_per_video
+        return max(1, min(round(n_clips / (self.batch_size * processes)), n_clips // (2 * processes)))
+
+    def rate_at(self, step: int, n_videos: int, settle_from: int | None = None, processes: int = 1) -> float:
         """Return the learning rate of a step, counted from 0; `settle_from` is the epoch from which on it falls."""
-        per_epoch = self.steps_per_epoch(n_videos)
-        rise = min(1.0, (step + 1) / max(1.0, self.warmup_epochs * per_epoch))
+        per_epoch = self.steps_per_epoch(n_videos, processes)
+        done = step + 1 if self.warmup_by == "step" else step // per_epoch * per_epoch
+        rise = min(1.0, done / max(1.0, self.warmup_epochs * per_epoch)) if self.warmup_epochs else 1.0
+        full = self.rate * processes if self.scale_rate else self.rate
+        start = self.rate * self.warmup_from
+        rate = start + (full - start) * rise
         if self.decay == "constant":
-            return self.rate * rise
+            return rate
         if not self.settle_epochs:
             progress = step / (self.epochs * per_epoch)
         elif settle_from is None:
             progress = 0.0
         else:
             progress = max(0.0, (step / per_epoch - settle_from) / self.settle_epochs)
-        return self.rate * rise * max(1e-3, 0.5 * (1 + math.cos(math.pi * progress)))
+        return rate * max(1e-3, 0.5 * (1 + math.cos(math.pi * progress)))
 
-    def labelling_steps(self, n_videos: int) -> set[int]:
+    def labelling_steps(self, n_videos: int, processes: int = 1) -> set[int]:
         """Return the steps before which the videos are labelled anew."""
-        total = self.epochs * self.steps_per_epoch(n_videos)
+        total = self.epochs * self.steps_per_epoch(n_videos, processes)
         shares = np.linspace(0, 1, max(2, self.labellings + 1))[:-1] ** self.labelling_power
         return set((total * shares).astype(int).tolist())

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from selavi_ref.errors import InputError
+from selavi_ref.exchange import Alone, Exchange, agreed, engine
 from selavi_ref.media.container import printable
 from selavi_ref.store import FeatureStore
 from selavi_ref.transport import Assignment, Blocks, assign, engines, marginals
@@ -30,11 +31,21 @@ class ClusterSizes:
         Standard deviation of the gaussian sizes, relative to the mean size.
     given : tuple of float
         Sizes of K clusters, in any unit; empty for the distributions with a name.
+    per_head : bool
+        Whether each head draws sizes of its own.
+    redrawn : bool
+        Whether they are drawn anew for each self-labelling, not kept for the run.
+    matched : bool
+        Whether the cluster with the largest predicted mass gets the largest size; else the sizes stay in the order in
+        which they were drawn.
     """
 
     distribution: str = "gaussian"
     spread: float = 0.1
     given: tuple[float, ...] = ()
+    per_head: bool = True
+    redrawn: bool = False
+    matched: bool = True
 
     def draw(self, K: int, N: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return the sizes of K clusters of N videos, as shares (K,)."""
@@ -94,9 +105,13 @@ def self_label(
     potentials: ArrayLike | None = None,
     tol: float = 1e-5,
     max_passes: int = 2000,
+    matched: bool = True,
+    exchange: Exchange = Alone(),  # noqa: B008
 ) -> tuple[Assignment, NDArray[np.float64]]:
     """
     Label all videos of a store with one head, under prescribed cluster sizes.
+
+    With several processes, each has a store of its share of the videos, and gets the labels of these.
 
     Parameters
     ----------
@@ -110,15 +125,30 @@ def self_label(
         Of the last self-labelling of this head, to start from.
     tol, max_passes
         As in `selavi_ref.transport.assign`.
+    matched : bool
+        False: the sizes are those of clusters 0, 1, 2, ... as they stand.
+    exchange : Exchange
+        With the other processes of the run.
 
     Returns
     -------
     Assignment, array
         The labels, and the marginal (K,) that the clusters were given.
     """
-    scores = joint_scores(store, head)
-    marginal = marginals.match(np.asarray(sizes, np.float64), predicted_mass(scores))
-    found = assign(scores, marginal, strength=strength, potentials=potentials, tol=tol, max_passes=max_passes)
+    with agreed(exchange):
+        scores = joint_scores(store, head)
+    marginal = np.asarray(sizes, np.float64)
+    if matched:
+        marginal = marginals.match(marginal, predicted_mass(scores, exchange))
+    found = assign(
+        scores,
+        marginal,
+        strength=strength,
+        potentials=potentials,
+        tol=tol,
+        max_passes=max_passes,
+        engine=engine(exchange),
+    )
     return found, marginal
 
 
@@ -145,9 +175,16 @@ class _Joint:
         return joint_log_prob(self.store, self.head, rows)
 
 
-def predicted_mass(log_prob: NDArray[np.float32] | Blocks) -> NDArray[np.float64]:
-    """Return the means over the videos (K,) of the posteriors, row softmaxes of joint log-probabilities (N, K)."""
-    return engines.create("auto", log_prob, 1.0)(np.zeros(log_prob.shape[1]))[1]
+def predicted_mass(
+    log_prob: NDArray[np.float32] | Blocks,
+    exchange: Exchange = Alone(),  # noqa: B008
+) -> NDArray[np.float64]:
+    """
+    Return the means over all videos (K,) of the posteriors, row softmaxes of joint log-probabilities (N, K).
+
+    With several processes, each gives the rows of its videos.
+    """
+    return engines.create(engine(exchange), log_prob, 1.0)(np.zeros(log_prob.shape[1]))[1]
 
 
 def posterior(log_prob: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -157,22 +194,29 @@ def posterior(log_prob: NDArray[np.float32]) -> NDArray[np.float32]:
     return shares
 
 
-def align_modalities(store: FeatureStore, head: str | int) -> NDArray[np.int64]:
+def align_modalities(
+    store: FeatureStore,
+    head: str | int,
+    exchange: Exchange = Alone(),  # noqa: B008
+) -> NDArray[np.int64]:
     """
-    Find which output of the audio head goes with which of the video head, before the two have learnt anything.
+    Find which output of the second modality's head goes with which of the first's, before they have learnt anything.
 
-    Minimises ``sum_k sum_i |p_v[i, k] - p_a[i, permutation[k]]|`` exactly, as a linear assignment problem.
+    Minimises ``sum_k sum_i |p_v[i, k] - p_a[i, permutation[k]]|`` exactly, as a linear assignment problem; the
+    modalities are those of the store, video first. With several processes, each has a store of its share of the videos.
 
     Returns
     -------
     array
         The permutation, int64, shape (K,).
     """
-    K = store.log_prob("video", head, slice(0, 1)).shape[1]
+    first, second = labelling_modalities(store, head)[:2]
+    K = store.width(f"log_prob/{first}/{head}")
     cost = np.zeros((K, K))
     for rows in store.blocks():
-        video, audio = (np.exp(store.log_prob(modality, head, rows)) for modality in ("video", "audio"))
-        cost += np.stack([np.abs(video[:, k, None] - audio).sum(0, dtype=np.float64) for k in range(K)])
+        a, b = (np.exp(store.log_prob(modality, head, rows)) for modality in (first, second))
+        cost += np.stack([np.abs(a[:, k, None] - b).sum(0, dtype=np.float64) for k in range(K)])
+    cost = exchange.all_sum(cost.reshape(-1)).reshape(K, K)
     permutation: NDArray[np.int64] = linear_sum_assignment(cost)[1].astype(np.int64)
     return permutation
 

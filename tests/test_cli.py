@@ -166,7 +166,7 @@ def test_training_skips_what_it_cannot_use_and_lists_it(place, tmp_path):
 def test_an_interrupted_run_is_resumed_to_the_same_labels(place):
     running = process(["-m", "cli", "train", "videos", *SHORT, "--out", "stopped"], place)
     deadline = time.monotonic() + 120
-    while not (place / "stopped" / "checkpoint.pt").exists() and time.monotonic() < deadline:
+    while not list((place / "stopped").glob("checkpoints/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=120)
@@ -195,7 +195,12 @@ def test_sizes_can_be_given_in_a_file(place):
 
 def test_resuming_a_finished_run_changes_nothing(place):
     shutil.copytree(place / "run", place / "done")
-    before = {name: (place / "done" / name).read_bytes() for name in ("checkpoint.pt", "features.h5", "labels.csv")}
+    names = [
+        "features.h5",
+        "labels.csv",
+        *(f"checkpoints/{p.name}" for p in (place / "done" / "checkpoints").iterdir()),
+    ]
+    before = {name: (place / "done" / name).read_bytes() for name in names}
     assert selavi("train", "--resume", "--out", "done", cwd=place).exit_code == 0
     assert before == {name: (place / "done" / name).read_bytes() for name in before}
 

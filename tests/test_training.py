@@ -2,17 +2,23 @@
 
 import json
 import math
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.backbone import working_datasets
+from selavi_ref.checkpoints import Checkpoints
+from selavi_ref.errors import CheckpointError, DivergedError, ElsewhereError, InputError, StopRequest
+from selavi_ref.exchange import Alone, agreed, gather_lines, share
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.schedule import TrainingSettings
 from selavi_ref.selflabel import ClusterSizes
 from selavi_ref.store import WorkingStore
-from selavi_ref.training import Training, working_datasets
+from selavi_ref.training import Training
+
+ALONE = Alone()
 
 
 class Batch:
@@ -24,8 +30,9 @@ class Batch:
 class LinearBackbone:
     """Linear heads on fixed features of two modalities, learnt by plain gradient descent."""
 
-    def __init__(self, features, clusters, seed=0):
+    def __init__(self, features, clusters, seed=0, exchange=ALONE):
         self.features = features
+        self.exchange = exchange
         self.clusters = tuple(clusters)
         rng = np.random.default_rng(seed)
         self.weights = {
@@ -46,24 +53,25 @@ class LinearBackbone:
         for _ in batches:
             pass
 
-    def train_step(self, batch, labels, rate):
+    def train_step(self, batch, labels, rate, share):
         assert (labels >= 0).all()
         self.seen.append(batch.rows)
         loss = 0.0
         for (m, h), weights in self.weights.items():
             x = self.features[m][batch.rows]
-            share = np.exp(log_softmax(x @ weights))
+            predicted = np.exp(log_softmax(x @ weights))
             truth = np.eye(self.clusters[h])[labels[:, h]]
-            loss -= np.mean(np.log((share * truth).sum(1))) / len(self.weights)
-            weights -= rate * x.T @ (share - truth) / len(x)
+            loss -= np.mean(np.log((predicted * truth).sum(1))) / len(self.weights)
+            slope = share * x.T @ (predicted - truth) / len(x)
+            weights -= rate * self.exchange.all_sum(slope.reshape(-1)).reshape(slope.shape)
         return loss
 
     def datasets(self):
         return {f"features/{m}": x.shape[1] for m, x in self.features.items()}
 
-    def write_features(self, store, seed):
+    def write_features(self, store, rows, seed):
         for m, x in self.features.items():
-            store.replace(f"features/{m}", x)
+            store.replace(f"features/{m}", x[rows.start : rows.stop])
 
     def write_log_prob(self, store, head, name):
         for m in self.features:
@@ -73,14 +81,23 @@ class LinearBackbone:
         self.weights["audio", head] = self.weights["audio", head][:, permutation]
 
     def save(self, path, state):
+        if not all(np.isfinite(w).all() for w in self.weights.values()):
+            raise DivergedError("weights are no longer finite")
+        if self.exchange.rank:
+            return
         with open(path, "wb") as file:
             weights = {f"w_{m}_{h}": w for (m, h), w in self.weights.items()}
             np.savez(file, **weights, **{f"state_{k}": v for k, v in state.items()})
 
     def load(self, path):
-        with np.load(path) as file:
-            self.weights = {(m, h): file[f"w_{m}_{h}"] for m, h in self.weights}
-            return {k.removeprefix("state_"): file[k] for k in file.files if k.startswith("state_")}
+        try:
+            with np.load(path) as file:
+                weights = {(m, h): file[f"w_{m}_{h}"] for m, h in self.weights}
+                state = {k.removeprefix("state_"): file[k] for k in file.files if k.startswith("state_")}
+        except Exception as error:
+            raise CheckpointError(f"{path} is damaged") from error
+        self.weights = weights
+        return state
 
 
 def log_softmax(x):
@@ -100,16 +117,47 @@ SETTINGS = TrainingSettings(
 )
 
 
-def start(tmp_path, settings=SETTINGS, clusters=(4, 4, 4), log=None, **kwargs):
+def start(
+    tmp_path, settings=SETTINGS, clusters=(4, 4, 4), log=None, exchange=ALONE, minutes=60.0, warn=print, **kwargs
+):
     features, classes = two_views(**kwargs)
-    backbone = LinearBackbone(features, clusters)
+    backbone = LinearBackbone(features, clusters, exchange=exchange)
+    own = share(len(classes), exchange)
     store = WorkingStore.create(
-        tmp_path / "working.h5",
-        [f"{i}.mp4" for i in range(len(classes))],
+        tmp_path / f"working{exchange.rank}.h5",
+        [f"{i}.mp4" for i in own],
         working_datasets(backbone, settings.side_heads),
     )
     records = [] if log is None else log
-    return Training(backbone, settings, store, tmp_path / "checkpoint.npz", records.append), classes
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep_every=5, minutes=minutes, suffix=".npz")
+    return Training(
+        backbone,
+        settings,
+        store,
+        checkpoints,
+        records.append,
+        exchange=exchange,
+        classes=[str(c) for c in classes],
+        warn=warn,
+    ), classes
+
+
+class KilledError(Exception):
+    pass
+
+
+def killed_at(step):
+    def told(progress):
+        if progress.step == step:
+            raise KilledError
+
+    return told
+
+
+def assert_same_end(whole, other):
+    assert np.array_equal(whole.labels, other.labels)
+    for key, weights in whole.backbone.weights.items():
+        assert np.array_equal(weights, other.backbone.weights[key])
 
 
 def test_it_finds_the_kinds_that_both_modalities_show(tmp_path):
@@ -134,35 +182,231 @@ def test_clusters_get_the_sizes_that_were_asked_for(tmp_path):
     training, classes = start(tmp_path, replace(SETTINGS, sizes=ClusterSizes("zipf")), clusters=(4,))
     training.run()
     counts = np.sort(np.bincount(training.labels[:, 0], minlength=4))[::-1] / len(classes)
-    assert np.abs(counts - np.sort(training.sizes[0])[::-1]).max() < 0.05
+    assert np.abs(counts - np.sort(training.labelling.sizes[0])[::-1]).max() < 0.05
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    whole, _ = start(tmp_path / "a")
+    logs = {"a": [], "b": []}
+    for name in logs:
+        (tmp_path / name).mkdir()
+    whole, _ = start(tmp_path / "a", log=logs["a"])
     whole.run()
     whole.finish()
-
-    class StopError(Exception):
-        pass
-
-    def stop(progress):
-        if progress.step == 43:
-            raise StopError
-
     first, _ = start(tmp_path / "b")
-    with pytest.raises(StopError):
-        first.run(stop)
-    first.store.close()
+    with pytest.raises(KilledError):
+        first.run(killed_at(43))
+    first.labelling.store.close()
     second, _ = start(tmp_path / "b")
-    second.restore()
+    assert second.restore()
     assert second.epoch == 4
+    assert second.step == 4 * second.per_epoch
     second.run()
     second.finish()
-    assert np.array_equal(whole.labels, second.labels)
-    for key, weights in whole.backbone.weights.items():
-        assert np.array_equal(weights, second.backbone.weights[key])
+    assert_same_end(whole, second)
+
+
+@pytest.mark.parametrize("step", [1, 13, 14, 57])
+def test_a_run_that_is_asked_to_stop_saves_at_once_and_loses_nothing(tmp_path, step):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    logs = {"a": [], "b": []}
+    whole, _ = start(tmp_path / "a", log=logs["a"])
+    whole.run()
+    first, _ = start(tmp_path / "b", log=logs["b"])
+    with pytest.raises(StopRequest):
+        first.run(lambda now: first.request_stop() if now.step == step else None)
+    first.labelling.store.close()
+    second, _ = start(tmp_path / "b", log=logs["b"])
+    assert second.restore()
+    assert second.step in (step, step + 1)
+    second.run()
+    assert_same_end(whole, second)
+    timeless = [[{k: v for k, v in r.items() if k != "labelling_seconds"} for r in log] for log in logs.values()]
+    assert timeless[0] == timeless[1]
+
+
+def test_a_request_to_stop_during_a_labelling_is_met_at_once(tmp_path):
+    training, _ = start(tmp_path, minutes=0.0)
+    write = training.backbone.write_features
+
+    def write_and_ask(*args):
+        if training.step:
+            training.request_stop()
+        write(*args)
+
+    training.backbone.write_features = write_and_ask
+    with pytest.raises(StopRequest):
+        training.run()
+    training.labelling.store.close()
+    again, _ = start(tmp_path)
+    assert again.restore()
+    assert again.step == training.step > 0
+
+
+def test_within_an_epoch_the_state_is_saved_every_few_minutes(tmp_path):
+    training, _ = start(tmp_path, minutes=0.0)
+    with pytest.raises(KilledError):
+        training.run(killed_at(5))
+    assert [path.name for path in training.checkpoints.newest_first()] == [f"step-{n:010d}.npz" for n in (4, 3, 2)]
+
+
+def test_the_last_three_checkpoints_are_kept_and_every_fifth_epoch_for_good(tmp_path):
+    training, _ = start(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-0000000001.npz.partial").write_bytes(b"of a killed process")
+    training.run()
+    training.finish()
+    epochs = [12, 11, 10, 5]
+    names = [f"step-{e * training.per_epoch:010d}{'' if e % 5 else '-kept'}.npz" for e in epochs]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == sorted(names)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    whole, _ = start(tmp_path / "a")
+    whole.run()
+    first, _ = start(tmp_path / "b")
+    first.run()
+    first.labelling.store.close()
+    newest, before, *_ = first.checkpoints.newest_first()
+    newest.write_bytes(newest.read_bytes()[:2000])
+    said = []
+    second, _ = start(tmp_path / "b", warn=said.append)
+    assert second.restore()
+    assert second.epoch == 11
+    assert len(said) == 1
+    assert newest.name in said[0]
+    assert before.name in said[0]
+    second.run()
+    assert_same_end(whole, second)
+    for path in second.checkpoints.newest_first():
+        path.write_bytes(b"")
+    second.labelling.store.close()
+    with pytest.raises(CheckpointError, match="damaged"):
+        start(tmp_path / "b")[0].restore()
+
+
+class Threads:
+    """Processes of one run, as threads that add up what they are given."""
+
+    def __init__(self, size):
+        self.size = size
+        self.barrier = threading.Barrier(size, timeout=60)
+        self.given = [None] * size
+
+    def run(self, task):
+        results = [None] * self.size
+
+        def one(rank):
+            try:
+                results[rank] = task(Threads.Exchange(self, rank))
+            except BaseException as error:
+                results[rank] = error
+                self.barrier.abort()
+
+        threads = [threading.Thread(target=one, args=(rank,)) for rank in range(self.size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, threading.BrokenBarrierError):
+                raise result
+        return results
+
+    class Exchange:
+        def __init__(self, threads, rank):
+            self.threads, self.rank, self.size = threads, rank, threads.size
+
+        def _everyones(self, value):
+            self.threads.given[self.rank] = value
+            self.threads.barrier.wait()
+            values = list(self.threads.given)
+            self.threads.barrier.wait()
+            return values
+
+        def all_sum(self, numbers):
+            return np.sum(self._everyones(np.array(numbers, np.float64)), 0)
+
+        def gather(self, rows):
+            return np.concatenate(self._everyones(rows))
+
+
+@pytest.mark.parametrize(
+    ("size", "n", "settings", "clusters"),
+    [
+        (2, 300, SETTINGS, (4, 4, 4)),
+        (3, 301, replace(SETTINGS, groups=2, sizes=ClusterSizes("zipf")), (4, 4, 4)),
+        (
+            4,
+            303,
+            replace(SETTINGS, side_heads=2, epochs=60, settle_epochs=6, labellings=60),
+            (4, 20, 20),
+        ),
+    ],
+)
+def test_several_processes_end_where_one_does(tmp_path, size, n, settings, clusters):
+    (tmp_path / "one").mkdir()
+    settings = replace(settings, batch_size=32 * size)
+    losses = {1: [], size: []}
+    whole, _ = start(tmp_path / "one", settings, clusters, n=n)
+    whole.run(lambda now: losses[1].append(now.loss))
+    whole.finish()
+
+    def task(exchange):
+        training, _ = start(tmp_path, replace(settings, batch_size=32), clusters, exchange=exchange, n=n)
+        training.run(lambda now: losses[size].append(now.loss) if exchange.rank == 0 else None)
+        training.finish()
+        return training
+
+    found = Threads(size).run(task)
+    assert np.allclose(losses[1], losses[size], rtol=1e-6)
+    for training in found:
+        assert np.array_equal(training.labels, whole.labels)
+        assert training.settle_from == whole.settle_from
+        seen = training.backbone.seen[: whole.per_epoch]
+        training.first_epoch = np.concatenate(seen)
+    assert sorted(np.concatenate([t.first_epoch for t in found])) == list(range(n))
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+    first, classes = start(tmp_path)
+    with pytest.raises(StopRequest):
+        first.run(lambda now: first.request_stop() if now.step == 43 else None)
+    first.labelling.store.close()
+
+    def task(exchange):
+        training, _ = start(tmp_path, exchange=exchange)
+        assert training.restore()
+        assert training.step == first.step * training.per_epoch // first.per_epoch
+        training.run()
+        training.finish()
+        return training.labels
+
+    labels, again = Threads(2).run(task)
+    assert np.array_equal(labels, again)
+    assert normalized_mutual_info_score(classes, labels[:, 0]) > 0.5
+
+
+def test_what_one_process_cannot_do_no_process_goes_on_with():
+    def task(exchange):
+        def one_fails():
+            with agreed(exchange):
+                if exchange.rank == 1:
+                    raise InputError("seven")
+
+        with pytest.raises(InputError if exchange.rank == 1 else ElsewhereError, match=r"seven|process 1 cannot"):
+            one_fails()
+        return gather_lines([f"line {n} of {exchange.rank} \udcff" for n in range(exchange.rank)], exchange)
+
+    lines = Threads(3).run(task)
+    assert lines[0] == lines[1] == lines[2] == ["line 0 of 1 \udcff", "line 0 of 2 \udcff", "line 1 of 2 \udcff"]
+
+
+def test_too_few_videos_for_so_many_processes_are_refused(tmp_path):
+    with pytest.raises(InputError, match="3 processes need at least 6 videos"):
+        Threads(3).run(lambda exchange: start(tmp_path, exchange=exchange, clusters=(2,), n=5))
 
 
 def test_heads_may_have_different_numbers_of_clusters_and_groups_split_them(tmp_path):
@@ -175,13 +419,14 @@ def test_side_heads_label_the_others_from_half_of_the_run_on(tmp_path):
     settings = replace(SETTINGS, side_heads=2, epochs=20)
     training, classes = start(tmp_path, settings, clusters=(4, 4, 20, 20))
     seen = []
-    label_now = training.label_now
+    label_now = training.labelling.now
 
-    def watch(step):
-        label_now(step)
+    def watch(step, regrouping):
+        record = label_now(step, regrouping)
         seen.append((step, np.array_equal(training.labels[:, 0], training.labels[:, 1])))
+        return record
 
-    training.label_now = watch
+    training.labelling.now = watch
     training.run()
     assert all(same == (step >= training.total_steps / 2) for step, same in seen)
     assert normalized_mutual_info_score(classes, training.labels[:, 0]) > 0.95
@@ -212,17 +457,10 @@ def test_a_resumed_run_settles_where_an_uninterrupted_one_does(tmp_path):
     whole, _ = start(tmp_path / "a", settings, clusters=(4, 20, 20))
     whole.run()
 
-    class StopError(Exception):
-        pass
-
-    def stop(progress):
-        if progress.step == whole.step - 15:
-            raise StopError
-
     first, _ = start(tmp_path / "b", settings, clusters=(4, 20, 20))
-    with pytest.raises(StopError):
-        first.run(stop)
-    first.store.close()
+    with pytest.raises(KilledError):
+        first.run(killed_at(whole.step - 15))
+    first.labelling.store.close()
     second, _ = start(tmp_path / "b", settings, clusters=(4, 20, 20))
     second.restore()
     second.run()
@@ -240,8 +478,8 @@ def test_no_video_is_alone_in_a_batch(n, batch):
 def test_side_heads_do_without_sizes_that_were_given_for_the_others(tmp_path):
     settings = replace(SETTINGS, side_heads=1, sizes=ClusterSizes("file", given=(4.0, 3.0, 2.0, 1.0)))
     training, _ = start(tmp_path, settings, clusters=(4, 20))
-    assert training.sizes[0].tolist() == [0.4, 0.3, 0.2, 0.1]
-    assert len(training.sizes[1]) == 20
+    assert training.labelling.sizes[0].tolist() == [0.4, 0.3, 0.2, 0.1]
+    assert len(training.labelling.sizes[1]) == 20
 
 
 def test_each_labelling_and_each_epoch_is_recorded_as_plain_values(tmp_path):
@@ -253,11 +491,69 @@ def test_each_labelling_and_each_epoch_is_recorded_as_plain_values(tmp_path):
     assert sum("labelling_seconds" in r for r in records) == len(training.settings.labelling_steps(300))
 
 
+def test_what_is_logged_says_how_labels_agree(tmp_path):
+    records = []
+    training, _ = start(tmp_path, replace(SETTINGS, epochs=12), log=records)
+    training.run()
+    labellings = [r for r in records if "labelling_seconds" in r]
+    assert "nmi_with_last" not in labellings[0]
+    assert labellings[-1]["nmi_with_last"] > 0.9
+    assert labellings[-1]["nmi_between_heads"] > labellings[0]["nmi_between_heads"]
+    assert labellings[-1]["nmi_with_classes"] > 0.9 > labellings[0]["nmi_with_classes"]
+    assert labellings[-1]["cost"] < labellings[0]["cost"]
+    assert all(r["passes"] > 0 for r in labellings)
+    steps = [r["step"] for r in records if "loss" in r and "epoch" not in r]
+    assert steps == []  # epochs of nine steps
+
+
+def test_the_loss_of_long_epochs_is_logged_within_them(tmp_path):
+    records = []
+    training, _ = start(tmp_path, replace(SETTINGS, epochs=1, batch_size=3), log=records)
+    training.run()
+    assert [r["step"] for r in records if "loss" in r and "epoch" not in r] == [50, 100]
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path):
     training, _ = start(tmp_path)
-    training.backbone.train_step = lambda batch, labels, rate: math.nan
-    with pytest.raises(SelaviError, match=r"step 0 .*checkpoint"):
+    step = training.backbone.train_step
+    training.backbone.train_step = lambda *args: math.nan if training.step == 20 else step(*args)
+    with pytest.raises(DivergedError, match=r"step 20 \(rate 0.275\).*step-0000000018.npz.*lower --rate"):
         training.run()
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    training, _ = start(tmp_path)
+    key = ("video", 0)
+
+    def spoil(now):
+        if now.step == 18:
+            training.backbone.weights[key] = training.backbone.weights[key] * np.inf
+
+    with pytest.raises(DivergedError, match=r"step 18 .*step-0000000009.npz"):
+        training.run(spoil)
+
+
+def test_sizes_are_kept_for_the_run_or_drawn_anew(tmp_path):
+    for name, sizes in {
+        "kept": ClusterSizes("gaussian", 0.3),
+        "alike": ClusterSizes("gaussian", 0.3, per_head=False),
+        "anew": ClusterSizes("gaussian", 0.3, redrawn=True),
+    }.items():
+        (tmp_path / name).mkdir()
+        training, _ = start(tmp_path / name, replace(SETTINGS, epochs=2, sizes=sizes))
+        before = [head.copy() for head in training.labelling.sizes]
+        training.run()
+        after = training.labelling.sizes
+        assert np.array_equal(before, after) == (name != "anew")
+        assert np.array_equal(after[0], after[1]) == (name == "alike")
+
+
+def test_sizes_as_drawn_stay_with_their_clusters(tmp_path):
+    sizes = ClusterSizes("file", given=(5.0, 1.0, 2.0, 2.0), matched=False)
+    training, _ = start(tmp_path, replace(SETTINGS, sizes=sizes), clusters=(4,))
+    training.run()
+    counts = np.bincount(training.labels[:, 0], minlength=4) / 300
+    assert np.abs(counts - [0.5, 0.1, 0.2, 0.2]).max() < 0.05
 
 
 def test_more_clusters_than_videos_are_refused(tmp_path):
@@ -275,6 +571,33 @@ def test_the_rate_rises_then_falls_and_the_first_step_learns():
     assert np.all(np.diff(rates[peak:]) < 0)
     constant = replace(settings, decay="constant")
     assert constant.rate_at(steps - 1, 300) == settings.rate
+
+
+def test_the_published_rate_rises_by_epochs_from_its_base_to_as_many_times_as_there_are_processes():
+    s = replace(
+        SETTINGS, decay="constant", rate=0.01, scale_rate=True, warmup_epochs=10, warmup_from=1, warmup_by="epoch"
+    )
+    per_epoch = s.steps_per_epoch(64_000, 64)
+    assert per_epoch == round(64_000 / (64 * s.batch_size))
+    rates = [
+        s.rate_at(epoch * per_epoch + step, 64_000, None, 64) for epoch in range(12) for step in (0, per_epoch - 1)
+    ]
+    assert np.allclose(rates, np.repeat(0.01 * (1 + 63 * np.minimum(np.arange(12), 10) / 10), 2))
+    assert s.rate_at(0, 300) == s.rate_at(10_000, 300) == 0.01
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("decay", "linear", "known are cosine"),
+        ("epochs", 0, "at least 1"),
+        ("rate", math.nan, "must be a number"),
+        ("rate", 0.0, "above"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(field, value, why):
+    with pytest.raises(InputError, match=f"training.{field}.*{why}"):
+        replace(SETTINGS, **{field: value})
 
 
 def test_labellings_begin_before_the_first_step_and_grow_rare():

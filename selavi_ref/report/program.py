@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.errors import InputError, SelaviError, StopRequest
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as a shell gives it
+TO_BE_CONTINUED = 75  # after SIGTERM or SIGUSR1: EX_TEMPFAIL, try the same again
 
 
 class Command(click.Command):
@@ -74,7 +75,7 @@ def _one_line(error: Exception) -> str:
 
 
 class Interruptible:
-    """Turns Ctrl-C into one line that says how to go on."""
+    """Turns Ctrl-C, and the system's request to stop, into one line that says how to go on."""
 
     def __init__(self, advice: str):
         self.advice = advice
@@ -86,6 +87,9 @@ class Interruptible:
         if kind is KeyboardInterrupt:
             click.echo(f"\nstopped; {self.advice}", err=True)
             sys.exit(INTERRUPTED)
+        if kind is not None and issubclass(kind, StopRequest):
+            click.echo(f"stopped as the system asked; {self.advice}", err=True)
+            sys.exit(TO_BE_CONTINUED)
 
 
 def refuse_options(names: Iterable[str], why: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from tqdm import tqdm
 
 
-def bar(total: int, what: str, unit: str, initial: int = 0) -> Any:
-    """Return a tqdm bar."""
+def bar(total: int, what: str, unit: str, initial: int = 0, *, shown: bool = True) -> Any:
+    """Return a tqdm bar; one that is not shown keeps count all the same."""
     lively = sys.stderr.isatty()
     return tqdm(
         total=total,
@@ -21,11 +21,12 @@ def bar(total: int, what: str, unit: str, initial: int = 0) -> Any:
         dynamic_ncols=lively,
         mininterval=0.2 if lively else 30,
         ascii=None if lively else True,
+        disable=not shown,
     )
 
 
 @contextmanager
-def counter(total: int, what: str, unit: str) -> Iterator[Callable[[int], None]]:
+def counter(total: int, what: str, unit: str, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
     """Show a bar, and give the function that moves it on by a number."""
-    with bar(total, what, unit) as progress:
+    with bar(total, what, unit, shown=shown) as progress:
         yield lambda n: progress.update(n) and None

@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from backbones import networks
+from backbones.checkpoint import read_checkpoint
 from backbones.clips import StoredClips, n_steps, stored_format
-from backbones.learner import TorchBackbone, read_checkpoint
+from backbones.learner import TorchBackbone
 from backbones.loading import Batch, Watch
-from backbones.model import Head, SelaviModel
+from backbones.model import Head, LinearHead, SelaviModel
 from backbones.settings import BackboneSettings
-from selavi_ref.errors import InputError
+from selavi_ref.backbone import working_datasets
+from selavi_ref.errors import CheckpointError, InputError
 from selavi_ref.media.cache import KeptVideo
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
-from selavi_ref.training import working_datasets
 
 
 def videos(settings, n, seed=0, seconds=2.0):
@@ -28,7 +29,7 @@ def videos(settings, n, seed=0, seconds=2.0):
 
 
 def tiny_backbone(n=12, clusters=(3, 3), kept=None, seed=0):
-    settings = BackboneSettings(batch_size=4)
+    settings = BackboneSettings(look_batch=16)
     source = StoredClips(videos(settings, n) if kept is None else kept, settings.clip)
     return TorchBackbone(settings, clusters, source, seed=seed)
 
@@ -78,8 +79,19 @@ def test_a_single_head_has_no_number():
     assert roots == {"video_network", "audio_network", "mlp_v", "mlp_a"}
 
 
-def test_permuting_a_head_permutes_its_logits():
-    head = Head(8, 16, 5).eval()
+def test_heads_without_a_hidden_layer_are_single_linear_layers():
+    tiny = networks.find("video", "tiny"), networks.find("audio", "tiny")
+    model = SelaviModel(*tiny, [5, 5], mlp=False)
+    heads = {name: tuple(v.shape) for name, v in model.state_dict().items() if name.startswith("mlp_")}
+    shapes = {"weight": (5, 192), "bias": (5,)}
+    assert heads == {f"mlp_{m}{h}.{kind}": shape for m in "va" for h in (0, 1) for kind, shape in shapes.items()}
+    assert {"mlp_v.weight", "mlp_a.bias"} <= SelaviModel(*tiny, [5], mlp=False).state_dict().keys()
+    assert [logits.shape for logits in model.logits("audio", torch.zeros(3, 192))] == [(3, 5)] * 2
+
+
+@pytest.mark.parametrize("made", [lambda: Head(8, 16, 5), lambda: LinearHead(8, 5)], ids=["mlp", "linear"])
+def test_permuting_a_head_permutes_its_logits(made):
+    head = made().eval()
     features = torch.randn(3, 8)
     before = head(features)
     head.permute([4, 2, 0, 1, 3])
@@ -150,9 +162,14 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
         tiny_backbone(clusters=(4, 4)).load(tmp_path / "c.pt")
     data = (tmp_path / "c.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match=r"cut\.pt is damaged"):
+    with pytest.raises(CheckpointError, match=r"cut\.pt is damaged"):
         read_checkpoint(tmp_path / "cut.pt")
-    with pytest.raises(InputError, match="does not exist"):
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 1
+    (tmp_path / "flipped.pt").write_bytes(flipped)
+    with pytest.raises(CheckpointError, match=r"flipped\.pt is damaged"):
+        read_checkpoint(tmp_path / "flipped.pt")
+    with pytest.raises(CheckpointError, match="does not exist"):
         read_checkpoint(tmp_path / "none.pt")
     torch.save({"a": 1}, tmp_path / "other.pt")
     with pytest.raises(InputError, match="no checkpoint of selavi"):
@@ -162,18 +179,18 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
 def test_features_and_log_probabilities_reach_the_store(tmp_path):
     backbone = tiny_backbone()
     with WorkingStore.create(tmp_path / "w.h5", [f"{i}" for i in range(12)], working_datasets(backbone)) as store:
-        backbone.write_features(store, None)
+        backbone.write_features(store, range(12), None)
         again = store.features("video")
-        backbone.write_features(store, None)
+        backbone.write_features(store, range(12), None)
         assert np.array_equal(again, store.features("video"))
-        backbone.write_features(store, [3])
+        backbone.write_features(store, range(12), [3])
         assert not np.array_equal(again, store.features("video"))
         backbone.write_log_prob(store, 1, "current3")
         assert np.allclose(np.exp(store.log_prob("audio", "current3")).sum(1), 1, atol=1e-5)
 
 
 def test_extraction_marks_what_is_missing_and_measures_disagreement(tmp_path):
-    settings = BackboneSettings(batch_size=4)
+    settings = BackboneSettings(look_batch=16)
     kept = videos(settings, 6, seconds=4.0)
     silent = KeptVideo(kept[1].pictures, np.empty((settings.clip.n_filters, 0), np.float32))
     unseen = KeptVideo(np.empty((0, 48, 48, 3), np.uint8), kept[2].energies)
@@ -195,7 +212,7 @@ def test_extraction_marks_what_is_missing_and_measures_disagreement(tmp_path):
 
 
 def test_a_video_that_cannot_be_decoded_in_training_is_replaced_and_reported():
-    settings = BackboneSettings(batch_size=4)
+    settings = BackboneSettings(look_batch=16)
     backbone = tiny_backbone(kept=[*videos(settings, 5), "b.mp4: damaged"])
     batch = next(backbone.batches([np.arange(6)], [0]))
     assert isinstance(batch, Batch)
