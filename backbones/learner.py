@@ -86,9 +86,7 @@ class TorchBackbone:
                 self.model.network(modality).compile()
         self._objective: nn.Module = _Objective(self.model, settings.precision)
         if exchange.size > 1:
-            self._objective = DistributedDataParallel(
-                self._objective, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            self._objective = DistributedDataParallel(self._objective, gradient_as_bucket_view=True)
             torch.manual_seed(seed + _STREAMS * exchange.rank)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all clips have one size
@@ -280,10 +278,11 @@ class TorchBackbone:
         """Set the random states, if they are of as many processes; each process goes on with its own seed otherwise."""
         exchange = self.exchange
         if len(checkpoint["random"]) == exchange.size:
-            torch.set_rng_state(checkpoint["random"][exchange.rank])
+            # A row is copied: PyTorch takes memory from where a whole tensor begins, and crashes on a part of one.
+            torch.set_rng_state(checkpoint["random"][exchange.rank].clone())
         on_gpu = checkpoint["cuda_random"]
         if on_gpu is not None and self.device.type == "cuda" and len(on_gpu) == exchange.size:
-            torch.cuda.set_rng_state(on_gpu[exchange.rank], self.device)
+            torch.cuda.set_rng_state(on_gpu[exchange.rank].clone(), self.device)
 
     def _share_statistics(self) -> None:
         """Give all processes the batch norms' statistics of the first, where each has seen only its own clips."""

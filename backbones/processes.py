@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -91,19 +93,62 @@ def joined(device: str) -> Iterator[Exchange]:
     if place.type == "cuda":
         torch.cuda.set_device(place)
     with _others_alive():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
+        store, rank, size = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo",
+            store=dist.PrefixStore(_met(store, rank, size), store),
+            rank=rank,
+            world_size=size,
+            timeout=_PATIENCE,
+        )
     try:
         yield TorchExchange()
     finally:
         dist.destroy_process_group()
 
 
-def sum_over_processes(values: Tensor) -> Tensor:
-    """Return the sum over all processes; gradients of the sum flow back to each."""
-    from torch.distributed.nn.functional import all_reduce
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; gradients of the sum flow back to each."""
 
-    total: Tensor = all_reduce(values)
-    return total
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        """Return the sum."""
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        """Return the sum of the processes' gradients: each of them has used the sum."""
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _met(store: dist.Store, rank: int, size: int) -> str:
+    """
+    Return a name that these processes share with each other, and not with any that were there before.
+
+    The store of torchrun outlives processes that it restarts, and still has the addresses of those that have died. So
+    each process shows a token, and the first answers with the name to every token that it sees, old ones included,
+    until all have come.
+    """
+    if rank > 0:
+        token = uuid4().hex
+        store.set(f"selavi/token/{rank}", token)
+        name = store.get(f"selavi/answer/{token}").decode()
+        store.add(f"{name}/come", 1)
+        return name
+    name, answered = f"selavi/{uuid4().hex}", set()
+    while store.add(f"{name}/come", 0) < size - 1:
+        for other in range(1, size):
+            if store.check([f"selavi/token/{other}"]):
+                token = store.get(f"selavi/token/{other}").decode()
+                if token not in answered:
+                    store.set(f"selavi/answer/{token}", name)
+                    answered.add(token)
+        time.sleep(0.02)
+    return name
 
 
 @contextmanager

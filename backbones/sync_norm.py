@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from backbones.processes import sum_over_processes
+from backbones.processes import SumOverProcesses
 
 
 class SyncedNorm(_BatchNorm):
@@ -30,11 +30,11 @@ class SyncedNorm(_BatchNorm):
         shape = [1, -1] + [1] * (input.dim() - 2)
         values = input.float()
         count = torch.full((1,), float(input.numel() // input.shape[1]), device=input.device)
-        sums = sum_over_processes(torch.cat([values.sum(dims), count]))
+        sums = SumOverProcesses.apply(torch.cat([values.sum(dims), count]))
         n = sums[-1].detach()
         mean = sums[:-1] / n
         centred = values - mean.view(shape)
-        variance = sum_over_processes((centred * centred).sum(dims)) / n
+        variance = SumOverProcesses.apply((centred * centred).sum(dims)) / n
         self._remember(mean.detach(), variance.detach() * (n / (n - 1).clamp(min=1)))
         scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
         return (scaled * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)

@@ -1,0 +1,60 @@
+"""Several processes, started by torchrun, come to what one process does; runs survive what happens to processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def torchrun(processes, *arguments, options=()):
+    return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", *options, *arguments]
+
+
+def run(command, place, **more):
+    done = subprocess.run(command, cwd=place, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, **more)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    place = tmp_path_factory.mktemp("together")
+    run([sys.executable, str(HERE / "together.py"), str(place)], place)
+    return place, np.load(place / "found-1-0.npz")
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_processes_do_together_what_one_does(alone, size):
+    place, one = alone
+    run(torchrun(size, str(HERE / "together.py"), str(place), options=["--standalone"]), place)
+    found = [np.load(place / f"found-{size}-{rank}.npz") for rank in range(size)]
+    for each in found:
+        assert each["numbers"].tolist() == [size * k + sum(range(size)) for k in range(5)]
+        assert each["rows"].tolist() == [
+            [100 * rank + 3 * row + column for column in range(3)] for rank in range(size) for row in range(rank)
+        ]
+        assert each["lines"].tolist() == [f"{rank}/{size}" for rank in range(size) for _ in range(rank)]
+        for name in ("out", "slope", "weight_slope", "mean", "var", "eval"):
+            assert np.allclose(each[name], one[name], rtol=1e-4, atol=1e-4), name
+        # Given the same log-probabilities, labels are the same to the last video.
+        assert np.array_equal(each["solved"], one["solved"])
+        assert np.allclose(each["marginal"], one["marginal"], atol=1e-12)
+        assert float(each["cost"]) == pytest.approx(float(one["cost"]), abs=1e-9)
+        # Learning differs by the rounding of sums.
+        assert np.allclose(each["losses"], one["losses"], rtol=2e-3)
+        assert np.allclose(each["costs"], one["costs"], rtol=2e-3, atol=1e-5)
+        assert np.allclose(each["weights"], one["weights"], atol=2e-3)
+        assert np.array_equal(each["labels"], one["labels"])
+        assert np.array_equal(each["statistics"], found[0]["statistics"])
+        assert np.abs(each["spread"]).max() < 1e-7  # all processes have the same weights

@@ -1,0 +1,131 @@
+"""What each of several processes does in test_together.py; it is started by torchrun, or alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from backbones.clips import StoredClips, stored_format
+from backbones.learner import TorchBackbone
+from backbones.processes import joined
+from backbones.settings import BackboneSettings
+from backbones.sync_norm import synchronised
+from selavi_ref.backbone import working_datasets
+from selavi_ref.checkpoints import Checkpoints
+from selavi_ref.exchange import gather_lines, share
+from selavi_ref.media.cache import KeptVideo
+from selavi_ref.schedule import TrainingSettings
+from selavi_ref.selflabel import self_label
+from selavi_ref.store import WorkingStore
+from selavi_ref.training import Training
+
+N = 41
+CLASSES = np.arange(N) % 3
+
+
+def collection(settings: BackboneSettings) -> StoredClips:
+    rng = np.random.default_rng(0)
+    clip = settings.clip
+    frames = round(1.5 * stored_format(clip).fps)
+    kept = []
+    for kind in CLASSES:
+        pictures = rng.integers(0, 60, (frames, clip.decode_size, clip.decode_size, 3))
+        energies = rng.normal(size=(clip.n_filters, 149))
+        pictures[..., kind] += 150
+        energies[20 * kind : 20 * kind + 20] += 3
+        kept.append(KeptVideo(pictures.astype(np.uint8), energies.astype(np.float32)))
+    return StoredClips(kept, clip)
+
+
+def exchanged(exchange) -> dict[str, np.ndarray]:
+    rank, size = exchange.rank, exchange.size
+    numbers = exchange.all_sum(np.arange(5.0) + rank)
+    rows = exchange.gather(np.arange(rank * 3, dtype=np.int32).reshape(rank, 3) + 100 * rank)
+    lines = gather_lines([f"{rank}/{size}"] * rank, exchange)
+    return {"numbers": numbers, "rows": rows, "lines": np.array(lines, dtype="U9")}
+
+
+def normed(exchange) -> dict[str, np.ndarray]:
+    """A batch norm over clips that are unevenly spread: outputs, gradients and statistics."""
+    x = np.random.default_rng(1).normal(3, 2, (13, 4, 5, 5)).astype(np.float32)
+    slopes = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
+    norm = nn.BatchNorm2d(4)
+    with torch.no_grad():
+        norm.weight.copy_(torch.arange(1.0, 5.0))
+    if exchange.size > 1:
+        norm = synchronised(norm, torch.device("cpu"))
+    mine = slice(exchange.rank, None, exchange.size)
+    own = torch.from_numpy(x[mine]).requires_grad_()
+    out = norm(own)
+    (out * torch.from_numpy(slopes[mine])).sum().backward()
+    order = np.argsort(np.concatenate([np.arange(13)[r :: exchange.size] for r in range(exchange.size)]))
+    return {
+        "out": exchange.gather(out.detach().numpy())[order],
+        "slope": exchange.gather(own.grad.numpy())[order],
+        "weight_slope": exchange.all_sum(norm.weight.grad.numpy().astype(float)),
+        "mean": norm.running_mean.numpy(),
+        "var": norm.running_var.numpy(),
+        "eval": norm.eval()(torch.from_numpy(x)).detach().numpy(),
+    }
+
+
+def solved(exchange, place: Path) -> dict[str, np.ndarray]:
+    """Labels of given log-probabilities, of which each process has its share."""
+    n, K = 5003, 37
+    rng = np.random.default_rng(3)
+    scores = {m: rng.normal(0, 2, (n, K)).astype(np.float32) for m in ("video", "audio")}
+    own = share(n, exchange)
+    names = {f"log_prob/{m}/0": K for m in scores}
+    with WorkingStore.create(
+        place / f"given-{exchange.size}-{exchange.rank}.h5", [str(i) for i in own], names
+    ) as store:
+        for m, x in scores.items():
+            store.replace(f"log_prob/{m}/0", x[own.start : own.stop])
+        found, marginal = self_label(store, 0, rng.dirichlet(np.full(K, 5.0)), exchange=exchange)
+    return {"solved": exchange.gather(found.labels), "marginal": marginal, "cost": np.array(found.cost)}
+
+
+def learnt(exchange, place: Path) -> dict[str, np.ndarray]:
+    settings = BackboneSettings()
+    backbone = TorchBackbone(settings, (3, 3), collection(settings), exchange=exchange)
+    training_settings = TrainingSettings(
+        epochs=3, batch_size=12 // exchange.size, rate=0.02, labellings=4, warmup_epochs=1, norm_warmup=3
+    )
+    own = share(N, exchange)
+    folder = place / f"run{exchange.size}"
+    folder.mkdir(exist_ok=True)
+    losses, records = [], []
+    with WorkingStore.create(
+        folder / f"w{exchange.rank}.h5", [str(i) for i in own], working_datasets(backbone)
+    ) as store:
+        training = Training(
+            backbone, training_settings, store, Checkpoints(folder / "checkpoints"), records.append, exchange=exchange
+        )
+        training.run(lambda now: losses.append(now.loss))
+        training.finish()
+    weights = torch.cat([p.detach().flatten() for p in backbone.model.parameters()]).numpy()
+    statistics = torch.cat([b.double().flatten() for b in backbone.model.buffers()]).numpy()
+    spread = exchange.all_sum(weights.astype(float)) / exchange.size - weights
+    return {
+        "losses": np.array(losses),
+        "labels": training.labels,
+        "weights": weights,
+        "statistics": statistics,
+        "spread": spread,
+        "costs": np.array([r["cost"] for r in records if "cost" in r]),
+    }
+
+
+def main(place: Path) -> None:
+    torch.set_num_threads(1)
+    with joined("cpu") as exchange:
+        found = {**exchanged(exchange), **normed(exchange), **solved(exchange, place), **learnt(exchange, place)}
+        np.savez(place / f"found-{exchange.size}-{exchange.rank}.npz", **found)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
