@@ -46,7 +46,32 @@ def begin_with(backbone: TorchBackbone, settings: RunSettings) -> None:
             load_weights(network, networks.find(modality, name), path)
 
 
-def networks_of(source: str | os.PathLike[str]) -> tuple[str, str]:
+def checked_beginning(settings: RunSettings) -> RunSettings:
+    """
+    Return settings whose files and folders are found from anywhere, once it is sure that they are there and fit.
+
+    Raises
+    ------
+    InputError
+        As in `begin_with`, but before a run is started.
+    """
+    found: dict[str, Any] = {}
+    for name in ("init", "video_weights", "audio_weights"):
+        path = getattr(settings, name)
+        if path and not Path(path).exists():
+            raise InputError(f"--{name.replace('_', '-')} {path} does not exist")
+        found[name] = os.path.abspath(path) if path else ""
+    wanted = settings.backbone.video_net, settings.backbone.audio_net
+    if settings.init and (theirs := _networks_of(settings.init)) != wanted:
+        raise InputError(f"--init {settings.init} has the networks {' and '.join(theirs)}, not {' and '.join(wanted)}")
+    for modality, name in zip(MODALITIES, wanted, strict=True):
+        if path := found[f"{modality}_weights"]:
+            spec = networks.find(modality, name)
+            load_weights(Base(spec.build()), spec, path)
+    return replace(settings, **found)
+
+
+def _networks_of(source: str) -> tuple[str, str]:
     """Return the names of the video and the audio network of a run folder or a published checkpoint."""
     if os.path.isdir(source):
         backbone = RunSettings.from_dict(Run.open(source).config).backbone
@@ -184,14 +209,3 @@ def _check_width(found: PublishedCheckpoint, settings: RunSettings, path: str | 
                 f"{printable(path)}: its {modality} heads have {found.hidden[modality]} hidden units; "
                 f"those of {name} have {width} here"
             )
-
-
-def with_found_files(settings: RunSettings) -> RunSettings:
-    """Return settings whose files and folders are found from anywhere, once it is sure that they are there."""
-    found: dict[str, Any] = {}
-    for name in ("init", "video_weights", "audio_weights"):
-        path = getattr(settings, name)
-        if path and not Path(path).exists():
-            raise InputError(f"--{name.replace('_', '-')} {path} does not exist")
-        found[name] = os.path.abspath(path) if path else ""
-    return replace(settings, **found)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
-from backbones.beginning import begin_with, with_found_files
+from backbones.beginning import begin_with, checked_beginning
 from backbones.checkpoint import read_checkpoint
 from backbones.clips import ClipSource, mel_statistics
 from backbones.learner import TorchBackbone
@@ -54,7 +54,7 @@ def start(folder: str | os.PathLike[str], manifest: Manifest, settings: RunSetti
             f"--clusters {settings.clusters}: {manifest.source} has only {len(usable)} usable videos, "
             "and every cluster needs at least one"
         )
-    settings = with_found_files(settings)
+    settings = checked_beginning(settings)
     settings.training.sizes.draw(settings.clusters, len(usable), np.random.default_rng(0))  # fails before all else
     run = Run.prepare(folder)
     absolute = [replace(entry, path=os.path.abspath(entry.path)) for entry in manifest]

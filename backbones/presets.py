@@ -110,42 +110,54 @@ def run_settings(
         If a setting is unknown, or does not fit the others.
     """
     device = choose_device(device)
-    file = deepcopy(dict(config or {}))
+    file = _tables(config)
     given = {name: value for name, value in options.items() if value is not None}
     for option, value in given.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"--{option.replace('_', '-')} must be a finite number, not {value}")
-    of_file = file.get("backbone", {})
-    video_net = video_net or of_file.get("video_net")
-    preset = preset or ("small" if video_net in (None, "tiny") else "published")
-    if preset not in PRESETS:
-        raise InputError(f"--preset {preset}: known are {', '.join(PRESETS)}")
     clusters = given.get("clusters", file.get("clusters", LAYOUT_CLUSTERS.get(layout or "")))
     if clusters is None:
         raise InputError("--clusters is missing: how many kinds of videos are to be found?")
-    small = preset == "small"
-    video_net = video_net or ("tiny" if small else "r2plus1d_18")
-    audio_net = audio_net or of_file.get("audio_net") or ("tiny" if video_net == "tiny" else "resnet9")
-    backbone = BackboneSettings.for_networks(video_net, audio_net)
-    if small:
-        training = {**file.get("training", {}), **given}
-        base = _small(n_videos, clusters, backbone, training)
+    of_file = file["backbone"]
+    named = of_file.pop("video_net", None), of_file.pop("audio_net", None)
+    video_net, audio_net = video_net or named[0], audio_net or named[1]
+    preset = preset or ("small" if video_net in (None, "tiny") else "published")
+    backbone = _networks(preset, video_net, audio_net)
+    if preset == "small":
+        base = _small(n_videos, clusters, backbone, {**file["training"], **given})
     else:
         base = (_published if preset == "published" else _one_gpu)(clusters, backbone)
-    given["clusters"] = clusters
-    if precision != "auto":
-        given["precision"] = precision
-    elif "precision" not in of_file and (small or (preset == "one-gpu" and device == "cuda")):
-        given["precision"] = choose_precision("auto", device)
+    lower = preset == "small" or (preset == "one-gpu" and device == "cuda")
+    if precision != "auto" or (lower and "precision" not in of_file):
+        given["precision"] = choose_precision(precision, device)
     values = base.to_dict()
-    for name in ("video_net", "audio_net"):
-        file.get("backbone", {}).pop(name, None)
-    _merge(values, file, "")
-    _place(values, given)
+    _merge(values, {name: value for name, value in file.items() if value != {}}, "")
+    _place(values, {**given, "clusters": clusters})
     if distribution is not None:
         values["training"]["sizes"] |= _distribution(distribution, clusters)
     _cut(values["backbone"], stride, augment, sound_level)
     return _checked(RunSettings.from_dict(values))
+
+
+def _tables(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a file's settings, with its two tables even where it has none."""
+    file: dict[str, Any] = {"training": {}, "backbone": {}} | deepcopy(dict(config or {}))
+    for table in ("training", "backbone"):
+        if not isinstance(file[table], Mapping):
+            raise InputError(f"{table} is a table of settings, not {file[table]!r}")
+    kinds = RunSettings(1, 1, 1, TrainingSettings(), BackboneSettings()).to_dict()
+    _merge(kinds, file, "")  # fails where a setting is unknown or of another kind
+    if kinds["clusters"] < 1 or kinds["heads"] < 1:
+        raise InputError(f"clusters and heads must be at least 1, not {kinds['clusters']} and {kinds['heads']}")
+    return file
+
+
+def _networks(preset: str, video_net: str | None, audio_net: str | None) -> BackboneSettings:
+    """Return the settings of networks that are named, or else the preset's."""
+    if preset not in PRESETS:
+        raise InputError(f"--preset {preset}: known are {', '.join(PRESETS)}")
+    video_net = video_net or ("tiny" if preset == "small" else "r2plus1d_18")
+    return BackboneSettings.for_networks(video_net, audio_net or ("tiny" if video_net == "tiny" else "resnet9"))
 
 
 def read_config(path: str | None) -> dict[str, Any] | None:

@@ -60,7 +60,7 @@ def audio_network(name="resnet9"):
 
 
 class OriginalModel(nn.Module):
-    def __init__(self, n_clusters, n_heads, mlp=True, video="r2plus1d_18", audio="resnet9"):
+    def __init__(self, n_clusters, n_heads, mlp=True, video="r2plus1d_18", audio="resnet9", hidden=512):
         super().__init__()
         self.video_network = video_network(video)
         self.audio_network = audio_network(audio)
@@ -68,7 +68,7 @@ class OriginalModel(nn.Module):
         widths = {m: {"tiny": 192, "resnet50": 2048}.get(name, 512) for m, name in (("v", video), ("a", audio))}
         for h in range(n_heads):
             for m in "va":
-                head = mlp_head(widths[m], n_clusters) if mlp else nn.Linear(widths[m], n_clusters)
+                head = mlp_head(widths[m], n_clusters, hidden) if mlp else nn.Linear(widths[m], n_clusters)
                 setattr(self, f"mlp_{m}{h}" if n_heads > 1 else f"mlp_{m}", head)
 
     def outputs(self, pictures, sounds):

@@ -1,0 +1,139 @@
+"""From options, files and presets to the settings of a run."""
+
+from dataclasses import replace
+
+import pytest
+import tomli_w
+
+from backbones.presets import read_config, run_settings
+from backbones.recipe import RunSettings
+from backbones.settings import PUBLISHED_AUGMENTATION
+from selavi_ref.errors import InputError
+
+
+def test_the_published_recipe_has_the_published_values():
+    s = run_settings(170_752, preset="published", layout="vggsound")
+    t, b = s.training, s.backbone
+    assert (s.clusters, s.heads, t.side_heads, t.groups) == (309, 10, 0, 2)
+    assert (t.epochs, t.batch_size, t.rate, t.warmup_epochs, t.decay) == (200, 16, 0.01, 10, "constant")
+    assert (t.scale_rate, t.warmup_from, t.warmup_by, t.norm_warmup) == (True, 1, "epoch", 20)
+    assert (t.labellings, t.labelling_power, t.strength, t.align) == (99, 1.5, 10, True)
+    assert (t.sizes.distribution, t.sizes.spread, t.sizes.per_head, t.sizes.redrawn) == ("gaussian", 0.1, True, False)
+    assert (b.video_net, b.audio_net, b.mlp, b.dropout) == ("r2plus1d_18", "resnet9", True, 0.3)
+    assert (b.momentum, b.weight_decay, b.sync_norm, b.precision) == (0.9, 1e-5, True, "float32")
+    assert (b.clip.frames, b.clip.fps, b.clip.size) == (30, 30, 112)
+    assert (b.clip.sample_rate, b.clip.n_filters, b.clip.mel_mean, b.clip.mel_std) == (24_000, 257, 0, 1)
+    assert b.augment == PUBLISHED_AUGMENTATION
+    # 64 processes: the published numbers of steps and labellings, at rates from 0.01 to 0.64.
+    per_epoch = t.steps_per_epoch(170_752, 64)
+    assert per_epoch == round(170_752 / 1024)
+    assert t.rate_at(0, 170_752, None, 64) == 0.01
+    assert t.rate_at(10 * per_epoch, 170_752, None, 64) == pytest.approx(0.64)
+    steps = sorted(t.labelling_steps(170_752, 64))
+    assert steps == sorted({int(200 * per_epoch * (k / 99) ** 1.5) for k in range(99)})
+
+
+@pytest.mark.parametrize(
+    ("layout", "clusters"), [("vggsound", 309), ("kinetics", 400), ("kinetics-sound", 32), ("ave", 28)]
+)
+def test_collections_have_their_published_number_of_clusters(layout, clusters):
+    assert run_settings(10_000, layout=layout).clusters == clusters
+    assert run_settings(10_000, layout=layout, clusters=5).clusters == 5
+
+
+def test_a_network_that_is_not_small_brings_the_published_recipe():
+    assert run_settings(1000, clusters=9, video_net="r2plus1d_18") == run_settings(1000, clusters=9, preset="published")
+    assert run_settings(1000, clusters=9, video_net="r3d_18").backbone.video_net == "r3d_18"
+
+
+def test_settings_survive_their_file(tmp_path):
+    for preset in ("small", "published", "one-gpu"):
+        settings = run_settings(900, clusters=7, preset=preset, augment=["blur=0.1"])
+        file = tmp_path / "config.toml"
+        file.write_text(tomli_w.dumps(settings.to_dict()))
+        config = read_config(str(file))
+        assert RunSettings.from_dict(config) == settings
+        # A collection of another size changes nothing that the file sets.
+        assert run_settings(5000, config=config) == settings
+
+
+def test_options_go_before_the_file_and_the_file_before_the_preset():
+    config = {"heads": 3, "training": {"rate": 1, "epochs": 7}, "backbone": {"clip": {"frames": 5}}}
+    s = run_settings(900, clusters=7, config=config, epochs=9)
+    assert (s.heads, s.training.rate, s.training.epochs, s.backbone.clip.frames) == (3, 1.0, 9, 5)
+    assert isinstance(s.training.rate, float)
+    assert s.training.settle_epochs == 0
+    named = {"backbone": {"video_net": "r2plus1d_18", "audio_net": "resnet18"}}
+    s2 = run_settings(900, clusters=7, config=named, video_net="r3d_18").backbone
+    assert (s2.video_net, s2.audio_net) == ("r3d_18", "resnet18")
+    assert replace(s, heads=5).training.batch_size == run_settings(900, clusters=7).training.batch_size
+
+
+def test_every_option_reaches_its_setting():
+    s = run_settings(
+        900,
+        clusters=7,
+        distribution="zipf",
+        size_per_head=False,
+        redraw_sizes=True,
+        match_sizes=False,
+        align=False,
+        mlp=False,
+        sync_norm=False,
+        compile=True,
+        scale_rate=True,
+        norm_warmup=3,
+        labelling_power=2.0,
+        decay="constant",
+        momentum=0.5,
+        weight_decay=0.1,
+        dropout=0.2,
+        sound_level="published",
+        stride=2,
+        init="somewhere",
+    )
+    sizes = s.training.sizes
+    assert (sizes.distribution, sizes.per_head, sizes.redrawn, sizes.matched) == ("zipf", False, True, False)
+    t, b = s.training, s.backbone
+    assert (t.align, t.scale_rate, t.norm_warmup, t.labelling_power, t.decay) == (False, True, 3, 2.0, "constant")
+    assert (b.mlp, b.sync_norm, b.compile, b.momentum, b.weight_decay) == (False, False, True, 0.5, 0.1)
+    assert (b.dropout, b.mel_normalise, b.clip.mel_mean, b.clip.mel_std) == (0.2, "given", 1.93, 17.89)
+    assert b.clip.fps == 2
+    assert s.init == "somewhere"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({}, "--clusters is missing"),
+        ({"clusters": 3, "config": {"nothing": 1}}, "no nothing; known here are clusters, heads"),
+        ({"clusters": 3, "config": {"training": {"rat": 1}}}, r"no training\.rat"),
+        ({"clusters": 3, "config": {"training": {"epochs": 1.5}}}, r"training\.epochs is 1\.5"),
+        ({"clusters": 3, "config": {"training": {"align": 1}}}, r"training\.align is 1"),
+        ({"clusters": 3, "config": {"training": 1}}, "training is a table"),
+        ({"config": {"clusters": "3"}}, "clusters is '3'"),
+        ({"config": {"clusters": 0}}, "must be at least 1"),
+        ({"clusters": 3, "config": {"training": {"batch_size": "many"}}}, r"training\.batch_size is 'many'"),
+        ({"clusters": 3, "config": {"training": {"decay": "linear"}}}, r"training\.decay is 'linear'"),
+        ({"clusters": 3, "config": {"backbone": {"precision": "float8"}}}, r"backbone\.precision"),
+        ({"clusters": 3, "config": {"backbone": {"augment": {"scale": 2.0}}}}, r"backbone\.augment\.scale is a list"),
+        ({"clusters": 3, "sound_level": "loud"}, "--sound-level loud"),
+        ({"clusters": 3, "sound_level": "1,0"}, "--sound-level 1,0"),
+        ({"clusters": 3, "groups": 6}, "--groups 6: there are only 5 heads"),
+        ({"clusters": 3, "video_net": "mvit_v2_s", "frames": 30}, "mvit_v2_s takes frames of 15 to 16"),
+        ({"clusters": 3, "video_net": "vgg"}, "no video network 'vgg'"),
+        ({"clusters": 3, "distribution": "nowhere"}, "--distribution nowhere"),
+        ({"clusters": 3, "rate": float("inf")}, "--rate must be a finite number"),
+    ],
+)
+def test_what_does_not_fit_is_named(wanted, why):
+    with pytest.raises(InputError, match=why):
+        run_settings(900, **wanted)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "x.toml").write_text("a = ")
+    with pytest.raises(InputError, match=r"--config .*x\.toml cannot be read"):
+        read_config(str(tmp_path / "x.toml"))
+    with pytest.raises(InputError, match="No such file"):
+        read_config(str(tmp_path / "none.toml"))
