@@ -225,14 +225,7 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
     keeps = {name: options.pop(name) for name in ("minutes", "keep_every", "scratch")}
     if loads["cache"] is None:
         refuse_options(("cache_format",), "goes with --cache")
-    there = Run(out).config_file.exists()
-    if resume and videos is None:
-        _refuse_with_resume()
-        Run.open(out)
-    elif videos is None:
-        raise InputError("name the folder of videos, or go on with a run by --resume")
-    elif there and not resume:
-        raise InputError(f"{out} holds a run already; go on with --resume, or choose another --out")
+    there = _is_there(videos, out, resume)
     from backbones.jobs import Keeping, Loading, is_finished
     from backbones.jobs import train as train_run
     from backbones.processes import joined
@@ -252,6 +245,8 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
                 _start_run(videos, out, {**options, "device": device}, loads["workers"])
         run = Run.open(out)
         with agreed(exchange):
+            if run.config.get("kind") == "heads":
+                raise InputError(f"{out} has learnt from features; go on with: selavi train-heads --resume --out {out}")
             if not run.videos_file.exists():
                 raise InputError(f"{out} has no videos to learn from; begin with its networks by --init {out}")
             finished = is_finished(run)
@@ -261,6 +256,63 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
                 count = len(training.failures)
                 click.echo(f"{count} videos could not always be decoded; see {run.failures_file}", err=True)
         _label_the_run(run, device, loading, exchange)
+
+
+@command(
+    """
+    selavi train-heads features.h5 --clusters 10 --out RUN
+    selavi train-heads features.h5 --clusters 10 --hidden 512 --epochs 100 --out RUN
+    selavi train-heads --resume --out RUN
+    selavi label RUN other_features.h5 --out labels.csv
+    """
+)
+@click.argument("store", type=click.Path(), required=False)
+@click.option("--clusters", "-k", type=click.IntRange(1), help="How many kinds of videos to find.")
+@click.option("--out", type=click.Path(), required=True, help="Folder of the run.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out; its settings stay as they are.")
+@click.option("--heads", type=click.IntRange(1), default=5, show_default=True, help="Labellings learnt at once.")
+@click.option(
+    "--hidden", type=click.IntRange(0), default=0, show_default=True, help="Width of a hidden layer; 0: linear heads."
+)
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the videos. [default: about 1,000 steps]")
+@click.option("--batch-size", type=click.IntRange(2), help="Videos per step. [default: 32 to 256, by their number]")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="Learning rate.")
+@click.option("--labellings", type=click.IntRange(1), default=60, show_default=True, help="Self-labellings in all.")
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="lambda / 2 of the transport.",
+)
+@_seed
+def train_heads(store: str | None, out: str, resume: bool, clusters: int | None, **options: Any) -> None:
+    """
+    Learn heads and labels on a STORE of features of two modalities, computed by any models; it needs no PyTorch.
+
+    docs/store.md says how to write a store: paths, and features/video and features/audio or any two other names.
+    """
+    from selavi_ref.precomputed.job import apply_heads, start_heads
+    from selavi_ref.precomputed.job import train_heads as train_run
+    from selavi_ref.run import Run
+
+    if resume:
+        refuse_options(["clusters", *options], "cannot be changed with --resume; the run keeps its settings")
+        if store is not None:
+            raise InputError("STORE cannot be changed with --resume; the run keeps its settings")
+        run = Run.open(out)
+        if run.config.get("kind") != "heads":
+            raise InputError(f"{out} is a run on videos; go on with: selavi train --resume --out {out}")
+    else:
+        if store is None:
+            raise InputError("name the store of features, or go on with a run by --resume")
+        if clusters is None:
+            raise InputError("--clusters is missing: how many kinds of videos are to be found?")
+        run = start_heads(store, out, clusters, **options)
+    with Interruptible(f"go on with: {shlex.join(['selavi', 'train-heads', '--resume', '--out', out])}"):
+        train_run(run, lambda message: click.echo(message, err=True))
+        apply_heads(run, run.config["store"], run.features_file)
+    _label_store(str(run.features_file), str(run.labels_file), "consensus", False)
 
 
 @command(
@@ -332,6 +384,8 @@ def extract(run: str, videos: str, out: str, **looking: Any) -> None:
     from selavi_ref.run import Run
 
     opened = Run.open(run)
+    if opened.config.get("kind") == "heads":
+        raise InputError(f"{run} has heads alone, which make no features; selavi label {run} STORE takes features")
     with Interruptible("the same command goes on where it stopped"):
         first = _extract(opened, videos, out, **looking)
     if first:
@@ -374,12 +428,20 @@ def label(source: str, videos: str | None, out: str, head: str, balanced: bool, 
     from selavi_ref.run import Run
 
     run = Run.open(source)
+    of_heads = run.config.get("kind") == "heads"
+    if of_heads:
+        refuse_options(looking, f"goes with a run on videos; {source} has learnt from features")
     known = [str(number) for number in range(run.config.get("heads", 0))]
     if head not in ("consensus", "best", *known):
         raise InputError(f"--head {head}: choose consensus, best, or one of {', '.join(known)}")
     store = f"{out}.features.h5"
     with Interruptible("the same command goes on where it stopped"):
-        _extract(run, videos, store, **looking)
+        if of_heads:
+            from selavi_ref.precomputed.job import apply_heads
+
+            apply_heads(run, videos, store)
+        else:
+            _extract(run, videos, store, **looking)
     try:
         _label_store(store, out, head, balanced)
     finally:
@@ -403,6 +465,21 @@ def evaluate(labels: str, truth: str | None, as_json: bool) -> None:
 
     scores = evaluate_csv(labels, truth)
     click.echo(json.dumps(scores) if as_json else scores_table({"labels": scores}))
+
+
+def _is_there(videos: str | None, out: str, resume: bool) -> bool:
+    """Tell whether there is a run to go on with, and refuse what does not fit."""
+    from selavi_ref.run import Run
+
+    there = Run(out).config_file.exists()
+    if resume and videos is None:
+        _refuse_with_resume()
+        Run.open(out)
+    elif videos is None:
+        raise InputError("name the folder of videos, or go on with a run by --resume")
+    elif there and not resume:
+        raise InputError(f"{out} holds a run already; go on with --resume, or choose another --out")
+    return there
 
 
 def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | None) -> None:

@@ -100,6 +100,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_labels(place, whole, number)
     shutil.rmtree(place / f"killed-{number}")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_asked_to_stop_it_saves_and_ends_with_a_status_that_says_go_on(place, whole, number):
     out = f"asked-{number}"
@@ -116,6 +117,7 @@ def test_asked_to_stop_it_saves_and_ends_with_a_status_that_says_go_on(place, wh
     assert_same(complete(ALONE, place, out), whole)
 
 
+@pytest.mark.processes
 def test_a_killed_rank_is_restarted_and_the_run_goes_on(place):
     labels, log = complete(TWO, place, "two")
     running = begin(TWO, place, "killed-rank")
@@ -127,3 +129,41 @@ def test_a_killed_rank_is_restarted_and_the_run_goes_on(place):
     assert running.wait(timeout=240) == 0
     assert (place / "killed-rank" / "labels.csv").read_bytes() == labels
     assert without_times((place / "killed-rank" / "metrics.jsonl").read_text()) == without_times(log)
+
+
+SLURM = {
+    # The job's processes get a signal from scancel; a job that is to be queued again is noted down.
+    "scancel": 'echo "$@" >> scancel.log; kill -TERM "$(cat torchrun.pid)"',
+    "scontrol": '[ "$1" = show ] && echo localhost || echo "$@" >> scontrol.log',
+    "srun": 'echo $$ > torchrun.pid; exec "$@"',
+    "torchrun": f'exec {sys.executable} -m torch.distributed.run "$@"',
+}
+
+
+@pytest.mark.processes
+def test_a_slurm_job_is_queued_again_when_its_time_is_over_and_then_goes_on(place, tmp_path):
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, text in SLURM.items():
+        (commands / name).write_text(f"#!/bin/sh\n{text}\n")
+        (commands / name).chmod(0o755)
+    environment = ENVIRONMENT | {"PATH": f"{commands}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    environment |= {"SLURM_NNODES": "1", "SLURM_GPUS_ON_NODE": "2", "SLURM_JOB_NODELIST": "localhost"}
+
+    def submit():
+        arguments = [str(place / "videos"), *SETTINGS, *LIMITS, "--batch-size", "8", "--out", "run"]
+        command = ["bash", str(ROOT / "docs" / "train.slurm"), *arguments]
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+
+    job = submit()
+    saved = Checkpoints(tmp_path / "run" / "checkpoints")
+    while not saved.newest_first() and job.poll() is None:
+        time.sleep(0.01)
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=120) == 0
+    assert (tmp_path / "scancel.log").read_text() == "--signal=TERM 7\n"
+    assert (tmp_path / "scontrol.log").read_text() == "requeue 7\n"
+    assert not (tmp_path / "run" / "labels.csv").exists()
+    assert submit().wait(timeout=240) == 0
+    labels, _ = complete(TWO, place, "two-again")
+    assert sorted((tmp_path / "run" / "labels.csv").read_bytes().splitlines()) == sorted(labels.splitlines())

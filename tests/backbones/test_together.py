@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,10 +35,50 @@ def alone(tmp_path_factory):
     return place, np.load(place / "found-1-0.npz")
 
 
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.processes)])
 def test_processes_do_together_what_one_does(alone, size):
     place, one = alone
     run(torchrun(size, str(HERE / "together.py"), str(place), options=["--standalone"]), place)
+    assert_as_one(place, size, one)
+
+
+@pytest.fixture
+def hosts():
+    """Two network namespaces, each with one end of a cable: as two machines."""
+    commands = """netns add selavi-a; netns add selavi-b; link add selavi-va type veth peer name selavi-vb;
+        link set selavi-va netns selavi-a; link set selavi-vb netns selavi-b;
+        -n selavi-a addr add 10.77.0.1/24 dev selavi-va; -n selavi-b addr add 10.77.0.2/24 dev selavi-vb;
+        -n selavi-a link set selavi-va up; -n selavi-b link set selavi-vb up;
+        -n selavi-a link set lo up; -n selavi-b link set lo up"""
+    if shutil.which("ip") is None:
+        pytest.skip("the command ip is missing, which makes network namespaces")
+    try:
+        for command in commands.split(";"):
+            done = subprocess.run(["ip", *command.split()], capture_output=True, text=True)
+            if done.returncode:
+                pytest.skip(f"network namespaces may not be made here: {done.stderr.strip()}")
+        yield ["selavi-a", "selavi-b"]
+    finally:
+        for name in ("selavi-a", "selavi-b"):
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+@pytest.mark.processes
+def test_processes_of_two_hosts_do_together_what_one_does(alone, hosts):
+    place, one = alone
+    for file in place.glob("found-2-*"):
+        file.unlink()
+    running = []
+    for rank, name in enumerate(hosts):
+        where = ["--nnodes=2", f"--node-rank={rank}", "--master-addr=10.77.0.1", "--master-port=29511"]
+        command = torchrun(1, str(HERE / "together.py"), str(place), options=where)
+        environment = ENVIRONMENT | {"GLOO_SOCKET_IFNAME": name.replace("-", "-v")}
+        running.append(subprocess.Popen(["ip", "netns", "exec", name, *command], env=environment, cwd=place))
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    assert_as_one(place, 2, one)
+
+
+def assert_as_one(place, size, one):
     found = [np.load(place / f"found-{size}-{rank}.npz") for rank in range(size)]
     for each in found:
         assert each["numbers"].tolist() == [size * k + sum(range(size)) for k in range(5)]

@@ -1,0 +1,1 @@
+"""Heads and labels learnt from features that other models have computed, without PyTorch."""
