@@ -79,7 +79,7 @@ class TorchBackbone:
         self.model = SelaviModel(video, audio, clusters, settings.dropout, mlp=settings.mlp).to(self.device)
         if exchange.size > 1 and settings.sync_norm:
             self.model = cast(SelaviModel, synchronised(self.model, self.device))
-        # Convolutions are faster on this layout of memory, on the CPU as well; the numbers are the same.
+        # Convolutions of the small networks are faster on this layout of memory; the numbers are the same.
         for modality, layout in _LAYOUTS.items():
             self.model.network(modality).to(memory_format=layout)
             if settings.compile:

@@ -117,7 +117,7 @@ class Run:
     def forget_log_after(self, step: int) -> None:
         """Drop what a resumed run will do again: steps after this one, and the self-labelling just before the next."""
         if self.log_file.exists():
-            kept = [r for r in self.records if r["step"] < step or (r["step"] == step and "loss" in r)]
+            kept = [r for r in self.records if r["step"] < step or (r["step"] == step and "changed" not in r)]
             write_text(self.log_file, "".join(f"{json.dumps(record)}\n" for record in kept))
 
 

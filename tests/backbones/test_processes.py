@@ -36,6 +36,7 @@ dist.destroy_process_group()
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+@pytest.mark.processes
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_real_processes_give_the_labels_of_one(tmp_path: Path, size: int) -> None:
     rng = np.random.default_rng(0)

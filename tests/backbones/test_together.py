@@ -52,6 +52,7 @@ def hosts():
         -n selavi-a link set lo up; -n selavi-b link set lo up"""
     if shutil.which("ip") is None:
         pytest.skip("the command ip is missing, which makes network namespaces")
+    _remove_hosts()  # of a run that was killed
     try:
         for command in commands.split(";"):
             done = subprocess.run(["ip", *command.split()], capture_output=True, text=True)
@@ -59,8 +60,12 @@ def hosts():
                 pytest.skip(f"network namespaces may not be made here: {done.stderr.strip()}")
         yield ["selavi-a", "selavi-b"]
     finally:
-        for name in ("selavi-a", "selavi-b"):
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+        _remove_hosts()
+
+
+def _remove_hosts():
+    for command in ("netns del selavi-a", "netns del selavi-b", "link del selavi-va"):
+        subprocess.run(["ip", *command.split()], capture_output=True)
 
 
 @pytest.mark.processes
