@@ -80,6 +80,7 @@ def assert_same(found, whole):
     assert without_times(found[1]) == whole[1]
 
 
+@pytest.mark.processes
 def test_a_run_that_is_killed_while_it_learns_ends_with_the_same_labels(place, whole):
     running = begin(ALONE, place, "killed")
     saved = Checkpoints(place / "killed" / "checkpoints")
