@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import click
 import torch
 
 from selavi_ref.checkpoints import Checkpoints
-from selavi_ref.errors import CheckpointError, InputError, SelaviError
+from selavi_ref.errors import CheckpointError, InputError
+from selavi_ref.files import replacing
 from selavi_ref.media.container import printable
 from selavi_ref.run import Run
 
@@ -29,17 +29,8 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     SelaviError
         If the file cannot be written; one that was there stays as it is.
     """
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save({"format": _FORMAT, "version": _VERSION, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise SelaviError(f"{printable(path)} cannot be written: {str(error).splitlines()[0]}") from error
+    with replacing(path) as file:
+        torch.save({"format": _FORMAT, "version": _VERSION, **content}, file)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from backbones import networks
 from backbones.recipe import RunSettings, choose_device, choose_precision
 from backbones.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, BackboneSettings
 from selavi_ref.errors import InputError
-from selavi_ref.schedule import TrainingSettings
+from selavi_ref.schedule import TrainingSettings, side_heads_for
 from selavi_ref.selflabel import ClusterSizes
 from selavi_ref.transport import marginals
 
@@ -23,12 +23,10 @@ LAYOUT_CLUSTERS = {"vggsound": 309, "kinetics": 400, "kinetics-sound": 32, "ave"
 
 _STEPS = 50  # times the square root of the number of videos: steps that a small network learns for
 _SMALL_COLLECTION = 1000  # below so many videos, smaller batches give more steps
-_FINENESS, _LEAST_FINE = 5, 8  # side heads have so many times more clusters, of at least so many videos
 _LEAST_EPOCHS = 10
 _LEAST_SOUND = 0.1  # seconds
 _MOST_STEPS = 4000  # or twice the usual steps, if that is more: when to settle even if the modalities do not agree
 _LEAST_SETTLING = 800  # steps, or half of the usual ones, if that is more
-_MOST_FINE = 2000  # fine clusters of all side heads together: their graph is that large, squared
 _PUBLISHED_SOUND = (1.93, 17.89)  # mean and standard deviation that published code subtracts and divides by
 _LOWEST_ENERGY = math.log(2.0**-52)  # of an empty mel band: nothing is below it
 
@@ -183,8 +181,7 @@ def read_config(path: str | None) -> dict[str, Any] | None:
 def _small(n_videos: int, clusters: int, backbone: BackboneSettings, wanted: Mapping[str, Any]) -> RunSettings:
     """Return what small networks need on a CPU, by the size of the collection and what was decided about the run."""
     batch = wanted.get("batch_size") or (32 if n_videos < _SMALL_COLLECTION else 64)
-    side_clusters = min(_FINENESS * clusters, n_videos // _LEAST_FINE)
-    side_heads = min(5, _MOST_FINE // side_clusters) if side_clusters >= 2 * clusters else 0
+    side_heads, side_clusters = side_heads_for(n_videos, clusters)
     usual, most, settling = _small_epochs(n_videos * (wanted.get("clips_per_video") or 1), batch)
     adaptive = side_heads > 0 and wanted.get("epochs") is None
     training = TrainingSettings(

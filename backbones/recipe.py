@@ -11,7 +11,6 @@ import torch
 from backbones.settings import BackboneSettings
 from selavi_ref.errors import InputError
 from selavi_ref.schedule import TrainingSettings
-from selavi_ref.selflabel import ClusterSizes
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,8 @@ class RunSettings:
             If something is missing or unknown.
         """
         try:
-            training = dict(values["training"])
-            training["sizes"] = ClusterSizes(**{**training["sizes"], "given": tuple(training["sizes"]["given"])})
             parts = {
-                "training": TrainingSettings(**training),
+                "training": TrainingSettings.from_dict(values["training"]),
                 "backbone": BackboneSettings.from_dict(values["backbone"]),
             }
             return cls(**{**values, **parts})

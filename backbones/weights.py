@@ -7,8 +7,6 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,8 @@ import torch
 from torch import Tensor
 
 from backbones.networks import Base, NetworkSpec
-from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.errors import InputError
+from selavi_ref.files import replacing
 
 # PyTorch's names for a global that is not allowed, and for other things done to one.
 _OBJECT = re.compile(
@@ -61,17 +60,8 @@ def write_torch(path: str | os.PathLike[str], content: Any) -> None:
     SelaviError
         If it cannot be written; a file that was there before is as it was.
     """
-    partial = Path(f"{os.fspath(path)}.partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise SelaviError(f"{os.fspath(path)} could not be written: {error}".splitlines()[0]) from error
+    with replacing(path) as file:
+        torch.save(content, file)
 
 
 def load_weights(network: Base, spec: NetworkSpec, path: str | os.PathLike[str]) -> list[str]:

@@ -303,7 +303,7 @@ class Spent(ExitStack):
         for owner, name, part in (
             (TorchBackbone, "train_step", "learning"),
             (Labelling, "now", "labelling"),
-            (Labelling, "finally_", "labelling"),
+            (Labelling, "label_finally", "labelling"),
         ):
             self.enter_context(mock.patch.object(owner, name, self._timed(getattr(owner, name), part)))
         self.enter_context(mock.patch.object(TorchBackbone, "batches", self._waited(batches)))

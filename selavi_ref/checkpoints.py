@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-_NAME = re.compile(r"step-(\d+)(-kept)?\.\w+")
+_NAME = re.compile(r"(\d+)-step-(\d+)(-kept)?\.\w+")
 
 
 @dataclass
 class Checkpoints:
     """
-    The checkpoints in a folder, named by the step after which they were written.
+    The checkpoints in a folder, numbered in the order in which they were written.
+
+    The number of a step would not do: a run that goes on with more processes takes fewer steps, and one that falls back
+    from a damaged checkpoint takes some again.
 
     Parameters
     ----------
@@ -39,8 +42,7 @@ class Checkpoints:
 
     def newest_first(self) -> list[Path]:
         """Return the checkpoints that are there, the newest first."""
-        found = [path for path in self.folder.glob("step-*") if _NAME.fullmatch(path.name)]
-        return sorted(found, key=_step, reverse=True)
+        return sorted(filter(_matched, self.folder.glob("*-step-*")), key=_number, reverse=True)
 
     def older_than(self, minutes: float) -> bool:
         """Tell whether the last one was written, or the run begun, as long ago as that."""
@@ -50,19 +52,22 @@ class Checkpoints:
         """Return the file for the state after a step, which ended an epoch if one is given; it makes the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for_good = epoch is not None and self.keep_every and epoch % self.keep_every == 0
-        return self.folder / f"step-{step:010d}{'-kept' if for_good else ''}{self.suffix}"
+        newest = self.newest_first()
+        number = _number(newest[0]) + 1 if newest else 1
+        return self.folder / f"{number:06d}-step-{step}{'-kept' if for_good else ''}{self.suffix}"
 
-    def tidy(self, written: Path) -> None:
+    def tidy(self) -> None:
         """Remove what is older than the last few and not kept for good, after one was written."""
         self._written = monotonic()
-        newest = self.newest_first()
-        same_step = [path for path in newest if path != written and _step(path) == _step(written)]
-        others = [path for path in newest if path not in same_step]
-        old = [path for path in others[self.last :] if not path.stem.endswith("-kept")]
-        for path in [*same_step, *old, *self.folder.glob("*.partial")]:
+        passing = [path for path in self.newest_first()[self.last :] if not path.stem.endswith("-kept")]
+        for path in [*passing, *self.folder.glob("*.partial")]:
             with suppress(OSError):
                 path.unlink()
 
 
-def _step(path: Path) -> int:
-    return int(path.name.removeprefix("step-").partition(".")[0].partition("-")[0])
+def _matched(path: Path) -> re.Match[str] | None:
+    return _NAME.fullmatch(path.name)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.partition("-")[0])

@@ -113,7 +113,7 @@ class Labelling:
             self._bring_together(regrouping)
         return self._record(before, time.perf_counter() - started, regrouping)
 
-    def finally_(self) -> None:
+    def label_finally(self) -> None:
         """Label with every head by itself, looking at the videos as they are."""
         self.backbone.write_features(self.store, self.own, None)
         for head in range(len(self.sizes)):

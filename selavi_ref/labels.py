@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.errors import InputError
+from selavi_ref.files import replacing
 from selavi_ref.media.container import printable
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.selflabel import STRENGTH, joint_log_prob, labelling_modalities, posterior
@@ -171,17 +170,10 @@ def write_csv(labels: Labels, path: str | os.PathLike[str]) -> None:
 
     Names that are not UTF-8 survive (surrogateescape). The file is replaced whole or not at all.
     """
-    partial = Path(f"{os.fspath(path)}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow([*COLUMNS, *(f"head_{h}" for h in range(labels.heads.shape[1]))])
-            writer.writerows(_rows(labels))
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise SelaviError(f"{printable(path)} cannot be written: {error.strerror or error}") from error
+    with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*COLUMNS, *(f"head_{h}" for h in range(labels.heads.shape[1]))])
+        writer.writerows(_rows(labels))
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:

@@ -13,6 +13,7 @@ from typing import Any
 import tomli_w
 
 from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.files import replacing
 from selavi_ref.media.container import printable
 
 
@@ -130,14 +131,5 @@ def write_text(path: Path, text: str) -> None:
     SelaviError
         If it cannot be written; the old one stays.
     """
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise SelaviError(f"{printable(path)} cannot be written: {error.strerror or error}") from error
+    with replacing(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from selavi_ref.errors import InputError
 from selavi_ref.selflabel import STRENGTH, ClusterSizes
 
+_FINENESS, _LEAST_FINE = 5, 8  # side heads have so many times more clusters, of at least so many videos
+_MOST_FINE = 2000  # fine clusters of all side heads together: their graph is that large, squared
 _LEAST = {
     "epochs": 1,
     "settle_epochs": 0,
@@ -117,6 +121,12 @@ class TrainingSettings:
             if not getattr(self, name) > 0:
                 raise InputError(f"training.{name} is {getattr(self, name)!r}; it must be above 0")
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainingSettings:
+        """Make settings of what `dataclasses.asdict` gave; a KeyError or TypeError where that does not fit."""
+        sizes = values["sizes"]
+        return cls(**{**values, "sizes": ClusterSizes(**{**sizes, "given": tuple(sizes["given"])})})
+
     def steps_per_epoch(self, n_videos: int, processes: int = 1) -> int:
         """Return the number of steps of an epoch: every clip is in one, and no process is left with a single one."""
         n_clips = n_videos * self.clips_per_video
@@ -145,3 +155,9 @@ class TrainingSettings:
         total = self.epochs * self.steps_per_epoch(n_videos, processes)
         shares = np.linspace(0, 1, max(2, self.labellings + 1))[:-1] ** self.labelling_power
         return set((total * shares).astype(int).tolist())
+
+
+def side_heads_for(n_videos: int, clusters: int) -> tuple[int, int]:
+    """Return how many side heads there should be, and how many clusters each; none where videos are too few."""
+    side_clusters = min(_FINENESS * clusters, n_videos // _LEAST_FINE)
+    return (min(5, _MOST_FINE // side_clusters) if side_clusters >= 2 * clusters else 0), side_clusters

@@ -188,7 +188,7 @@ class Training:
 
     def finish(self) -> None:
         """Label once more from the final networks, looking at the videos as they are, and keep that."""
-        self.labelling.finally_()
+        self.labelling.label_finally()
         self.finished = True
         self._save(self.epoch)
 
@@ -310,7 +310,7 @@ class Training:
             raise DivergedError(self._diverged(str(error), rate)) from error
         self._saved = self.step, self.finished
         if self.exchange.rank == 0:
-            self.checkpoints.tidy(path)
+            self.checkpoints.tidy()
 
     def _take_over(self, state: Mapping[str, Any], path: Path) -> None:
         if state["labels"].shape != self.labels.shape:

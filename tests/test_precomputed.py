@@ -94,6 +94,17 @@ def test_another_store_of_the_same_models_is_labelled_and_what_is_missing_is_tol
     assert normalized_mutual_info_score(kinds[known], [int(rows[i]["label"]) for i in known]) > 0.85
 
 
+def test_a_run_labels_without_the_store_that_it_learnt_from(place):
+    folder, _ = place
+    (folder / "f.h5").rename(folder / "away.h5")
+    try:
+        done = selavi(folder, "label", "run", "away.h5", "--out", "away.csv")
+    finally:
+        (folder / "away.h5").rename(folder / "f.h5")
+    assert done.exit_code == 0, done.stderr
+    assert (folder / "away.csv").read_bytes() == (folder / "run" / "labels.csv").read_bytes()
+
+
 def test_a_file_of_another_program_with_other_modalities_will_do(place):
     folder, _ = place
     features, kinds = views()
@@ -142,7 +153,8 @@ def test_a_run_that_is_killed_or_stopped_ends_with_the_same_labels(place, number
 
 
 def a_backbone(path, clusters=(3, 3, 7), **options):
-    return HeadsBackbone(Collection(FeatureStore(path)), clusters, HeadOptions(**options), seed=1)
+    collection = Collection(FeatureStore(path))
+    return HeadsBackbone(collection.level, clusters, HeadOptions(**options), collection=collection, seed=1)
 
 
 @pytest.mark.parametrize("hidden", [0, 6])
@@ -155,13 +167,15 @@ def test_gradients_are_those_of_the_loss(place, hidden):
     chosen = np.random.default_rng(0).choice(len(backbone._parameters), 60, replace=False)
     backbone.train_step(batch, labels, 0.0)
     slopes = backbone._gradients.copy()
+    found = []
     for index in chosen:
         losses = []
         for change in (2e-3, -4e-3):
             backbone._parameters[index] += change
             losses.append(backbone.train_step(batch, labels, 0.0))
         backbone._parameters[index] += 2e-3
-        assert (losses[0] - losses[1]) / 4e-3 == pytest.approx(slopes[index], abs=3e-3)
+        found.append((losses[0] - losses[1]) / 4e-3)
+    assert np.linalg.norm(found - slopes[chosen]) < 0.05 * np.linalg.norm(slopes[chosen])
 
 
 def test_learning_with_a_hidden_layer_equals_pytorch(place):

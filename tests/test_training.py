@@ -247,17 +247,17 @@ def test_within_an_epoch_the_state_is_saved_every_few_minutes(tmp_path):
     training, _ = start(tmp_path, minutes=0.0)
     with pytest.raises(KilledError):
         training.run(killed_at(5))
-    assert [path.name for path in training.checkpoints.newest_first()] == [f"step-{n:010d}.npz" for n in (4, 3, 2)]
+    assert [path.name for path in training.checkpoints.newest_first()] == [f"{n:06d}-step-{n}.npz" for n in (4, 3, 2)]
 
 
 def test_the_last_three_checkpoints_are_kept_and_every_fifth_epoch_for_good(tmp_path):
     training, _ = start(tmp_path)
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "step-0000000001.npz.partial").write_bytes(b"of a killed process")
+    (tmp_path / "checkpoints" / "000001-step-1.npz.partial").write_bytes(b"of a killed process")
     training.run()
     training.finish()
-    epochs = [12, 11, 10, 5]
-    names = [f"step-{e * training.per_epoch:010d}{'' if e % 5 else '-kept'}.npz" for e in epochs]
+    written = {13: 12, 12: 12, 11: 11, 10: 10, 5: 5}  # the last is that of the final labels
+    names = [f"{n:06d}-step-{e * training.per_epoch}{'' if e % 5 else '-kept'}.npz" for n, e in written.items()]
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == sorted(names)
 
 
@@ -382,6 +382,11 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
         assert training.step == first.step * training.per_epoch // first.per_epoch
         training.run()
         training.finish()
+        training.labelling.store.close()
+        # Its steps are fewer than those of the checkpoints before, but its own are the newest.
+        again, _ = start(tmp_path, exchange=exchange)
+        assert again.restore()
+        assert again.finished
         return training.labels
 
     labels, again = Threads(2).run(task)
@@ -517,7 +522,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path):
     training, _ = start(tmp_path)
     step = training.backbone.train_step
     training.backbone.train_step = lambda *args: math.nan if training.step == 20 else step(*args)
-    with pytest.raises(DivergedError, match=r"step 20 \(rate 0.275\).*step-0000000018.npz.*lower --rate"):
+    with pytest.raises(DivergedError, match=r"step 20 \(rate 0.275\).*000002-step-18.npz.*lower --rate"):
         training.run()
 
 
@@ -529,7 +534,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
         if now.step == 18:
             training.backbone.weights[key] = training.backbone.weights[key] * np.inf
 
-    with pytest.raises(DivergedError, match=r"step 18 .*step-0000000009.npz"):
+    with pytest.raises(DivergedError, match=r"step 18 .*000001-step-9.npz"):
         training.run(spoil)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.errors import CheckpointError, DivergedError, InputError, SelaviError
+from selavi_ref.errors import CheckpointError, DivergedError, InputError
 from selavi_ref.exchange import Alone, Exchange
+from selavi_ref.files import replacing
 from selavi_ref.media.container import printable
 from selavi_ref.precomputed import draws
-from selavi_ref.precomputed.collection import Collection
+from selavi_ref.precomputed.collection import Collection, Level
 from selavi_ref.precomputed.network import Array, HeadNetwork, HeadShapes, cross_entropy, flat_views
 from selavi_ref.store import WorkingStore
 
@@ -72,12 +71,14 @@ class HeadsBackbone:
 
     Parameters
     ----------
-    collection : Collection
-        The features.
+    level : Level
+        Of the features; a checkpoint that is loaded brings its own.
     clusters : sequence of int
         Number of clusters of each head.
     options : HeadOptions
         What the heads are.
+    collection : Collection, optional
+        The features to learn from; without them, heads can only be loaded and applied.
     seed : int
         Of the initial weights.
     exchange : Exchange
@@ -86,19 +87,20 @@ class HeadsBackbone:
 
     def __init__(
         self,
-        collection: Collection,
+        level: Level,
         clusters: Sequence[int],
         options: HeadOptions,
         *,
+        collection: Collection | None = None,
         seed: int = 0,
         exchange: Exchange = Alone(),  # noqa: B008
     ):
-        self.collection = collection
+        self._collection = collection
         self.clusters = tuple(clusters)
         self.options = options
         self.exchange = exchange
-        self.level = collection.level
-        shapes = {m: HeadShapes(width, self.clusters, options.hidden) for m, width in collection.widths.items()}
+        self.level = level
+        shapes = {m: HeadShapes(width, self.clusters, options.hidden) for m, width in level.widths.items()}
         whole = {f"{m}/{name}": shape for m, s in shapes.items() for name, shape in s.parameters.items()}
         size = sum(int(np.prod(shape)) for shape in whole.values())
         self._parameters, self._gradients, self._velocity = (np.zeros(size, np.float32) for _ in range(3))
@@ -112,6 +114,13 @@ class HeadsBackbone:
             self.networks[m] = HeadNetwork(shapes[m], parameters, gradients, exchange)
             self.networks[m].initialise(rng)
         self._look: tuple[range, tuple[int, ...] | None] = (range(0), None)
+
+    @property
+    def collection(self) -> Collection:
+        """The features to learn from."""
+        if self._collection is None:
+            raise InputError("these heads have no features to learn from")
+        return self._collection
 
     @property
     def n_videos(self) -> int:
@@ -152,7 +161,7 @@ class HeadsBackbone:
 
     def datasets(self) -> dict[str, int]:
         """Return names and widths of the features, which stay where they are."""
-        return {f"features/{m}": width for m, width in self.collection.widths.items()}
+        return {f"features/{m}": width for m, width in self.level.widths.items()}
 
     def write_features(self, store: WorkingStore, rows: range, seed: Sequence[int] | None) -> None:
         """Remember which features are to be looked at, and how: they need not be copied."""
@@ -182,19 +191,10 @@ class HeadsBackbone:
         content: dict[str, Any] = {"parameters": self._parameters, "velocity": self._velocity}
         for m, network in self.networks.items():
             content |= {f"{m}/mean": network.mean, f"{m}/variance": network.variance}
-            content |= {f"{m}/level": np.stack(self.level[m])}
+            content |= {f"{m}/level": np.stack(self.level.values[m])}
         content |= {f"state/{key}": np.asarray(value) for key, value in state.items()}
-        partial = path.with_name(f"{path.name}.partial")
-        try:
-            with open(partial, "wb") as file:
-                np.savez(file, **content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except OSError as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise SelaviError(f"{printable(path)} cannot be written: {error.strerror or error}") from error
+        with replacing(path) as file:
+            np.savez(file, **content)
 
     def load(self, path: Path) -> dict[str, Any]:
         """Take over what `save` wrote, and return the caller's state; see `selavi_ref.backbone.Backbone`."""
@@ -205,8 +205,7 @@ class HeadsBackbone:
             self._parameters[:], self._velocity[:] = content["parameters"], content["velocity"]
             for m, network in self.networks.items():
                 network.mean, network.variance = content[f"{m}/mean"], content[f"{m}/variance"]
-                mean, spread = content[f"{m}/level"]
-                self.level = {**self.level, m: (mean, spread)}
+            self.level = level_of(content)
         except (KeyError, ValueError) as error:
             raise InputError(f"{printable(path)} does not fit the heads of this run: {error}") from error
         return {key.removeprefix("state/"): value for key, value in content.items() if key.startswith("state/")}
@@ -219,7 +218,7 @@ class HeadsBackbone:
         left_out = self.options.feature_dropout
         if not left_out:
             return x
-        key = draws.key_of(seed, _INPUT, self.collection.modalities.index(modality))
+        key = draws.key_of(seed, _INPUT, list(self.networks).index(modality))
         varied: Array = x * draws.kept(key, clips, x.shape[1], left_out)
         varied *= np.float32(1 / (1 - left_out))
         return varied
@@ -250,3 +249,9 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{printable(path)} is damaged or missing") from error
+
+
+def level_of(checkpoint: Mapping[str, NDArray[Any]]) -> Level:
+    """Return the level of the features that a checkpoint's heads learnt from, in the order of the modalities."""
+    names = [name.removesuffix("/level") for name in checkpoint if name.endswith("/level")]
+    return Level({name: (checkpoint[f"{name}/level"][0], checkpoint[f"{name}/level"][1]) for name in names})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,30 @@ from selavi_ref.media.container import printable
 from selavi_ref.store import FeatureStore
 
 _LEAST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class Level:
+    """
+    Mean and standard deviation of each feature of each modality, the first modality first.
+
+    Parameters
+    ----------
+    values : dict of str to (array, array)
+        float32, shape (D,).
+    """
+
+    values: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Features D of each modality."""
+        return {modality: len(mean) for modality, (mean, _) in self.values.items()}
+
+    def standardised(self, modality: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return features with mean 0 and standard deviation 1."""
+        mean, spread = self.values[modality]
+        return (x - mean) / spread
 
 
 class Collection:
@@ -27,12 +53,10 @@ class Collection:
     ----------
     modalities : list of str
         The two, video first.
-    widths : dict of str to int
-        Features D of each.
     videos : array
         Rows of the store that have both, int64, shape (N,); everything else here counts in these.
-    level : dict of str to (array, array)
-        Mean and standard deviation of each feature, float32, shape (D,).
+    level : Level
+        Of these.
 
     Raises
     ------
@@ -49,12 +73,12 @@ class Collection:
             raise InputError(
                 f"{name} has features of {found}; heads learn from exactly two modalities, such as video, audio"
             )
-        self.widths = {m: store.width(f"features/{m}") for m in self.modalities}
+        self._widths = {m: store.width(f"features/{m}") for m in self.modalities}
         self.videos, self.level = self._looked_over()
         if len(self.videos) < 2:
             raise InputError(f"{name}: {len(self.videos)} videos have features of both {' and '.join(self.modalities)}")
         self._kept: dict[str, NDArray[np.float32]] = {}
-        if 4.0 * len(self.videos) * sum(self.widths.values()) <= most_bytes:
+        if 4.0 * len(self.videos) * sum(self._widths.values()) <= most_bytes:
             self._kept = {m: self._read(m, np.arange(len(self.videos))) for m in self.modalities}
 
     @property
@@ -69,13 +93,13 @@ class Collection:
         return self._read(modality, rows)
 
     def _read(self, modality: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return standardised(self.store.features(modality, self.videos[rows]), self.level[modality])
+        return self.level.standardised(modality, self.store.features(modality, self.videos[rows]))
 
-    def _looked_over(self) -> tuple[NDArray[np.int64], dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]]:
+    def _looked_over(self) -> tuple[NDArray[np.int64], Level]:
         """Go over the features once: which videos have both modalities, and the level of these."""
         present = {m: self.store.present(m) for m in self.modalities}
         usable = np.zeros(self.store.n_videos, bool)
-        sums = {m: np.zeros((2, width)) for m, width in self.widths.items()}
+        sums = {m: np.zeros((2, width)) for m, width in self._widths.items()}
         first: dict[str, NDArray[np.float64]] = {}
         for rows in self.store.blocks():
             values = {m: self.store.features(m, rows) for m in self.modalities}
@@ -90,9 +114,9 @@ class Collection:
         level = {}
         for m, (total, squares) in sums.items():
             spread = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
-            mean = first.get(m, np.zeros(self.widths[m])) + total / n
+            mean = first.get(m, np.zeros(self._widths[m])) + total / n
             level[m] = mean.astype(np.float32), np.maximum(spread, _LEAST_SPREAD).astype(np.float32)
-        return np.flatnonzero(usable), level
+        return np.flatnonzero(usable), Level(level)
 
 
 def standardised(x: NDArray[np.float32], level: tuple[NDArray[np.float32], NDArray[np.float32]]) -> NDArray[np.float32]:

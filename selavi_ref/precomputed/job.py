@@ -13,15 +13,15 @@ import numpy as np
 
 from selavi_ref.backbone import working_datasets
 from selavi_ref.checkpoints import Checkpoints
-from selavi_ref.errors import InputError
+from selavi_ref.errors import CheckpointError, InputError
 from selavi_ref.labels import agree
 from selavi_ref.media.container import printable
-from selavi_ref.precomputed.backbone import HeadOptions, HeadsBackbone
-from selavi_ref.precomputed.collection import Collection, standardised
+from selavi_ref.precomputed.backbone import HeadOptions, HeadsBackbone, level_of, read_checkpoint
+from selavi_ref.precomputed.collection import Collection
 from selavi_ref.report.events import Events
 from selavi_ref.report.progress import bar
 from selavi_ref.run import Run
-from selavi_ref.schedule import TrainingSettings
+from selavi_ref.schedule import TrainingSettings, side_heads_for
 from selavi_ref.selflabel import ClusterSizes
 from selavi_ref.stopping import stoppable
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
@@ -30,7 +30,6 @@ from selavi_ref.training import Progress, Training
 KIND = "heads"  # stands in the settings of such a run
 _STEPS = 1000
 _SETTLING = 0.3  # of the steps: those in which the rate falls
-_FINENESS, _LEAST_FINE, _MOST_FINE = 5, 8, 2000  # see `backbones.presets`
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,8 @@ class HeadsSettings:
     def from_dict(cls, values: Mapping[str, Any]) -> HeadsSettings:
         """Make settings of what a run's file has; an `InputError` where they do not fit."""
         try:
-            training = dict(values["training"])
-            training["sizes"] = ClusterSizes(**{**training["sizes"], "given": tuple(training["sizes"]["given"])})
-            parts = {"training": TrainingSettings(**training), "options": HeadOptions(**values["options"])}
+            training = TrainingSettings.from_dict(values["training"])
+            parts = {"training": training, "options": HeadOptions(**values["options"])}
             return cls(**{**values, **parts})
         except (KeyError, TypeError) as error:
             raise InputError(f"the settings of the run do not fit: {error}") from error
@@ -107,8 +105,7 @@ def heads_settings(
     batch = batch_size or (32 if n_videos < 1000 else 64 if n_videos < 4000 else 256)
     per_epoch = max(1, round(n_videos / batch))
     usual = max(5, round(_STEPS / per_epoch))
-    side_clusters = min(_FINENESS * clusters, n_videos // _LEAST_FINE)
-    side_heads = min(5, _MOST_FINE // side_clusters) if side_clusters >= 2 * clusters else 0
+    side_heads, side_clusters = side_heads_for(n_videos, clusters)
     training = TrainingSettings(
         epochs=epochs or usual,
         settle_epochs=max(1, round(_SETTLING * usual)) if side_heads and epochs is None else 0,
@@ -155,7 +152,13 @@ def train_heads(run: Run, warn: Callable[[str], None] = print) -> Training:
     settings = HeadsSettings.from_dict(run.config)
     with stoppable() as stops, FeatureStore(settings.store) as features, Events(run.events_folder) as events:
         collection = Collection(features)
-        backbone = HeadsBackbone(collection, settings.head_sizes, settings.options, seed=settings.training.seed)
+        backbone = HeadsBackbone(
+            collection.level,
+            settings.head_sizes,
+            settings.options,
+            collection=collection,
+            seed=settings.training.seed,
+        )
         names = [features.paths[row] for row in collection.videos]
         datasets = working_datasets(backbone, settings.training.side_heads)
         datasets = {name: width for name, width in datasets.items() if not name.startswith("features/")}
@@ -199,21 +202,19 @@ def apply_heads(run: Run, store: str | os.PathLike[str], out: str | os.PathLike[
         If the run has not learnt anything, or the features are of another width.
     """
     settings = HeadsSettings.from_dict(run.config)
-    with FeatureStore(settings.store) as learnt, FeatureStore(store) as features:
-        collection = Collection(learnt, most_bytes=0)
-        for m, width in collection.widths.items():
+    backbone, state = _newest(run, settings)
+    with FeatureStore(store) as features:
+        for m, width in backbone.level.widths.items():
             if not features.has(f"features/{m}") or features.width(f"features/{m}") != width:
                 raise InputError(
                     f"{printable(store)} has no features/{m} of {width} numbers, which the heads learnt from"
                 )
-        backbone = HeadsBackbone(collection, settings.head_sizes, settings.options)
-        state = _newest_state(run, backbone)
         heads = range(settings.heads)
         agreement = agree(state["labels"][:, : settings.heads].astype(np.int32), settings.clusters)
         writer = StoreWriter(
             out,
             features.paths,
-            {f"log_prob/{m}/{head}": settings.clusters for m in collection.modalities for head in heads},
+            {f"log_prob/{m}/{head}": settings.clusters for m in backbone.networks for head in heads},
             classes=features.classes,
             provenance={
                 "run": os.path.abspath(run.folder),
@@ -251,19 +252,19 @@ def _look(
     for m, network in backbone.networks.items():
         x = features.features(m, rows)
         present[m] = features.present(m)[rows] & np.isfinite(x).all(1)
-        x = standardised(np.where(present[m][:, None], x, 0), backbone.level[m])
+        x = backbone.level.standardised(m, np.where(present[m][:, None], x, 0))
         for head in heads:
             found = network.log_prob(x, head)
             values[f"log_prob/{m}/{head}"] = np.where(present[m][:, None], found, np.float32(np.nan))
     return values, present
 
 
-def _newest_state(run: Run, backbone: HeadsBackbone) -> dict[str, Any]:
-    from selavi_ref.errors import CheckpointError
-
+def _newest(run: Run, settings: HeadsSettings) -> tuple[HeadsBackbone, dict[str, Any]]:
+    """Return the heads of the newest whole checkpoint, and the state of the loop."""
     for path in _checkpoints(run).newest_first():
         try:
-            return backbone.load(path)
+            backbone = HeadsBackbone(level_of(read_checkpoint(path)), settings.head_sizes, settings.options)
+            return backbone, backbone.load(path)
         except CheckpointError:
             continue
     raise InputError(f"{run.folder} has no whole checkpoint: the run has not learnt anything yet")

@@ -88,7 +88,7 @@ def test_a_run_that_is_killed_while_it_learns_ends_with_the_same_labels(place, w
         time.sleep(0.01)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
-    (place / "killed" / "checkpoints" / "step-0000000002.pt.partial").write_bytes(b"half a checkpoint")
+    (place / "killed" / "checkpoints" / "000002-step-2.pt.partial").write_bytes(b"half a checkpoint")
     assert_same(complete(ALONE, place, "killed"), whole)
     assert not list((place / "killed" / "checkpoints").glob("*.partial"))
 
