@@ -232,6 +232,7 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
     from backbones.recipe import choose_device
     from selavi_ref.exchange import agreed
 
+    keeping = Keeping(**keeps)
     loading = Loading(loads["workers"], loads["memory_gb"], loads["cache"], loads["cache_format"] == "jpeg")
     kept = ["--cache", loads["cache"], "--cache-format", loads["cache_format"]] if loads["cache"] else []
     with (
@@ -251,7 +252,7 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
                 raise InputError(f"{out} has no videos to learn from; begin with its networks by --init {out}")
             finished = is_finished(run)
         if not finished:
-            training = train_run(run, device=device, loading=loading, keeping=Keeping(**keeps), exchange=exchange)
+            training = train_run(run, device=device, loading=loading, keeping=keeping, exchange=exchange)
             if training.failures and exchange.rank == 0:
                 count = len(training.failures)
                 click.echo(f"{count} videos could not always be decoded; see {run.failures_file}", err=True)

@@ -83,6 +83,10 @@ class Keeping:
     keep_every: int = 25
     scratch: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.scratch is not None and not os.path.isdir(self.scratch):
+            raise InputError(f"--scratch {self.scratch} is not a folder")
+
     def checkpoints(self, run: Run) -> Checkpoints:
         """Return the checkpoints of a run."""
         return Checkpoints(run.checkpoint_folder, keep_every=self.keep_every, minutes=self.minutes)
@@ -205,8 +209,6 @@ def _working_store(
     if not own:
         raise InputError(f"{exchange.size} processes are more than the {len(paths)} videos to learn from")
     folder = Path(keeping.scratch or run.folder)
-    if not folder.is_dir():
-        raise InputError(f"--scratch {folder} is not a folder")
     place = shard_path(folder / run.working_file.name, exchange.rank, exchange.size)
     datasets = working_datasets(backbone, settings.training.side_heads)
     return WorkingStore.create(place, paths[own.start : own.stop], datasets)

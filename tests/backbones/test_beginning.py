@@ -127,6 +127,7 @@ def test_training_begins_with_what_init_names(place):
         (["convert", "p.pth", "--to", "x.pth"], "p.pth is not a folder"),
         (["convert", "run", "--mel-bands", "40", "--to", "x.pth"], "--mel-bands goes with --out"),
         (["train", "--resume", "--out", "run"], "no videos to learn from; begin with its networks by --init run"),
+        (["train", "videos", "-k", "3", "--scratch", "nowhere", "--out", "new"], "--scratch nowhere is not a folder"),
         (["train", "videos", "-k", "3", "--init", "nowhere", "--out", "new"], "--init nowhere does not exist"),
         (
             ["train", "videos", "-k", "3", "--init", "run", "--preset", "published", "--out", "new"],
