@@ -72,7 +72,7 @@ def main() -> None:
 def of_one_head(given: argparse.Namespace) -> tuple[list[Told], list[str]]:
     """Label with one head, the rows in 1, 2 and 4 processes."""
     lines = said("## One head\n") + paragraph(
-        f"`self_label` on `WorkingStore`s, two modalities, K = {given.columns}, cold start, to 1e-5; the 'moderate' "
+        f"`self_label` on `WorkingStore`s, two modalities, K = {given.columns}, cold start, to 1e-6; the 'moderate' "
         "problem of `sinkhorn.py`. Files are in the page cache. Each process has as many threads as there are "
         f"processors for each, and at least one: 4 processes on {os.cpu_count()} processors take turns where these are "
         "fewer, so that there is no speed-up to be seen."

@@ -164,7 +164,7 @@ class Labelling:
             coarse = renumber(found.posterior, own, self.exchange)
             log_prob = np.log(np.maximum(coarse, np.float32(1e-12)))
             marginal = marginals.match(self.sizes[0], predicted_mass(log_prob, self.exchange))
-            solved = assign(log_prob, marginal, strength=s.strength, tol=1e-5, engine=engine(self.exchange))
+            solved = assign(log_prob, marginal, strength=s.strength, engine=engine(self.exchange))
             self._solutions.append((solved.cost, solved.n_passes))
             self.labels[:, : self._main] = self.exchange.gather(solved.labels)[:, None]
 

@@ -103,7 +103,7 @@ def self_label(
     *,
     strength: float = STRENGTH,
     potentials: ArrayLike | None = None,
-    tol: float = 1e-5,
+    tol: float = 1e-6,
     max_passes: int = 2000,
     matched: bool = True,
     exchange: Exchange = Alone(),  # noqa: B008

@@ -304,10 +304,10 @@ def test_what_does_not_fit_is_not_written(tmp_path):
 def test_a_file_that_cannot_be_replaced_stays(tmp_path):
     weights = TINY.state_dict()
     (tmp_path / "c.pth").mkdir()
-    with pytest.raises(SelaviError, match=r"c\.pth could not be written"):
+    with pytest.raises(SelaviError, match=r"c\.pth cannot be written"):
         write_published(tmp_path / "c.pth", weights, epoch=1)
     assert os.listdir(tmp_path) == ["c.pth"]
-    with pytest.raises(SelaviError, match="could not be written"):
+    with pytest.raises(SelaviError, match="cannot be written"):
         write_published(tmp_path / "nowhere" / "c.pth", weights, epoch=1)
 
 
