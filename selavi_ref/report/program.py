@@ -41,7 +41,14 @@ class Command(click.Command):
             click.echo(f"selavi {self.name}: the GPU's memory is full; try a smaller --batch-size", err=True)
             ctx.exit(2)
         except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in ("torch", "torchvision", "av", "sklearn", "PIL"):
+            if (error.name or "").partition(".")[0] not in (
+                "torch",
+                "torchvision",
+                "av",
+                "sklearn",
+                "PIL",
+                "matplotlib",
+            ):
                 raise
             click.echo(
                 f'selavi {self.name}: it needs the package {error.name}; install with pip install "selavi-ref[all]"',
