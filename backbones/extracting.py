@@ -19,9 +19,9 @@ from backbones.learner import TorchBackbone
 from backbones.loading import Watch
 from backbones.recipe import RunSettings, choose_device
 from backbones.sources import Loading, n_processes, open_source
+from selavi_ref.consensus import HeadAgreement, agree
 from selavi_ref.errors import InputError
 from selavi_ref.exchange import Alone, Exchange, agreed, share
-from selavi_ref.labels import HeadAgreement, agree
 from selavi_ref.media import Manifest, read_manifest
 from selavi_ref.report.progress import bar
 from selavi_ref.run import Run
@@ -82,7 +82,7 @@ def extract(
     if run.videos_file.exists() and manifest.paths == read_manifest(run.videos_file).paths:  # those learnt from
         self_labels = state["labels"][:, : settings.heads].astype(np.int32)
         datasets["labels"] = settings.heads
-    whole: dict[str, Any] = {"alignment": agreement.alignment}
+    whole: dict[str, Any] = {"alignment": agreement.alignment, "groups": agreement.groups}
     if all(f"potentials_{head}" in state for head in heads):
         whole["potentials"] = np.stack([state[f"potentials_{head}"] for head in heads])
     own, shards = share(len(manifest), exchange), _shards(out, len(manifest), exchange.size)

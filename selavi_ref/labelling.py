@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.backbone import Backbone, working_names
+from selavi_ref.clustering import kmeans_labels, matched_labels
+from selavi_ref.errors import InputError
 from selavi_ref.exchange import Exchange, engine, share
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.regroup import regroup, renumber
@@ -68,6 +70,8 @@ class Labelling:
         self.store = store
         self.exchange = exchange
         N, H = backbone.n_videos, len(backbone.clusters)
+        if settings.labeller == "kmeans" and exchange.size > 1:
+            raise InputError(f"K-means in place of transport runs in one process, not in {exchange.size}")
         self.own = share(N, exchange)
         self.labels = np.full((N, H), -1, np.int32)
         self.potentials: list[NDArray[np.float64] | None] = [None] * H
@@ -141,18 +145,34 @@ class Labelling:
             permutation = align_modalities(self.store, name, self.exchange)
             self.backbone.permute(head, permutation)
             self.backbone.write_log_prob(self.store, head, name)
+        if self.settings.labeller == "kmeans":
+            self._cluster_head(head)
+            return
+        side = head >= self._main
         found, _ = self_label(
             self.store,
             name,
             self.sizes[head],
             strength=self.settings.strength,
             potentials=self.potentials[head],
-            matched=self.settings.sizes.matched or head >= self._main,
+            matched=self.settings.sizes.matched or side,
+            penalty=0.0 if side else self.settings.sizes.penalty,
+            only=self.settings.only,
             exchange=self.exchange,
         )
         self._solutions.append((found.cost, found.n_passes))
         self.labels[:, head] = self.exchange.gather(found.labels)
         self.potentials[head] = found.potentials
+
+    def _cluster_head(self, head: int) -> None:
+        """Label by K-means on the features, with the numbers that overlap most with those of the last labels."""
+        K = self.backbone.clusters[head]
+        found = kmeans_labels(self.store, K, seed=self.settings.seed + head)
+        if (self.labels[:, head] >= 0).all():
+            found = matched_labels(found, self.labels[:, head], K)
+        self._solutions.append((0.0, 0))
+        self.labels[:, head] = found
+        self.potentials[head] = np.zeros(K)
 
     def _bring_together(self, regrouping: bool) -> None:
         """Look at how far the side heads' clusters come together, and label the other heads by them if it is time."""
@@ -164,7 +184,16 @@ class Labelling:
             coarse = renumber(found.posterior, own, self.exchange)
             log_prob = np.log(np.maximum(coarse, np.float32(1e-12)))
             marginal = marginals.match(self.sizes[0], predicted_mass(log_prob, self.exchange))
-            solved = assign(log_prob, marginal, strength=s.strength, engine=engine(self.exchange))
+            if s.labeller == "kmeans":
+                self.labels[:, : self._main] = coarse.argmax(1)[:, None]
+                return
+            solved = assign(
+                log_prob,
+                marginal,
+                strength=s.strength,
+                marginal_penalty=s.sizes.penalty or None,
+                engine=engine(self.exchange),
+            )
             self._solutions.append((solved.cost, solved.n_passes))
             self.labels[:, : self._main] = self.exchange.gather(solved.labels)[:, None]
 

@@ -10,65 +10,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
+from selavi_ref.consensus import HeadAgreement, agree, groups_of
 from selavi_ref.errors import InputError
 from selavi_ref.files import replacing
 from selavi_ref.media.container import printable
-from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.selflabel import STRENGTH, joint_log_prob, labelling_modalities, posterior
 from selavi_ref.store import FeatureStore
 
 COLUMNS = ("path", "label", "confidence", "runner_up", "modalities", "disagreement", "reason")
-
-
-@dataclass(frozen=True)
-class HeadAgreement:
-    """
-    How the heads of a run go together; it is found once and kept, so that a label means the same in every table.
-
-    Parameters
-    ----------
-    reference : int
-        The head that agrees best with the others (largest mean NMI): its numbers are the numbers of the labels.
-    agreement : array
-        Mean NMI of each head's labels with those of the others, shape (H,); 1 for a single head.
-    alignment : array
-        int32, shape (H, K): cluster ``alignment[h, k]`` of head h is cluster k of the reference.
-    """
-
-    reference: int
-    agreement: NDArray[np.float64]
-    alignment: NDArray[np.int32]
-
-
-def agree(labels: NDArray[np.int32], K: int) -> HeadAgreement:
-    """
-    Find how heads go together from their labels alone.
-
-    Parameters
-    ----------
-    labels : array
-        int32, shape (N, H); rows below zero (no label) are left out.
-    K : int
-        Number of clusters of every head.
-    """
-    labels = labels[(labels >= 0).all(1)]
-    H = labels.shape[1]
-    if not len(labels):
-        return HeadAgreement(0, np.ones(H), np.tile(np.arange(K, dtype=np.int32), (H, 1)))
-    scores = np.eye(H)
-    for a in range(H):
-        for b in range(a):
-            scores[a, b] = scores[b, a] = normalized_mutual_info_score(labels[:, a], labels[:, b])
-    agreement = (scores.sum(1) - 1) / (H - 1) if H > 1 else np.ones(1)
-    reference = int(agreement.argmax())
-    alignment = np.empty((H, K), np.int32)
-    for head in range(H):
-        together = np.zeros((K, K), np.int64)
-        np.add.at(together, (labels[:, reference], labels[:, head]), 1)
-        alignment[head] = linear_sum_assignment(together, maximize=True)[1]
-    return HeadAgreement(reference, agreement, alignment)
 
 
 @dataclass(frozen=True)
@@ -112,8 +62,8 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
     Label every video of a store.
 
     Each head's posterior is the softmax of the summed log-probabilities of the modalities that a video has. The
-    consensus is the mean of the posteriors of the heads that can see the video, after each head's clusters were matched
-    with the reference head's; no true label is used.
+    consensus is the mean of the posteriors of the heads that can see the video, over the groups that the clusters of
+    all heads form (`selavi_ref.consensus`); no true label is used.
 
     Parameters
     ----------
@@ -142,11 +92,13 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
     head_labels[~usable] = -1
     agreement = _stored_agreement(store, len(names)) or agree(head_labels, store.n_clusters)
     chosen, source = _choose(head, names, agreement)
+    targets = agreement.groups if head == "consensus" else groups_of(agreement.alignment)
+    membership = np.eye(store.n_clusters, dtype=np.float32)[targets]
 
     votes = usable[:, chosen].sum(1, dtype=np.float32)[:, None]
     mean = np.zeros((store.n_videos, store.n_clusters), np.float32)
     for column, _, rows, shares in _posteriors(store, [names[c] for c in chosen], shift):
-        shares = shares[:, agreement.alignment[chosen[column]]] / np.maximum(votes[rows], 1)
+        shares = shares @ membership[chosen[column]] / np.maximum(votes[rows], 1)
         mean[rows] += np.where(usable[rows, chosen[column], None], shares, 0)
     first, second = _two_best(mean)
     labelled = votes[:, 0] > 0
@@ -274,7 +226,12 @@ def _stored_agreement(store: FeatureStore, H: int) -> HeadAgreement | None:
         agreement = np.empty(0)
     if agreement.shape != (H,):
         raise InputError(f"{name}: agreement in the provenance must be a list of {H} numbers, one for each head")
-    return HeadAgreement(reference, agreement, alignment)
+    groups = groups_of(alignment)
+    if store.has("groups"):
+        groups = store.get("groups").astype(np.int32)
+        if groups.shape != (H, K) or groups.min() < 0 or groups.max() >= K:
+            raise InputError(f"{name}: groups must hold a cluster, 0 to {K - 1}, for each of {K} of each of {H} heads")
+    return HeadAgreement(reference, agreement, alignment, groups)
 
 
 def _choose(head: str, names: Sequence[str], agreement: HeadAgreement) -> tuple[list[int], str]:

@@ -126,7 +126,11 @@ def spectral_groups(confusion: NDArray[np.float64], K: int) -> tuple[NDArray[np.
     degree = np.maximum(graph.sum(0), np.finfo(np.float64).tiny)
     graph *= 1 / np.sqrt(degree)
     graph *= 1 / np.sqrt(degree)[:, None]
-    values, vectors = eigh(graph, subset_by_index=[max(0, F - K - 1), F - 1])
+    first = max(0, F - K - 1)
+    values, vectors = eigh(graph, subset_by_index=[first, F - 1])
+    if len(values) < F - first or not np.isfinite(vectors).all():
+        # LAPACK's solver for some of the eigenvalues may lose one of several that are equal.
+        values, vectors = (found[..., first:] for found in eigh(graph, driver="ev"))
     leading = vectors[:, ::-1][:, :K]
     pivots = qr(leading.T, mode="r", pivoting=True)[1][:K]
     left, _, right = svd(leading[pivots].T)

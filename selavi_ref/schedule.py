@@ -14,6 +14,12 @@ from selavi_ref.selflabel import STRENGTH, ClusterSizes
 
 _FINENESS, _LEAST_FINE = 5, 8  # side heads have so many times more clusters, of at least so many videos
 _MOST_FINE = 2000  # fine clusters of all side heads together: their graph is that large, squared
+_KNOWN = {
+    "decay": ("cosine", "constant"),
+    "warmup_by": ("step", "epoch"),
+    "label_by": ("both", "video", "audio"),
+    "labeller": ("transport", "kmeans"),
+}
 _LEAST = {
     "epochs": 1,
     "settle_epochs": 0,
@@ -81,6 +87,11 @@ class TrainingSettings:
         From this share of the run on (with `settle_epochs`: once picture and sound agree), the labels of all other
         heads are the side heads' fine clusters brought together (see `selavi_ref.regroup`), under the prescribed sizes.
         Without side heads, every head is labelled by itself.
+    label_by : str
+        ``"both"``, or the one modality (``"video"``, ``"audio"``) whose predictions the labels follow; the other learns
+        them all the same.
+    labeller : str
+        ``"transport"``; or ``"kmeans"``, for comparison: K-means on the features of both modalities, in one process.
     align : bool
         Match the audio heads' outputs with the video heads' at the first self-labelling.
     seed : int
@@ -106,11 +117,13 @@ class TrainingSettings:
     strength: float = STRENGTH
     side_heads: int = 0
     regroup_from: float = 0.5
+    label_by: str = "both"
+    labeller: str = "transport"
     align: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("decay", ("cosine", "constant")), ("warmup_by", ("step", "epoch"))):
+        for name, known in _KNOWN.items():
             if getattr(self, name) not in known:
                 raise InputError(f"training.{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
         for name, least in _LEAST.items():
@@ -126,6 +139,11 @@ class TrainingSettings:
         """Make settings of what `dataclasses.asdict` gave; a KeyError or TypeError where that does not fit."""
         sizes = values["sizes"]
         return cls(**{**values, "sizes": ClusterSizes(**{**sizes, "given": tuple(sizes["given"])})})
+
+    @property
+    def only(self) -> str | None:
+        """The one modality that the labels follow, or None."""
+        return None if self.label_by == "both" else self.label_by
 
     def steps_per_epoch(self, n_videos: int, processes: int = 1) -> int:
         """Return the number of steps of an epoch: every clip is in one, and no process is left with a single one."""

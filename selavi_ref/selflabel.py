@@ -38,6 +38,8 @@ class ClusterSizes:
     matched : bool
         Whether the cluster with the largest predicted mass gets the largest size; else the sizes stay in the order in
         which they were drawn.
+    penalty : float
+        What it costs to miss the sizes (``marginal_penalty`` of `selavi_ref.transport.assign`); 0: they are met.
     """
 
     distribution: str = "gaussian"
@@ -46,6 +48,11 @@ class ClusterSizes:
     per_head: bool = True
     redrawn: bool = False
     matched: bool = True
+    penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.penalty < float("inf"):
+            raise InputError(f"the price of missing the sizes must be a number of at least 0, not {self.penalty}")
 
     def draw(self, K: int, N: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return the sizes of K clusters of N videos, as shares (K,)."""
@@ -56,7 +63,9 @@ class ClusterSizes:
         return marginals.make(self.distribution, K, N, rng)
 
 
-def joint_log_prob(store: FeatureStore, head: str | int, rows: slice | None = None) -> NDArray[np.float32]:
+def joint_log_prob(
+    store: FeatureStore, head: str | int, rows: slice | None = None, only: str | None = None
+) -> NDArray[np.float32]:
     """
     Add up the log-probabilities of the modalities that each video has.
 
@@ -68,6 +77,8 @@ def joint_log_prob(store: FeatureStore, head: str | int, rows: slice | None = No
         Which head.
     rows : slice, optional
         Which videos; all by default.
+    only : str, optional
+        The one modality to look at.
 
     Returns
     -------
@@ -80,7 +91,7 @@ def joint_log_prob(store: FeatureStore, head: str | int, rows: slice | None = No
         If a value is NaN or infinite; the video and the cluster are named.
     """
     total: NDArray[np.float32] | None = None
-    for modality in labelling_modalities(store, head):
+    for modality in labelling_modalities(store, head, only):
         values = store.log_prob(modality, head, rows)
         present = store.present(modality)[rows if rows is not None else slice(None)]
         values[~present] = 0.0
@@ -91,9 +102,22 @@ def joint_log_prob(store: FeatureStore, head: str | int, rows: slice | None = No
     return total
 
 
-def labelling_modalities(store: FeatureStore, head: str | int) -> list[str]:
-    """Return the modalities of which a store has log-probabilities; of others it may have features alone."""
-    return [modality for modality in store.modalities if store.has(f"log_prob/{modality}/{head}")]
+def labelling_modalities(store: FeatureStore, head: str | int, only: str | None = None) -> list[str]:
+    """
+    Return the modalities of which a store has log-probabilities; of others it may have features alone.
+
+    Raises
+    ------
+    InputError
+        If `only` one is asked for, which it lacks.
+    """
+    found = [modality for modality in store.modalities if store.has(f"log_prob/{modality}/{head}")]
+    if only is None:
+        return found
+    if only not in found:
+        has = ", ".join(map(printable, found)) or "none"
+        raise InputError(f"{printable(store.path)} has no log-probabilities of {only} for head {head}; it has {has}")
+    return [only]
 
 
 def self_label(
@@ -106,6 +130,8 @@ def self_label(
     tol: float = 1e-6,
     max_passes: int = 2000,
     matched: bool = True,
+    penalty: float = 0.0,
+    only: str | None = None,
     exchange: Exchange = Alone(),  # noqa: B008
 ) -> tuple[Assignment, NDArray[np.float64]]:
     """
@@ -127,6 +153,10 @@ def self_label(
         As in `selavi_ref.transport.assign`.
     matched : bool
         False: the sizes are those of clusters 0, 1, 2, ... as they stand.
+    penalty : float
+        What it costs to miss the sizes; 0: they are met.
+    only : str, optional
+        The one modality whose log-probabilities are looked at.
     exchange : Exchange
         With the other processes of the run.
 
@@ -136,7 +166,7 @@ def self_label(
         The labels, and the marginal (K,) that the clusters were given.
     """
     with agreed(exchange):
-        scores = joint_scores(store, head)
+        scores = joint_scores(store, head, only=only)
     marginal = np.asarray(sizes, np.float64)
     if matched:
         marginal = marginals.match(marginal, predicted_mass(scores, exchange))
@@ -147,19 +177,23 @@ def self_label(
         potentials=potentials,
         tol=tol,
         max_passes=max_passes,
+        marginal_penalty=penalty or None,
         engine=engine(exchange),
     )
     return found, marginal
 
 
-def joint_scores(store: FeatureStore, head: str | int, most_bytes: int = _IN_MEMORY) -> NDArray[np.float32] | Blocks:
+def joint_scores(
+    store: FeatureStore, head: str | int, most_bytes: int = _IN_MEMORY, only: str | None = None
+) -> NDArray[np.float32] | Blocks:
     """Return what `joint_log_prob` does, but left in the file where it is larger than ``most_bytes``."""
-    names = [f"log_prob/{modality}/{head}" for modality in labelling_modalities(store, head)]
+    modalities = labelling_modalities(store, head, only)
+    names = [f"log_prob/{modality}/{head}" for modality in modalities]
     if not names or 4 * store.n_videos * store.width(names[0]) <= most_bytes:
-        return joint_log_prob(store, head)
-    if all(store.present(modality).all() for modality in labelling_modalities(store, head)):
+        return joint_log_prob(store, head, only=only)
+    if all(store.present(modality).all() for modality in modalities):
         return Blocks(*(store.views(name) for name in names))
-    return Blocks(_Joint(store, head, (store.n_videos, store.width(names[0]))))
+    return Blocks(_Joint(store, head, (store.n_videos, store.width(names[0])), only))
 
 
 @dataclass(frozen=True)
@@ -169,10 +203,11 @@ class _Joint:
     store: FeatureStore
     head: str | int
     shape: tuple[int, int]
+    only: str | None = None
     dtype = np.dtype(np.float32)
 
     def __getitem__(self, rows: slice) -> NDArray[np.float32]:
-        return joint_log_prob(self.store, self.head, rows)
+        return joint_log_prob(self.store, self.head, rows, self.only)
 
 
 def predicted_mass(

@@ -6,8 +6,9 @@ import os
 import numpy as np
 import pytest
 
+from selavi_ref.consensus import agree
 from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.labels import agree, folder_class, label, read_csv, read_truths, write_csv
+from selavi_ref.labels import folder_class, label, read_csv, read_truths, write_csv
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.selflabel import (
     STRENGTH,

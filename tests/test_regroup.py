@@ -82,3 +82,16 @@ def test_renumbering_keeps_labels_that_were_given_before():
     permutation = rng.permutation(5)
     shuffled = np.eye(5, dtype=np.float32)[permutation[before]]
     assert np.array_equal(renumber(shuffled, before).argmax(1), before)
+
+
+@pytest.mark.parametrize("K", [2, 3, 4, 6])
+@pytest.mark.parametrize("heads", [2, 3, 6])
+def test_groups_that_share_nothing_are_found_though_their_eigenvalues_are_all_equal(K, heads):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        names = np.concatenate([rng.permutation(K) for _ in range(heads)])
+        sizes = rng.integers(1, 30, K)
+        graph = np.where(names[:, None] == names, sizes[names], 0.0)
+        groups, spectrum = spectral_groups(graph, K)
+        assert ((groups[:, None] == groups) == (names[:, None] == names)).all()
+        assert np.allclose(spectrum[:K], 1)

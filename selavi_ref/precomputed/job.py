@@ -14,7 +14,7 @@ import numpy as np
 from selavi_ref.backbone import working_datasets
 from selavi_ref.checkpoints import Checkpoints
 from selavi_ref.errors import CheckpointError, InputError
-from selavi_ref.labels import agree
+from selavi_ref.consensus import agree
 from selavi_ref.media.container import printable
 from selavi_ref.precomputed.backbone import HeadOptions, HeadsBackbone, level_of, read_checkpoint
 from selavi_ref.precomputed.collection import Collection
@@ -226,6 +226,7 @@ def apply_heads(run: Run, store: str | os.PathLike[str], out: str | os.PathLike[
             },
             whole={
                 "alignment": agreement.alignment,
+                "groups": agreement.groups,
                 "potentials": np.stack([state[f"potentials_{head}"] for head in heads]),
             },
             resume=False,

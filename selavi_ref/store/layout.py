@@ -52,7 +52,7 @@ def is_row_dataset(name: str) -> bool:
 
 def dtype_of(name: str) -> np.dtype[Any]:
     """Return the type in which a data set is kept."""
-    kept = {"labels": np.int32, "alignment": np.int32, "potentials": np.float64}
+    kept = {"labels": np.int32, "alignment": np.int32, "groups": np.int32, "potentials": np.float64}
     return np.dtype(kept.get(name, np.float32))
 
 

@@ -136,7 +136,7 @@ class FeatureStore:
             dataset = self._file[name]
             if not dataset.attrs.get("valid", True):
                 raise StoreError(f"{self.path}: {name} was never written, or its rewriting was cut off; write it again")
-            if not (layout.is_row_dataset(name) or name in ("potentials", "alignment")):
+            if not (layout.is_row_dataset(name) or name in ("potentials", "alignment", "groups")):
                 return np.asarray(dataset[()] if rows is None else dataset[:][rows])
             return read_rows(dataset, row_numbers(rows, dataset.shape[0]), layout.dtype_of(name))
 

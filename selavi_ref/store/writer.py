@@ -43,7 +43,7 @@ class StoreWriter:
     provenance : mapping, optional
         What makes the store: model, settings, versions; plain JSON values.
     whole : mapping of str to array, optional
-        Small data sets that belong to the store as a whole: ``potentials`` (H, K), ``alignment`` (H, K).
+        Small data sets that belong to the store as a whole: ``potentials``, ``alignment``, ``groups`` (H, K).
     start, total : int
         For a shard: the place of its first video in the collection, and the number of videos of the collection.
     resume : bool

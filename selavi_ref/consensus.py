@@ -1,0 +1,126 @@
+"""How the heads of a run go together, found from their labels alone: the best head, and what all heads agree on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from selavi_ref.metrics import normalized_mutual_info_score
+from selavi_ref.regroup import spectral_groups
+
+
+@dataclass(frozen=True)
+class HeadAgreement:
+    """
+    How the heads of a run go together; it is found once and kept, so that a label means the same in every table.
+
+    Parameters
+    ----------
+    reference : int
+        The head that agrees best with the others (largest mean NMI): its numbers are the numbers of the labels.
+    agreement : array
+        Mean NMI of each head's labels with those of the others, shape (H,); 1 for a single head.
+    alignment : array
+        int32, shape (H, K): cluster ``alignment[h, k]`` of head h is cluster k of the reference; one to one.
+    groups : array
+        int32, shape (H, K): the cluster of the consensus that cluster k of head h belongs to; several of a head may
+        belong to one, as where a head has split what the others hold together.
+    """
+
+    reference: int
+    agreement: NDArray[np.float64]
+    alignment: NDArray[np.int32]
+    groups: NDArray[np.int32]
+
+
+def agree(labels: NDArray[np.int32], K: int) -> HeadAgreement:
+    """
+    Find how heads go together from their labels alone.
+
+    Parameters
+    ----------
+    labels : array
+        int32, shape (N, H); rows below zero (no label) are left out.
+    K : int
+        Number of clusters of every head.
+    """
+    labels = labels[(labels >= 0).all(1)]
+    H = labels.shape[1]
+    plain = np.tile(np.arange(K, dtype=np.int32), (H, 1))
+    if not len(labels):
+        return HeadAgreement(0, np.ones(H), plain, plain)
+    scores = np.eye(H)
+    for a in range(H):
+        for b in range(a):
+            scores[a, b] = scores[b, a] = normalized_mutual_info_score(labels[:, a], labels[:, b])
+    agreement = (scores.sum(1) - 1) / (H - 1) if H > 1 else np.ones(1)
+    reference = int(agreement.argmax())
+    alignment = np.stack([_best_match(_overlap(labels[:, reference], labels[:, h], K)) for h in range(H)])
+    groups = co_association(labels, K, alignment) if H > 1 else plain
+    return HeadAgreement(reference, agreement, alignment, groups)
+
+
+def groups_of(alignment: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return a one-to-one `HeadAgreement.alignment` in the form of `HeadAgreement.groups`."""
+    return np.argsort(alignment, 1).astype(np.int32)
+
+
+def co_association(labels: NDArray[np.int32], K: int, alignment: NDArray[np.int32]) -> NDArray[np.int32]:
+    """
+    Bring the clusters of all heads together to K groups by the videos that they share.
+
+    Clusters of different heads are joined by as many videos as lie in both; this graph over the H K clusters is cut
+    into K groups by its leading eigenvectors (`selavi_ref.regroup.spectral_groups`). Where heads make different
+    mistakes, a head that merges two kinds is outvoted on both, and one that splits a kind has both parts in one group,
+    which matching clusters one to one cannot express.
+
+    Parameters
+    ----------
+    labels : array
+        int32, shape (N, H), without gaps.
+    K : int
+        Number of clusters of every head, and of groups.
+    alignment : array
+        As in `HeadAgreement`; the groups get the numbers under which they agree most with it, and clusters without
+        videos are put where it has them.
+
+    Returns
+    -------
+    array
+        int32, shape (H, K): the group of each cluster.
+
+    References
+    ----------
+    Strehl and Ghosh, Cluster ensembles, JMLR 3 (2002), whose meta-clustering has another cut of a like graph.
+    """
+    H = labels.shape[1]
+    shared = np.zeros((H, K, H, K))
+    for a in range(H):
+        for b in range(a):
+            shared[a, :, b] = _overlap(labels[:, a], labels[:, b], K)
+            shared[b, :, a] = shared[a, :, b].T
+    graph = shared.reshape(H * K, H * K)
+    sizes = graph.sum(1)
+    used = sizes > 0
+    n_groups = max(len(np.unique(labels[:, head])) for head in range(H))
+    found, _ = spectral_groups(graph[np.ix_(used, used)], n_groups)
+    matched = groups_of(alignment).reshape(-1)
+    overlap = np.zeros((n_groups, K))
+    np.add.at(overlap, (found, matched[used]), sizes[used])
+    names = linear_sum_assignment(overlap, maximize=True)[1]
+    groups = matched.copy()
+    groups[used] = names[found]
+    return groups.reshape(H, K).astype(np.int32)
+
+
+def _overlap(a: NDArray[np.int32], b: NDArray[np.int32], K: int) -> NDArray[np.int64]:
+    """Return how many videos have label k in `a` and l in `b`, shape (K, K)."""
+    return np.bincount(a.astype(np.int64) * K + b, minlength=K * K).reshape(K, K)
+
+
+def _best_match(overlap: NDArray[np.int64]) -> NDArray[np.int32]:
+    matched: NDArray[np.int32] = linear_sum_assignment(overlap, maximize=True)[1].astype(np.int32)
+    return matched
