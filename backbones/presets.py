@@ -52,6 +52,9 @@ _PLACES = {
             "labelling_power",
             "groups",
             "strength",
+            "label_by",
+            "labeller",
+            "side_heads",
             "align",
             "seed",
         )
@@ -60,6 +63,7 @@ _PLACES = {
     "size_per_head": "training.sizes.per_head",
     "redraw_sizes": "training.sizes.redrawn",
     "match_sizes": "training.sizes.matched",
+    "soft_sizes": "training.sizes.penalty",
     **{name: f"backbone.{name}" for name in ("dropout", "mlp", "momentum", "weight_decay", "sync_norm", "compile")},
     "frames": "backbone.clip.frames",
     "sound_seconds": "backbone.clip.seconds",
@@ -182,6 +186,7 @@ def _small(n_videos: int, clusters: int, backbone: BackboneSettings, wanted: Map
     """Return what small networks need on a CPU, by the size of the collection and what was decided about the run."""
     batch = wanted.get("batch_size") or (32 if n_videos < _SMALL_COLLECTION else 64)
     side_heads, side_clusters = side_heads_for(n_videos, clusters)
+    side_heads = side_heads if wanted.get("side_heads") is None else wanted["side_heads"]
     usual, most, settling = _small_epochs(n_videos * (wanted.get("clips_per_video") or 1), batch)
     adaptive = side_heads > 0 and wanted.get("epochs") is None
     training = TrainingSettings(

@@ -43,6 +43,18 @@ _SETTINGS = (
         default=None,
         help="Whether the largest predicted cluster gets the largest size. [so]",
     ),
+    click.option(
+        "--soft-sizes",
+        type=_FROM_0,
+        help="Price of missing the sizes, where they are a guess: about 10 bends them, 1000 hardly. [0: they are met]",
+    ),
+    click.option(
+        "--label-by", type=click.Choice(["both", "video", "audio"]), help="Whose predictions labels follow. [both]"
+    ),
+    click.option(
+        "--labeller", type=click.Choice(["transport", "kmeans"]), help="kmeans: instead, for comparison. [transport]"
+    ),
+    click.option("--side-heads", type=click.IntRange(0), help="Heads of finer labels. [small: 5; published: none]"),
     click.option("--align/--no-align", default=None, help="Match the modalities' clusters at first. [so]"),
     click.option("--strength", type=_POSITIVE, help="lambda / 2 of the transport. [10]"),
     click.option(
