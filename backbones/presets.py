@@ -324,6 +324,10 @@ def _checked(settings: RunSettings) -> RunSettings:
         raise InputError(f"--sound-seconds {clip.seconds:g}: at least {_LEAST_SOUND} s")
     for modality, name in (("video", settings.backbone.video_net), ("audio", settings.backbone.audio_net)):
         networks.find(modality, name).check(clip)
+    if training.side_heads and training.side_heads * settings.side_clusters < settings.clusters:
+        raise InputError(
+            f"--side-heads {training.side_heads}: there are too few videos for finer labels than {settings.clusters}"
+        )
     if training.groups > settings.heads:
         raise InputError(f"--groups {training.groups}: there are only {settings.heads} heads to split")
     return settings

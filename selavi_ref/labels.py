@@ -57,7 +57,9 @@ class Labels:
     source: str
 
 
-def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = False) -> Labels:
+def label(
+    store: FeatureStore, *, head: str = "consensus", balanced: bool = False, only: str | None = None
+) -> Labels:
     """
     Label every video of a store.
 
@@ -73,21 +75,23 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
         ``"consensus"``; ``"best"`` for the head that agrees best with the others; or the name of a head.
     balanced : bool
         Add the frozen potentials of the last self-labelling, which keep the clusters near their prescribed sizes.
+    only : str, optional
+        The one modality to label by; videos without it have no label.
 
     Raises
     ------
     InputError
-        If there is no such head, or the store has no potentials for `balanced`.
+        If there is no such head or modality, or the store has no potentials for `balanced`.
     """
     names = store.heads
     if not names:
         raise InputError(f"{printable(store.path)} holds no log-probabilities, so there is nothing to label by")
     shift = _potentials(store, names) if balanced else None
-    seen_by = [labelling_modalities(store, name) for name in names]
+    seen_by = [labelling_modalities(store, name, only) for name in names]
     present = {modality: store.present(modality) for modality in store.modalities}
     usable = np.stack([np.any([present[m] for m in modalities], axis=0) for modalities in seen_by], axis=1)
     head_labels = np.full((store.n_videos, len(names)), -1, np.int32)
-    for column, _, rows, shares in _posteriors(store, names, shift):
+    for column, _, rows, shares in _posteriors(store, names, shift, only):
         head_labels[rows, column] = shares.argmax(1)
     head_labels[~usable] = -1
     agreement = _stored_agreement(store, len(names)) or agree(head_labels, store.n_clusters)
@@ -97,7 +101,7 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
 
     votes = usable[:, chosen].sum(1, dtype=np.float32)[:, None]
     mean = np.zeros((store.n_videos, store.n_clusters), np.float32)
-    for column, _, rows, shares in _posteriors(store, [names[c] for c in chosen], shift):
+    for column, _, rows, shares in _posteriors(store, [names[c] for c in chosen], shift, only):
         shares = shares @ membership[chosen[column]] / np.maximum(votes[rows], 1)
         mean[rows] += np.where(usable[rows, chosen[column], None], shares, 0)
     first, second = _two_best(mean)
@@ -190,12 +194,12 @@ def _rows(labels: Labels) -> Iterator[list[Any]]:
 
 
 def _posteriors(
-    store: FeatureStore, names: Sequence[str], shift: Mapping[str, NDArray[np.float32]] | None
+    store: FeatureStore, names: Sequence[str], shift: Mapping[str, NDArray[np.float32]] | None, only: str | None
 ) -> Iterator[tuple[int, str, slice, NDArray[np.float32]]]:
     """Yield the posteriors of each head, block by block."""
     for column, name in enumerate(names):
         for rows in store.blocks():
-            log_prob = joint_log_prob(store, name, rows)
+            log_prob = joint_log_prob(store, name, rows, only)
             yield column, name, rows, posterior(log_prob if shift is None else log_prob + shift[name])
 
 

@@ -351,3 +351,17 @@ def test_potentials_of_another_shape_are_refused(tmp_path):
 def test_the_class_is_the_folder():
     assert folder_class("/videos/train/dog/x.mp4") == "dog"
     assert folder_class("x.mp4") == ""
+
+
+@pytest.mark.parametrize("only", ["video", "audio"])
+def test_one_modality_can_be_labelled_by_alone(tmp_path, only):
+    rng = np.random.default_rng(0)
+    logits = {m: rng.normal(0, 3, (40, 5)) for m in ("video", "audio")}
+    has = {"video": np.arange(40) != 3, "audio": np.arange(40) != 5}
+    with StoreWriter(tmp_path / "s.h5", [f"{i}.mp4" for i in range(40)], {f"log_prob/{m}/0": 5 for m in logits}) as w:
+        w.write(np.arange(40), {f"log_prob/{m}/0": x for m, x in logits.items()}, present=has)
+        w.finish()
+    with FeatureStore(tmp_path / "s.h5") as store:
+        found = label(store, only=only)
+    assert found.label.tolist() == np.where(has[only], logits[only].argmax(1), -1).tolist()
+    assert found.modalities == [only if there else "" for there in has[only]]

@@ -91,10 +91,16 @@ def test_every_option_reaches_its_setting():
         sound_level="published",
         stride=2,
         init="somewhere",
+        soft_sizes=3.0,
+        label_by="audio",
+        labeller="kmeans",
+        side_heads=2,
     )
     sizes = s.training.sizes
     assert (sizes.distribution, sizes.per_head, sizes.redrawn, sizes.matched) == ("zipf", False, True, False)
+    assert sizes.penalty == 3.0
     t, b = s.training, s.backbone
+    assert (t.label_by, t.labeller, t.side_heads) == ("audio", "kmeans", 2)
     assert (t.align, t.scale_rate, t.norm_warmup, t.labelling_power, t.decay) == (False, True, 3, 2.0, "constant")
     assert (b.mlp, b.sync_norm, b.compile, b.momentum, b.weight_decay) == (False, False, True, 0.5, 0.1)
     assert (b.dropout, b.mel_normalise, b.clip.mel_mean, b.clip.mel_std) == (0.2, "given", 1.93, 17.89)

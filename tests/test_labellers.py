@@ -1,0 +1,89 @@
+"""What labels follow can be set: sizes that bend, one modality alone, K-means in place of transport."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_training import SETTINGS, start
+
+from selavi_ref.clustering import kmeans, kmeans_of_each, matched_labels, standardised, together
+from selavi_ref.errors import InputError
+from selavi_ref.metrics import normalized_mutual_info_score
+from selavi_ref.selflabel import ClusterSizes, joint_log_prob, self_label
+from selavi_ref.store import FeatureStore, StoreWriter
+
+
+def store_of_two_kinds(path, share=0.8, n=200):
+    """Both modalities are sure of the kind, and the first kind has this share of the videos."""
+    rng = np.random.default_rng(0)
+    kinds = (np.arange(n) >= share * n).astype(int)
+    logits = {m: rng.normal(0, 0.1, (n, 2)) + 2.0 * np.eye(2)[kinds] for m in ("video", "audio")}
+    logits["audio"] = logits["audio"][:, ::-1] if path.name.startswith("contrary") else logits["audio"]
+    with StoreWriter(path, [f"{i}.mp4" for i in range(n)], {f"log_prob/{m}/0": 2 for m in logits}) as writer:
+        writer.write(
+            slice(0, n),
+            {f"log_prob/{m}/0": x - np.log(np.exp(x).sum(1, keepdims=True)) for m, x in logits.items()},
+        )
+        writer.finish()
+    return kinds
+
+
+@pytest.mark.parametrize(("penalty", "lowest", "highest"), [(0.0, 0.45, 0.55), (1000.0, 0.45, 0.6), (1.0, 0.75, 0.85)])
+def test_soft_sizes_bend_as_their_price_falls(tmp_path, penalty, lowest, highest):
+    store_of_two_kinds(tmp_path / "s.h5")
+    with FeatureStore(tmp_path / "s.h5") as store:
+        found, _ = self_label(store, 0, [0.5, 0.5], strength=1.0, penalty=penalty)
+    assert lowest <= found.mass[0] <= highest
+
+
+def test_labels_follow_the_one_modality_that_is_named(tmp_path):
+    kinds = store_of_two_kinds(tmp_path / "contrary.h5", share=0.5)
+    with FeatureStore(tmp_path / "contrary.h5") as store:
+        for only, wanted in (("video", kinds), ("audio", 1 - kinds)):
+            assert (joint_log_prob(store, 0, only=only).argmax(1) == wanted).all()
+            assert (self_label(store, 0, [0.5, 0.5], only=only)[0].labels == wanted).all()
+        with pytest.raises(
+            InputError, match=r"contrary\.h5 has no log-probabilities of touch for head 0; it has video"
+        ):
+            self_label(store, 0, [0.5, 0.5], only="touch")
+
+
+@pytest.mark.parametrize("changed", [{"label_by": "video"}, {"label_by": "audio"}, {"labeller": "kmeans"}])
+def test_a_run_finds_the_kinds_with_them_too(tmp_path, changed):
+    training, classes = start(tmp_path, replace(SETTINGS, **changed))
+    training.run()
+    training.finish()
+    assert max(normalized_mutual_info_score(classes, labels) for labels in training.labels.T) > 0.8
+
+
+@pytest.mark.parametrize("labeller", ["transport", "kmeans"])
+def test_with_side_heads_as_well(tmp_path, labeller):
+    settings = replace(SETTINGS, side_heads=2, labeller=labeller, sizes=ClusterSizes("uniform", penalty=10.0))
+    training, classes = start(tmp_path, settings, clusters=(4, 4, 20, 20))
+    training.run()
+    assert normalized_mutual_info_score(classes, training.labels[:, 0]) > 0.9
+
+
+def test_what_they_cannot_be_is_said():
+    with pytest.raises(InputError, match=r"training\.label_by is 'smell'; known are both, video, audio"):
+        replace(SETTINGS, label_by="smell")
+    with pytest.raises(InputError, match="the price of missing the sizes"):
+        ClusterSizes(penalty=float("nan"))
+    with pytest.raises(InputError, match="K-means with 4 clusters needs as many videos; there are 3"):
+        kmeans(np.zeros((3, 2), np.float32), 4)
+
+
+def test_kmeans_by_each_modality_and_by_both():
+    rng = np.random.default_rng(0)
+    kinds = rng.permutation(200) % 4
+    values = {m: (rng.normal(0, 3, (4, 6))[kinds] + rng.normal(0, 0.3, (200, 6))).astype(np.float32) for m in "va"}
+    found = kmeans_of_each(values, 4, seed=1)
+    assert list(found) == ["v", "a", "both"]
+    assert all(normalized_mutual_info_score(kinds, labels) > 0.8 for labels in found.values())
+    assert standardised(rng.normal(size=(50, 2500)).astype(np.float32)).shape == (50, 50)
+    assert np.allclose(together([values["v"], 100 * values["a"]]).var(0).sum(), 2, rtol=1e-4)
+
+
+def test_matched_labels_have_the_numbers_of_the_reference():
+    reference = np.array([0, 0, 1, 1, 2, 2, 2], np.int32)
+    assert matched_labels(np.array([2, 2, 0, 0, 1, 1, 0], np.int32), reference, 3).tolist() == [0, 0, 1, 1, 2, 2, 1]
