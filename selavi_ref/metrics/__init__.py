@@ -1,24 +1,52 @@
 """How well clusters agree with classes: names and arguments as in scikit-learn, from one pass over the labels.
 
 The scores take the true and the predicted labels as two sequences of equal length: integers of any size, strings, or
-any other hashable values. All raise `selavi_ref.errors.InputError`, a ValueError, when the lengths differ, when there
-are no labels, or when one is NaN.
+any other hashable values. Beside them stands retrieval, which takes features. All raise
+`selavi_ref.errors.InputError`, a ValueError, when the lengths differ, when there are no labels, or when one is NaN.
 """
 
-from selavi_ref.metrics.clusters import hungarian_accuracy, mean_entropy, mean_purity
+from selavi_ref.metrics.bootstrap import bootstrap_intervals
+from selavi_ref.metrics.clusters import ClusterReport, cluster_report, mean_entropy, mean_purity, purity_score
 from selavi_ref.metrics.contingency import ContingencyTable, contingency_table
-from selavi_ref.metrics.information import adjusted_mutual_info_score, normalized_mutual_info_score
-from selavi_ref.metrics.pairs import adjusted_rand_score
+from selavi_ref.metrics.information import (
+    adjusted_mutual_info_score,
+    mutual_info_score,
+    normalized_mutual_info_score,
+)
+from selavi_ref.metrics.matching import MatchedConfusion, hungarian_accuracy, matched_confusion
+from selavi_ref.metrics.pairs import adjusted_rand_score, fowlkes_mallows_score, rand_score
 from selavi_ref.metrics.report import summary
+from selavi_ref.metrics.retrieval import nearest, retrieval_recall
+from selavi_ref.metrics.vmeasure import (
+    completeness_score,
+    homogeneity_completeness_v_measure,
+    homogeneity_score,
+    v_measure_score,
+)
 
 __all__ = [
+    "ClusterReport",
     "ContingencyTable",
+    "MatchedConfusion",
     "adjusted_mutual_info_score",
     "adjusted_rand_score",
+    "bootstrap_intervals",
+    "cluster_report",
+    "completeness_score",
     "contingency_table",
+    "fowlkes_mallows_score",
+    "homogeneity_completeness_v_measure",
+    "homogeneity_score",
     "hungarian_accuracy",
+    "matched_confusion",
     "mean_entropy",
     "mean_purity",
+    "mutual_info_score",
+    "nearest",
     "normalized_mutual_info_score",
+    "purity_score",
+    "rand_score",
+    "retrieval_recall",
     "summary",
+    "v_measure_score",
 ]

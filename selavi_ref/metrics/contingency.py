@@ -14,6 +14,7 @@ from selavi_ref.errors import InputError
 Labels = ArrayLike | Sequence[Hashable]
 
 _MOST_CELLS = 1 << 28
+ROUNDING = float(np.finfo(np.float64).eps)
 
 
 class ContingencyTable(NamedTuple):
@@ -92,6 +93,18 @@ class PairCounts:
         """Videos of each cluster."""
         return _sums(self.columns, self.counts, len(self.clusters))
 
+    @cached_property
+    def mutual_information(self) -> float:
+        """Mutual information of classes and clusters in nats."""
+        if len(self.classes) == 1 or len(self.clusters) == 1:
+            return 0.0
+        n = self.n
+        log_sizes = np.log(self.class_sizes)[self.rows] + np.log(self.cluster_sizes)[self.columns]
+        terms = self.counts / n * (np.log(self.counts) + math.log(n) - log_sizes)
+        # A term of rounding error only would make independent labels seem to share something.
+        terms[np.abs(terms) < ROUNDING] = 0.0
+        return max(0.0, float(terms.sum()))
+
     def dense(self) -> NDArray[np.int64]:
         """Return all entries, shape (classes, clusters)."""
         shape = (len(self.classes), len(self.clusters))
@@ -104,8 +117,8 @@ class PairCounts:
 
 def count_pairs(labels_true: Labels, labels_pred: Labels) -> PairCounts:
     """Return the nonzero entries of the contingency table; parameters and errors as for `contingency_table`."""
-    rows, classes = _numbered(labels_true, "labels_true")
-    columns, clusters = _numbered(labels_pred, "labels_pred")
+    rows, classes = numbered(labels_true, "labels_true")
+    columns, clusters = numbered(labels_pred, "labels_pred")
     if len(rows) != len(columns):
         raise InputError(f"labels_true has {len(rows)} labels, but labels_pred has {len(columns)}")
     cells = len(classes) * len(clusters)
@@ -120,7 +133,7 @@ def count_pairs(labels_true: Labels, labels_pred: Labels) -> PairCounts:
     return PairCounts(first, second, counts, classes, clusters)
 
 
-def _numbered(labels: Labels, name: str) -> tuple[NDArray[np.intp], Sequence[Hashable]]:
+def numbered(labels: Labels, name: str) -> tuple[NDArray[np.intp], Sequence[Hashable]]:
     """Replace labels by numbers from 0, in the order of the labels; return the numbers and the labels that occur."""
     array, listed = _as_array(labels, name)
     if array is not None and array.ndim != 1:

@@ -1,4 +1,4 @@
-"""Scores from information theory: normalised and adjusted mutual information."""
+"""Scores from information theory: mutual information, plain, normalised and adjusted."""
 
 import math
 from collections.abc import Callable
@@ -7,9 +7,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError
-from selavi_ref.metrics.contingency import Labels, PairCounts, count_pairs
+from selavi_ref.metrics.contingency import ROUNDING, Labels, PairCounts, count_pairs
 
-_SMALLEST = float(np.finfo(np.float64).eps)
+
+def mutual_info_score(labels_true: Labels, labels_pred: Labels) -> float:
+    """
+    Mutual information of classes and clusters, in nats.
+
+    Parameters
+    ----------
+    labels_true, labels_pred : sequence of hashable, length N
+        Class and cluster of each video; the score does not change when they change places.
+
+    Returns
+    -------
+    float
+        From 0, independent, to the smaller of the entropies of classes and of clusters.
+
+    Raises
+    ------
+    InputError
+        Labels that do not fit.
+    """
+    return count_pairs(labels_true, labels_pred).mutual_information
 
 
 def normalized_mutual_info_score(
@@ -73,7 +93,7 @@ def normalized_from_pairs(pairs: PairCounts, average_method: str = "arithmetic")
     mean = _mean_entropy_of(pairs, average_method)
     if len(pairs.classes) == len(pairs.clusters) == 1:
         return 1.0
-    information = mutual_information(pairs)
+    information = pairs.mutual_information
     return information / mean if information > 0 else 0.0
 
 
@@ -91,21 +111,9 @@ def adjusted_from_pairs(pairs: PairCounts, average_method: str = "arithmetic") -
     from selavi_ref.metrics.expected import expected_mutual_information
 
     expected = expected_mutual_information(pairs.class_sizes, pairs.cluster_sizes)
-    beyond, most = mutual_information(pairs) - expected, mean - expected
+    beyond, most = pairs.mutual_information - expected, mean - expected
     # What is 0 in exact numbers must not get its sign, or its size, from rounding.
     return _away_from_zero(beyond) / _away_from_zero(most)
-
-
-def mutual_information(pairs: PairCounts) -> float:
-    """Return the mutual information of a table in nats."""
-    if len(pairs.classes) == 1 or len(pairs.clusters) == 1:
-        return 0.0
-    n = pairs.n
-    log_sizes = np.log(pairs.class_sizes)[pairs.rows] + np.log(pairs.cluster_sizes)[pairs.columns]
-    terms = pairs.counts / n * (np.log(pairs.counts) + math.log(n) - log_sizes)
-    # A term of rounding error only would make independent labels seem to share something.
-    terms[np.abs(terms) < _SMALLEST] = 0.0
-    return max(0.0, float(terms.sum()))
 
 
 def entropy(sizes: NDArray[np.int64]) -> float:
@@ -129,4 +137,4 @@ def _mean_entropy_of(pairs: PairCounts, average_method: str) -> float:
 
 
 def _away_from_zero(value: float) -> float:
-    return min(value, -_SMALLEST) if value < 0 else max(value, _SMALLEST)
+    return min(value, -ROUNDING) if value < 0 else max(value, ROUNDING)

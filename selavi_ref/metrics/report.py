@@ -1,9 +1,25 @@
 """All scores at once, as `selavi evaluate` shows them."""
 
-from selavi_ref.metrics.clusters import accuracy_from_pairs, entropy_from_pairs, purity_from_pairs
-from selavi_ref.metrics.contingency import Labels, count_pairs
+from collections.abc import Callable
+
+from selavi_ref.metrics.clusters import entropy_from_pairs, purity_from_pairs
+from selavi_ref.metrics.contingency import Labels, PairCounts, count_pairs
 from selavi_ref.metrics.information import adjusted_from_pairs, normalized_from_pairs
-from selavi_ref.metrics.pairs import rand_from_pairs
+from selavi_ref.metrics.matching import accuracy_from_pairs
+from selavi_ref.metrics.pairs import adjusted_rand_from_pairs, fowlkes_mallows_from_pairs
+from selavi_ref.metrics.vmeasure import completeness_from_pairs, homogeneity_from_pairs
+
+SCORES: dict[str, Callable[[PairCounts], float]] = {
+    "nmi": normalized_from_pairs,
+    "ami": adjusted_from_pairs,
+    "ari": adjusted_rand_from_pairs,
+    "accuracy": accuracy_from_pairs,
+    "mean_purity": purity_from_pairs,
+    "mean_entropy": entropy_from_pairs,
+    "homogeneity": homogeneity_from_pairs,
+    "completeness": completeness_from_pairs,
+    "fmi": fowlkes_mallows_from_pairs,
+}
 
 
 def summary(labels_true: Labels, labels_pred: Labels) -> dict[str, float | int]:
@@ -19,7 +35,7 @@ def summary(labels_true: Labels, labels_pred: Labels) -> dict[str, float | int]:
     -------
     dict
         ``n``, ``classes``, ``clusters`` (numbers of those that occur), ``nmi``, ``ami``, ``ari``, ``accuracy``,
-        ``mean_purity``, ``mean_entropy``.
+        ``mean_purity``, ``mean_entropy``, ``homogeneity``, ``completeness``, ``fmi`` (Fowlkes and Mallows).
 
     Raises
     ------
@@ -27,14 +43,5 @@ def summary(labels_true: Labels, labels_pred: Labels) -> dict[str, float | int]:
         Labels that do not fit.
     """
     pairs = count_pairs(labels_true, labels_pred)
-    return {
-        "n": pairs.n,
-        "classes": len(pairs.classes),
-        "clusters": len(pairs.clusters),
-        "nmi": normalized_from_pairs(pairs),
-        "ami": adjusted_from_pairs(pairs),
-        "ari": rand_from_pairs(pairs),
-        "accuracy": accuracy_from_pairs(pairs),
-        "mean_purity": purity_from_pairs(pairs),
-        "mean_entropy": entropy_from_pairs(pairs),
-    }
+    sizes = {"n": pairs.n, "classes": len(pairs.classes), "clusters": len(pairs.clusters)}
+    return sizes | {name: score(pairs) for name, score in SCORES.items()}
