@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 import shlex
 from collections.abc import Callable
@@ -12,9 +11,24 @@ from typing import Any
 
 import click
 
+from backbones.commands.study import study
 from selavi_ref import __version__
 from selavi_ref.errors import InputError
+from selavi_ref.report.options import (
+    balanced_option,
+    cache_format_option,
+    cache_option,
+    clips_option,
+    crops_option,
+    degrade_options,
+    device_option,
+    head_option,
+    memory_option,
+    seed_option,
+    workers_option,
+)
 from selavi_ref.report.program import Command, Interruptible, Program, refuse_options
+from selavi_ref.report.scanning import listed_videos, scanned
 from selavi_ref.report.train_options import keeping_options, settings_options
 
 
@@ -29,67 +43,12 @@ def main() -> None:
     """
 
 
+main.add_command(study)
+
+
 def command(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a function a command of `selavi`, with examples."""
     return functools.partial(main.command, cls=Command)(examples=examples)
-
-
-_device = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
-)
-_seed = click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random."
-)
-_workers = click.option(
-    "--workers", type=click.IntRange(0), default=None, help="Processes that decode videos. [default: one per processor]"
-)
-_memory = click.option(
-    "--memory",
-    "memory_gb",
-    type=click.FloatRange(0),
-    default=4.0,
-    show_default=True,
-    help="Without --cache: keep the decoded videos in memory when they fit in so many gigabytes.",
-)
-_cache = click.option(
-    "--cache", type=click.Path(file_okay=False), help="Folder to keep decoded videos in, for this and later runs."
-)
-_cache_format = click.option(
-    "--cache-format",
-    type=click.Choice(["jpeg", "raw"]),
-    default="jpeg",
-    show_default=True,
-    help="Of the pictures in --cache: raw is three times as fast, and takes about six times the room.",
-)
-_clips = click.option(
-    "--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips averaged for each video."
-)
-_crops = click.option(
-    "--crops", type=click.IntRange(1), default=1, show_default=True, help="Squares of each clip, along the long side."
-)
-_degrade = (
-    click.option(
-        "--shrink", type=click.IntRange(1), default=1, help="Scale pictures down by this factor, and back up."
-    ),
-    click.option(
-        "--attenuate", type=click.FloatRange(0), default=0.0, help="Make the sound quieter by so many decibels."
-    ),
-    click.option("--noise", type=float, default=math.inf, help="Add white noise so many decibels below the sound."),
-)
-_head = click.option(
-    "--head",
-    default="consensus",
-    show_default=True,
-    help="consensus of all heads, best (agrees most with the others), or a number. None uses true labels.",
-)
-_balanced = click.option("--balanced", is_flag=True, help="Keep the clusters near the sizes prescribed in training.")
-
-
-def _degraded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that make pictures and sounds worse."""
-    for option in reversed(_degrade):
-        function = option(function)
-    return function
 
 
 @command(
@@ -100,8 +59,8 @@ def _degraded(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--out", default="selavi-demo", show_default=True, type=click.Path(), help="Folder to write to; new.")
 @click.option("--videos", "n_videos", type=click.IntRange(40), default=400, show_default=True, help="Videos to make.")
-@_seed
-@_device
+@seed_option
+@device_option
 def demo(out: str, n_videos: int, seed: int, device: str) -> None:
     """Make a small synthetic collection of videos, label it from scratch, and compare with K-means."""
     from backbones.demo import run_demo
@@ -149,7 +108,7 @@ def demo(out: str, n_videos: int, seed: int, device: str) -> None:
     show_default=True,
     help="Seconds that one file may take.",
 )
-@_workers
+@workers_option
 def scan(
     videos: str, out: str, layout: str | None, require: str | None, min_seconds: float | None, **options: Any
 ) -> None:
@@ -165,7 +124,7 @@ def scan(
     from selavi_ref.report.progress import counter
     from selavi_ref.report.tables import manifest_summary
 
-    listed = _listed(videos, layout, options.pop("annotations"), options.pop("split"), options.pop("fold"))
+    listed = listed_videos(videos, layout, options.pop("annotations"), options.pop("split"), options.pop("fold"))
     silent = layout in SILENT_LAYOUTS
     require = require or ("picture" if silent else "both")
     least = min_seconds if min_seconds is not None else 0.0 if silent else 1.1
@@ -206,12 +165,12 @@ def scan(
 @click.option("--split", help="Only this part of the collection. [default: train with --layout, else all]")
 @settings_options
 @keeping_options
-@_seed
-@_device
-@_workers
-@_memory
-@_cache
-@_cache_format
+@seed_option
+@device_option
+@workers_option
+@memory_option
+@cache_option
+@cache_format_option
 def train(videos: str | None, out: str, resume: bool, device: str, **options: Any) -> None:
     """
     Learn to label VIDEOS: a folder of videos, in any depth, or a list of them (CSV with a column path).
@@ -286,7 +245,7 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
     show_default=True,
     help="lambda / 2 of the transport.",
 )
-@_seed
+@seed_option
 def train_heads(store: str | None, out: str, resume: bool, clusters: int | None, **options: Any) -> None:
     """
     Learn heads and labels on a STORE of features of two modalities, computed by any models; it needs no PyTorch.
@@ -375,11 +334,11 @@ def convert(source: str, out: str | None, to: str | None, **sound: Any) -> None:
 @click.argument("run", type=click.Path())
 @click.argument("videos", type=click.Path())
 @click.option("--out", type=click.Path(), required=True, help="The store to write; one that was cut off is continued.")
-@_clips
-@_crops
-@_degraded
-@_device
-@_workers
+@clips_option
+@crops_option
+@degrade_options
+@device_option
+@workers_option
 def extract(run: str, videos: str, out: str, **looking: Any) -> None:
     """Write features and log-probabilities of VIDEOS to a store, with the networks of RUN."""
     from selavi_ref.run import Run
@@ -406,13 +365,13 @@ def extract(run: str, videos: str, out: str, **looking: Any) -> None:
 @click.option(
     "--out", type=click.Path(dir_okay=False), default="labels.csv", show_default=True, help="The table to write."
 )
-@_clips
-@_crops
-@_degraded
-@_head
-@_balanced
-@_device
-@_workers
+@clips_option
+@crops_option
+@degrade_options
+@head_option
+@balanced_option
+@device_option
+@workers_option
 def label(source: str, videos: str | None, out: str, head: str, balanced: bool, **looking: Any) -> None:
     """
     Label the videos of a STORE, or VIDEOS with the networks of RUN, seen in training or not.
@@ -494,8 +453,8 @@ def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | No
     options["config"] = read_config(options["config"])
     # Refuse what cannot be before the long scan; a video must be longer than a clip.
     known = run_settings(**options, n_videos=1000)
-    listed = _listed(videos, layout, annotations, split or ("train" if layout else None), 1)
-    manifest = _scan(listed, workers, min_seconds=max(1.1, known.backbone.clip.length + 0.1))
+    listed = listed_videos(videos, layout, annotations, split or ("train" if layout else None), 1)
+    manifest = scanned(listed, workers, min_seconds=max(1.1, known.backbone.clip.length + 0.1))
     settings = run_settings(**options, n_videos=len(manifest.usable))
     run = start(out, manifest, settings)
     skipped = len(manifest.skipped)
@@ -506,32 +465,6 @@ def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | No
     )
     if len(set(manifest.usable.classes)) > 1:
         click.echo("folders name classes: they are used for reporting only, never for learning", err=True)
-
-
-def _listed(videos: str, layout: str | None, annotations: str | None, split: str | None, fold: int) -> Any:
-    from selavi_ref.media.layouts import list_layout
-    from selavi_ref.media.scan import list_videos
-
-    if layout is not None:
-        return list_layout(videos, layout, annotations=annotations, split=split, fold=fold)
-    options = [option for option in ("annotations", "fold") if option in click.get_current_context().params]
-    refuse_options(options, "goes with --layout")
-    listed = list_videos(videos)
-    if split is None:
-        return listed
-    splits = sorted({entry.split for entry in listed} - {""})
-    if split not in splits:
-        known = f"it has {', '.join(splits)}" if splits else "it names no splits; give --layout, or a list with a split"
-        raise InputError(f"--split {split}: {videos} has no such part; {known}")
-    return listed.only(split)
-
-
-def _scan(listed: Any, workers: int | None, **wanted: Any) -> Any:
-    from selavi_ref.media import scan
-    from selavi_ref.report.progress import counter
-
-    with counter(len(listed), "scanning", "video") as count:
-        return scan(listed, **wanted, workers=workers, progress=lambda done, total: count(1))
 
 
 def _extract(
@@ -560,7 +493,7 @@ def _extract(
     degradation = Degradation(shrink, attenuate, noise)
     with joined(choose_device(device)) as exchange:
         with agreed(exchange):
-            manifest = _scan(list_videos(videos), workers, min_seconds=0.0, require="any")
+            manifest = scanned(list_videos(videos), workers, min_seconds=0.0, require="any")
         extract_run(
             run,
             manifest,

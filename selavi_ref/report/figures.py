@@ -33,7 +33,7 @@ _STYLE: Any = {
 
 def line_figure(
     stem: str | os.PathLike[str],
-    lines: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    lines: Mapping[str, tuple[Any, Any]],
     *,
     title: str,
     x: str,
@@ -43,6 +43,7 @@ def line_figure(
     y_range: tuple[float, float] | None = None,
     marks: Mapping[str, float] | None = None,
     points: bool = True,
+    twins: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """
     Draw lines and write them as ``STEM.png`` and ``STEM.svg``.
@@ -65,6 +66,8 @@ def line_figure(
         Vertical lines: name to x.
     points : bool
         Whether each value has a point.
+    twins : mapping, optional
+        Lines that are drawn dashed in the colour of another, whose name stands behind theirs.
 
     Returns
     -------
@@ -77,9 +80,12 @@ def line_figure(
         If one cannot be written.
     """
     figure, axes = _blank()
-    for index, (name, (xs, ys)) in enumerate(lines.items()):
+    twins = twins or {}
+    alone = [name for name in lines if name not in twins]
+    for name, (xs, ys) in lines.items():
+        index = alone.index(twins.get(name, name))
         colour = COLOURS[index % len(COLOURS)]
-        dash = _DASHES[index // len(COLOURS) % len(_DASHES)]
+        dash = _DASHES[(index // len(COLOURS) + (name in twins)) % len(_DASHES)]
         axes.plot(xs, ys, dash, color=colour, marker="o" if points else None, markersize=4, label=_label(name))
         if bands and name in bands:
             axes.fill_between(np.asarray(xs), *bands[name], color=colour, alpha=0.15, linewidth=0)

@@ -14,8 +14,8 @@ INTERRUPTED = 130  # exit status after Ctrl-C, as a shell gives it
 TO_BE_CONTINUED = 75  # after SIGTERM or SIGUSR1: EX_TEMPFAIL, try the same again
 
 
-class Command(click.Command):
-    """A command whose examples are shown as they are written, and whose known errors take one line."""
+class _Exemplified(click.Command):
+    """Shows examples below the options, as they are written."""
 
     def __init__(self, *args: Any, examples: str = "", **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -28,17 +28,25 @@ class Command(click.Command):
                 for line in self.examples.strip().splitlines():
                     formatter.write(f"  {line.strip()}\n")
 
+
+class Group(_Exemplified, click.Group):
+    """A command that has commands of its own, and examples."""
+
+
+class Command(_Exemplified):
+    """A command whose examples are shown as they are written, and whose known errors take one line."""
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run, turning what a user can mend into one line and exit status 2."""
         try:
             return super().invoke(ctx)
         except SelaviError as error:
-            click.echo(f"selavi {self.name}: {_one_line(error)}", err=True)
+            click.echo(f"{_called(ctx)}: {_one_line(error)}", err=True)
             ctx.exit(2)
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported for this
                 raise
-            click.echo(f"selavi {self.name}: the GPU's memory is full; try a smaller --batch-size", err=True)
+            click.echo(f"{_called(ctx)}: the GPU's memory is full; try a smaller --batch-size", err=True)
             ctx.exit(2)
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in (
@@ -51,7 +59,7 @@ class Command(click.Command):
             ):
                 raise
             click.echo(
-                f'selavi {self.name}: it needs the package {error.name}; install with pip install "selavi-ref[all]"',
+                f'{_called(ctx)}: it needs the package {error.name}; install with pip install "selavi-ref[all]"',
                 err=True,
             )
             ctx.exit(2)
@@ -75,6 +83,15 @@ class Program(click.Group):
         except click.Abort:
             sys.exit(INTERRUPTED)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _called(context: click.Context) -> str:
+    """Return how a command is called, such as ``selavi study degrade``, whatever the program's file is called."""
+    names = []
+    while context.parent is not None:
+        names.append(context.info_name or "")
+        context = context.parent
+    return " ".join(["selavi", *reversed(names)])
 
 
 def _one_line(error: Exception) -> str:

@@ -1,0 +1,141 @@
+"""How far labels survive a picture that gets worse: ours, each modality alone, and K-means on both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.degrade import Degradation
+from backbones.extracting import extract
+from backbones.loading import Watch
+from backbones.sources import Loading
+from backbones.studies.trials import scored
+from selavi_ref.clustering import kmeans
+from selavi_ref.errors import InputError
+from selavi_ref.labels import label
+from selavi_ref.media import Manifest
+from selavi_ref.media.container import printable
+from selavi_ref.report.figures import line_figure
+from selavi_ref.report.results import Cell, Table
+from selavi_ref.run import Run
+from selavi_ref.store import FeatureStore
+
+FACTORS = (1, 2, 4, 8, 16, 32)
+WAYS = {
+    "ours": "ours, picture and sound",
+    "picture": "ours, picture only",
+    "sound": "ours, sound only",
+    "kmeans": "K-means on both, anew",
+    "centres": "K-means on both, centres kept",
+}
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Brings features of both modalities to equal weight, as measured on pictures as they are."""
+
+    mean: dict[str, NDArray[np.float32]]
+    spread: dict[str, float]
+
+    @classmethod
+    def of(cls, features: dict[str, NDArray[np.float32]]) -> _Scale:
+        mean = {m: x.mean(0) for m, x in features.items()}
+        return cls(mean, {m: float(np.sqrt(max(x.var(0).sum(), 1e-12))) for m, x in features.items()})
+
+    def __call__(self, features: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        return np.concatenate([(x - self.mean[m]) / self.spread[m] for m, x in features.items()], 1)
+
+
+def study_degrade(
+    run: Run,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    factors: Sequence[int] = FACTORS,
+    clips: int = 1,
+    device: str = "auto",
+    loading: Loading = Loading(),  # noqa: B008
+    seed: int = 0,
+) -> list[Table]:
+    """
+    Label videos whose pictures are scaled down and back up, and write a table and a figure.
+
+    K-means clusters the concatenated features of the run's two networks: anew for the worse pictures, or by the nearest
+    of the centres that it found on pictures as they are. Only videos with picture, sound and a true class count.
+
+    Parameters
+    ----------
+    run : Run
+        A trained run.
+    manifest : Manifest
+        Videos with true classes.
+    folder : Path
+        Of the study; stores of features are kept there, and used again.
+    factors : sequence of int
+        By which pictures are scaled down; 1 is always among them.
+    clips : int
+        Of each video.
+    device, loading, seed
+        As elsewhere; the seed is K-means'.
+    """
+    if len(set(manifest.classes) - {""}) < 2:
+        raise InputError(f"{printable(manifest.source)}: a study needs at least two true classes to be scored against")
+    rows: list[dict[str, Cell]] = []
+    centres: tuple[_Scale, NDArray[np.float32]] | None = None
+    for factor in sorted({1, *factors}):
+        place = folder / f"shrink-{factor}-clips-{clips}.h5"
+        if not place.exists():
+            degradation = Degradation(shrink=factor)
+            extract(run, manifest, place, watch=Watch(clips), degradation=degradation, device=device, loading=loading)
+        with FeatureStore(place) as store:
+            if store.paths != manifest.paths:
+                raise InputError(f"{place} is of other videos; give the study another --out")
+            whole = np.logical_and.reduce([store.present(m) for m in store.modalities])
+            found = {way: label(store, only=m).label[whole] for way, m in _modalities(store).items()}
+            features = {m: store.features(m)[whole] for m in store.modalities}
+            classes = [name for name, has in zip(store.classes, whole, strict=True) if has]
+            K = store.n_clusters
+        if centres is None:
+            scale = _Scale.of(features)
+            first = scale(features)
+            start = kmeans(first, K, seed=seed)
+            centres = scale, np.stack([first[start == k].mean(0) for k in range(K)])
+        found["kmeans"] = kmeans(_Scale.of(features)(features), K, seed=seed)
+        found["centres"] = _nearest(centres[0](features), centres[1])
+        for way, labels in found.items():
+            scores = scored(classes, labels)
+            rows.append({"shrink": factor, "labels": WAYS[way], **{n: scores[n] for n in ("nmi", "accuracy", "ari")}})
+    table = Table(
+        "Labels of pictures scaled down and back up",
+        {"shrink": "scaled down by", "labels": "labels", "nmi": "NMI", "accuracy": "accuracy", "ari": "ARI"},
+        list(rows),
+        [f"{len(classes)} videos with picture and sound, clips of each: {clips}; networks of {run.folder}."],
+        {"run": str(run.folder), "videos": len(classes), "clips": clips},
+    )
+    table.write(folder / "degrade")
+    sides = sorted({1, *factors})
+    line_figure(
+        folder / "degrade",
+        {name: (sides, [row["nmi"] for row in rows if row["labels"] == name]) for name in WAYS.values()},
+        title="Labels while the picture gets worse, and the sound stays",
+        x="picture scaled down by",
+        y="NMI with the true classes",
+        log_x=True,
+        y_range=(-0.02, 1.02),
+    )
+    return [table]
+
+
+def _modalities(store: FeatureStore) -> dict[str, str | None]:
+    """Return which modality each of our ways to label goes by."""
+    ways: dict[str, str | None] = {"ours": None}
+    return ways | dict(zip(("picture", "sound"), store.modalities, strict=False))
+
+
+def _nearest(values: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int32]:
+    squares = (centres**2).sum(1) - 2 * values @ centres.T
+    return squares.argmin(1).astype(np.int32)

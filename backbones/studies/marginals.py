@@ -1,0 +1,150 @@
+"""What the prescribed cluster sizes do: sizes wanted and got, and quality under right, wrong and soft ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.checkpoint import read_newest
+from backbones.studies.trials import Trial, Trials, mean_and_spread
+from selavi_ref.errors import InputError
+from selavi_ref.files import replacing
+from selavi_ref.report.figures import bar_figure, line_figure
+from selavi_ref.report.results import Cell, Table
+from selavi_ref.run import Run
+
+SOFT = 10.0  # price of missing uniform sizes in the trial with soft ones
+_SCORES = ("nmi", "accuracy", "ari", "unseen_nmi", "unseen_accuracy")
+
+
+def study_marginals(trials: Trials) -> list[Table]:
+    """
+    Train under uniform, gaussian, zipf, right and soft sizes, and write tables and figures to the study's folder.
+
+    Right sizes are those of the true classes, which only a study can know. Gaussian ones have a standard deviation of
+    0.1 of the mean, as published. Soft ones are uniform, but missing them only has a price.
+
+    Returns
+    -------
+    list of Table
+        Quality; and sizes, wanted and got, of the first head under the last self-labelling.
+    """
+    clusters = int(trials.shared["clusters"])
+    ways = [
+        Trial("uniform", {"distribution": "uniform"}),
+        Trial("gaussian", {"distribution": "gaussian", "spread": 0.1}),
+        Trial("zipf", {"distribution": "zipf"}),
+        Trial("right", {"distribution": str(_right_sizes(trials, clusters))}),
+        Trial("soft", {"distribution": "uniform", "soft_sizes": SOFT}),
+    ]
+    done = trials.carry_out(ways)
+    quality: list[Mapping[str, Cell]] = []
+    sizes: list[Mapping[str, Cell]] = []
+    lines = {}
+    for name, runs in done.items():
+        wanted, got = sizes_of(runs[0][0])
+        missed = [float(np.abs(np.subtract(*sizes_of(run))).sum()) for run, _ in runs]
+        scores = mean_and_spread([scores for _, scores in runs], _SCORES)
+        quality.append({"sizes": name, **scores, "missed": float(np.mean(missed))})
+        places = np.arange(1, clusters + 1)
+        lines[f"{name}, wanted"] = (places, np.cumsum(wanted))
+        lines[f"{name}, got"] = (places, np.cumsum(got))
+        sizes += [
+            {
+                "sizes": name,
+                "cluster": int(k),
+                "wanted": float(w),
+                "got": float(g),
+                "wanted_sum": float(a),
+                "got_sum": float(b),
+            }
+            for k, w, g, a, b in zip(places, wanted, got, np.cumsum(wanted), np.cumsum(got), strict=True)
+        ]
+    tables = [_quality_table(trials, quality), _sizes_table(sizes)]
+    tables[0].write(trials.folder / "quality")
+    tables[1].write(trials.folder / "sizes")
+    line_figure(
+        trials.folder / "sizes",
+        lines,
+        title="Videos in the largest clusters, wanted and got",
+        x="clusters, the largest first",
+        y="share of all videos",
+        points=False,
+        twins={f"{name}, wanted": f"{name}, got" for name in done},
+    )
+    bar_figure(
+        trials.folder / "quality",
+        [str(row["sizes"]) for row in quality],
+        {"NMI": [float(row["nmi"] or 0) for row in quality]},
+        title=f"Labels under prescribed sizes: {len(trials.manifest)} videos",
+        y="NMI with the true classes",
+        spreads={"NMI": [float(row["nmi_sd"] or 0) for row in quality]},
+    )
+    return tables
+
+
+def sizes_of(run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sizes, as shares, that the first head was to have and has under the last self-labelling, falling."""
+    state = read_newest(run)["state"]
+    wanted = np.sort(np.asarray(state["sizes_0"], np.float64))[::-1]
+    labels = np.asarray(state["labels"])[:, 0]
+    got = np.sort(np.bincount(labels, minlength=len(wanted)))[::-1] / len(labels)
+    return wanted / wanted.sum(), got
+
+
+def _right_sizes(trials: Trials, clusters: int) -> Path:
+    """Write the sizes of the true classes where a run can read them; there must be as many as clusters."""
+    counts = Counter(trials.manifest.classes)
+    counts.pop("", None)
+    if len(counts) != clusters:
+        raise InputError(f"--clusters {clusters}: the study of sizes needs one for each of {len(counts)} true classes")
+    path = trials.folder / "right_sizes.txt"
+    with replacing(path, "w") as file:
+        file.write("".join(f"{count}\n" for count in sorted(counts.values(), reverse=True)))
+    return path
+
+
+def _quality_table(trials: Trials, rows: Sequence[Mapping[str, Cell]]) -> Table:
+    seeds = len(trials.seeds)
+    counts = sorted(Counter(trials.manifest.classes).values(), reverse=True)
+    columns = {
+        "sizes": "sizes",
+        "nmi": "NMI",
+        "nmi_sd": "+-",
+        "accuracy": "accuracy",
+        "accuracy_sd": "+-",
+        "ari": "ARI",
+    }
+    if trials.unseen is not None:
+        columns |= {"unseen_nmi": "unseen NMI", "unseen_nmi_sd": "+-", "unseen_accuracy": "unseen accuracy"}
+    return Table(
+        "Quality under prescribed cluster sizes",
+        columns | {"missed": "L1 of sizes"},
+        list(rows),
+        [
+            f"{len(trials.manifest)} videos in classes of {counts[-1]} to {counts[0]}; seeds: {seeds}.",
+            f"right: the sizes of the true classes. soft: uniform, missed at a price of {SOFT:g}.",
+            "L1 of sizes: what was got under the last self-labelling against what was wanted, both sorted.",
+        ],
+        {"seeds": list(trials.seeds), "videos": len(trials.manifest), "class_sizes": counts},
+    )
+
+
+def _sizes_table(rows: Sequence[Mapping[str, Cell]]) -> Table:
+    return Table(
+        "Cluster sizes, wanted and got, the largest first",
+        {
+            "sizes": "sizes",
+            "cluster": "cluster",
+            "wanted": "wanted",
+            "got": "got",
+            "wanted_sum": "wanted, summed",
+            "got_sum": "got, summed",
+        },
+        list(rows),
+        ["Shares of all videos; the first head of the first seed, sorted by size."],
+    )

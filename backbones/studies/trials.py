@@ -1,0 +1,195 @@
+"""Runs that differ in one setting: carried out one after the other, gone on with where stopped, and scored."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from backbones import jobs
+from backbones.extracting import extract
+from backbones.loading import Watch
+from backbones.presets import run_settings
+from backbones.recipe import RunSettings
+from backbones.sources import Loading
+from selavi_ref.errors import InputError
+from selavi_ref.labels import label, write_csv
+from selavi_ref.media import Manifest
+from selavi_ref.media.container import printable
+from selavi_ref.metrics import summary
+from selavi_ref.run import Run
+from selavi_ref.store import FeatureStore
+
+TEST_CLIPS = 3  # of each unseen video
+_MEASURED = ("mel_mean", "mel_std", "mel_floor")  # what a run finds out about its collection
+
+
+@dataclass(frozen=True)
+class Trial:
+    """
+    One way to train.
+
+    Parameters
+    ----------
+    name : str
+        As tables call it.
+    options : mapping
+        Of `backbones.presets.run_settings`, beside those that all trials share.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """
+    Runs of a study, each in a folder of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the study.
+    manifest : Manifest
+        The videos that all learn from, usable ones only, with their classes.
+    shared : mapping
+        Options of `backbones.presets.run_settings` that all trials share, ``clusters`` among them.
+    seeds : sequence of int
+        Each trial is carried out with each of them.
+    unseen : Manifest, optional
+        Videos that are labelled by the trained networks.
+    device, loading
+        As in `backbones.jobs.train`.
+    """
+
+    folder: Path
+    manifest: Manifest
+    shared: Mapping[str, Any]
+    seeds: Sequence[int] = (0,)
+    unseen: Manifest | None = None
+    device: str = "auto"
+    loading: Loading = Loading(memory_gb=4.0)  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        for what, manifest in (("the videos", self.manifest), ("the unseen videos", self.unseen)):
+            if manifest is not None and len(set(manifest.classes) - {""}) < 2:
+                raise InputError(
+                    f"{printable(manifest.source)}: {what} of a study need at least two true classes to be scored "
+                    "against; put them into folders by class, or give a list with a column class"
+                )
+
+    def carry_out(self, trials: Sequence[Trial]) -> dict[str, list[tuple[Run, dict[str, float]]]]:
+        """
+        Train what is not trained yet, and return the runs and scores of each trial, one for each seed.
+
+        Scores are those of `selavi_ref.metrics.summary` of the consensus labels of the videos learnt from;
+        ``mean_head_nmi`` and ``best_head_nmi`` of the single heads; and ``unseen_nmi`` and ``unseen_accuracy``.
+        """
+        wanted = [(trial, seed) for trial in trials for seed in self.seeds]
+        settings = [self._settings(trial, seed) for trial, seed in wanted]  # fails before hours are spent
+        done: dict[str, list[tuple[Run, dict[str, float]]]] = {trial.name: [] for trial in trials}
+        for number, ((trial, seed), setting) in enumerate(zip(wanted, settings, strict=True), 1):
+            click.echo(f"run {number} of {len(wanted)}: {trial.name}, seed {seed}", err=True)
+            run = self._carry_out(f"{slug(trial.name)}-seed{seed}", setting)
+            done[trial.name].append((run, self._score(run)))
+        return done
+
+    def _settings(self, trial: Trial, seed: int) -> RunSettings:
+        options = {**self.shared, **trial.options, "seed": seed, "device": self.device}
+        return run_settings(len(self.manifest), **options)
+
+    def _carry_out(self, name: str, settings: RunSettings) -> Run:
+        run = Run(self.folder / name)
+        if run.config_file.exists():
+            if not _same(RunSettings.from_dict(run.config), settings):
+                raise InputError(f"{run.folder} is a run with other settings; give the study another --out")
+        else:
+            run = jobs.start(run.folder, self.manifest, settings)
+        if not jobs.is_finished(run):
+            jobs.train(run, device=self.device, loading=self.loading)
+        if not run.features_file.exists():
+            extract(run, self.manifest, run.features_file, device=self.device, loading=self.loading)
+        return run
+
+    def _score(self, run: Run) -> dict[str, float]:
+        with FeatureStore(run.features_file) as store:
+            labels, classes = label(store), store.classes
+        if not run.labels_file.exists():
+            write_csv(labels, run.labels_file)
+        heads = [scored(classes, column)["nmi"] for column in labels.heads.T]
+        scores = scored(classes, labels.label)
+        scores |= {"mean_head_nmi": float(np.mean(heads)), "best_head_nmi": max(heads)}
+        if self.unseen is not None:
+            place = run.folder / "unseen.h5"
+            if not place.exists():
+                extract(run, self.unseen, place, watch=Watch(TEST_CLIPS), device=self.device)
+            with FeatureStore(place) as store:
+                unseen = scored(store.classes, label(store).label)
+            scores |= {"unseen_nmi": unseen["nmi"], "unseen_accuracy": unseen["accuracy"]}
+        return scores
+
+
+def scored(classes: Sequence[str], labels: Iterable[int]) -> dict[str, float]:
+    """Return `selavi_ref.metrics.summary` of the videos that have both a class and a label (0 or more)."""
+    pairs = [(true, int(found)) for true, found in zip(classes, labels, strict=True) if true and found >= 0]
+    if not pairs:
+        raise InputError("none of the videos has both a true class and a label")
+    return dict(summary([true for true, _ in pairs], [found for _, found in pairs]))
+
+
+def mean_and_spread(runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float | None]:
+    """Return of each score its mean over runs, and as ``NAME_sd`` its standard deviation; none of a single run."""
+    found: dict[str, float | None] = {}
+    for name in names:
+        values = [scores[name] for scores in runs if name in scores]
+        found[name] = float(np.mean(values)) if values else None
+        found[f"{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return found
+
+
+def long_tailed(manifest: Manifest, steepness: float, seed: int = 0) -> Manifest:
+    """
+    Thin a collection: of C classes, in alphabetical order, class k keeps ``exp(-steepness k / (C - 1))`` of its videos.
+
+    The videos kept are drawn at random, the same for the same `seed`; each class keeps at least one.
+    """
+    by_class: dict[str, list[int]] = {}
+    for row, name in enumerate(manifest.classes):
+        by_class.setdefault(name, []).append(row)
+    rng = np.random.default_rng(seed)
+    kept: list[int] = []
+    for k, name in enumerate(sorted(by_class)):
+        rows = by_class[name]
+        share = math.exp(-steepness * k / max(1, len(by_class) - 1))
+        kept += rng.permutation(rows)[: max(1, round(share * len(rows)))].tolist()
+    return replace(manifest, entries=[manifest.entries[row] for row in sorted(kept)])
+
+
+def slug(name: str) -> str:
+    """Return a name as a folder can be called."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def study_folder(out: str | os.PathLike[str]) -> Path:
+    """Make the folder of a study; one that is there is gone on with."""
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{printable(folder)} cannot be made: {error.strerror}") from error
+    return folder
+
+
+def _same(there: RunSettings, wanted: RunSettings) -> bool:
+    """Tell whether two runs have the same settings, but for what the first has measured of its collection."""
+    clip = there.backbone.clip
+    if wanted.backbone.mel_normalise == "collection":
+        clip = replace(clip, **{name: getattr(wanted.backbone.clip, name) for name in _MEASURED})
+    return replace(there, backbone=replace(there.backbone, clip=clip)) == wanted
