@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shlex
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from typing import Any
 
 import click
 
+from backbones.commands.baseline import baseline
+from backbones.commands.evaluate import evaluate
 from backbones.commands.study import study
 from selavi_ref import __version__
 from selavi_ref.errors import InputError
@@ -43,7 +44,8 @@ def main() -> None:
     """
 
 
-main.add_command(study)
+for _command in (evaluate, baseline, study):
+    main.add_command(_command)
 
 
 def command(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -408,25 +410,6 @@ def label(source: str, videos: str | None, out: str, head: str, balanced: bool, 
         os.unlink(store)
 
 
-@command(
-    """
-    selavi evaluate labels.csv
-    selavi evaluate labels.csv --truth classes.csv --json
-    """
-)
-@click.argument("labels", type=click.Path())
-@click.option(
-    "--truth", type=click.Path(), help="CSV with the columns path and class. [default: the folders of the videos]"
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def evaluate(labels: str, truth: str | None, as_json: bool) -> None:
-    """Compare a table of labels with true classes: those of the videos' folders, or of a CSV file."""
-    from selavi_ref.report.tables import evaluate_csv, scores_table
-
-    scores = evaluate_csv(labels, truth)
-    click.echo(json.dumps(scores) if as_json else scores_table({"labels": scores}))
-
-
 def _is_there(videos: str | None, out: str, resume: bool) -> bool:
     """Tell whether there is a run to go on with, and refuse what does not fit."""
     from selavi_ref.run import Run
@@ -525,8 +508,8 @@ def _label_the_run(run: Any, device: str, loading: Any, exchange: Any) -> None:
     from backbones.extracting import extract as extract_run
     from selavi_ref.exchange import agreed
     from selavi_ref.media import read_manifest
+    from selavi_ref.report.evaluation import evaluate_csv, scores_table
     from selavi_ref.report.sheet import contact_sheet
-    from selavi_ref.report.tables import evaluate_csv, scores_table
 
     with agreed(exchange):
         manifest = read_manifest(run.videos_file)
@@ -540,7 +523,7 @@ def _label_the_run(run: Any, device: str, loading: Any, exchange: Any) -> None:
     click.echo(f"wrote {click.format_filename(run.sheet_file)}, the most typical videos of each cluster")
     if len(set(manifest.classes)) > 1:
         click.echo("compared with the folders of the videos, which were not used for learning:")
-        click.echo(scores_table({"labels": evaluate_csv(run.labels_file, run.videos_file)}))
+        click.echo(scores_table({"labels": evaluate_csv(run.labels_file, run.videos_file)}).text())
 
 
 def _refuse_with_resume() -> None:

@@ -1,17 +1,39 @@
-"""What K-means makes of the inputs that the networks get: the comparison that needs no learning of features."""
+"""What simpler ways make of the same videos: K-means on inputs, and on features of random or trained networks."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from backbones import augment
-from backbones.clips import ClipSource, View
+from backbones.beginning import begin_with, checked_beginning
+from backbones.clips import ClipSource, View, mel_statistics
+from backbones.extracting import extract
+from backbones.learner import TorchBackbone
+from backbones.presets import run_settings
+from backbones.recipe import RunSettings, choose_device
 from backbones.settings import AugmentSettings
+from backbones.sources import Loading, n_processes, open_source
+from selavi_ref.clustering import kmeans, kmeans_of_each, standardised, together
+from selavi_ref.errors import InputError
+from selavi_ref.labels import label
+from selavi_ref.media import Manifest
+from selavi_ref.run import Run
+from selavi_ref.store import FeatureStore, WorkingStore
+
+_LEVEL_SAMPLE = 256  # videos whose sound sets the mean and spread of the log energies
+_NORM_BATCHES, _NORM_BATCH = 20, 64  # that the batch norms of networks without training see
+
+Labellings = dict[str, NDArray[np.int32]]
 
 
-def kmeans_on_inputs(source: ClipSource, clusters: int, seed: int = 0) -> dict[str, NDArray[np.int32]]:
+def kmeans_on_inputs(source: ClipSource, clusters: int, seed: int = 0) -> Labellings:
     """
     Cluster the middle clips of all videos by their pixels, by their log mel energies, and by both.
 
@@ -23,9 +45,6 @@ def kmeans_on_inputs(source: ClipSource, clusters: int, seed: int = 0) -> dict[s
     dict
         ``"pictures"``, ``"sounds"``, ``"both"``: labels, int32, shape (N,).
     """
-    from sklearn.cluster import KMeans
-    from sklearn.decomposition import PCA
-
     pictures, sounds = [], []
     view = View.whole(source.settings, AugmentSettings())
     for row in range(len(source)):
@@ -33,18 +52,138 @@ def kmeans_on_inputs(source: ClipSource, clusters: int, seed: int = 0) -> dict[s
         clip = source.clip(row, free / 2, view)
         pictures.append(augment.picture(torch.from_numpy(clip.frames), source.settings, None, None).flatten().numpy())
         sounds.append(augment.sound(torch.from_numpy(clip.mel)[None], source.settings, None, None).flatten().numpy())
-    inputs = {"pictures": _standard(np.stack(pictures)), "sounds": _standard(np.stack(sounds))}
-    reduced = {}
-    for name, values in inputs.items():
-        components = min(100, len(values))
-        reduced[name] = PCA(components, random_state=seed).fit_transform(values) if values.shape[1] > 2000 else values
-    spread = {name: values / np.sqrt(values.var(0).sum()) for name, values in reduced.items()}
-    reduced["both"] = np.concatenate([spread["pictures"], spread["sounds"]], 1)
-    return {
-        name: KMeans(clusters, n_init=10, random_state=seed).fit_predict(values).astype(np.int32)
-        for name, values in reduced.items()
-    }
+    return kmeans_of_each({"pictures": np.stack(pictures), "sounds": np.stack(sounds)}, clusters, seed=seed)
 
 
-def _standard(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (values - values.mean(0)) / np.maximum(values.std(0), 1e-6)
+@dataclass(frozen=True)
+class Baselines:
+    """
+    Labels of one collection by simpler ways, beside those of a run.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Videos with picture and sound.
+    clusters : int
+        Number of clusters K of each labelling.
+    folder : Path
+        Where features are kept, and taken from when the same is done again.
+    device, loading
+        As in `backbones.jobs.train`.
+    seed : int
+        Of K-means, and of random networks.
+    """
+
+    manifest: Manifest
+    clusters: int
+    folder: Path
+    device: str = "auto"
+    loading: Loading = Loading(memory_gb=4.0)  # noqa: RUF009
+    seed: int = 0
+
+    def on_inputs(self, settings: RunSettings) -> Labellings:
+        """Return labels by K-means on what networks would see."""
+        source = open_source(self.manifest, settings.backbone, self.loading)
+        return _named("K-means on inputs", kmeans_on_inputs(source, self.clusters, self.seed))
+
+    def on_networks(self, what: str, settings: RunSettings) -> Labellings:
+        """Return labels by K-means on the features of networks that a run with these settings would begin with."""
+        settings = checked_beginning(settings)
+        source = open_source(self.manifest, settings.backbone, self.loading)
+        settings = _with_level(settings, source)
+        source.settings = settings.backbone.clip
+        backbone = TorchBackbone(
+            settings.backbone,
+            settings.head_sizes,
+            source,
+            device=choose_device(self.device),
+            workers=n_processes(source, self.loading),
+            seed=self.seed,
+        )
+        begin_with(backbone, settings)
+        if not (settings.init or settings.video_weights or settings.audio_weights):
+            rng = np.random.default_rng(self.seed)
+            size = min(_NORM_BATCH, len(source))
+            rows = [rng.permutation(len(source))[:size] for _ in range(_NORM_BATCHES)]
+            backbone.warm_up(backbone.batches(rows, [self.seed]))
+        place = self.folder / "networks.h5"
+        with WorkingStore.create(place, self.manifest.paths, backbone.datasets()) as store:
+            backbone.write_features(store, range(len(source)), None)
+            features = {m: store.features(m) for m in store.modalities}
+        place.unlink()
+        return _named(f"K-means on {what}", kmeans_of_each(_plain(features), self.clusters, seed=self.seed))
+
+    def of_run(self, run: Run) -> Labellings:
+        """Return the labels of a run, by both modalities and by each, and K-means on its features."""
+        place = self.folder / "run.h5"
+        if not place.exists():
+            extract(run, self.manifest, place, device=self.device, loading=self.loading)
+        with FeatureStore(place) as store:
+            if store.paths != self.manifest.paths:
+                raise InputError(f"{place} is of other videos; choose another --out")
+            return of_store(store, self.clusters, "trained networks", seed=self.seed)
+
+
+def of_store(store: FeatureStore, clusters: int, what: str, *, seed: int = 0) -> Labellings:
+    """
+    Return labels by K-means on the features of a store, and by its heads, if it has log-probabilities.
+
+    Videos that lack a modality are left out (-1) where it is looked at.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With features, log-probabilities, or both.
+    clusters : int
+        Number of clusters K.
+    what : str
+        What the features are, for names: "trained networks".
+    seed : int
+        Of K-means.
+    """
+    found: Labellings = {}
+    features = {m: store.features(m) for m in store.modalities if store.has(f"features/{m}")}
+    present = {m: store.present(m) & np.isfinite(x).all(1) for m, x in features.items()}
+    parts = {}
+    for m, x in features.items():
+        parts[m] = np.zeros_like(x, shape=(len(x), 0))
+        has = np.flatnonzero(present[m])
+        labels = np.full(len(x), -1, np.int32)
+        labels[has] = kmeans(standardised(x[has], seed=seed), clusters, seed=seed)
+        found[f"K-means on {what}: {_PLURALS.get(m, m)}"] = labels
+    if len(parts) > 1:
+        all_of_them = np.flatnonzero(np.logical_and.reduce(list(present.values())))
+        both = together([standardised(x[all_of_them], seed=seed) for x in features.values()])
+        labels = np.full(store.n_videos, -1, np.int32)
+        labels[all_of_them] = kmeans(both, clusters, seed=seed)
+        found[f"K-means on {what}: both"] = labels
+    if store.heads:
+        for m in store.modalities if len(store.modalities) > 1 else ():
+            found[f"ours, {_PLURALS.get(m, m)} only"] = label(store, only=m).label
+        found["ours"] = label(store).label
+    return found
+
+
+def network_settings(n_videos: int, clusters: int, **options: Any) -> RunSettings:
+    """Return settings of networks that are not to be trained; options are those of `backbones.presets.run_settings`."""
+    return run_settings(n_videos, clusters=clusters, side_heads=0, heads=1, **options)
+
+
+_PLURALS = {"video": "pictures", "audio": "sounds"}
+
+
+def _plain(features: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    return {_PLURALS.get(name, name): values for name, values in features.items()}
+
+
+def _named(what: str, found: Labellings) -> Labellings:
+    return {f"{what}: {name}": labels for name, labels in found.items()}
+
+
+def _with_level(settings: RunSettings, source: ClipSource) -> RunSettings:
+    """Measure the collection's log mel energies, where the settings ask for that."""
+    if settings.backbone.mel_normalise != "collection":
+        return settings
+    mean, std = mel_statistics(source, range(min(_LEVEL_SAMPLE, len(source))))
+    clip = replace(settings.backbone.clip, mel_mean=mean, mel_std=std, mel_floor=mean - 4 * std)
+    return replace(settings, backbone=replace(settings.backbone, clip=clip))

@@ -19,9 +19,9 @@ from selavi_ref.errors import InputError
 from selavi_ref.labels import label, write_csv
 from selavi_ref.media import KINDS, make_collection, scan
 from selavi_ref.metrics import summary
+from selavi_ref.report.evaluation import evaluate_csv, scores_table
 from selavi_ref.report.progress import counter
 from selavi_ref.report.sheet import contact_sheet
-from selavi_ref.report.tables import evaluate_csv, scores_table
 from selavi_ref.store import FeatureStore
 
 
@@ -66,7 +66,7 @@ def run_demo(out: str | os.PathLike[str], n_videos: int, seed: int, device: str)
     clusterings = kmeans_on_inputs(open_source(manifest, settings, loading), len(KINDS), seed)
     rows = {"selavi": evaluate_csv(run.labels_file)}
     rows |= {f"K-means, {name}": summary(manifest.classes, found.tolist()) for name, found in clusterings.items()}
-    click.echo("\n" + scores_table(rows))
+    click.echo("\n" + scores_table(rows).text())
     click.echo(
         f"\nThe videos are synthetic; the names of their folders were used for this table only.\n"
         f"videos    {videos}{os.sep}\nlabels    {run.labels_file}\nclusters  {run.sheet_file}\n"

@@ -119,16 +119,18 @@ def test_evaluation_by_folders_and_by_a_table_of_truths(place):
     done = selavi("evaluate", "run/labels.csv", cwd=place)
     assert done.exit_code == 0
     assert "adjusted MI" in done.stdout
-    scores = json.loads(selavi("evaluate", "run/labels.csv", "--json", cwd=place).stdout)
+    told = json.loads(selavi("evaluate", "run/labels.csv", "--format", "json", cwd=place).stdout)
+    scores = told["rows"][0]
     rows = rows_of(place / "run" / "labels.csv")
     with open(place / "truth.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "class"])
         writer.writerows([[row["path"], f"c{row['label']}"] for row in rows])
-    perfect = json.loads(selavi("evaluate", "run/labels.csv", "--truth", "truth.csv", "--json", cwd=place).stdout)
+    by_truth = selavi("evaluate", "run/labels.csv", "--truth", "truth.csv", "--format", "json", cwd=place).stdout
+    perfect = json.loads(by_truth)["rows"][0]
     assert perfect["nmi"] == pytest.approx(1)
     assert perfect["accuracy"] == 1
-    assert scores["videos"] == 32
+    assert told["videos"] == 32
     assert 0 <= scores["nmi"] <= 1
 
 

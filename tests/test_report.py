@@ -10,8 +10,9 @@ from PIL import Image
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.labels import Labels
 from selavi_ref.media import make_collection
+from selavi_ref.report.evaluation import BRIEF, SCORES, evaluate_csv, scores_table
 from selavi_ref.report.sheet import contact_sheet
-from selavi_ref.report.tables import SCORES, evaluate_csv, labels_summary, scores_table
+from selavi_ref.report.tables import labels_summary
 
 
 def write_labels(path, rows):
@@ -77,9 +78,10 @@ def test_without_any_label_there_is_nothing_to_compare(tmp_path):
 def test_the_table_of_scores_has_a_column_for_each_score(tmp_path):
     write_labels(tmp_path / "l.csv", two_kinds())
     scores = evaluate_csv(tmp_path / "l.csv")
-    head, ours, other, last = scores_table({"ours": scores, "a longer name": scores | {"nmi": 0.25}}).splitlines()
-    assert head.split() == " ".join(SCORES.values()).split()
-    assert ours.split() == ["ours", *(f"{scores[key]:.3f}" for key in SCORES)]
+    table = scores_table({"ours": scores, "a longer name": scores | {"nmi": 0.25}})
+    head, ours, other, last = table.text().splitlines()
+    assert head.split() == ["labels", *" ".join(SCORES[key] for key in BRIEF).split()]
+    assert ours.split() == ["ours", *(f"{scores[key]:.3f}" for key in BRIEF)]
     assert other.split()[:4] == ["a", "longer", "name", "0.250"]
     assert len(head) == len(ours) == len(other)
     assert last.startswith("10 videos, 2 classes, 2 clusters")
@@ -113,7 +115,7 @@ def test_whatever_things_are_called_the_texts_can_be_printed(tmp_path):
     hostile = "bytes \udcff\nof no text"
     none = replace(some_labels(), label=np.full(3, -1, np.int32), reasons=[hostile] * 3)
     write_labels(tmp_path / "l.csv", two_kinds())
-    table = scores_table({hostile: evaluate_csv(tmp_path / "l.csv")})
+    table = scores_table({hostile: evaluate_csv(tmp_path / "l.csv")}).text()
     assert len(table.splitlines()) == 3
     for text in (table, labels_summary(none), labels_summary(replace(some_labels(), source=f"head {hostile}"))):
         text.encode()

@@ -52,13 +52,13 @@ def degrade(run: str, videos: str, out: str, factors: str, workers: int | None, 
     """
     from backbones.sources import Loading
     from backbones.studies.degrade import study_degrade
-    from backbones.studies.trials import study_folder
+    from selavi_ref.report.results import results_folder
     from selavi_ref.report.scanning import listed_videos, scanned
     from selavi_ref.run import Run
 
     wanted = _whole_numbers(factors)
     opened = Run.open(run)
-    folder = study_folder(out)
+    folder = results_folder(out)
     with Interruptible(_GO_ON):
         manifest = scanned(listed_videos(videos), workers, min_seconds=0.0, require="any")
         tables = study_degrade(opened, manifest, folder, factors=wanted, loading=Loading(workers), **looking)
@@ -148,12 +148,10 @@ def ablation(**options: Any) -> None:
 def training_curve(run: str, out: str) -> None:
     """Show how loss and agreements went while RUN was learning."""
     from selavi_ref.report.curves import training_curve as draw
+    from selavi_ref.report.results import results_folder
     from selavi_ref.run import Run
 
-    opened = Run.open(run)
-    from backbones.studies.trials import study_folder
-
-    draw(opened, study_folder(out) / "training-curve")
+    draw(Run.open(run), results_folder(out) / "training-curve")
     click.echo(f"wrote training-curve.txt, .csv, .json, .png and .svg to {click.format_filename(out)}")
 
 
@@ -173,12 +171,13 @@ def _with_trials(
 ) -> None:
     from backbones.presets import read_config, run_settings
     from backbones.sources import Loading
-    from backbones.studies.trials import Trials, long_tailed, study_folder
+    from backbones.studies.trials import Trials, long_tailed
+    from selavi_ref.report.results import results_folder
     from selavi_ref.report.scanning import listed_videos, scanned
 
     shared["config"] = read_config(config)
     known = run_settings(1000, **shared, device=device)  # refuses what cannot be before the long scan
-    folder = study_folder(out)
+    folder = results_folder(out)
     with Interruptible(_GO_ON):
         least = max(1.1, known.backbone.clip.length + 0.1)
         manifest = scanned(listed_videos(videos), workers, min_seconds=least).usable

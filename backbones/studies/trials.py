@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -175,16 +174,6 @@ def long_tailed(manifest: Manifest, steepness: float, seed: int = 0) -> Manifest
 def slug(name: str) -> str:
     """Return a name as a folder can be called."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def study_folder(out: str | os.PathLike[str]) -> Path:
-    """Make the folder of a study; one that is there is gone on with."""
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{printable(folder)} cannot be made: {error.strerror}") from error
-    return folder
 
 
 def _same(there: RunSettings, wanted: RunSettings) -> bool:

@@ -13,8 +13,8 @@ import numpy as np
 
 from selavi_ref.backbone import working_datasets
 from selavi_ref.checkpoints import Checkpoints
-from selavi_ref.errors import CheckpointError, InputError
 from selavi_ref.consensus import agree
+from selavi_ref.errors import CheckpointError, InputError
 from selavi_ref.media.container import printable
 from selavi_ref.precomputed.backbone import HeadOptions, HeadsBackbone, level_of, read_checkpoint
 from selavi_ref.precomputed.collection import Collection

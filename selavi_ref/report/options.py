@@ -41,6 +41,14 @@ clips_option = click.option(
 crops_option = click.option(
     "--crops", type=click.IntRange(1), default=1, show_default=True, help="Squares of each clip, along the long side."
 )
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "json"]),
+    default="text",
+    show_default=True,
+    help="How tables are printed.",
+)
 _DEGRADE = (
     click.option(
         "--shrink", type=click.IntRange(1), default=1, help="Scale pictures down by this factor, and back up."

@@ -106,7 +106,25 @@ class Table:
         return written
 
 
+def results_folder(out: str | os.PathLike[str]) -> Path:
+    """
+    Make the folder of some results, unless it is there.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made.
+    """
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{printable(folder)} cannot be made: {error.strerror}") from error
+    return folder
+
+
 def _shown(value: Cell) -> str:
+    value = value.item() if hasattr(value, "item") else value  # of NumPy
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):

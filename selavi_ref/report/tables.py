@@ -1,81 +1,16 @@
-"""Scores and labels as plain text."""
+"""Labels and collections in a few lines of text."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Mapping
 
 import numpy as np
 
-from selavi_ref.errors import InputError
-from selavi_ref.labels import Labels, folder_class, read_csv, read_truths
+from selavi_ref.labels import Labels
 from selavi_ref.media import Manifest
 from selavi_ref.media.container import printable
-from selavi_ref.metrics import summary
 
 _MOST_REASONS = 8
-
-SCORES = {
-    "nmi": "NMI",
-    "ami": "adjusted MI",
-    "ari": "ARI",
-    "accuracy": "accuracy",
-    "mean_purity": "purity",
-    "mean_entropy": "entropy",
-}
-
-
-def evaluate_csv(labels: str | os.PathLike[str], truth: str | os.PathLike[str] | None = None) -> dict[str, float | int]:
-    """
-    Compare a table of labels with true classes.
-
-    Parameters
-    ----------
-    labels : path
-        CSV with the columns path and label.
-    truth : path, optional
-        CSV with the columns path and class; by default the name of each video's folder is its class.
-
-    Returns
-    -------
-    dict
-        Scores of `selavi_ref.metrics.summary`, ``videos`` (rows of the table) and ``unlabelled``.
-
-    Raises
-    ------
-    InputError
-        If a table does not fit, no labelled video has a true class, or all of them are in one folder.
-    """
-    rows = read_csv(labels)
-    if truth is None:
-        classes = [folder_class(row["path"]) for row in rows]
-        labelled = [true for true, row in zip(classes, rows, strict=True) if row["label"] != ""]
-        if labelled and len(set(labelled) - {""}) < 2:
-            raise InputError(
-                f"{printable(labels)}: all labelled videos are in one folder, so folders name no classes; give --truth"
-            )
-    else:
-        known = read_truths(truth)
-        classes = [_look_up(row["path"], known, truth) for row in rows]
-    pairs = [(true, row["label"]) for true, row in zip(classes, rows, strict=True) if true and row["label"] != ""]
-    if not pairs:
-        raise InputError(f"{printable(labels)}: none of {len(rows)} videos has both a label and a true class")
-    scores: dict[str, float | int] = {"videos": len(rows), "unlabelled": sum(row["label"] == "" for row in rows)}
-    return scores | summary([true for true, _ in pairs], [label for _, label in pairs])
-
-
-def scores_table(rows: Mapping[str, Mapping[str, float | int]]) -> str:
-    """Return scores as a table of text, one row for each labelling."""
-    rows = {printable(name): scores for name, scores in rows.items()}
-    width = max(map(len, rows)) + 2
-    lines = [" " * width + "".join(f"{title:>13}" for title in SCORES.values())]
-    lines += [f"{name:<{width}}" + "".join(f"{scores[key]:>13.3f}" for key in SCORES) for name, scores in rows.items()]
-    first = next(iter(rows.values()))
-    lines.append(
-        f"{first['n']} videos, {first['classes']} classes, {first['clusters']} clusters; entropy: lower is better"
-    )
-    return "\n".join(lines)
 
 
 def labels_summary(labels: Labels) -> str:
@@ -118,11 +53,3 @@ def manifest_summary(manifest: Manifest) -> str:
     if rest := sum(reasons.values()) - sum(count for _, count in reasons.most_common(_MOST_REASONS)):
         lines.append(f"{rest:>8}  for other reasons; the list has the reason of each video")
     return "\n".join(lines)
-
-
-def _look_up(path: str, known: Mapping[str, str], truth: str | os.PathLike[str]) -> str:
-    """Find a video among the true classes: by its path as written, or as seen from the folder of the list."""
-    if path in known:
-        return known[path]
-    folder = os.path.dirname(os.path.abspath(os.fspath(truth)))
-    return known.get(os.path.abspath(path), known.get(os.path.relpath(os.path.abspath(path), folder), ""))

@@ -1,0 +1,74 @@
+"""`selavi evaluate`: labels held against true classes."""
+
+from __future__ import annotations
+
+import click
+
+from selavi_ref.report.options import format_option
+from selavi_ref.report.program import Command
+
+
+@click.command(
+    cls=Command,
+    examples="""
+    selavi evaluate labels.csv
+    selavi evaluate labels.csv --truth classes.csv --intervals --heads
+    selavi evaluate labels.csv --clusters --confusion --out evaluation
+    selavi evaluate labels.csv --format json
+    """,
+)
+@click.argument("labels", type=click.Path())
+@click.option(
+    "--truth", type=click.Path(), help="CSV with the columns path and class. [default: the folders of the videos]"
+)
+@click.option("--heads", is_flag=True, help="Score each head by itself, too.")
+@click.option("--intervals", is_flag=True, help="Bootstrap intervals of NMI, adjusted MI, ARI and accuracy.")
+@click.option("--clusters", is_flag=True, help="Show each cluster: size, most frequent class, purity, entropy.")
+@click.option("--confusion", is_flag=True, help="Show the classes' confusion after matching.")
+@format_option
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False),
+    help="Folder for all tables in all formats, and a figure; made if missing.",
+)
+def evaluate(
+    labels: str,
+    truth: str | None,
+    heads: bool,
+    intervals: bool,
+    clusters: bool,
+    confusion: bool,
+    form: str,
+    out: str | None,
+) -> None:
+    """Compare a table of labels with true classes: those of the videos' folders, or of a CSV file."""
+    from selavi_ref.report.evaluation import clusters_table, confusion_table, evaluation_table, read_labelled
+
+    rows, classes = read_labelled(labels, truth)
+    tables = {"scores": evaluation_table(rows, classes, heads=heads, intervals=intervals)}
+    if clusters or out is not None:
+        tables["clusters"] = clusters_table(rows, classes)
+    if confusion or out is not None:
+        tables["confusion"] = confusion_table(rows, classes)
+    shown = {"scores": True, "clusters": clusters, "confusion": confusion}
+    click.echo("\n\n".join(table.to(form).rstrip("\n") for name, table in tables.items() if shown[name]))
+    if out is None:
+        return
+    from selavi_ref.report.figures import matrix_figure
+    from selavi_ref.report.results import results_folder
+
+    folder = results_folder(out)
+    for name, table in tables.items():
+        table.write(folder / name)
+    matched = tables["confusion"]
+    names = list(matched.columns)[1:]
+    matrix_figure(
+        folder / "confusion",
+        [[int(row[name] or 0) for name in names] for row in matched.rows],
+        title=matched.title,
+        x="cluster",
+        y="class",
+        rows=[str(row["class"]) for row in matched.rows],
+        columns=[matched.columns[name] for name in names],
+    )
+    click.echo(f"tables and a figure are in {click.format_filename(out)}", err=True)

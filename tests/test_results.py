@@ -1,0 +1,156 @@
+"""Tables say the same as text, CSV and JSON; figures are real pictures; labels are held against classes."""
+
+import csv
+import io
+import json
+import math
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.metrics import summary
+from selavi_ref.report.evaluation import (
+    clusters_table,
+    confusion_table,
+    evaluation_table,
+    read_labelled,
+    scores_table,
+    true_classes,
+)
+from selavi_ref.report.figures import bar_figure, line_figure, matrix_figure
+from selavi_ref.report.results import FORMATS, Table, results_folder
+
+CELLS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats() | st.text(max_size=8)
+
+
+@given(st.lists(st.fixed_dictionaries({"a": CELLS}, optional={"b": CELLS}), max_size=5), st.text(max_size=20))
+def test_a_table_holds_the_same_in_every_format(rows, title):
+    table = Table(title, {"a": "first", "b": "second"}, rows, ["a note"])
+    told = json.loads(table.json())
+    assert told["title"] == title
+    for row, shown in zip(rows, told["rows"], strict=True):
+        value = row["a"]
+        lost = isinstance(value, float) and not math.isfinite(value)
+        assert shown["a"] == (None if lost else value)
+    read = list(csv.reader(io.StringIO(table.csv())))
+    assert read[0] == ["a", "b"]
+    assert len(read) - 1 == len(rows)
+    lines = table.text().split("\n")
+    assert len(lines) == len(rows) + 2 + bool(title)
+    assert all(line.isprintable() for line in lines)
+
+
+def test_columns_are_aligned_and_numbers_short():
+    table = Table(
+        "", {"name": "name", "value": "value"}, [{"name": "x", "value": 1 / 3}, {"name": "longer", "value": 12000}]
+    )
+    assert table.text().splitlines() == ["name     value", "x        0.333", "longer  12,000"]
+
+
+def test_a_table_is_written_in_all_formats(tmp_path):
+    table = Table("t", {"a": "A"}, [{"a": np.float32(0.5)}], facts={"sizes": np.arange(2), "none": float("nan")})
+    paths = table.write(tmp_path / "out.of.it")
+    assert [path.name for path in paths] == ["out.of.it.txt", "out.of.it.csv", "out.of.it.json"]
+    assert json.loads(paths[2].read_text())["sizes"] == [0, 1]
+    assert [table.to(form) != "" for form in FORMATS] == [True] * 3
+    with pytest.raises(InputError, match="text, csv, json, not as latex"):
+        table.to("latex")
+    with pytest.raises(SelaviError, match=r"nowhere/t\.txt cannot be written"):
+        table.write(tmp_path / "nowhere" / "t")
+
+
+def test_a_folder_of_results_is_made_or_refused(tmp_path):
+    assert results_folder(tmp_path / "a" / "b").is_dir()
+    assert results_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file cannot be made"):
+        results_folder(tmp_path / "file")
+
+
+HOSTILE = ["$x_1$", "_hidden", "<b>&\"'", "line\nbreak", "é😀"]
+
+
+@pytest.mark.parametrize("kind", ["lines", "bars", "matrix"])
+def test_figures_are_png_and_svg_whatever_the_names(tmp_path, kind):
+    draw = {
+        "lines": lambda stem: line_figure(
+            stem,
+            {name: ([1, 2, 4], [0.1, 0.2, i]) for i, name in enumerate(HOSTILE)},
+            title=HOSTILE[3],
+            x="x",
+            y="y",
+            log_x=True,
+            bands={HOSTILE[0]: ([0, 0, 0], [1, 1, 1])},
+            marks={HOSTILE[2]: 2},
+            twins={HOSTILE[1]: HOSTILE[0]},
+        ),
+        "bars": lambda stem: bar_figure(stem, HOSTILE, {"a": range(5), "b": range(5)}, title="t", y="y"),
+        "matrix": lambda stem: matrix_figure(stem, np.eye(5), title="t", x="x", y="y", rows=HOSTILE, columns=HOSTILE),
+    }[kind]
+    png, svg = draw(tmp_path / "figure")
+    assert min(Image.open(png).size) > 200
+    assert ET.parse(svg).getroot().tag.endswith("svg")
+    first = svg.read_bytes()
+    draw(tmp_path / "figure")
+    assert svg.read_bytes() == first
+    with pytest.raises(SelaviError, match="cannot be written"):
+        draw(tmp_path / "nowhere" / "figure")
+
+
+def labelled(tmp_path):
+    rows = [[f"v/{kind}/{i}.mp4", k, 0.9, k, 0] for k, kind in enumerate(("cat", "dog", "emu")) for i in range(6)]
+    rows[0][1] = 2
+    rows.append(["v/cat/broken.mp4", "", "", "", ""])
+    with open(tmp_path / "l.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["path", "label", "confidence", "head_0", "head_1"], *rows])
+    return read_labelled(tmp_path / "l.csv")
+
+
+def test_labels_heads_and_intervals_are_scored(tmp_path):
+    rows, classes = labelled(tmp_path)
+    table = evaluation_table(rows, classes, heads=True, intervals=True)
+    by_name = {row["labels"]: row for row in table.rows}
+    assert list(by_name) == ["labels", "95 % from", "95 % to", "head 0", "head 1"]
+    pairs = [(true, row["label"]) for true, row in zip(classes, rows, strict=True) if row["label"]]
+    assert by_name["labels"]["nmi"] == pytest.approx(summary(*zip(*pairs, strict=True))["nmi"])
+    assert by_name["95 % from"]["accuracy"] < by_name["labels"]["accuracy"] <= by_name["95 % to"]["accuracy"]
+    assert by_name["head 0"]["nmi"] == pytest.approx(1)
+    assert by_name["head 1"]["nmi"] == 0
+    assert table.facts["unlabelled"] == 1
+    assert "1 of 19 videos have no label" in table.text()
+
+
+def test_clusters_and_the_confusion_after_matching(tmp_path):
+    rows, classes = labelled(tmp_path)
+    clusters = clusters_table(rows, classes).rows
+    assert [(row["cluster"], row["videos"], row["class"]) for row in clusters] == [
+        ("2", 7, "emu"),
+        ("1", 6, "dog"),
+        ("0", 5, "cat"),
+    ]
+    matched = confusion_table(rows, classes)
+    counts = [[row[name] for name in list(matched.columns)[1:]] for row in matched.rows]
+    assert np.trace(counts) == 17
+    assert np.sum(counts) == 18
+
+
+def test_classes_come_from_a_list_or_a_file(tmp_path):
+    assert true_classes("v", ["a", "b"], ["x", "y"]) == ["x", "y"]
+    (tmp_path / "t.csv").write_text("path,class\na,p\nb,q\n")
+    assert true_classes("v", ["a", "b", "c"], ["", "", ""], tmp_path / "t.csv") == ["p", "q", ""]
+    with pytest.raises(InputError, match="v names fewer than two true classes"):
+        true_classes("v", ["a", "b"], ["x", ""])
+
+
+def test_a_table_of_scores_says_how_many_videos_there_are():
+    assert (
+        scores_table({"k": summary([0, 1], [1, 0])})
+        .text()
+        .splitlines()[-1]
+        .startswith("2 videos, 2 classes, 2 clusters")
+    )
