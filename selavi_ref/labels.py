@@ -57,9 +57,7 @@ class Labels:
     source: str
 
 
-def label(
-    store: FeatureStore, *, head: str = "consensus", balanced: bool = False, only: str | None = None
-) -> Labels:
+def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = False, only: str | None = None) -> Labels:
     """
     Label every video of a store.
 

@@ -123,7 +123,7 @@ def results_folder(out: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _shown(value: Cell) -> str:
+def _shown(value: Any) -> str:
     value = value.item() if hasattr(value, "item") else value  # of NumPy
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
