@@ -1,0 +1,1 @@
+"""How far labels can be trusted, told without a single true label."""
