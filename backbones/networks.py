@@ -38,6 +38,9 @@ class NetworkSpec:
         Smallest and largest value of a setting of the clip that the network can compute with; None is no bound.
     classifier : str
         Name of the layer that files of pretrained weights have, and the network here has not.
+    maps : str
+        Name of the module inside the network whose output are the last maps (B, C, T, S, S), or (B, C, F, T) of sounds,
+        before they are averaged to features; "" for a network without, such as a transformer.
     """
 
     name: str
@@ -48,6 +51,7 @@ class NetworkSpec:
     clip: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, tuple[float, float | None]] = field(default_factory=dict)
     classifier: str = "fc"
+    maps: str = ""
 
     def check(self, clip: Any) -> None:
         """
@@ -123,9 +127,9 @@ def builtin(modality: str) -> list[NetworkSpec]:
     large = {**second, "size": 224, "decode_size": 256}
     sound = {"n_filters": 257, "sample_rate": 24_000}
     specs = [
-        NetworkSpec("r2plus1d_18", "video", lambda: video_cnn("r2plus1d_18"), 512, 512, second),
-        NetworkSpec("r3d_18", "video", lambda: video_cnn("r3d_18"), 512, 512, second),
-        NetworkSpec("mc3_18", "video", lambda: video_cnn("mc3_18"), 512, 512, second),
+        NetworkSpec("r2plus1d_18", "video", lambda: video_cnn("r2plus1d_18"), 512, 512, second, maps="layer4"),
+        NetworkSpec("r3d_18", "video", lambda: video_cnn("r3d_18"), 512, 512, second, maps="layer4"),
+        NetworkSpec("mc3_18", "video", lambda: video_cnn("mc3_18"), 512, 512, second, maps="layer4"),
         NetworkSpec(
             "s3d",
             "video",
@@ -135,6 +139,7 @@ def builtin(modality: str) -> list[NetworkSpec]:
             large,
             {"frames": (13, None), "size": (209, None)},  # less would not fill its last pooling, of 2 x 7 x 7
             "classifier",
+            "features",
         ),
         NetworkSpec(
             "mvit_v2_s",
@@ -155,12 +160,22 @@ def builtin(modality: str) -> list[NetworkSpec]:
             {**large, "frames": 32},
             classifier="head",
         ),
-        NetworkSpec("tiny", "video", TinyVideo, 192, 256, {"frames": 4, "fps": 4.0, "size": 40, "decode_size": 48}),
-        NetworkSpec("resnet9", "audio", lambda: audio_resnet((1, 1, 1, 1)), 512, 512, sound),
-        NetworkSpec("resnet18", "audio", lambda: audio_resnet((2, 2, 2, 2)), 512, 512, sound),
-        NetworkSpec("resnet34", "audio", lambda: audio_resnet((3, 4, 6, 3)), 512, 512, sound),
-        NetworkSpec("resnet50", "audio", lambda: audio_resnet((3, 4, 6, 3), "Bottleneck"), 2048, 512, sound),
-        NetworkSpec("tiny", "audio", TinyAudio, 192, 256, {"n_filters": 64, "sample_rate": 16_000}),
+        NetworkSpec(
+            "tiny",
+            "video",
+            TinyVideo,
+            192,
+            256,
+            {"frames": 4, "fps": 4.0, "size": 40, "decode_size": 48},
+            maps="23",  # its last ReLU
+        ),
+        NetworkSpec("resnet9", "audio", lambda: audio_resnet((1, 1, 1, 1)), 512, 512, sound, maps="layer4"),
+        NetworkSpec("resnet18", "audio", lambda: audio_resnet((2, 2, 2, 2)), 512, 512, sound, maps="layer4"),
+        NetworkSpec("resnet34", "audio", lambda: audio_resnet((3, 4, 6, 3)), 512, 512, sound, maps="layer4"),
+        NetworkSpec(
+            "resnet50", "audio", lambda: audio_resnet((3, 4, 6, 3), "Bottleneck"), 2048, 512, sound, maps="layer4"
+        ),
+        NetworkSpec("tiny", "audio", TinyAudio, 192, 256, {"n_filters": 64, "sample_rate": 16_000}, maps="11"),
     ]
     return [spec for spec in specs if spec.modality == modality]
 

@@ -1,0 +1,88 @@
+"""A network with a linear classifier on its features, and the optimiser that learns both at rates of their own."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones import networks
+from backbones.finetuning.settings import FineTuneSettings
+from backbones.networks import Base
+
+
+class Classifier(nn.Module):
+    """
+    A video network, and a linear layer from its features to the logits of the classes.
+
+    Parameters
+    ----------
+    settings : FineTuneSettings
+        Name the network, and what stands between the features and the linear layer.
+    n_classes : int
+        C.
+    """
+
+    def __init__(self, settings: FineTuneSettings, n_classes: int):
+        super().__init__()
+        spec = networks.find("video", settings.video_net)
+        self.probe = settings.linear_probe
+        self.precision = settings.precision
+        self.base = Base(spec.build()).to(memory_format=torch.channels_last_3d)
+        self.base.requires_grad_(not self.probe)
+        norms = {"none": nn.Identity, "l2": UnitLength}
+        self.norm = (
+            nn.BatchNorm1d(spec.n_features, affine=False) if settings.norm == "batch" else norms[settings.norm]()
+        )
+        self.dropout = nn.Dropout(settings.dropout)
+        self.classifier = nn.Linear(spec.n_features, n_classes)
+        nn.init.orthogonal_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Learn, or not; the network of a linear probe keeps the statistics of its batch norms."""
+        super().train(mode)
+        if self.probe:
+            self.base.eval()
+        return self
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return the logits (B, C), float32, of clips (B, 3, T, S, S)."""
+        clips = clips.contiguous(memory_format=torch.channels_last_3d)
+        lower = self.precision == "bfloat16"
+        with (
+            torch.autocast(clips.device.type, torch.bfloat16) if lower else nullcontext(),
+            torch.no_grad() if self.probe else nullcontext(),
+        ):
+            features: Tensor = self.base(clips)
+        logits: Tensor = self.classifier(self.dropout(self.norm(features.float())))
+        return logits
+
+
+class UnitLength(nn.Module):
+    """Brings features (B, D) to length one."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the features, each divided by its Euclidean norm."""
+        return F.normalize(features, dim=1)
+
+
+def optimizer_of(model: Classifier, settings: FineTuneSettings) -> torch.optim.Optimizer:
+    """Return the optimiser of the classifier and, unless it is a linear probe, of the network; see `set_rates`."""
+    groups: list[dict[str, Any]] = [{"params": list(model.classifier.parameters())}]
+    if not settings.linear_probe:
+        groups.append({"params": list(model.base.parameters())})
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=0.0, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, settings: FineTuneSettings, epoch: int) -> tuple[float, ...]:
+    """Give an optimiser the learning rates of an epoch, and return them: the classifier's, and the network's."""
+    rates = tuple(rate * settings.factor(epoch) for rate in (settings.rate, settings.base_rate))
+    for group, rate in zip(optimizer.param_groups, rates, strict=False):
+        group["lr"] = rate
+    return rates

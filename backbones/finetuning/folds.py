@@ -1,0 +1,194 @@
+"""The divisions of a collection into videos to learn from and videos to be tested on, and the classes of both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.errors import InputError
+from selavi_ref.media import Manifest, read_manifest, scan, write_manifest
+from selavi_ref.media.container import FilePath, printable
+from selavi_ref.media.layouts import list_layout
+from selavi_ref.media.manifest import ManifestEntry
+from selavi_ref.media.scan import list_videos
+
+TRAIN = "train"
+_SPLITS = (TRAIN, "val", "test")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """
+    One division of a collection.
+
+    Parameters
+    ----------
+    number : int
+        From 1.
+    train, test : Manifest
+        Videos to learn from, all of which can be used, and all videos to be tested on.
+    skipped : Manifest
+        Videos that could be learnt from, if they could be used.
+    """
+
+    number: int
+    train: Manifest
+    test: Manifest
+    skipped: Manifest = Manifest()  # noqa: RUF009
+
+    @property
+    def classes(self) -> list[str]:
+        """The C classes, in the order of their numbers."""
+        return sorted(set(self.train.classes))
+
+    @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """Numbers of the classes of the videos to learn from, shape (N,)."""
+        return self._labels(self.train)
+
+    @property
+    def test_labels(self) -> NDArray[np.int64]:
+        """Numbers of the classes of the videos to be tested on, shape (N,)."""
+        return self._labels(self.test)
+
+    def _labels(self, manifest: Manifest) -> NDArray[np.int64]:
+        number_of = {name: number for number, name in enumerate(self.classes)}
+        return np.array([number_of[name] for name in manifest.classes], np.int64)
+
+    def write(self, path: FilePath) -> None:
+        """Write the list of the fold's videos: those to learn from, those skipped, and those to be tested on."""
+        write_manifest(replace(self.train, entries=[*self.train, *self.skipped, *self.test]), path)
+
+    @classmethod
+    def read(cls, number: int, path: FilePath) -> Fold:
+        """Read the list that `write` wrote."""
+        listed = read_manifest(path)
+        train, test = listed.only(TRAIN), [entry for entry in listed if entry.split != TRAIN]
+        return cls(number, train.usable, replace(listed, entries=test), train.skipped)
+
+
+def list_folds(
+    videos: str,
+    layout: str = "",
+    *,
+    annotations: str | None = None,
+    numbers: Sequence[int] = (1,),
+    test_split: str = "test",
+) -> dict[int, Manifest]:
+    """
+    Return the videos of each fold with their classes and splits, without opening them.
+
+    Parameters
+    ----------
+    videos : str
+        The folder of a published collection, a list with the columns path, class and split, or a folder of the form
+        ``ROOT/{train,test}/{class}/{video}``.
+    layout : str
+        ``"ucf101"`` or ``"hmdb51"`` for a published collection, which has several folds; "" for any other.
+    annotations : str, optional
+        Where its lists lie, if not in a usual place.
+    numbers : sequence of int
+        Which folds of a published collection.
+    test_split : str
+        The split that is tested.
+
+    Raises
+    ------
+    InputError
+        If there is no such fold, or a part of it has no video; see `list_layout`, too.
+    """
+    if layout:
+        found = {number: list_layout(videos, layout, annotations=annotations, fold=number) for number in numbers}
+    else:
+        found = {1: _with_splits(list_videos(videos), videos)}
+    for number, manifest in found.items():
+        where = _where(videos, layout, number)
+        splits = sorted({entry.split for entry in manifest} - {""})
+        for split in (TRAIN, test_split):
+            if split not in splits:
+                known = f"its splits are {', '.join(splits)}" if splits else "it names no splits"
+                form = (
+                    "" if layout else "; a list needs a column split, a folder the form ROOT/{train,test}/{class}/VIDEO"
+                )
+                raise InputError(f"{where} has no video of the split {split}: {known}{form}")
+    return found
+
+
+def scan_folds(
+    listed: Mapping[int, Manifest],
+    test_split: str,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Fold]:
+    """
+    Look into every video of some folds once, and return the folds.
+
+    Raises
+    ------
+    InputError
+        If a fold has no usable video, fewer than two classes, or tests a class that it cannot learn.
+    """
+    wanted = {entry.path: entry for entry in _entries(listed, (TRAIN, test_split))}
+    source = next(iter(listed.values())).source
+    looked = scan(
+        Manifest(list(wanted.values()), source), min_seconds=0.0, require="picture", workers=workers, progress=progress
+    )
+    known = {entry.path: entry for entry in looked}
+    folds = []
+    for number, manifest in listed.items():
+        entries = [_found(entry, known[entry.path]) for entry in _entries({number: manifest}, (TRAIN, test_split))]
+        whole = replace(manifest, entries=entries)
+        train = whole.only(TRAIN)
+        folds.append(Fold(number, train.usable, whole.only(test_split), train.skipped))
+        _check(folds[-1], whole)
+    return folds
+
+
+def _entries(listed: Mapping[int, Manifest], splits: tuple[str, ...]) -> list[ManifestEntry]:
+    return [entry for manifest in listed.values() for entry in manifest if entry.split in splits]
+
+
+def _found(entry: ManifestEntry, looked: ManifestEntry) -> ManifestEntry:
+    """Return an entry of a fold with what its file holds; the same file may be of another split in another fold."""
+    return replace(looked, path=os.path.abspath(entry.path), class_name=entry.class_name, split=entry.split)
+
+
+def _check(fold: Fold, whole: Manifest) -> None:
+    where = f"{printable(whole.source)}, fold {fold.number}"
+    if not len(fold.train) or not len(fold.test.usable):
+        part = TRAIN if not len(fold.train) else fold.test.entries[0].split
+        first = whole.only(part).skipped.entries[0]
+        reason = f"{printable(first.path)}: {first.skipped}"
+        raise InputError(
+            f"{where}: none of the {len(whole.only(part))} videos of the split {part} can be used; {reason}"
+        )
+    unnamed = next((entry for entry in [*fold.train, *fold.test] if not entry.class_name), None)
+    if unnamed is not None:
+        raise InputError(f"{where}: {printable(unnamed.path)} has no class")
+    if len(fold.classes) < 2:
+        raise InputError(f"{where}: learning needs two classes, but all its videos are of {printable(fold.classes[0])}")
+    unknown = sorted(set(fold.test.classes) - set(fold.classes))
+    if unknown:
+        which = printable(unknown[0])
+        raise InputError(f"{where}: the class {which} is tested, but has no usable video in the split {TRAIN}")
+
+
+def _with_splits(manifest: Manifest, videos: str) -> Manifest:
+    """Take the splits of a folder ``ROOT/{split}/{class}/{video}`` from its folders."""
+    if not os.path.isdir(videos):
+        return manifest
+
+    def split_of(entry: ManifestEntry) -> str:
+        first = os.path.relpath(entry.path, videos).split(os.sep)[0]
+        return first if first in _SPLITS else ""
+
+    return replace(manifest, entries=[replace(entry, split=split_of(entry)) for entry in manifest])
+
+
+def _where(videos: str, layout: str, number: int) -> str:
+    return f"{printable(videos)}, fold {number} of {layout}" if layout else printable(videos)

@@ -1,0 +1,163 @@
+"""What fine-tuning has come to: a table over the folds, a figure over the epochs, and the answers to each video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backbones.finetuning.evaluation import Answers
+from backbones.finetuning.folds import Fold
+from backbones.finetuning.settings import FineTuneSettings
+from selavi_ref.errors import InputError
+from selavi_ref.media.container import printable
+from selavi_ref.report.figures import line_figure
+from selavi_ref.report.results import Table
+from selavi_ref.run import Run, write_text
+
+COLUMNS = {
+    "fold": "fold",
+    "train_videos": "train videos",
+    "test_videos": "test videos",
+    "not_decoded": "not decoded",
+    "top_1": "top-1",
+    "top_5": "top-5",
+    "best_epoch": "best epoch*",
+    "best_top_1": "top-1*",
+    "best_top_5": "top-5*",
+}
+_LAST = "top-1 and top-5 are of the last epoch, as shares of all test videos."
+_BEST = "* of the epoch that is best on the test videos themselves: chosen on the test set, and so too good."
+_NAMED = 3  # videos that are named below a table
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    What a fold has come to.
+
+    Parameters
+    ----------
+    fold, train_videos, test_videos : int
+        Number of the fold, and of its videos.
+    failures : list of (str, str)
+        Test videos that cannot be decoded, with the reasons; each counts as wrong.
+    epochs : list of dict
+        Records of the epochs, in their order: ``epoch``, ``loss``, and ``top_1`` and ``top_5`` where it was tested.
+    """
+
+    fold: int
+    train_videos: int
+    test_videos: int
+    failures: list[tuple[str, str]]
+    epochs: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, fold: Fold, answers: Answers, epochs: Sequence[dict[str, Any]]) -> Outcome:
+        """Return the outcome of a fold with its last answers and the records of its epochs."""
+        failures = [(path, why) for path, why in zip(fold.test.paths, answers.reasons, strict=True) if why]
+        return cls(fold.number, len(fold.train), len(fold.test), failures, list(epochs))
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Outcome:
+        """
+        Read what `write` wrote.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**values, "failures": [(name, why) for name, why in values["failures"]]})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{printable(path)} cannot be read; without it, the fold is learnt again: {error}"
+            ) from error
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Its row of the table."""
+        best = max(self.tested, key=lambda record: record["top_1"])  # the first of equal ones
+        return {
+            "fold": str(self.fold),
+            "train_videos": self.train_videos,
+            "test_videos": self.test_videos,
+            "not_decoded": len(self.failures),
+            "top_1": self.epochs[-1]["top_1"],
+            "top_5": self.epochs[-1]["top_5"],
+            "best_epoch": best["epoch"],
+            "best_top_1": best["top_1"],
+            "best_top_5": best["top_5"],
+        }
+
+    @property
+    def tested(self) -> list[dict[str, Any]]:
+        """The epochs after which there was a test."""
+        return [record for record in self.epochs if "top_1" in record]
+
+
+def results_table(settings: FineTuneSettings, outcomes: Sequence[Outcome]) -> Table:
+    """Return the table of the folds that are finished, and their mean."""
+    rows: list[Mapping[str, Any]] = [outcome.row for outcome in outcomes]
+    if len(rows) > 1:
+        shares = [name for name in COLUMNS if "top_" in name]
+        rows.append({"fold": "mean", **{name: float(np.mean([row[name] for row in rows])) for name in shares}})
+    notes = [_LAST]
+    columns = dict(COLUMNS)
+    if settings.test_last_only:
+        columns = {name: heading for name, heading in columns.items() if not name.startswith("best")}
+    else:
+        notes.append(_BEST)
+    failures = [f"fold {outcome.fold}: {name}: {why}" for outcome in outcomes for name, why in outcome.failures]
+    if failures:
+        more = "; ..." if len(failures) > _NAMED else ""
+        notes.append(f"Not decoded, and counted as wrong: {'; '.join(failures[:_NAMED])}{more}")
+    if missing := sorted(set(settings.folds) - {outcome.fold for outcome in outcomes}):
+        notes.append(f"Not finished: fold {', '.join(map(str, missing))}.")
+    facts = {
+        "folds": [asdict(outcome) for outcome in outcomes],
+        "settings": settings.to_dict(),
+        "versions": {name: version(name) for name in ("selavi-ref", "torch", "torchvision")},
+    }
+    return Table(title_of(settings), columns, rows, notes, facts)
+
+
+def title_of(settings: FineTuneSettings) -> str:
+    """Return in one line what was learnt."""
+    what = "linear probe" if settings.linear_probe else "fine-tuning"
+    begin = "random weights" if settings.from_scratch else settings.run
+    return f"{what} of {settings.video_net} ({begin}) on {settings.layout or settings.videos}"
+
+
+def write_results(run: Run, settings: FineTuneSettings, outcomes: Sequence[Outcome]) -> Table:
+    """Write the table and the figure of the folds that are finished into the run's folder, and return the table."""
+    table = results_table(settings, outcomes)
+    table.write(run.folder / "results")
+    lines = {
+        f"fold {outcome.fold}": (
+            [record["epoch"] for record in outcome.tested],
+            [record["top_1"] for record in outcome.tested],
+        )
+        for outcome in outcomes
+    }
+    what = settings.layout or Path(settings.videos).name
+    line_figure(
+        run.folder / "accuracy",
+        lines,
+        title=f"{settings.video_net} on {what}",
+        x="epoch",
+        y="top-1 accuracy on the test videos",
+        y_range=(0.0, 1.0),
+    )
+    return table

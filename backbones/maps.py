@@ -1,0 +1,195 @@
+"""Features of videos for retrieval: the maps of the networks' last stage, pooled as published, or averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backbones import augment, networks
+from backbones.checkpoint import read_newest
+from backbones.learner import TorchBackbone, features_of
+from backbones.loading import Look, Watch, looks
+from backbones.model import MODALITIES
+from backbones.networks import Base, NetworkSpec
+from backbones.recipe import RunSettings, choose_device
+from backbones.settings import BackboneSettings
+from backbones.sources import Loading, n_processes, open_source
+from selavi_ref.errors import InputError
+from selavi_ref.media import Manifest
+from selavi_ref.run import Run
+
+POOLS = ("max", "mean")
+_KERNEL = 2  # along each axis, where there is room for it
+
+
+@dataclass(frozen=True)
+class VideoMaps:
+    """
+    Features of the N videos of a collection.
+
+    Parameters
+    ----------
+    features : dict of str to array
+        For ``"video"`` and ``"audio"``: float32, shape (N, D); NaN in the rows of videos that lack the modality.
+    present : dict of str to array
+        Which videos have the modality: bool, shape (N,).
+    reasons : list of str
+        Why a video could not be decoded; "" where it could.
+    """
+
+    features: dict[str, NDArray[np.float32]]
+    present: dict[str, NDArray[np.bool_]]
+    reasons: list[str]
+
+
+@torch.no_grad()
+def map_features(
+    run: Run,
+    manifest: Manifest,
+    *,
+    pool: str = "max",
+    clips: int = 10,
+    frames: int | None = 32,
+    device: str = "auto",
+    loading: Loading = Loading(),  # noqa: B008
+    progress: Callable[[int], None] | None = None,
+) -> VideoMaps:
+    """
+    Return features for retrieval: each clip's pooled maps at length one, averaged over the clips of a video.
+
+    Published for retrieval: R(2+1)D-18's maps of 32 frames at 112 x 112 pixels, max-pooled by 2 x 2 x 2, are 512 x 2 x
+    3 x 3 = 9,216 numbers.
+
+    Parameters
+    ----------
+    run : Run
+        A trained run.
+    manifest : Manifest
+        The videos.
+    pool : str
+        ``"max"`` pools maps by 2 along time, height and width (bands and time of sounds), along an axis that is long
+        enough, and takes all that is left; ``"mean"`` takes the means of the maps: what `backbones.extracting` writes.
+    clips : int
+        Clips of each video, evenly spread, of which the middle square is seen.
+    frames : int, optional
+        Frames of a clip; None: as many as the run has learnt from.
+    device, loading
+        As in `backbones.extracting.extract`.
+    progress : callable, optional
+        Hears the number of videos of each batch done.
+
+    Raises
+    ------
+    InputError
+        If the run has no networks, a network has no maps or does not take so many frames, or there is no such pool.
+    """
+    if pool not in POOLS:
+        raise InputError(f"pool={pool!r}: choose {' or '.join(POOLS)}")
+    if run.config.get("kind") == "heads":
+        raise InputError(f"{run.folder} has heads alone, which make no features; name a run on videos")
+    whole = RunSettings.from_dict(run.config)
+    settings = _with_frames(whole.backbone, frames)
+    specs = {
+        "video": networks.find("video", settings.video_net),
+        "audio": networks.find("audio", settings.audio_net),
+    }
+    _check(specs, settings, pool)
+    backbone = _backbone(run, replace(whole, backbone=settings), manifest, device, loading)
+    found = _Found(len(manifest))
+    watch, size = Watch(clips), max(1, settings.look_batch // clips)
+    rows, change = range(len(manifest)), settings.augment
+    with _kept(backbone, specs if pool == "max" else {}) as maps:
+        for look in looks(backbone.source, rows, change, watch, batch_size=size, workers=backbone.workers):
+            for modality, of_clips in _inputs(look, settings, backbone.device).items():
+                features = features_of(backbone.model, modality, of_clips, settings.precision)
+                features = pooled(maps[modality].pop()) if pool == "max" else features
+                found.take(look, modality, averaged(features, clips))
+            if progress is not None:
+                progress(len(look.rows))
+    return VideoMaps(found.features, found.present, found.reasons)
+
+
+def pooled(maps: Tensor) -> Tensor:
+    """Max-pool maps (B, C, ...) by 2 along each further axis of at least 2, and return all that is left (B, D)."""
+    kernel = [min(_KERNEL, length) for length in maps.shape[2:]]
+    pool = F.max_pool3d if len(kernel) == 3 else F.max_pool2d
+    return pool(maps.float(), kernel).flatten(1)
+
+
+def averaged(features: Tensor, n_clips: int) -> Tensor:
+    """Bring the features of each clip (B * M, D) to length one, and average those of each video: (B, D)."""
+    return F.normalize(features, dim=1).view(-1, n_clips, features.shape[1]).mean(1)
+
+
+class _Found:
+    """Collects what is found of the videos, in arrays that are made when the number of features is known."""
+
+    def __init__(self, n_videos: int):
+        self.features: dict[str, NDArray[np.float32]] = {m: np.empty((n_videos, 0), np.float32) for m in MODALITIES}
+        self.present = {m: np.zeros(n_videos, bool) for m in MODALITIES}
+        self.reasons = [""] * n_videos
+
+    def take(self, look: Look, modality: str, features: Tensor) -> None:
+        """Note the features (B, D) of the videos of a look."""
+        present = look.present[modality]
+        if not self.features[modality].shape[1]:
+            shape = (len(self.reasons), features.shape[1])
+            self.features[modality] = np.full(shape, np.nan, np.float32)
+        self.features[modality][look.rows[present]] = features.cpu().numpy()[present]
+        self.present[modality][look.rows] = present
+        for row, reason in zip(look.rows.tolist(), look.reasons, strict=True):
+            self.reasons[row] = reason
+
+
+def _with_frames(settings: BackboneSettings, frames: int | None) -> BackboneSettings:
+    """Return the settings of a look at so many frames; a compiled network would not show its maps."""
+    clip = settings.clip if frames is None else replace(settings.clip, frames=frames)
+    return replace(settings, clip=clip, compile=False)
+
+
+def _check(specs: dict[str, NetworkSpec], settings: BackboneSettings, pool: str) -> None:
+    for modality, spec in specs.items():
+        spec.check(settings.clip)
+        if pool == "max" and not spec.maps:
+            raise InputError(f"the {modality} network {spec.name} has no maps to be pooled; choose their mean")
+
+
+def _backbone(run: Run, settings: RunSettings, manifest: Manifest, device: str, loading: Loading) -> TorchBackbone:
+    """Return the networks of a run, in evaluation mode, with the clips of the videos."""
+    source = open_source(manifest, settings.backbone, loading)
+    workers = n_processes(source, loading) if len(manifest) > 8 * loading.n_workers else 0
+    backbone = TorchBackbone(
+        settings.backbone, settings.head_sizes, source, device=choose_device(device), workers=workers
+    )
+    backbone.take_over(read_newest(run), run.checkpoint_folder)
+    backbone.model.eval()
+    return backbone
+
+
+@contextmanager
+def _kept(backbone: TorchBackbone, specs: dict[str, NetworkSpec]) -> Iterator[dict[str, list[Tensor]]]:
+    """Within this block, the maps of the clips that a network sees are put into the list of its modality."""
+    kept: dict[str, list[Tensor]] = {modality: [] for modality in specs}
+    with ExitStack() as stack:
+        for modality, spec in specs.items():
+            network = backbone.model.network(modality)
+            assert isinstance(network, Base)
+            last_stage = network.base.get_submodule(spec.maps)
+            handle = last_stage.register_forward_hook(lambda module, given, maps, m=modality: kept[m].append(maps))
+            stack.callback(handle.remove)
+        yield kept
+
+
+def _inputs(look: Look, settings: BackboneSettings, device: torch.device) -> dict[str, Tensor]:
+    """Return the networks' inputs of a look at the middle squares, as they are."""
+    return {
+        "video": augment.picture(look.frames.to(device), settings.clip, None, None),
+        "audio": augment.sound(look.mel.to(device), settings.clip, None, None),
+    }
