@@ -11,7 +11,10 @@ from typing import Any
 import click
 
 from backbones.commands.baseline import baseline
+from backbones.commands.check import check
 from backbones.commands.evaluate import evaluate
+from backbones.commands.finetune import finetune
+from backbones.commands.retrieve import retrieve
 from backbones.commands.study import study
 from selavi_ref import __version__
 from selavi_ref.errors import InputError
@@ -44,7 +47,7 @@ def main() -> None:
     """
 
 
-for _command in (evaluate, baseline, study):
+for _command in (evaluate, check, baseline, study, retrieve, finetune):
     main.add_command(_command)
 
 

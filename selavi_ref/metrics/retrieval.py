@@ -54,7 +54,8 @@ def retrieval_recall(
     metric : {"euclidean", "cosine"}
         Distance; the cosine of a vector of zeros with any other is 0.
     leave_out_self : bool
-        Whether the queries are the items, in the same order, and no video may find itself.
+        Whether queries and items are the same videos in the same order, and none may find itself; their features may
+        be of different modalities.
     block_bytes : int
         Size of the scores that are held at a time; at least those of one query are.
 
@@ -110,7 +111,8 @@ def nearest(
     metric : {"euclidean", "cosine"}
         Distance; of cosine, 1 minus the cosine, which is 0 for a vector of zeros with any other.
     leave_out_self : bool
-        Whether the queries are the items, in the same order, and no video may find itself.
+        Whether queries and items are the same videos in the same order, and none may find itself; their features may
+        be of different modalities.
     block_bytes : int
         Size of the scores that are held at a time; at least those of one query are.
 
@@ -210,8 +212,8 @@ def _search(queries: Vectors, items: Vectors, metric: str, leave_out_self: bool,
     queries, items = _vectors(queries, "queries"), _vectors(items, "items")
     if queries.shape[1] != items.shape[1]:
         raise InputError(f"queries are of {queries.shape[1]} numbers each, but items are of {items.shape[1]}")
-    if leave_out_self and not np.array_equal(queries, items):
-        raise InputError("leave_out_self needs queries that are the items, in the same order")
+    if leave_out_self and len(queries) != len(items):
+        raise InputError(f"leave_out_self needs a query for each item; there are {len(queries)} for {len(items)}")
     dtype = np.result_type(queries, items)
     queries, items = queries.astype(dtype, copy=False), items.astype(dtype, copy=False)
     if metric == "cosine":

@@ -184,7 +184,7 @@ BROKEN = np.where(VECTORS == 7, np.nan, VECTORS)
         (VECTORS, VECTORS, 5, {}, "from 1 to 4, the items to find, not 5"),
         (VECTORS, VECTORS, 1.5, {}, "from 1 to 4, the items to find, not 1.5"),
         (VECTORS, VECTORS, 4, {"leave_out_self": True}, "from 1 to 3, the items to find, not 4"),
-        (VECTORS, VECTORS[::-1], 1, {"leave_out_self": True}, "queries that are the items, in the same order"),
+        (VECTORS, VECTORS[:3], 1, {"leave_out_self": True}, "a query for each item; there are 4 for 3"),
         (VECTORS, VECTORS, 1, {"metric": "manhattan"}, "metric must be euclidean or cosine, not 'manhattan'"),
         (VECTORS, VECTORS, 1, {"block_bytes": 0}, "block_bytes must be at least 1, not 0"),
     ],

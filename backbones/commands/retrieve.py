@@ -1,0 +1,142 @@
+"""`selavi retrieve`: whether the videos nearest to a video are of its class, and which they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from selavi_ref.errors import InputError
+from selavi_ref.report.options import clips_option, device_option, format_option, workers_option
+from selavi_ref.report.program import Command, Interruptible, refuse_options
+
+
+@click.command(
+    cls=Command,
+    examples="""
+    selavi retrieve train.h5 test.h5
+    selavi retrieve TRAIN_VIDEOS TEST_VIDEOS --run RUN --pool max --clips 10 --frames 32
+    selavi retrieve train.csv test.csv --run RUN --metric cosine --neighbours 5 --out retrieval
+    selavi retrieve features.h5
+    """,
+)
+@click.argument("items", type=click.Path(), metavar="ITEMS")
+@click.argument("queries", type=click.Path(), metavar="[QUERIES]", required=False)
+@click.option("--run", "run_folder", type=click.Path(), help="Networks that look at ITEMS and QUERIES, if not stores.")
+@click.option(
+    "--pool",
+    type=click.Choice(["max", "mean"]),
+    default="mean",
+    show_default=True,
+    help="With --run: maps of the last stage, max-pooled by 2 as published, or averaged.",
+)
+@clips_option
+@click.option("--frames", type=click.IntRange(1), help="With --run: frames of a clip, published: 32. [default: RUN's]")
+@click.option(
+    "--metric",
+    type=click.Choice(["euclidean", "cosine"]),
+    default="euclidean",
+    show_default=True,
+    help="Distance of features.",
+)
+@click.option("--neighbours", type=click.IntRange(1), help="Also list the so many nearest videos of each query.")
+@click.option(
+    "--out", type=click.Path(file_okay=False), default="retrieval", show_default=True, help="Folder of the results."
+)
+@format_option
+@device_option
+@workers_option
+def retrieve(
+    items: str,
+    queries: str | None,
+    run_folder: str | None,
+    metric: str,
+    neighbours: int | None,
+    out: str,
+    form: str,
+    **looking: Any,
+) -> None:
+    """
+    Find the ITEMS nearest to each of the QUERIES, and tell how often one of the k nearest is of the query's class.
+
+    Both are stores of features, or videos with --run. Without QUERIES each item looks for others. Within a modality
+    features are compared; from pictures to sounds and back, what all heads think of the clusters. True classes are
+    those of the stores, lists or folders.
+    """
+    from selavi_ref.report.figures import line_figure
+    from selavi_ref.report.results import results_folder
+    from selavi_ref.report.retrieval import neighbours_table, retrieval_table
+
+    if run_folder is None:
+        refuse_options(looking, "goes with --run; a store has its features already")
+    folder = results_folder(out)
+    with Interruptible("the same command goes on where it stopped"):
+        found = _gallery(items, "items", run_folder, folder, **looking)
+        asked = None if queries is None else _gallery(queries, "queries", run_folder, folder, **looking)
+    table = retrieval_table(found, asked, metric=metric)
+    table.write(folder / "retrieval")
+    steps = [int(name.removeprefix("at_")) for name in table.columns if name.startswith("at_")]
+    line_figure(
+        folder / "retrieval",
+        {
+            f"{row['query']} to {row['item']}, by {row['by']}": (
+                steps,
+                [row.get(f"at_{k}", float("nan")) for k in steps],
+            )
+            for row in table.rows
+        },
+        title="Queries that find one of their class",
+        x="nearest videos looked at",
+        y="share of the queries",
+        log_x=True,
+    )
+    if neighbours is not None:
+        neighbours_table(found, asked, neighbours, metric=metric).write(folder / "neighbours")
+    click.echo(table.to(form).rstrip("\n"))
+    click.echo(f"tables and a figure are in {click.format_filename(out)}", err=True)
+
+
+def _gallery(
+    source: str,
+    name: str,
+    run_folder: str | None,
+    folder: Path,
+    *,
+    pool: str,
+    clips: int,
+    frames: int | None,
+    device: str,
+    workers: int | None,
+) -> Any:
+    """Return the videos of a store, or those of a collection as the networks of a run see them."""
+    from selavi_ref.report.retrieval import Gallery
+    from selavi_ref.store import FeatureStore
+
+    if run_folder is None:
+        if os.path.isdir(source):
+            raise InputError(f"{source} is a folder of videos, which needs networks that look at them; give --run RUN")
+        with FeatureStore(source) as store:
+            return Gallery.of(store)
+    from backbones.extracting import extract
+    from backbones.loading import Watch
+    from backbones.retrieving import write_maps
+    from backbones.sources import Loading
+    from selavi_ref.report.scanning import listed_videos, scanned
+    from selavi_ref.run import Run
+
+    run, loading = Run.open(run_folder), Loading(workers)
+    if run.config.get("kind") == "heads":
+        raise InputError(f"--run {run_folder} has learnt from features; retrieve among its stores")
+    manifest = scanned(listed_videos(source), workers, min_seconds=0.0, require="any")
+    as_trained = folder / f"{name}-clips{clips}.h5"
+    maps = folder / f"{name}-{pool}-clips{clips}{f'-frames{frames}' if frames else ''}.h5"
+    if not as_trained.exists():
+        extract(run, manifest, as_trained, watch=Watch(clips), device=device, loading=loading)
+    if not maps.exists():
+        write_maps(run, manifest, maps, pool=pool, clips=clips, frames=frames, device=device, loading=loading)
+    with FeatureStore(as_trained) as store, FeatureStore(maps) as features:
+        if store.paths != manifest.paths:
+            raise InputError(f"{as_trained} is of other videos than {source}; choose another --out")
+        return Gallery.of(store, features)
