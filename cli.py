@@ -6,6 +6,7 @@ import functools
 import os
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -33,7 +34,7 @@ from selavi_ref.report.options import (
 )
 from selavi_ref.report.program import Command, Interruptible, Program, refuse_options
 from selavi_ref.report.scanning import listed_videos, scanned
-from selavi_ref.report.train_options import keeping_options, settings_options
+from selavi_ref.report.train_options import Estimated, NumberOfClusters, keeping_options, settings_options
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -147,6 +148,7 @@ def scan(
 @command(
     """
     selavi train VIDEOS --clusters 10 --out RUN
+    selavi train VIDEOS --clusters auto --out RUN
     selavi train --resume --out RUN
     selavi train VIDEOS --config RUN/config.toml --seed 1 --out RUN2
     selavi train VIDEOS --clusters 10 --augment flip=0.5 --augment blur=0.2 --frames 8 --out RUN
@@ -190,6 +192,7 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
     if loads["cache"] is None:
         refuse_options(("cache_format",), "goes with --cache")
     there = _is_there(videos, out, resume)
+    from backbones.counting import Counting, carry_out_counting
     from backbones.jobs import Keeping, Loading, is_finished
     from backbones.jobs import train as train_run
     from backbones.processes import joined
@@ -208,6 +211,11 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
                 click.echo(f"{out} is there already: going on with it, with its own settings", err=True)
             elif exchange.rank == 0 and videos is not None:
                 _start_run(videos, out, {**options, "device": device}, loads["workers"])
+        with agreed(exchange):
+            counting = Counting(Path(out))
+            under_way = counting.under_way
+        if under_way:
+            carry_out_counting(counting, device=device, loading=loading, keeping=keeping, exchange=exchange)
         run = Run.open(out)
         with agreed(exchange):
             if run.config.get("kind") == "heads":
@@ -226,13 +234,16 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
 @command(
     """
     selavi train-heads features.h5 --clusters 10 --out RUN
+    selavi train-heads features.h5 --clusters auto:30 --out RUN
     selavi train-heads features.h5 --clusters 10 --hidden 512 --epochs 100 --out RUN
     selavi train-heads --resume --out RUN
     selavi label RUN other_features.h5 --out labels.csv
     """
 )
 @click.argument("store", type=click.Path(), required=False)
-@click.option("--clusters", "-k", type=click.IntRange(1), help="How many kinds of videos to find.")
+@click.option(
+    "--clusters", "-k", type=NumberOfClusters(), help="How many kinds of videos to find; auto or auto:MOST: estimated."
+)
 @click.option("--out", type=click.Path(), required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; its settings stay as they are.")
 @click.option("--heads", type=click.IntRange(1), default=5, show_default=True, help="Labellings learnt at once.")
@@ -257,6 +268,8 @@ def train_heads(store: str | None, out: str, resume: bool, clusters: int | None,
 
     docs/store.md says how to write a store: paths, and features/video and features/audio or any two other names.
     """
+    from selavi_ref.counting import Counting
+    from selavi_ref.precomputed.counting import begin_counting, carry_out_counting
     from selavi_ref.precomputed.job import apply_heads, start_heads
     from selavi_ref.precomputed.job import train_heads as train_run
     from selavi_ref.run import Run
@@ -265,7 +278,8 @@ def train_heads(store: str | None, out: str, resume: bool, clusters: int | None,
         refuse_options(["clusters", *options], "cannot be changed with --resume; the run keeps its settings")
         if store is not None:
             raise InputError("STORE cannot be changed with --resume; the run keeps its settings")
-        run = Run.open(out)
+        counting = Counting(Path(out))
+        run = counting.pilot if counting.under_way else Run.open(out)
         if run.config.get("kind") != "heads":
             raise InputError(f"{out} is a run on videos; go on with: selavi train --resume --out {out}")
     else:
@@ -273,8 +287,14 @@ def train_heads(store: str | None, out: str, resume: bool, clusters: int | None,
             raise InputError("name the store of features, or go on with a run by --resume")
         if clusters is None:
             raise InputError("--clusters is missing: how many kinds of videos are to be found?")
-        run = start_heads(store, out, clusters, **options)
+        counting = Counting(Path(out))
+        if isinstance(clusters, Estimated):
+            begin_counting(store, out, clusters.most, **options)
+        else:
+            run = start_heads(store, out, clusters, **options)
     with Interruptible(f"go on with: {shlex.join(['selavi', 'train-heads', '--resume', '--out', out])}"):
+        if counting.under_way:
+            run = carry_out_counting(counting, lambda message: click.echo(message, err=True))
         train_run(run, lambda message: click.echo(message, err=True))
         apply_heads(run, run.config["store"], run.features_file)
     _label_store(str(run.features_file), str(run.labels_file), "consensus", False)
@@ -415,12 +435,14 @@ def label(source: str, videos: str | None, out: str, head: str, balanced: bool, 
 
 def _is_there(videos: str | None, out: str, resume: bool) -> bool:
     """Tell whether there is a run to go on with, and refuse what does not fit."""
+    from selavi_ref.counting import Counting
     from selavi_ref.run import Run
 
-    there = Run(out).config_file.exists()
+    there = Run(out).config_file.exists() or Counting(Path(out)).under_way
     if resume and videos is None:
         _refuse_with_resume()
-        Run.open(out)
+        if not there:
+            Run.open(out)  # says what is missing
     elif videos is None:
         raise InputError("name the folder of videos, or go on with a run by --resume")
     elif there and not resume:
@@ -438,11 +460,17 @@ def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | No
         options["seed"] = None  # --config may have another
     options["config"] = read_config(options["config"])
     # Refuse what cannot be before the long scan; a video must be longer than a clip.
-    known = run_settings(**options, n_videos=1000)
+    clusters = options.pop("clusters")
+    known = run_settings(**options, clusters=2 if isinstance(clusters, Estimated) else clusters, n_videos=1000)
     listed = listed_videos(videos, layout, annotations, split or ("train" if layout else None), 1)
     manifest = scanned(listed, workers, min_seconds=max(1.1, known.backbone.clip.length + 0.1))
-    settings = run_settings(**options, n_videos=len(manifest.usable))
-    run = start(out, manifest, settings)
+    if isinstance(clusters, Estimated):
+        from backbones.counting import begin_counting
+
+        run = begin_counting(out, manifest, options, clusters.most).pilot
+    else:
+        settings = run_settings(**options, clusters=clusters, n_videos=len(manifest.usable))
+        run = start(out, manifest, settings)
     skipped = len(manifest.skipped)
     click.echo(
         f"{len(manifest.usable)} videos to learn from, {skipped} skipped"

@@ -119,6 +119,16 @@ def spectral_groups(confusion: NDArray[np.float64], K: int) -> tuple[NDArray[np.
     groups, spectrum : array
         int64, shape (F,), and the K + 1 largest eigenvalues (K if F = K), descending.
     """
+    vectors, spectrum = leading_vectors(confusion, K)
+    return cut(vectors), spectrum
+
+
+def leading_vectors(confusion: NDArray[np.float64], K: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """
+    Return the K leading eigenvectors (F, K) of the normalised graph, and the K + 1 largest eigenvalues, descending.
+
+    Parameters and errors are those of `spectral_groups`; the first k columns are what `cut` takes for k groups.
+    """
     F = len(confusion)
     if F < K:
         raise InputError(f"{F} fine clusters cannot be brought together to {K}")
@@ -131,12 +141,17 @@ def spectral_groups(confusion: NDArray[np.float64], K: int) -> tuple[NDArray[np.
     if len(values) < F - first or not np.isfinite(vectors).all():
         # LAPACK's solver for some of the eigenvalues may lose one of several that are equal.
         values, vectors = (found[..., first:] for found in eigh(graph, driver="ev"))
-    leading = vectors[:, ::-1][:, :K]
+    return vectors[:, ::-1][:, :K], values[::-1]
+
+
+def cut(leading: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the groups (F,) into which the K leading eigenvectors (F, K) of a graph cut it; none is empty."""
+    K = leading.shape[1]
     pivots = qr(leading.T, mode="r", pivoting=True)[1][:K]
     left, _, right = svd(leading[pivots].T)
     groups: NDArray[np.int64] = np.abs(leading @ (left @ right)).argmax(1).astype(np.int64)
     groups[pivots] = np.arange(K)
-    return groups, values[::-1]
+    return groups
 
 
 def renumber(

@@ -90,6 +90,7 @@ def heads_settings(
     sizes: ClusterSizes = ClusterSizes("gaussian", 0.02),  # noqa: B008
     strength: float = 10.0,
     labellings: int = 60,
+    side_heads: int | None = None,
     seed: int = 0,
 ) -> HeadsSettings:
     """
@@ -105,7 +106,8 @@ def heads_settings(
     batch = batch_size or (32 if n_videos < 1000 else 64 if n_videos < 4000 else 256)
     per_epoch = max(1, round(n_videos / batch))
     usual = max(5, round(_STEPS / per_epoch))
-    side_heads, side_clusters = side_heads_for(n_videos, clusters)
+    usual_side_heads, side_clusters = side_heads_for(n_videos, clusters)
+    side_heads = usual_side_heads if side_heads is None else side_heads
     training = TrainingSettings(
         epochs=epochs or usual,
         settle_epochs=max(1, round(_SETTLING * usual)) if side_heads and epochs is None else 0,

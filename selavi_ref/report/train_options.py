@@ -3,9 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import click
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A number of clusters that is to be estimated, of so many at most; None: half of what heads can tell apart."""
+
+    most: int | None = None
+
+
+class NumberOfClusters(click.ParamType):
+    """A whole number of at least 1, ``auto``, or ``auto:MOST``."""
+
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Estimated:
+        """Return the number, or that it is to be estimated."""
+        if isinstance(value, (int, Estimated)):
+            return value
+        kind, colon, most = str(value).partition(":")
+        try:
+            if kind == "auto":
+                found: int | Estimated = Estimated(int(most) if colon else None)
+                least, number = 2, int(most) if colon else 2
+            else:
+                found = number = int(value)
+                least = 1
+        except ValueError:
+            number, least = 0, 1
+        if number < least:
+            self.fail(f"{value!r} is not a whole number of at least 1, auto, or auto:MOST with MOST of at least 2.")
+        return found
+
 
 _POSITIVE = click.FloatRange(0, min_open=True)
 _FROM_0 = click.FloatRange(0)
@@ -23,7 +56,12 @@ _SETTINGS = (
         type=click.Path(dir_okay=False),
         help="Settings, or some of them, as in a run's config.toml; options go before them, they before the preset's.",
     ),
-    click.option("--clusters", "-k", type=click.IntRange(1), help="How many kinds of videos to find."),
+    click.option(
+        "--clusters",
+        "-k",
+        type=NumberOfClusters(),
+        help="How many kinds of videos to find; auto or auto:MOST: estimated first, which takes as long again.",
+    ),
     click.option(
         "--video-net", help="tiny, r2plus1d_18, r3d_18, mc3_18, s3d, mvit_v2_s, swin3d_t, or others installed."
     ),

@@ -1,0 +1,276 @@
+"""How many kinds of videos there are, estimated from heads that have learnt more clusters than there may be kinds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.errors import InputError
+from selavi_ref.media.container import printable
+from selavi_ref.metrics import adjusted_mutual_info_score
+from selavi_ref.regroup import cross_modal_confusion, cut, leading_vectors
+from selavi_ref.run import Run, write_text
+from selavi_ref.selflabel import joint_log_prob
+from selavi_ref.store import FeatureStore
+
+_COMPARED = 20_000  # videos, evenly spread, whose labels are compared
+_SPLITS = 10  # of the heads in halves
+_EACH = 32  # numbers of clusters up to which each is tried; beyond, steps grow
+_FINENESS = 1.5  # times the square root of the number of videos: fine clusters of heads that count
+_LEAST_FINE = 8  # videos of a fine cluster
+
+
+@dataclass(frozen=True)
+class ClusterCount:
+    """
+    An estimate of the number of clusters.
+
+    Parameters
+    ----------
+    clusters : int
+        The estimate.
+    tried : array
+        Numbers of clusters K that were tried, ascending, int64, shape (C,).
+    agreement : array
+        For each, how far groupings by different heads agree, adjusted mutual information, shape (C,).
+    spectrum : array
+        Leading eigenvalues of the graph of what the modalities confuse (see `selavi_ref.regroup`), descending.
+    gap : int
+        The number of eigenvalues before the widest gap: what the spectrum alone would say.
+    """
+
+    clusters: int
+    tried: NDArray[np.int64]
+    agreement: NDArray[np.float64]
+    spectrum: NDArray[np.float64]
+    gap: int
+
+    @property
+    def at_the_end(self) -> bool:
+        """Whether the estimate is the largest number tried, so that there may be more."""
+        return self.clusters == int(self.tried[-1])
+
+
+def count_clusters(store: FeatureStore, *, most: int | None = None) -> ClusterCount:
+    """
+    Estimate how many kinds of videos there are.
+
+    Every head of the store has learnt F clusters, more than there are kinds. For each number K, the clusters of one
+    half of the heads are brought together to K groups by what picture and sound confuse, and those of the other half
+    as well, each by itself. Where K is the number of kinds, both come to the same groups; fewer must merge kinds, and
+    more must split them, for which there is no reason that both halves would share. So the K is taken at which the
+    labels of the halves agree best (adjusted mutual information, mean over divisions of the heads).
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With log-probabilities of two modalities and two heads or more.
+    most : int, optional
+        Largest number tried; by default half of F.
+
+    Raises
+    ------
+    InputError
+        If the store has too few heads, modalities, clusters or videos.
+
+    References
+    ----------
+    Lange, Roth, Braun and Buhmann, Stability-based validation of clustering solutions, Neural Computation 16 (2004).
+    """
+    heads, F = store.heads, store.n_clusters if store.heads else 0
+    most = max(2, F // 2) if most is None else most
+    if len(heads) < 2 or len(store.modalities) < 2 or not 2 <= most <= F:
+        raise InputError(
+            f"{printable(store.path)}: to count kinds, it needs two modalities and two heads of at least "
+            f"{max(2, most)} clusters; it has {len(store.modalities)} and {len(heads)} of {F}"
+        )
+    confusion = cross_modal_confusion(store, heads)
+    rows = np.unique(np.linspace(0, store.n_videos - 1, min(store.n_videos, _COMPARED)).astype(np.int64))
+    labels = _labels(store, heads)[rows]
+    tried = _numbers(most)
+    agreement = np.zeros(len(tried))
+    divisions = _divisions(len(heads))
+    for halves in divisions:
+        groupings = [_groupings(confusion, half, F, tried) for half in halves]
+        for index, K in enumerate(tried.tolist()):
+            votes = [_votes(labels, half, g[index], K) for half, g in zip(halves, groupings, strict=True)]
+            agreement[index] += adjusted_mutual_info_score(*votes) / len(divisions)
+    spectrum = leading_vectors(confusion, most)[1]
+    gap = int(np.argmax(spectrum[1:-1] - spectrum[2:])) + 2 if len(spectrum) > 2 else most
+    return ClusterCount(int(tried[agreement.argmax()]), tried, agreement, spectrum, gap)
+
+
+def fine_clusters(n_videos: int, most: int | None = None) -> int:
+    """
+    Return how many clusters heads should have that are to count kinds among so many videos.
+
+    Parameters
+    ----------
+    n_videos : int
+        Videos to learn from.
+    most : int, optional
+        Kinds that there may be at most: heads have twice as many clusters.
+
+    Raises
+    ------
+    InputError
+        If there are too few videos.
+    """
+    fine = round(_FINENESS * n_videos**0.5) if most is None else 2 * most
+    limit = n_videos // _LEAST_FINE
+    if limit < 4 or (most is not None and fine > limit):
+        what = "counting kinds" if most is None else f"counting up to {most} kinds"
+        needed = _LEAST_FINE * (4 if most is None else fine)
+        raise InputError(
+            f"{what} needs at least {needed:,} videos, but there are {n_videos:,}; give --clusters a number"
+        )
+    return min(fine, limit)
+
+
+def _labels(store: FeatureStore, heads: Sequence[str]) -> NDArray[np.int64]:
+    found = np.empty((store.n_videos, len(heads)), np.int64)
+    for column, head in enumerate(heads):
+        for rows in store.blocks():
+            found[rows, column] = joint_log_prob(store, head, rows).argmax(1)
+    return found
+
+
+def _numbers(most: int) -> NDArray[np.int64]:
+    """Return the numbers to try: each up to 32, then some 5 % apart."""
+    numbers = list(range(2, min(most, _EACH) + 1))
+    while numbers[-1] < most:
+        numbers.append(min(most, max(numbers[-1] + 1, round(1.05 * numbers[-1]))))
+    return np.array(numbers)
+
+
+def _divisions(H: int) -> list[tuple[list[int], list[int]]]:
+    """Return some ways to divide H heads in halves, each once."""
+    halves = [list(half) for half in combinations(range(H), H // 2) if H % 2 or 0 in half]
+    chosen = np.unique(np.linspace(0, len(halves) - 1, min(len(halves), _SPLITS)).astype(int))
+    return [(halves[i], [h for h in range(H) if h not in halves[i]]) for i in chosen]
+
+
+def _groupings(
+    confusion: NDArray[np.float64], half: Sequence[int], F: int, tried: NDArray[np.int64]
+) -> list[NDArray[np.int64]]:
+    """Return for each number tried the group of each cluster of each head of a half, shape (heads, F)."""
+    own = np.concatenate([np.arange(F) + head * F for head in half])
+    vectors, _ = leading_vectors(confusion[np.ix_(own, own)], int(tried[-1]))
+    return [cut(vectors[:, :K]).reshape(len(half), F) for K in tried.tolist()]
+
+
+def _votes(labels: NDArray[np.int64], half: Sequence[int], groups: NDArray[np.int64], K: int) -> NDArray[np.int64]:
+    """Return the group of each video for which most heads of a half are."""
+    votes = np.zeros((len(labels), K), np.int16)
+    every = np.arange(len(labels))
+    for row, head in enumerate(half):
+        votes[every, groups[row, labels[:, head]]] += 1
+    return votes.argmax(1)
+
+
+def write_count(count: ClusterCount, stem: str | os.PathLike[str]) -> None:
+    """Write the curve of an estimate as ``STEM.txt``, ``.csv``, ``.json``, ``.png`` and ``.svg``."""
+    from selavi_ref.report.figures import line_figure
+    from selavi_ref.report.results import Table
+
+    shown = min(len(count.spectrum), int(count.tried[-1]))
+    by_number = dict(zip(count.tried.tolist(), count.agreement.tolist(), strict=True))
+    table = Table(
+        f"Estimated number of clusters: {count.clusters}",
+        {"clusters": "clusters", "agreement": "agreement", "eigenvalue": "eigenvalue"},
+        [
+            {"clusters": K, "agreement": by_number.get(K), "eigenvalue": float(count.spectrum[K - 1])}
+            for K in range(1, shown + 1)
+        ],
+        [
+            "agreement: adjusted MI of the groups that different halves of the heads come to",
+            f"eigenvalue: of what picture and sound confuse; the widest gap is after {count.gap}",
+        ],
+        {"estimate": count.clusters, "gap": count.gap, "at_the_end": count.at_the_end},
+    )
+    table.write(stem)
+    line_figure(
+        stem,
+        {
+            "agreement of the heads (adjusted MI)": (count.tried, count.agreement),
+            "eigenvalues": (np.arange(1, shown + 1), count.spectrum[:shown]),
+        },
+        title=f"How many clusters? {count.clusters}",
+        x="clusters",
+        y="agreement, eigenvalue",
+        marks={f"{count.clusters}": float(count.clusters)},
+    )
+
+
+@dataclass(frozen=True)
+class Counting:
+    """
+    A run whose number of clusters is being estimated: by another run, the pilot, in a folder of it.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run that is to be started.
+    """
+
+    folder: Path
+
+    @property
+    def pilot(self) -> Run:
+        """The run that has more clusters than there may be kinds."""
+        return Run(self.folder / "pilot")
+
+    @property
+    def note(self) -> Path:
+        """What is to be started once the number is known."""
+        return self.folder / "counting.json"
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the number is still being estimated."""
+        return self.note.exists() and not Run(self.folder).config_file.exists()
+
+    def begin(self, options: Mapping[str, Any]) -> None:
+        """Note with which options the run is to be started; from here on it can be gone on with."""
+        write_text(self.note, json.dumps(dict(options), indent=1) + "\n")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """
+        What `begin` noted.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged.
+        """
+        try:
+            return dict(json.loads(self.note.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{printable(self.note)} cannot be read: {error}") from error
+
+    def count(self, most: int | None) -> ClusterCount:
+        """Estimate the number from the pilot's store, and write the curve to the run's folder."""
+        with FeatureStore(self.pilot.features_file) as store:
+            found = count_clusters(store, most=most)
+        write_count(found, self.folder / "clusters_counted")
+        return found
+
+
+def told(count: ClusterCount, folder: str | os.PathLike[str]) -> str:
+    """Return an estimate in one sentence."""
+    at = float(count.agreement[count.tried.tolist().index(count.clusters)])
+    more = "; this is the most that were tried: there may be more" if count.at_the_end else ""
+    gap = "" if count.gap == count.clusters else f"; the spectrum alone would say {count.gap}"
+    return (
+        f"about {count.clusters} kinds: there the heads agree best (adjusted MI {at:.2f}){gap}{more}; "
+        f"the curve is in {printable(Path(folder) / 'clusters_counted.png')}"
+    )
