@@ -22,6 +22,7 @@ from selavi_ref.selflabel import joint_log_prob
 from selavi_ref.store import FeatureStore
 
 _COMPARED = 20_000  # videos, evenly spread, whose labels are compared
+_AS_GOOD = 0.02  # adjusted mutual information by which agreement may fall short of the best
 _SPLITS = 10  # of the heads in halves
 _EACH = 32  # numbers of clusters up to which each is tried; beyond, steps grow
 _FINENESS = 1.5  # times the square root of the number of videos: fine clusters of heads that count
@@ -44,7 +45,7 @@ class ClusterCount:
     spectrum : array
         Leading eigenvalues of the graph of what the modalities confuse (see `selavi_ref.regroup`), descending.
     gap : int
-        The number of eigenvalues before the widest gap: what the spectrum alone would say.
+        The number of eigenvalues before the widest gap: what the spectrum alone would say, of the numbers tried.
     """
 
     clusters: int
@@ -66,8 +67,9 @@ def count_clusters(store: FeatureStore, *, most: int | None = None) -> ClusterCo
     Every head of the store has learnt F clusters, more than there are kinds. For each number K, the clusters of one
     half of the heads are brought together to K groups by what picture and sound confuse, and those of the other half
     as well, each by itself. Where K is the number of kinds, both come to the same groups; fewer must merge kinds, and
-    more must split them, for which there is no reason that both halves would share. So the K is taken at which the
-    labels of the halves agree best (adjusted mutual information, mean over divisions of the heads).
+    more must split them, for which there is no reason that both halves would share. So what counts is how far the
+    labels of the halves agree (adjusted mutual information, mean over divisions of the heads). Of all K at which they
+    agree as well as anywhere, to 0.02, the one is taken after which the spectrum of the confusions falls most.
 
     Parameters
     ----------
@@ -104,8 +106,10 @@ def count_clusters(store: FeatureStore, *, most: int | None = None) -> ClusterCo
             votes = [_votes(labels, half, g[index], K) for half, g in zip(halves, groupings, strict=True)]
             agreement[index] += adjusted_mutual_info_score(*votes) / len(divisions)
     spectrum = leading_vectors(confusion, most)[1]
-    gap = int(np.argmax(spectrum[1:-1] - spectrum[2:])) + 2 if len(spectrum) > 2 else most
-    return ClusterCount(int(tried[agreement.argmax()]), tried, agreement, spectrum, gap)
+    falls = spectrum[tried - 1] - np.append(spectrum, 0.0)[tried]
+    as_good = agreement >= agreement.max() - _AS_GOOD
+    found = int(tried[np.where(as_good, falls, -np.inf).argmax()])
+    return ClusterCount(found, tried, agreement, spectrum, int(tried[falls.argmax()]))
 
 
 def fine_clusters(n_videos: int, most: int | None = None) -> int:
@@ -271,6 +275,6 @@ def told(count: ClusterCount, folder: str | os.PathLike[str]) -> str:
     more = "; this is the most that were tried: there may be more" if count.at_the_end else ""
     gap = "" if count.gap == count.clusters else f"; the spectrum alone would say {count.gap}"
     return (
-        f"about {count.clusters} kinds: there the heads agree best (adjusted MI {at:.2f}){gap}{more}; "
+        f"about {count.clusters} kinds, on which the heads agree (adjusted MI {at:.2f}){gap}{more}; "
         f"the curve is in {printable(Path(folder) / 'clusters_counted.png')}"
     )
