@@ -216,10 +216,8 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
             under_way = counting.under_way
         if under_way:
             carry_out_counting(counting, device=device, loading=loading, keeping=keeping, exchange=exchange)
-        run = Run.open(out)
         with agreed(exchange):
-            if run.config.get("kind") == "heads":
-                raise InputError(f"{out} has learnt from features; go on with: selavi train-heads --resume --out {out}")
+            run = Run.of_videos(out, f"go on with: selavi train-heads --resume --out {out}")
             if not run.videos_file.exists():
                 raise InputError(f"{out} has no videos to learn from; begin with its networks by --init {out}")
             finished = is_finished(run)
@@ -334,7 +332,7 @@ def convert(source: str, out: str | None, to: str | None, **sound: Any) -> None:
 
     if to is not None:
         refuse_options(sound, "goes with --out")
-        published_of_run(Run.open(source), to)
+        published_of_run(Run.of_videos(source), to)
         click.echo(f"wrote {click.format_filename(to)}")
         return
     assert out is not None
@@ -368,9 +366,7 @@ def extract(run: str, videos: str, out: str, **looking: Any) -> None:
     """Write features and log-probabilities of VIDEOS to a store, with the networks of RUN."""
     from selavi_ref.run import Run
 
-    opened = Run.open(run)
-    if opened.config.get("kind") == "heads":
-        raise InputError(f"{run} has heads alone, which make no features; selavi label {run} STORE takes features")
+    opened = Run.of_videos(run, f"selavi label {run} STORE takes features")
     with Interruptible("the same command goes on where it stopped"):
         first = _extract(opened, videos, out, **looking)
     if first:
@@ -414,7 +410,9 @@ def label(source: str, videos: str | None, out: str, head: str, balanced: bool, 
 
     run = Run.open(source)
     of_heads = run.config.get("kind") == "heads"
-    if of_heads:
+    if not of_heads:
+        Run.of_videos(source)
+    else:
         refuse_options(looking, f"goes with a run on videos; {source} has learnt from features")
     known = [str(number) for number in range(run.config.get("heads", 0))]
     if head not in ("consensus", "best", *known):

@@ -74,7 +74,7 @@ def checked_beginning(settings: RunSettings) -> RunSettings:
 def _networks_of(source: str) -> tuple[str, str]:
     """Return the names of the video and the audio network of a run folder or a published checkpoint."""
     if os.path.isdir(source):
-        backbone = RunSettings.from_dict(Run.open(source).config).backbone
+        backbone = RunSettings.from_dict(Run.of_videos(source).config).backbone
         return backbone.video_net, backbone.audio_net
     found = read_published(source)
     return found.video_net, found.audio_net
@@ -82,7 +82,7 @@ def _networks_of(source: str) -> tuple[str, str]:
 
 def _take_networks(backbone: TorchBackbone, source: str) -> None:
     """Take over the networks of a run or a published checkpoint."""
-    given = read_newest(Run.open(source))["model"] if os.path.isdir(source) else read_published(source).model
+    given = read_newest(Run.of_videos(source))["model"] if os.path.isdir(source) else read_published(source).model
     own = backbone.model.state_dict()
     for modality in MODALITIES:
         prefix = f"{modality}_network."

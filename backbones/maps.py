@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -49,7 +49,6 @@ class VideoMaps:
     reasons: list[str]
 
 
-@torch.no_grad()
 def map_features(
     run: Run,
     manifest: Manifest,
@@ -90,30 +89,65 @@ def map_features(
     InputError
         If the run has no networks, a network has no maps or does not take so many frames, or there is no such pool.
     """
-    if pool not in POOLS:
-        raise InputError(f"pool={pool!r}: choose {' or '.join(POOLS)}")
-    if run.config.get("kind") == "heads":
-        raise InputError(f"{run.folder} has heads alone, which make no features; name a run on videos")
-    whole = RunSettings.from_dict(run.config)
-    settings = _with_frames(whole.backbone, frames)
-    specs = {
-        "video": networks.find("video", settings.video_net),
-        "audio": networks.find("audio", settings.audio_net),
-    }
-    _check(specs, settings, pool)
-    backbone = _backbone(run, replace(whole, backbone=settings), manifest, device, loading)
+    reader = MapReader(run, manifest, pool=pool, clips=clips, frames=frames, device=device, loading=loading)
     found = _Found(len(manifest))
-    watch, size = Watch(clips), max(1, settings.look_batch // clips)
-    rows, change = range(len(manifest)), settings.augment
-    with _kept(backbone, specs if pool == "max" else {}) as maps:
-        for look in looks(backbone.source, rows, change, watch, batch_size=size, workers=backbone.workers):
-            for modality, of_clips in _inputs(look, settings, backbone.device).items():
-                features = features_of(backbone.model, modality, of_clips, settings.precision)
-                features = pooled(maps[modality].pop()) if pool == "max" else features
-                found.take(look, modality, averaged(features, clips))
-            if progress is not None:
-                progress(len(look.rows))
+    for look, features in reader.read(range(len(manifest))):
+        for modality, values in features.items():
+            found.take(look, modality, values)
+        if progress is not None:
+            progress(len(look.rows))
     return VideoMaps(found.features, found.present, found.reasons)
+
+
+class MapReader:
+    """
+    The networks of a run, ready to make the features of any videos of a collection; parameters as in `map_features`.
+
+    Raises
+    ------
+    InputError
+        As `map_features` does.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        manifest: Manifest,
+        *,
+        pool: str = "max",
+        clips: int = 10,
+        frames: int | None = 32,
+        device: str = "auto",
+        loading: Loading = Loading(),  # noqa: B008
+    ):
+        if pool not in POOLS:
+            raise InputError(f"pool={pool!r}: choose {' or '.join(POOLS)}")
+        whole = RunSettings.from_dict(Run.of_videos(run.folder).config)
+        self.settings = _with_frames(whole.backbone, frames)
+        specs = {
+            "video": networks.find("video", self.settings.video_net),
+            "audio": networks.find("audio", self.settings.audio_net),
+        }
+        _check(specs, self.settings, pool)
+        self.clips = clips
+        self._pooled = specs if pool == "max" else {}
+        self._backbone, self.epoch = _backbone(run, replace(whole, backbone=self.settings), manifest, device, loading)
+
+    @torch.no_grad()
+    def read(self, rows: Sequence[int]) -> Iterator[tuple[Look, dict[str, NDArray[np.float32]]]]:
+        """Yield looks at some of the videos, and the features (B, D) of each modality; NaN where it is missing."""
+        settings, backbone = self.settings, self._backbone
+        watch, size = Watch(self.clips), max(1, settings.look_batch // self.clips)
+        seen = looks(backbone.source, rows, settings.augment, watch, batch_size=size, workers=backbone.workers)
+        with _kept(backbone, self._pooled) as maps:
+            for look in seen:
+                found = {}
+                for modality, of_clips in _inputs(look, settings, backbone.device).items():
+                    features = features_of(backbone.model, modality, of_clips, settings.precision)
+                    features = pooled(maps[modality].pop()) if self._pooled else features
+                    values = averaged(features, self.clips).cpu().numpy()
+                    found[modality] = np.where(look.present[modality][:, None], values, np.float32(np.nan))
+                yield look, found
 
 
 def pooled(maps: Tensor) -> Tensor:
@@ -136,14 +170,13 @@ class _Found:
         self.present = {m: np.zeros(n_videos, bool) for m in MODALITIES}
         self.reasons = [""] * n_videos
 
-    def take(self, look: Look, modality: str, features: Tensor) -> None:
+    def take(self, look: Look, modality: str, features: NDArray[np.float32]) -> None:
         """Note the features (B, D) of the videos of a look."""
-        present = look.present[modality]
         if not self.features[modality].shape[1]:
             shape = (len(self.reasons), features.shape[1])
             self.features[modality] = np.full(shape, np.nan, np.float32)
-        self.features[modality][look.rows[present]] = features.cpu().numpy()[present]
-        self.present[modality][look.rows] = present
+        self.features[modality][look.rows] = features
+        self.present[modality][look.rows] = look.present[modality]
         for row, reason in zip(look.rows.tolist(), look.reasons, strict=True):
             self.reasons[row] = reason
 
@@ -161,16 +194,18 @@ def _check(specs: dict[str, NetworkSpec], settings: BackboneSettings, pool: str)
             raise InputError(f"the {modality} network {spec.name} has no maps to be pooled; choose their mean")
 
 
-def _backbone(run: Run, settings: RunSettings, manifest: Manifest, device: str, loading: Loading) -> TorchBackbone:
-    """Return the networks of a run, in evaluation mode, with the clips of the videos."""
+def _backbone(
+    run: Run, settings: RunSettings, manifest: Manifest, device: str, loading: Loading
+) -> tuple[TorchBackbone, int]:
+    """Return the networks of a run, in evaluation mode, with the clips of the videos, and the epochs learnt."""
     source = open_source(manifest, settings.backbone, loading)
     workers = n_processes(source, loading) if len(manifest) > 8 * loading.n_workers else 0
     backbone = TorchBackbone(
         settings.backbone, settings.head_sizes, source, device=choose_device(device), workers=workers
     )
-    backbone.take_over(read_newest(run), run.checkpoint_folder)
+    state = backbone.take_over(read_newest(run), run.checkpoint_folder)
     backbone.model.eval()
-    return backbone
+    return backbone, int(state["epoch"])
 
 
 @contextmanager

@@ -186,6 +186,8 @@ def _small(n_videos: int, clusters: int, backbone: BackboneSettings, wanted: Map
     """Return what small networks need on a CPU, by the size of the collection and what was decided about the run."""
     batch = wanted.get("batch_size") or (32 if n_videos < _SMALL_COLLECTION else 64)
     side_heads, side_clusters = side_heads_for(n_videos, clusters)
+    if wanted.get("label_by", "both") != "both":
+        side_heads = 0  # what they come to rests on both modalities
     side_heads = side_heads if wanted.get("side_heads") is None else wanted["side_heads"]
     usual, most, settling = _small_epochs(n_videos * (wanted.get("clips_per_video") or 1), batch)
     adaptive = side_heads > 0 and wanted.get("epochs") is None
@@ -327,6 +329,10 @@ def _checked(settings: RunSettings) -> RunSettings:
     if training.side_heads and training.side_heads * settings.side_clusters < settings.clusters:
         raise InputError(
             f"--side-heads {training.side_heads}: there are too few videos for finer labels than {settings.clusters}"
+        )
+    if training.side_heads and training.label_by != "both":
+        raise InputError(
+            f"--label-by {training.label_by}: side heads bring labels together by both; give --side-heads 0"
         )
     if training.groups > settings.heads:
         raise InputError(f"--groups {training.groups}: there are only {settings.heads} heads to split")

@@ -1,64 +1,54 @@
-"""Stores for retrieval: pooled maps of the networks' last stage, written part by part, so that a stop loses little."""
+"""Stores for retrieval: pooled maps of the networks' last stage, written bit by bit, so that a stop loses little."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from backbones.maps import map_features
-from backbones.sources import Loading
+from backbones.maps import MapReader
 from selavi_ref.media import Manifest
 from selavi_ref.report.progress import bar
 from selavi_ref.run import Run
 from selavi_ref.store import StoreWriter
 
-_PART = 256  # videos
 
-
-def write_maps(
-    run: Run,
-    manifest: Manifest,
-    out: str | os.PathLike[str],
-    *,
-    pool: str = "max",
-    clips: int = 10,
-    frames: int | None = 32,
-    device: str = "auto",
-    loading: Loading = Loading(),  # noqa: B008
-) -> Path:
+def write_maps(run: Run, manifest: Manifest, out: str | os.PathLike[str], **looking: Any) -> Path:
     """
     Write the features that `backbones.maps.map_features` makes of videos as a store; one that was cut off is continued.
 
     Parameters
     ----------
-    run, manifest, pool, clips, frames, device, loading
-        As in `backbones.maps.map_features`.
+    run, manifest
+        A trained run, and the videos.
     out : path
         The store.
+    looking
+        Of `backbones.maps.MapReader`.
 
     Returns
     -------
     Path
         The store.
     """
-    first = replace(manifest, entries=manifest.entries[:1])
-    looking = {"pool": pool, "clips": clips, "frames": frames, "device": device}
-    widths = map_features(run, first, **looking, loading=Loading(0)).features  # type: ignore[arg-type]
+    reader = MapReader(run, manifest, **looking)
+    _, first = next(reader.read([0]))
     writer = StoreWriter(
         out,
         manifest.paths,
-        {f"features/{m}": values.shape[1] for m, values in widths.items()},
+        {f"features/{m}": values.shape[1] for m, values in first.items()},
         classes=manifest.classes,
-        provenance={"run": os.path.abspath(run.folder), "pool": pool, "clips": clips, "frames": frames},
+        provenance={
+            "run": os.path.abspath(run.folder),
+            "epoch": reader.epoch,
+            "pool": looking.get("pool", "max"),
+            "clips": reader.clips,
+            "frames": reader.settings.clip.frames,
+        },
     )
     with writer, bar(len(manifest), "looking", "video", initial=int(writer.done.sum())) as progress:
-        while len(writer.remaining):
-            rows = writer.remaining[:_PART]
-            part = replace(manifest, entries=[manifest.entries[row] for row in rows])
-            found = map_features(run, part, **looking, loading=loading, progress=progress.update)  # type: ignore[arg-type]
-            values = {f"features/{m}": np.nan_to_num(x) for m, x in found.features.items()}
-            writer.write(rows, values, present=found.present, reason=found.reasons)
+        for look, found in reader.read(writer.remaining.tolist()):
+            values = {f"features/{m}": x for m, x in found.items()}
+            writer.write(look.rows, values, present=look.present, reason=look.reasons)
+            progress.update(len(look.rows))
         return writer.finish()

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from selavi_ref.errors import InputError
 from selavi_ref.store import FeatureStore
@@ -99,11 +98,3 @@ def kmeans_labels(store: FeatureStore, K: int, *, seed: int = 0) -> NDArray[np.i
     """Label all videos of a store, which have all modalities, by K-means on the features of all, from one start."""
     values = [standardised(store.features(modality), seed=seed) for modality in store.modalities]
     return kmeans(together(values), K, seed=seed, starts=1)
-
-
-def matched_labels(labels: NDArray[np.int32], reference: NDArray[np.int32], K: int) -> NDArray[np.int32]:
-    """Return labels (N,) with the numbers, 0 to K - 1, under which they agree most with reference labels (N,)."""
-    overlap = np.zeros((K, K), np.int64)
-    np.add.at(overlap, (labels, reference), 1)
-    renamed: NDArray[np.int32] = linear_sum_assignment(overlap, maximize=True)[1].astype(np.int32)
-    return renamed[labels]

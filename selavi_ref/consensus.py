@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
+from selavi_ref.matching import best_match, overlap
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.regroup import spectral_groups
+
+_MOST_JOINED = 6000  # clusters of all heads; the graph of more takes gigabytes, and minutes to be cut
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class HeadAgreement:
         int32, shape (H, K): cluster ``alignment[h, k]`` of head h is cluster k of the reference; one to one.
     groups : array
         int32, shape (H, K): the cluster of the consensus that cluster k of head h belongs to; several of a head may
-        belong to one, as where a head has split what the others hold together.
+        belong to one, as where a head has split what the others hold together. Where all heads together have more than
+        6,000 clusters, these are matched one to one instead.
     """
 
     reference: int
@@ -58,8 +61,8 @@ def agree(labels: NDArray[np.int32], K: int) -> HeadAgreement:
             scores[a, b] = scores[b, a] = normalized_mutual_info_score(labels[:, a], labels[:, b])
     agreement = (scores.sum(1) - 1) / (H - 1) if H > 1 else np.ones(1)
     reference = int(agreement.argmax())
-    alignment = np.stack([_best_match(_overlap(labels[:, reference], labels[:, h], K)) for h in range(H)])
-    groups = co_association(labels, K, alignment) if H > 1 else plain
+    alignment = np.stack([best_match(overlap(labels[:, reference], labels[:, h], K)) for h in range(H)])
+    groups = co_association(labels, K, alignment) if 1 < H <= _MOST_JOINED / K else groups_of(alignment)
     return HeadAgreement(reference, agreement, alignment, groups)
 
 
@@ -100,7 +103,7 @@ def co_association(labels: NDArray[np.int32], K: int, alignment: NDArray[np.int3
     shared = np.zeros((H, K, H, K))
     for a in range(H):
         for b in range(a):
-            shared[a, :, b] = _overlap(labels[:, a], labels[:, b], K)
+            shared[a, :, b] = overlap(labels[:, a], labels[:, b], K)
             shared[b, :, a] = shared[a, :, b].T
     graph = shared.reshape(H * K, H * K)
     sizes = graph.sum(1)
@@ -108,19 +111,9 @@ def co_association(labels: NDArray[np.int32], K: int, alignment: NDArray[np.int3
     n_groups = max(len(np.unique(labels[:, head])) for head in range(H))
     found, _ = spectral_groups(graph[np.ix_(used, used)], n_groups)
     matched = groups_of(alignment).reshape(-1)
-    overlap = np.zeros((n_groups, K))
-    np.add.at(overlap, (found, matched[used]), sizes[used])
-    names = linear_sum_assignment(overlap, maximize=True)[1]
+    agreeing = np.zeros((n_groups, K))
+    np.add.at(agreeing, (found, matched[used]), sizes[used])
+    names = best_match(agreeing)
     groups = matched.copy()
     groups[used] = names[found]
     return groups.reshape(H, K).astype(np.int32)
-
-
-def _overlap(a: NDArray[np.int32], b: NDArray[np.int32], K: int) -> NDArray[np.int64]:
-    """Return how many videos have label k in `a` and l in `b`, shape (K, K)."""
-    return np.bincount(a.astype(np.int64) * K + b, minlength=K * K).reshape(K, K)
-
-
-def _best_match(overlap: NDArray[np.int64]) -> NDArray[np.int32]:
-    matched: NDArray[np.int32] = linear_sum_assignment(overlap, maximize=True)[1].astype(np.int32)
-    return matched

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.backbone import Backbone, working_names
-from selavi_ref.clustering import kmeans_labels, matched_labels
+from selavi_ref.clustering import kmeans_labels
 from selavi_ref.errors import InputError
 from selavi_ref.exchange import Exchange, engine, share
+from selavi_ref.matching import renamed
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.regroup import regroup, renumber
 from selavi_ref.schedule import TrainingSettings
@@ -169,7 +170,7 @@ class Labelling:
         K = self.backbone.clusters[head]
         found = kmeans_labels(self.store, K, seed=self.settings.seed + head)
         if (self.labels[:, head] >= 0).all():
-            found = matched_labels(found, self.labels[:, head], K)
+            found = renamed(found, self.labels[:, head], K)
         self._solutions.append((0.0, 0))
         self.labels[:, head] = found
         self.potentials[head] = np.zeros(K)
@@ -182,11 +183,13 @@ class Labelling:
         if regrouping:
             own = self.labels[self.own.start : self.own.stop, 0]
             coarse = renumber(found.posterior, own, self.exchange)
-            log_prob = np.log(np.maximum(coarse, np.float32(1e-12)))
-            marginal = marginals.match(self.sizes[0], predicted_mass(log_prob, self.exchange))
             if s.labeller == "kmeans":
                 self.labels[:, : self._main] = coarse.argmax(1)[:, None]
                 return
+            log_prob = np.log(np.maximum(coarse, np.float32(1e-12)))
+            marginal = self.sizes[0]
+            if s.sizes.matched:
+                marginal = marginals.match(marginal, predicted_mass(log_prob, self.exchange))
             solved = assign(
                 log_prob,
                 marginal,

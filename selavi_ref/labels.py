@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,9 @@ class Labels:
         Share of a video's clips whose own label differs, mean over heads, shape (N,); None with a single clip.
     source : str
         How the heads were brought together, in words.
+    groups : array
+        Which cluster of the consensus each head's clusters belong to, int32, shape (H, K); see
+        `selavi_ref.consensus.HeadAgreement`.
     """
 
     paths: list[str]
@@ -55,6 +58,7 @@ class Labels:
     reasons: list[str]
     disagreement: NDArray[np.float32] | None
     source: str
+    groups: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0), np.int32))
 
 
 def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = False, only: str | None = None) -> Labels:
@@ -85,11 +89,15 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
     if not names:
         raise InputError(f"{printable(store.path)} holds no log-probabilities, so there is nothing to label by")
     shift = _potentials(store, names) if balanced else None
-    seen_by = [labelling_modalities(store, name, only) for name in names]
+    seen_by = [labelling_modalities(store, name) for name in names]
+    if only is not None:
+        seen_by = [[only] if only in seen else [] for seen in seen_by]
+        if not any(seen_by):
+            labelling_modalities(store, names[0], only)  # says which there are
     present = {modality: store.present(modality) for modality in store.modalities}
-    usable = np.stack([np.any([present[m] for m in modalities], axis=0) for modalities in seen_by], axis=1)
+    usable = np.stack([_any_of(present, seen, store.n_videos) for seen in seen_by], axis=1)
     head_labels = np.full((store.n_videos, len(names)), -1, np.int32)
-    for column, _, rows, shares in _posteriors(store, names, shift, only):
+    for column, rows, shares in _posteriors(store, names, seen_by, shift, only):
         head_labels[rows, column] = shares.argmax(1)
     head_labels[~usable] = -1
     agreement = _stored_agreement(store, len(names)) or agree(head_labels, store.n_clusters)
@@ -99,7 +107,8 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
 
     votes = usable[:, chosen].sum(1, dtype=np.float32)[:, None]
     mean = np.zeros((store.n_videos, store.n_clusters), np.float32)
-    for column, _, rows, shares in _posteriors(store, [names[c] for c in chosen], shift, only):
+    picked = [names[c] for c in chosen], [seen_by[c] for c in chosen]
+    for column, rows, shares in _posteriors(store, *picked, shift, only):
         shares = shares @ membership[chosen[column]] / np.maximum(votes[rows], 1)
         mean[rows] += np.where(usable[rows, chosen[column], None], shares, 0)
     first, second = _two_best(mean)
@@ -115,7 +124,35 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
         reasons=store.reasons,
         disagreement=store.get("disagreement").mean(1) if _many_clips(store) else None,
         source=source,
+        groups=agreement.groups,
     )
+
+
+def opinions(store: FeatureStore, groups: NDArray[np.int32], modality: str) -> NDArray[np.float32]:
+    """
+    Return what all heads think of each video by one modality alone: posteriors of the consensus' clusters.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With log-probabilities.
+    groups : array
+        As `Labels` has them.
+    modality : str
+        Which; heads without it do not count.
+
+    Returns
+    -------
+    array
+        float32, shape (N, K), rows of sum 1; what stands in the rows of videos without the modality means nothing.
+    """
+    heads = [(h, name) for h, name in enumerate(store.heads) if store.has(f"log_prob/{modality}/{name}")]
+    mean = np.zeros((store.n_videos, store.n_clusters), np.float32)
+    for h, name in heads:
+        membership = np.eye(store.n_clusters, dtype=np.float32)[groups[h]] / len(heads)
+        for rows in store.blocks():
+            mean[rows] += posterior(joint_log_prob(store, name, rows, modality)) @ membership
+    return mean
 
 
 def write_csv(labels: Labels, path: str | os.PathLike[str]) -> None:
@@ -192,13 +229,22 @@ def _rows(labels: Labels) -> Iterator[list[Any]]:
 
 
 def _posteriors(
-    store: FeatureStore, names: Sequence[str], shift: Mapping[str, NDArray[np.float32]] | None, only: str | None
-) -> Iterator[tuple[int, str, slice, NDArray[np.float32]]]:
-    """Yield the posteriors of each head, block by block."""
+    store: FeatureStore,
+    names: Sequence[str],
+    seen_by: Sequence[Sequence[str]],
+    shift: Mapping[str, NDArray[np.float32]] | None,
+    only: str | None,
+) -> Iterator[tuple[int, slice, NDArray[np.float32]]]:
+    """Yield the posteriors of each head that sees anything, block by block."""
     for column, name in enumerate(names):
-        for rows in store.blocks():
+        for rows in store.blocks() if seen_by[column] else ():
             log_prob = joint_log_prob(store, name, rows, only)
-            yield column, name, rows, posterior(log_prob if shift is None else log_prob + shift[name])
+            yield column, rows, posterior(log_prob if shift is None else log_prob + shift[name])
+
+
+def _any_of(present: Mapping[str, NDArray[np.bool_]], modalities: Sequence[str], N: int) -> NDArray[np.bool_]:
+    """Return which videos have any of some modalities."""
+    return np.logical_or.reduce([np.zeros(N, bool), *(present[m] for m in modalities)])
 
 
 def _potentials(store: FeatureStore, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, qr, svd
-from scipy.optimize import linear_sum_assignment
 
 from selavi_ref.errors import InputError
 from selavi_ref.exchange import Alone, Exchange
+from selavi_ref.matching import best_match, overlap
 from selavi_ref.selflabel import joint_log_prob, labelling_modalities, posterior
 from selavi_ref.store import FeatureStore
 
@@ -165,7 +165,5 @@ def renumber(
     With several processes, each gives the rows of its videos.
     """
     K = posterior.shape[1]
-    overlap = np.zeros((K, K))
-    np.add.at(overlap, (labels, posterior.argmax(1)), 1)
-    overlap = exchange.all_sum(overlap.reshape(-1)).reshape(K, K)
-    return posterior[:, linear_sum_assignment(overlap, maximize=True)[1]]
+    shared = overlap(labels, posterior.argmax(1), K).astype(np.float64)
+    return posterior[:, best_match(exchange.all_sum(shared.reshape(-1)).reshape(K, K))]

@@ -77,6 +77,32 @@ class Run:
             raise InputError(f"{run.folder} holds no run: it has no config.toml")
         return run
 
+    @classmethod
+    def of_videos(cls, folder: str | os.PathLike[str], instead: str = "") -> Run:
+        """
+        Open a run that has learnt from videos, and so has both networks and their heads.
+
+        Parameters
+        ----------
+        folder : path
+            The run.
+        instead : str
+            What to do with a run of heads that have learnt from features.
+
+        Raises
+        ------
+        InputError
+            If there is no run, or it is of another kind.
+        """
+        run = cls.open(folder)
+        kind = run.config.get("kind")
+        if kind == "heads":
+            advice = f"; {instead}" if instead else ""
+            raise InputError(f"{run.folder} has learnt from features, and has no networks that look at videos{advice}")
+        if kind is not None:
+            raise InputError(f"{run.folder} is no run of selavi train, but one of selavi {kind}")
+        return run
+
     @property
     def config(self) -> dict[str, Any]:
         """

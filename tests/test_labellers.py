@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from test_training import SETTINGS, start
 
-from selavi_ref.clustering import kmeans, kmeans_of_each, matched_labels, standardised, together
+from selavi_ref.clustering import kmeans, kmeans_of_each, standardised, together
 from selavi_ref.errors import InputError
+from selavi_ref.matching import renamed
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.selflabel import ClusterSizes, joint_log_prob, self_label
 from selavi_ref.store import FeatureStore, StoreWriter
@@ -84,6 +85,6 @@ def test_kmeans_by_each_modality_and_by_both():
     assert np.allclose(together([values["v"], 100 * values["a"]]).var(0).sum(), 2, rtol=1e-4)
 
 
-def test_matched_labels_have_the_numbers_of_the_reference():
+def test_renamed_labels_have_the_numbers_of_the_reference():
     reference = np.array([0, 0, 1, 1, 2, 2, 2], np.int32)
-    assert matched_labels(np.array([2, 2, 0, 0, 1, 1, 0], np.int32), reference, 3).tolist() == [0, 0, 1, 1, 2, 2, 1]
+    assert renamed(np.array([2, 2, 0, 0, 1, 1, 0], np.int32), reference, 3).tolist() == [0, 0, 1, 1, 2, 2, 1]

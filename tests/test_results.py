@@ -4,14 +4,20 @@ import csv
 import io
 import json
 import math
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import cli
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.metrics import summary
 from selavi_ref.report.evaluation import (
@@ -25,6 +31,7 @@ from selavi_ref.report.evaluation import (
 from selavi_ref.report.figures import bar_figure, line_figure, matrix_figure
 from selavi_ref.report.results import FORMATS, Table, results_folder
 
+ROOT = Path(__file__).parent.parent
 CELLS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats() | st.text(max_size=8)
 
 
@@ -85,7 +92,6 @@ def test_figures_are_png_and_svg_whatever_the_names(tmp_path, kind):
             x="x",
             y="y",
             log_x=True,
-            bands={HOSTILE[0]: ([0, 0, 0], [1, 1, 1])},
             marks={HOSTILE[2]: 2},
             twins={HOSTILE[1]: HOSTILE[0]},
         ),
@@ -154,3 +160,28 @@ def test_a_table_of_scores_says_how_many_videos_there_are():
         .splitlines()[-1]
         .startswith("2 videos, 2 classes, 2 clusters")
     )
+
+
+def test_several_tables_are_one_document(tmp_path):
+    labelled(tmp_path)
+    call = lambda *options: CliRunner().invoke(cli.main, ["evaluate", str(tmp_path / "l.csv"), *options])  # noqa: E731
+    told = json.loads(call("--clusters", "--confusion", "--format", "json").stdout)
+    assert list(told) == ["scores", "clusters", "confusion"]
+    refused = call("--clusters", "--format", "csv")
+    assert refused.exit_code == 2
+    assert "--format csv prints one table" in refused.stderr
+    assert call("--format", "csv").stdout.startswith("labels,nmi,")
+
+
+def test_names_that_are_not_utf_8_are_printed_as_they_are(tmp_path):
+    with open(tmp_path / "l.csv", "wb") as file:
+        file.write(b"path,label\nv/\xff/1.mp4,0\nv/b/2.mp4,1\n")
+    for form in FORMATS:
+        extra = "--clusters" if form != "csv" else "--heads"
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", "evaluate", tmp_path / "l.csv", extra, "--format", form],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr

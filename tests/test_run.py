@@ -79,3 +79,18 @@ def test_a_text_that_cannot_take_its_place_leaves_the_old_one_and_nothing_else(t
     with pytest.raises(SelaviError, match=r"x\.txt cannot be written: Read-only file system"):
         write_text(tmp_path / "x.txt", "new")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("x.txt", "old")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("heads", "r has learnt from features, and has no networks that look at videos; do that"),
+        ("finetune", "r is no run of selavi train, but one of selavi finetune"),
+    ],
+)
+def test_a_run_of_another_kind_is_refused_where_networks_are_needed(tmp_path, kind, message):
+    Run.prepare(tmp_path / "r").rewrite_config({"clusters": 2})
+    assert Run.of_videos(tmp_path / "r").config["clusters"] == 2
+    Run(tmp_path / "r").rewrite_config({"kind": kind})
+    with pytest.raises(InputError, match=message):
+        Run.of_videos(tmp_path / "r", "do that")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
+from selavi_ref.errors import InputError
 from selavi_ref.report.options import format_option
 from selavi_ref.report.program import Command
 
@@ -43,20 +46,27 @@ def evaluate(
 ) -> None:
     """Compare a table of labels with true classes: those of the videos' folders, or of a CSV file."""
     from selavi_ref.report.evaluation import clusters_table, confusion_table, evaluation_table, read_labelled
+    from selavi_ref.report.figures import check_drawing, matrix_figure
+    from selavi_ref.report.results import echo, results_folder
 
+    if out is not None:
+        check_drawing()
+    if form == "csv" and (clusters or confusion):
+        raise InputError("--format csv prints one table; --out writes them all")
     rows, classes = read_labelled(labels, truth)
     tables = {"scores": evaluation_table(rows, classes, heads=heads, intervals=intervals)}
     if clusters or out is not None:
         tables["clusters"] = clusters_table(rows, classes)
     if confusion or out is not None:
         tables["confusion"] = confusion_table(rows, classes)
-    shown = {"scores": True, "clusters": clusters, "confusion": confusion}
-    click.echo("\n\n".join(table.to(form).rstrip("\n") for name, table in tables.items() if shown[name]))
+    hidden = {"clusters": not clusters, "confusion": not confusion}
+    shown = {name: table for name, table in tables.items() if not hidden.get(name)}
+    if form == "json" and len(shown) > 1:
+        echo(json.dumps({name: json.loads(table.json()) for name, table in shown.items()}, indent=1))
+    else:
+        echo("\n\n".join(table.to(form).rstrip("\n") for table in shown.values()))
     if out is None:
         return
-    from selavi_ref.report.figures import matrix_figure
-    from selavi_ref.report.results import results_folder
-
     folder = results_folder(out)
     for name, table in tables.items():
         table.write(folder / name)

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from selavi_ref.errors import InputError
+from selavi_ref.report.options import (
+    cache_format_option,
+    cache_option,
+    device_option,
+    memory_option,
+    options,
+    seed_option,
+    workers_option,
+)
 from selavi_ref.report.program import Command, Interruptible, refuse_options
 
 _POSITIVE = click.FloatRange(0, min_open=True)
@@ -83,23 +91,14 @@ _LOOKING = (
         show_default=True,
         help="Of the network.",
     ),
-    click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all randomness."),
+    seed_option,
 )
 _PLACE = (
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
-    click.option("--workers", type=click.IntRange(0), help="Processes that decode. [default: one per processor]"),
-    click.option(
-        "--memory",
-        "memory_gb",
-        type=_FROM_0,
-        default=4.0,
-        show_default=True,
-        help="Without --cache: keep decoded videos in memory when they fit in so many gigabytes.",
-    ),
-    click.option("--cache", type=click.Path(file_okay=False), help="Folder to keep decoded videos in."),
-    click.option(
-        "--cache-format", type=click.Choice(["jpeg", "raw"]), default="jpeg", show_default=True, help="Of its pictures."
-    ),
+    device_option,
+    workers_option,
+    memory_option,
+    cache_option,
+    cache_format_option,
     click.option(
         "--checkpoint-minutes",
         "minutes",
@@ -110,17 +109,6 @@ _PLACE = (
     ),
 )
 _FREE = {"device", "workers", "memory_gb", "cache", "cache_format", "minutes"}  # may change when it goes on
-
-
-def _with(options: tuple[Callable[[Any], Any], ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return what gives a command some options."""
-
-    def give(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return give
 
 
 @click.command(
@@ -137,10 +125,10 @@ def _with(options: tuple[Callable[[Any], Any], ...]) -> Callable[[Callable[..., 
 @click.argument("videos", type=click.Path(), required=False)
 @click.option("--out", type=click.Path(), required=True, help="Folder for what is learnt, and for the results.")
 @click.option("--resume", is_flag=True, help="Go on with what --out holds; so does the same command.")
-@_with(_COLLECTION)
-@_with(_LEARNING)
-@_with(_LOOKING)
-@_with(_PLACE)
+@options(*_COLLECTION)
+@options(*_LEARNING)
+@options(*_LOOKING)
+@options(*_PLACE)
 def finetune(run: str | None, videos: str | None, out: str, resume: bool, **options: Any) -> None:
     """
     Fine-tune the video network of RUN on the classes of VIDEOS, and test it, fold by fold, as published.
@@ -156,7 +144,9 @@ def finetune(run: str | None, videos: str | None, out: str, resume: bool, **opti
     with Interruptible(f"go on with: {shlex.join(['selavi', 'finetune', '--resume', *_kept(places), '--out', out])}"):
         from backbones.finetuning.job import finetune as carry_out
         from backbones.sources import Loading
+        from selavi_ref.report.figures import check_drawing
 
+        check_drawing()
         started = _started(wanted, out, options, places["workers"])
         jpeg = places["cache_format"] == "jpeg"
         loading = Loading(places["workers"], places["memory_gb"], places["cache"], jpeg)

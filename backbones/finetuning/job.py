@@ -71,11 +71,7 @@ def settings_for(
     InputError
         If the run has no video network, or something does not fit.
     """
-    run = Run.open(source)
-    kind = run.config.get("kind")
-    if kind is not None:
-        what = "heads alone, without networks" if kind == "heads" else "a network that is fine-tuned already"
-        raise InputError(f"{printable(source)} has {what}; name a run on videos, as made by selavi train or convert")
+    run = Run.of_videos(source, "name a run of selavi train or convert")
     backbone = RunSettings.from_dict(run.config).backbone
     clips = clips_of(backbone, frames=frames, fps=fps, size=size, augment=augment)
     places: dict[str, Any] = {"run": os.path.abspath(source), "videos": os.path.abspath(videos)}

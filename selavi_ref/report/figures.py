@@ -40,7 +40,6 @@ def line_figure(
     x: str,
     y: str,
     log_x: bool = False,
-    bands: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
     y_range: tuple[float, float] | None = None,
     marks: Mapping[str, float] | None = None,
     points: bool = True,
@@ -59,8 +58,6 @@ def line_figure(
         Texts; `x` and `y` name the axes with their units.
     log_x : bool
         Logarithmic x axis.
-    bands : mapping, optional
-        Of a line: lower and upper ends of the band around it.
     y_range : pair of float, optional
         Of the y axis.
     marks : mapping, optional
@@ -88,8 +85,6 @@ def line_figure(
         colour = COLOURS[index % len(COLOURS)]
         dash = _DASHES[(index // len(COLOURS) + (name in twins)) % len(_DASHES)]
         axes.plot(xs, ys, dash, color=colour, marker="o" if points else None, markersize=4, label=_label(name))
-        if bands and name in bands:
-            axes.fill_between(np.asarray(xs), *bands[name], color=colour, alpha=0.15, linewidth=0)
     for name, place in (marks or {}).items():
         axes.axvline(place, color="#999999", linestyle=":", linewidth=1)
         axes.annotate(
@@ -189,6 +184,11 @@ def matrix_figure(
             axes.text(column, row, shown, ha="center", va="center", fontsize=8, color=ink)
     _texts(axes, title, x, y)
     return _write(figure, stem)
+
+
+def check_drawing() -> None:
+    """Fail before long work, and not after it, where matplotlib is not installed."""
+    import matplotlib  # noqa: F401
 
 
 def _blank(width: float = 6.4, height: float = 4.2) -> tuple[Any, Any]:

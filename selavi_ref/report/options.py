@@ -69,8 +69,15 @@ balanced_option = click.option(
 )
 
 
-def degrade_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that make pictures and sounds worse."""
-    for option in reversed(_DEGRADE):
-        function = option(function)
-    return function
+def options(*given: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what gives a command some options and arguments, in this order."""
+
+    def give(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(given):
+            function = option(function)
+        return function
+
+    return give
+
+
+degrade_options = options(*_DEGRADE)

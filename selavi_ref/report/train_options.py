@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import click
+
+from selavi_ref.report.options import options
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ _SETTINGS = (
         help="Price of missing the sizes, where they are a guess: about 10 bends them, 1000 hardly. [0: they are met]",
     ),
     click.option(
-        "--label-by", type=click.Choice(["both", "video", "audio"]), help="Whose predictions labels follow. [both]"
+        "--label-by",
+        type=click.Choice(["both", "video", "audio"]),
+        help="Whose predictions labels follow; one alone goes without side heads. [both]",
     ),
     click.option(
         "--labeller", type=click.Choice(["transport", "kmeans"]), help="kmeans: instead, for comparison. [transport]"
@@ -165,17 +168,5 @@ _KEEPING = (
 )
 
 
-def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that make a run's settings."""
-    return _with(function, _SETTINGS)
-
-
-def keeping_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of checkpoints."""
-    return _with(function, _KEEPING)
-
-
-def _with(function: Callable[..., Any], options: tuple[Callable[[Any], Any], ...]) -> Callable[..., Any]:
-    for option in reversed(options):
-        function = option(function)
-    return function
+settings_options = options(*_SETTINGS)
+keeping_options = options(*_KEEPING)

@@ -8,9 +8,9 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from selavi_ref.labels import Labels
+from selavi_ref.matching import overlap, renamed
 from selavi_ref.media.container import printable
 from selavi_ref.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from selavi_ref.trust.finding import (
@@ -204,11 +204,9 @@ def disagreeing(alone: Mapping[str, NDArray[np.int32]]) -> NDArray[np.bool_]:
     return np.asarray(np.where(own >= 0, own, high).min(0) != high)
 
 
-def clips(
-    label: NDArray[np.int32], disagreement: NDArray[np.float32] | None, other: NDArray[np.int32] | None, numbered: bool
-) -> Finding:
+def clips(label: NDArray[np.int32], disagreement: NDArray[np.float32] | None) -> Finding:
     """
-    Compare the labels of several clips of each video.
+    Judge how far the clips of each video get the same label.
 
     Parameters
     ----------
@@ -216,22 +214,9 @@ def clips(
         The labels, int32, shape (N,).
     disagreement : array or None
         Share of the clips whose own label differs, shape (N,); None with a single clip.
-    other : array or None
-        Labels of another clip of the same videos, int32, shape (N,), -1 where there is none.
-    numbered : bool
-        Whether `other` numbers the clusters as `label` does; else they are matched first.
     """
-    if disagreement is None and other is None:
+    if disagreement is None:
         return unmeasured("clips", "the store was made from one clip of each video; extract it again with --clips 3")
-    if other is not None:
-        K = int(max(label.max(initial=0), other.max(initial=0))) + 1
-        found = compare(label, other if numbered else match(label, other, K))
-        if found is None:
-            return unmeasured("clips", "no video has a label in both stores")
-        figures: dict[str, Figure] = {"different": 1 - found.equal, "nmi": found.nmi, "videos": found.n}
-        sentence = f"another clip of the same video gets another label in {percent(1 - found.equal)} of the cases"
-        return Finding("clips", at_most(1 - found.equal, 0.15, 0.4), f"{sentence} (NMI {score(found.nmi)})", figures)
-    assert disagreement is not None
     values = disagreement[(label >= 0) & np.isfinite(disagreement)]
     if not len(values):
         return unmeasured("clips", "no video has a label")
@@ -260,7 +245,7 @@ def stability(label: NDArray[np.int32], other: NDArray[np.int32], name: str) -> 
     if _one_cluster(label[both], other[both]):
         return unmeasured("stability", _ONE_CLUSTER)
     K = int(max(label.max(), other.max())) + 1
-    found = compare(label, match(label, other, K))
+    found = compare(label, renamed(other, label, K))
     assert found is not None
     lost = not_back(label, other, K)
     asked = len(np.unique(label[both]))
@@ -277,29 +262,16 @@ def stability(label: NDArray[np.int32], other: NDArray[np.int32], name: str) -> 
     return Finding("stability", severity, sentence, figures | {"lost": len(lost), "second": name})
 
 
-def match(label: NDArray[np.int32], other: NDArray[np.int32], K: int) -> NDArray[np.int32]:
-    """Renumber the clusters of another labelling so that as many of its labels as possible are those of `label`."""
-    new = np.empty(K, np.int32)
-    rows, columns = linear_sum_assignment(_together(label, other, K), maximize=True)
-    new[columns] = rows
-    return np.where(other >= 0, new[np.maximum(other, 0)], -1).astype(np.int32)
-
-
 def not_back(label: NDArray[np.int32], other: NDArray[np.int32], K: int) -> list[int]:
     """Return the clusters that no cluster of another labelling overlaps by half (intersection over union)."""
-    together = _together(label, other, K)
+    together = overlap(label, other, K)
     union = together.sum(1, keepdims=True) + together.sum(0) - together
-    overlap = (together / np.maximum(union, 1)).max(1)
-    return [int(k) for k in np.flatnonzero((together.sum(1) > 0) & (overlap < _COMES_BACK))]
+    share = (together / np.maximum(union, 1)).max(1)
+    return [int(k) for k in np.flatnonzero((together.sum(1) > 0) & (share < _COMES_BACK))]
 
 
 def _one_cluster(*labellings: NDArray[np.int32]) -> bool:
     return all(len(np.unique(own[own >= 0])) < 2 for own in labellings)
-
-
-def _together(label: NDArray[np.int32], other: NDArray[np.int32], K: int) -> NDArray[np.int64]:
-    both = (label >= 0) & (other >= 0)
-    return np.bincount(label[both].astype(np.int64) * K + other[both], minlength=K * K).reshape(K, K)
 
 
 def _chance(a: NDArray[np.int32], b: NDArray[np.int32], K: int) -> float:

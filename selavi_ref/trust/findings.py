@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.consensus import agree, groups_of
 from selavi_ref.errors import InputError
-from selavi_ref.labels import Labels, label
+from selavi_ref.labels import Labels
+from selavi_ref.matching import renamed
 from selavi_ref.media.container import printable
 from selavi_ref.report.results import Cell, Table
 from selavi_ref.store import FeatureStore
@@ -69,7 +69,6 @@ def check(
     *,
     measures: Sequence[Measures] | None = None,
     other: tuple[str, Mapping[str, int]] | None = None,
-    clips_store: FeatureStore | None = None,
     rng: np.random.Generator,
 ) -> Report:
     """
@@ -86,8 +85,6 @@ def check(
     other : (str, mapping of str to int), optional
         A second run, such as with another seed: what to call it, and the label of each path (-1 for none). Paths are
         known by their name as written or by their absolute one.
-    clips_store : FeatureStore, optional
-        Of another clip of the same videos, by the same networks.
     rng : Generator
         For cross-validation and shuffled labels.
 
@@ -104,7 +101,7 @@ def check(
     if labels.paths != store.paths or not store.heads:
         raise InputError(f"{printable(store.path)}: the labels must be of its videos, and it needs log-probabilities")
     K = store.n_clusters
-    view = look(store, _groups(store, labels))
+    view = look(store, labels.groups)
     outlying = far_out(store, labels.label)
     bad = misfits(view.fit, outlying, K) & (labels.label >= 0)
     second = None if other is None else _numbers(store.paths, other[1])
@@ -116,7 +113,7 @@ def check(
         agreement.confidence(labels),
         agreement.heads(labels, store.heads, _taught_alike(store)),
         agreement.modalities(labels.label, view.labels, K),
-        _clips(store, labels, clips_store),
+        agreement.clips(labels.label, labels.disagreement),
         _stability(labels, other, second),
         *_shortcuts(labels, files, rng),
         suspicion.duplicates(groups, len(labels.paths), sum(bool(one.reason) for one in files or ())),
@@ -163,32 +160,11 @@ def verdict(findings: Sequence[Finding]) -> Finding:
     return Finding("verdict", severity, sentence, figures)
 
 
-def _groups(store: FeatureStore, labels: Labels) -> NDArray[np.int32]:
-    """Return which cluster of the consensus each head's clusters belong to."""
-    if store.has("groups"):
-        return store.get("groups").astype(np.int32)
-    if store.has("alignment"):
-        return groups_of(store.get("alignment").astype(np.int32))
-    return agree(labels.heads, store.n_clusters).groups
-
-
 def _taught_alike(store: FeatureStore) -> bool:
     """Say whether the heads' clusters were brought together in training (see `selavi_ref.regroup`)."""
     settings = store.provenance.get("settings")
     training = settings.get("training") if isinstance(settings, dict) else None
     return isinstance(training, dict) and bool(training.get("side_heads"))
-
-
-def _clips(store: FeatureStore, labels: Labels, clips_store: FeatureStore | None) -> Finding:
-    if clips_store is None:
-        return agreement.clips(labels.label, labels.disagreement, None, True)
-    again = label(clips_store)
-    own = _numbers(store.paths, dict(zip(again.paths, again.label.tolist(), strict=True)))
-    numbered = all(
-        one.has("alignment") and one.provenance.get("run") == store.provenance.get("run")
-        for one in (store, clips_store)
-    )
-    return agreement.clips(labels.label, labels.disagreement, own, numbered)
 
 
 def _stability(
@@ -242,7 +218,7 @@ def _reasons(
             reasons[row].append(f"{labels.disagreement[row]:.0%} of its clips say otherwise".replace("%", " %"))
     if second is not None and (second >= 0).any():
         K = int(max(labels.label.max(), second.max(), 0)) + 1
-        matched = agreement.match(labels.label, second, K)
+        matched = renamed(second, labels.label, K)
         for row in np.flatnonzero((labels.label >= 0) & (matched >= 0) & (matched != labels.label)):
             reasons[row].append("the second run puts it elsewhere")
     for group in groups or ():

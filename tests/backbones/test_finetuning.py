@@ -295,7 +295,7 @@ def refused(done, *words):
         ([*UCF, "--test-split", "val"], "--test-split goes without --layout"),
         ([*UCF, "--linear-probe"], "--base-rate goes without --linear-probe"),
         ([*UCF, "--augment", "spin=1"], "--augment spin=1: write name=value"),
-        (["heads", *UCF[1:]], "heads has heads alone, without networks; name a run on videos"),
+        (["heads", *UCF[1:]], "heads has learnt from features"),
         (["nowhere", *UCF[1:]], "nowhere is not a folder"),
         (["run", "nowhere", *SHORT], "nowhere does not exist"),
         (["run", "UCF-101", *SHORT], "UCF-101 has no video of the split train: it names no splits"),

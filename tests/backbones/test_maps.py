@@ -162,7 +162,7 @@ def test_what_cannot_be_is_said(place, run, manifest):
         map_features(run, manifest, pool="sum")
     (place / "heads").mkdir(exist_ok=True)
     (place / "heads" / "config.toml").write_text('kind = "heads"\n')
-    with pytest.raises(InputError, match="heads alone"):
+    with pytest.raises(InputError, match="has learnt from features"):
         map_features(Run.open(place / "heads"), manifest)
     settings = RunSettings.from_dict(run.config)
     other = Run.prepare(place / "transformer")

@@ -94,13 +94,13 @@ def test_every_option_reaches_its_setting():
         soft_sizes=3.0,
         label_by="audio",
         labeller="kmeans",
-        side_heads=2,
+        side_heads=0,
     )
     sizes = s.training.sizes
     assert (sizes.distribution, sizes.per_head, sizes.redrawn, sizes.matched) == ("zipf", False, True, False)
     assert sizes.penalty == 3.0
     t, b = s.training, s.backbone
-    assert (t.label_by, t.labeller, t.side_heads) == ("audio", "kmeans", 2)
+    assert (t.label_by, t.labeller, t.side_heads) == ("audio", "kmeans", 0)
     assert (t.align, t.scale_rate, t.norm_warmup, t.labelling_power, t.decay) == (False, True, 3, 2.0, "constant")
     assert (b.mlp, b.sync_norm, b.compile, b.momentum, b.weight_decay) == (False, False, True, 0.5, 0.1)
     assert (b.dropout, b.mel_normalise, b.clip.mel_mean, b.clip.mel_std) == (0.2, "given", 1.93, 17.89)
@@ -143,3 +143,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         read_config(str(tmp_path / "x.toml"))
     with pytest.raises(InputError, match="No such file"):
         read_config(str(tmp_path / "none.toml"))
+
+
+def test_one_modality_goes_without_side_heads():
+    assert run_settings(900, clusters=7).training.side_heads == 5
+    assert run_settings(900, clusters=7, label_by="video").training.side_heads == 0
+    assert run_settings(900, clusters=7, side_heads=3).training.side_heads == 3
+    with pytest.raises(InputError, match="--label-by video: side heads bring labels together by both"):
+        run_settings(900, clusters=7, label_by="video", side_heads=2)
+    with pytest.raises(InputError, match="--side-heads 1: there are too few videos for finer labels than 7"):
+        run_settings(40, clusters=7, side_heads=1)
