@@ -82,8 +82,9 @@ class Labelling:
         self._main = H - settings.side_heads
         self._truth = _codes(classes)
         self._solutions: list[tuple[float, int]] = []
+        self._penalty = 0.0
 
-    def now(self, step: int, regrouping: bool) -> dict[str, Any]:
+    def now(self, step: int, regrouping: bool, bending: bool = False) -> dict[str, Any]:
         """
         Label all videos anew with every head, from the networks as they are.
 
@@ -93,6 +94,8 @@ class Labelling:
             Steps taken; it seeds random looks.
         regrouping : bool
             Whether the labelling heads get the labels that the side heads agree on.
+        bending : bool
+            Whether sizes that may be missed at a price are; before, they are met.
 
         Returns
         -------
@@ -103,6 +106,7 @@ class Labelling:
         started = time.perf_counter()
         before = self.labels.copy()
         self._solutions = []
+        self._penalty = s.sizes.penalty if bending else 0.0
         if s.sizes.redrawn:
             self.sizes = self._drawn_sizes([_SIZES, s.seed, step])
         heads = range(self._main if regrouping else 0, len(self.sizes))
@@ -120,6 +124,7 @@ class Labelling:
 
     def label_finally(self) -> None:
         """Label with every head by itself, looking at the videos as they are."""
+        self._penalty = self.settings.sizes.penalty
         self.backbone.write_features(self.store, self.own, None)
         for head in range(len(self.sizes)):
             self._label_head(head)
@@ -157,7 +162,7 @@ class Labelling:
             strength=self.settings.strength,
             potentials=self.potentials[head],
             matched=self.settings.sizes.matched or side,
-            penalty=0.0 if side else self.settings.sizes.penalty,
+            penalty=0.0 if side else self._penalty,
             only=self.settings.only,
             exchange=self.exchange,
         )
@@ -194,7 +199,7 @@ class Labelling:
                 log_prob,
                 marginal,
                 strength=s.strength,
-                marginal_penalty=s.sizes.penalty or None,
+                marginal_penalty=self._penalty or None,
                 engine=engine(self.exchange),
             )
             self._solutions.append((solved.cost, solved.n_passes))

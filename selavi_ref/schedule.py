@@ -86,7 +86,7 @@ class TrainingSettings:
     regroup_from : float
         From this share of the run on (with `settle_epochs`: once picture and sound agree), the labels of all other
         heads are the side heads' fine clusters brought together (see `selavi_ref.regroup`), under the prescribed sizes.
-        Without side heads, every head is labelled by itself.
+        Without side heads, every head is labelled by itself. Sizes that may be missed at a price are met before.
     label_by : str
         ``"both"``, or the one modality (``"video"``, ``"audio"``) whose predictions the labels follow; the other learns
         them all the same.

@@ -39,7 +39,9 @@ class ClusterSizes:
         Whether the cluster with the largest predicted mass gets the largest size; else the sizes stay in the order in
         which they were drawn.
     penalty : float
-        What it costs to miss the sizes (``marginal_penalty`` of `selavi_ref.transport.assign`); 0: they are met.
+        What it costs to miss the sizes (``marginal_penalty`` of `selavi_ref.transport.assign`); 0: they are met. In
+        training they are met in any case until it settles (see `selavi_ref.schedule.TrainingSettings`): networks that
+        have learnt nothing yet would rather put all videos into one cluster.
     """
 
     distribution: str = "gaussian"

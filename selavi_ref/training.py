@@ -252,7 +252,8 @@ class Training:
             self._save(None)
             raise StopRequest
         self._learning = False
-        record = self.labelling.now(self.step, self._regroups())
+        settled = self._settled()
+        record = self.labelling.now(self.step, settled and self.settings.side_heads > 0, settled)
         self._learning = True
         self._last_labelling = record["labelling_seconds"], record["changed"]
         self.log({"step": self.step} | record)
@@ -261,11 +262,9 @@ class Training:
         if waiting and spectrum is not None and agreement_of(spectrum) >= self.settings.agreement:
             self.settle_from = self.epoch + 1
 
-    def _regroups(self) -> bool:
-        """Tell whether the labelling heads get the labels that the side heads agree on."""
+    def _settled(self) -> bool:
+        """Tell whether labelling heads get the labels that the side heads agree on, and sizes may bend."""
         s = self.settings
-        if not s.side_heads:
-            return False
         if s.settle_epochs:
             return self.settle_from is not None
         return self.step >= s.regroup_from * self.total_steps

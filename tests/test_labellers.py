@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_training import SETTINGS, start
 
-from selavi_ref.clustering import kmeans, kmeans_of_each, standardised, together
+from selavi_ref.clustering import Scaling, kmeans, kmeans_of_each
 from selavi_ref.errors import InputError
 from selavi_ref.matching import renamed
 from selavi_ref.metrics import normalized_mutual_info_score
@@ -81,10 +81,33 @@ def test_kmeans_by_each_modality_and_by_both():
     found = kmeans_of_each(values, 4, seed=1)
     assert list(found) == ["v", "a", "both"]
     assert all(normalized_mutual_info_score(kinds, labels) > 0.8 for labels in found.values())
-    assert standardised(rng.normal(size=(50, 2500)).astype(np.float32)).shape == (50, 50)
-    assert np.allclose(together([values["v"], 100 * values["a"]]).var(0).sum(), 2, rtol=1e-4)
+    scaling = Scaling.fit({"v": values["v"], "a": 100 * values["a"]})
+    assert np.allclose(scaling({"v": values["v"], "a": 100 * values["a"]}).var(0).sum(), 2, rtol=1e-4)
+    wide = rng.normal(size=(50, 2500)).astype(np.float32)
+    assert Scaling.fit({"w": wide})({"w": wide[:7]}).shape == (7, 50)
 
 
 def test_renamed_labels_have_the_numbers_of_the_reference():
     reference = np.array([0, 0, 1, 1, 2, 2, 2], np.int32)
     assert renamed(np.array([2, 2, 0, 0, 1, 1, 0], np.int32), reference, 3).tolist() == [0, 0, 1, 1, 2, 2, 1]
+
+
+@pytest.mark.parametrize("side_heads", [0, 2])
+def test_sizes_bend_only_once_something_is_learnt(tmp_path, side_heads):
+    sizes = ClusterSizes("zipf", penalty=0.3)
+    settings = replace(SETTINGS, side_heads=side_heads, epochs=20, sizes=sizes)
+    training, classes = start(tmp_path, settings, clusters=(4,) + (20,) * side_heads)
+    missed = {}
+    label_now = training.labelling.now
+
+    def watch(step, regrouping, bending):
+        record = label_now(step, regrouping, bending)
+        got = np.sort(np.bincount(training.labels[:, 0], minlength=4))[::-1] / len(classes)
+        missed[step] = bending, np.abs(got - np.sort(training.labelling.sizes[0])[::-1]).sum()
+        return record
+
+    training.labelling.now = watch
+    training.run()
+    assert all(bending == (step >= training.total_steps / 2) for step, (bending, _) in missed.items())
+    assert max(far for bending, far in missed.values() if not bending) < 0.1
+    assert missed[max(missed)][1] > 0.2  # kinds are of equal sizes, and not of Zipf's

@@ -426,8 +426,8 @@ def test_side_heads_label_the_others_from_half_of_the_run_on(tmp_path):
     seen = []
     label_now = training.labelling.now
 
-    def watch(step, regrouping):
-        record = label_now(step, regrouping)
+    def watch(step, regrouping, bending):
+        record = label_now(step, regrouping, bending)
         seen.append((step, np.array_equal(training.labels[:, 0], training.labels[:, 1])))
         return record
 
