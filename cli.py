@@ -464,7 +464,9 @@ def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | No
     manifest = scanned(listed, workers, min_seconds=max(1.1, known.backbone.clip.length + 0.1))
     if isinstance(clusters, Estimated):
         from backbones.counting import begin_counting
+        from selavi_ref.report.figures import check_drawing
 
+        check_drawing()
         run = begin_counting(out, manifest, options, clusters.most).pilot
     else:
         settings = run_settings(**options, clusters=clusters, n_videos=len(manifest.usable))

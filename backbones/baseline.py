@@ -9,25 +9,28 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from backbones import augment
 from backbones.beginning import begin_with, checked_beginning
 from backbones.clips import ClipSource, View, mel_statistics
 from backbones.extracting import extract
+from backbones.kept import refuse_other
 from backbones.learner import TorchBackbone
 from backbones.presets import run_settings
 from backbones.recipe import RunSettings, choose_device
 from backbones.settings import AugmentSettings
 from backbones.sources import Loading, n_processes, open_source
-from selavi_ref.clustering import kmeans, kmeans_of_each, standardised, together
-from selavi_ref.errors import InputError
+from selavi_ref.clustering import Scaling, kmeans, kmeans_of_each
+from selavi_ref.errors import InputError, MediaError
 from selavi_ref.labels import label
 from selavi_ref.media import Manifest
 from selavi_ref.run import Run
 from selavi_ref.store import FeatureStore, WorkingStore
 
 _LEVEL_SAMPLE = 256  # videos whose sound sets the mean and spread of the log energies
+_MOST_NUMBERS = 20_000  # of a clip that K-means sees as it is
 _NORM_BATCHES, _NORM_BATCH = 20, 64  # that the batch norms of networks without training see
 
 Labellings = dict[str, NDArray[np.int32]]
@@ -37,22 +40,36 @@ def kmeans_on_inputs(source: ClipSource, clusters: int, seed: int = 0) -> Labell
     """
     Cluster the middle clips of all videos by their pixels, by their log mel energies, and by both.
 
-    Every input number is standardised over the videos; `sklearn.cluster.KMeans` with 10 starts, the best kept. Where a
-    video has more than 2,000 numbers, the 100 leading principal components stand for them.
+    Clips of more than 20,000 numbers are averaged down to 4 frames of at most 32 x 32 pixels. Every number is
+    standardised over the videos, as `selavi_ref.clustering.Scaling` does; K-means has 10 starts, the best kept.
 
     Returns
     -------
     dict
-        ``"pictures"``, ``"sounds"``, ``"both"``: labels, int32, shape (N,).
+        ``"pictures"``, ``"sounds"``, ``"both"``: labels, int32, shape (N,); -1 for a video that cannot be decoded.
     """
-    pictures, sounds = [], []
+    pictures, sounds, rows = [], [], []
     view = View.whole(source.settings, AugmentSettings())
     for row in range(len(source)):
-        free = max(0.0, source.seconds(row) - source.settings.length)
-        clip = source.clip(row, free / 2, view)
-        pictures.append(augment.picture(torch.from_numpy(clip.frames), source.settings, None, None).flatten().numpy())
+        try:
+            free = max(0.0, source.seconds(row) - source.settings.length)
+            clip = source.clip(row, free / 2, view)
+        except MediaError:
+            continue
+        if not clip.frames.shape[1] or not clip.mel.shape[1]:
+            continue
+        picture = augment.picture(torch.from_numpy(clip.frames), source.settings, None, None)
+        pictures.append(_smaller(picture).flatten().numpy())
         sounds.append(augment.sound(torch.from_numpy(clip.mel)[None], source.settings, None, None).flatten().numpy())
-    return kmeans_of_each({"pictures": np.stack(pictures), "sounds": np.stack(sounds)}, clusters, seed=seed)
+        rows.append(row)
+    if len(rows) < clusters:
+        raise InputError(f"K-means with {clusters} clusters needs as many videos; {len(rows)} can be decoded")
+    values = {"pictures": np.stack(pictures), "sounds": np.stack(sounds)}
+    found = {}
+    for name, labels in kmeans_of_each(values, clusters, seed=seed).items():
+        found[name] = np.full(len(source), -1, np.int32)
+        found[name][rows] = labels
+    return found
 
 
 @dataclass(frozen=True)
@@ -119,8 +136,7 @@ class Baselines:
         if not place.exists():
             extract(run, self.manifest, place, device=self.device, loading=self.loading)
         with FeatureStore(place) as store:
-            if store.paths != self.manifest.paths:
-                raise InputError(f"{place} is of other videos; choose another --out")
+            refuse_other(store, run, self.manifest.paths)
             return of_store(store, self.clusters, "trained networks", seed=self.seed)
 
 
@@ -144,19 +160,15 @@ def of_store(store: FeatureStore, clusters: int, what: str, *, seed: int = 0) ->
     found: Labellings = {}
     features = {m: store.features(m) for m in store.modalities if store.has(f"features/{m}")}
     present = {m: store.present(m) & np.isfinite(x).all(1) for m, x in features.items()}
-    parts = {}
-    for m, x in features.items():
-        parts[m] = np.zeros_like(x, shape=(len(x), 0))
-        has = np.flatnonzero(present[m])
-        labels = np.full(len(x), -1, np.int32)
-        labels[has] = kmeans(standardised(x[has], seed=seed), clusters, seed=seed)
-        found[f"K-means on {what}: {_PLURALS.get(m, m)}"] = labels
-    if len(parts) > 1:
-        all_of_them = np.flatnonzero(np.logical_and.reduce(list(present.values())))
-        both = together([standardised(x[all_of_them], seed=seed) for x in features.values()])
+    ways = {_PLURALS.get(m, m): [m] for m in features}
+    if len(features) > 1:
+        ways["both"] = list(features)
+    for name, modalities in ways.items():
+        has = np.logical_and.reduce([present[m] for m in modalities])
         labels = np.full(store.n_videos, -1, np.int32)
-        labels[all_of_them] = kmeans(both, clusters, seed=seed)
-        found[f"K-means on {what}: both"] = labels
+        values = {m: features[m][has] for m in modalities}
+        labels[has] = kmeans(Scaling.fit(values, seed=seed)(values), clusters, seed=seed)
+        found[f"K-means on {what}: {name}"] = labels
     if store.heads:
         for m in store.modalities if len(store.modalities) > 1 else ():
             found[f"ours, {_PLURALS.get(m, m)} only"] = label(store, only=m).label
@@ -164,9 +176,17 @@ def of_store(store: FeatureStore, clusters: int, what: str, *, seed: int = 0) ->
     return found
 
 
+def _smaller(picture: torch.Tensor) -> torch.Tensor:
+    """Average a clip (1, 3, T, S, S) of many numbers down."""
+    if picture.numel() <= _MOST_NUMBERS:
+        return picture
+    frames, height, width = (min(length, most) for length, most in zip(picture.shape[2:], (4, 32, 32), strict=True))
+    return F.adaptive_avg_pool3d(picture, (frames, height, width))
+
+
 def network_settings(n_videos: int, clusters: int, **options: Any) -> RunSettings:
     """Return settings of networks that are not to be trained; options are those of `backbones.presets.run_settings`."""
-    return run_settings(n_videos, clusters=clusters, side_heads=0, heads=1, **options)
+    return run_settings(n_videos, clusters=clusters, side_heads=0, heads=1, groups=1, **options)
 
 
 _PLURALS = {"video": "pictures", "audio": "sounds"}

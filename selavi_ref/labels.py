@@ -128,33 +128,6 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
     )
 
 
-def opinions(store: FeatureStore, groups: NDArray[np.int32], modality: str) -> NDArray[np.float32]:
-    """
-    Return what all heads think of each video by one modality alone: posteriors of the consensus' clusters.
-
-    Parameters
-    ----------
-    store : FeatureStore
-        With log-probabilities.
-    groups : array
-        As `Labels` has them.
-    modality : str
-        Which; heads without it do not count.
-
-    Returns
-    -------
-    array
-        float32, shape (N, K), rows of sum 1; what stands in the rows of videos without the modality means nothing.
-    """
-    heads = [(h, name) for h, name in enumerate(store.heads) if store.has(f"log_prob/{modality}/{name}")]
-    mean = np.zeros((store.n_videos, store.n_clusters), np.float32)
-    for h, name in heads:
-        membership = np.eye(store.n_clusters, dtype=np.float32)[groups[h]] / len(heads)
-        for rows in store.blocks():
-            mean[rows] += posterior(joint_log_prob(store, name, rows, modality)) @ membership
-    return mean
-
-
 def write_csv(labels: Labels, path: str | os.PathLike[str]) -> None:
     """
     Write labels as CSV, one row for each video: `COLUMNS`, then ``head_0`` and so on.

@@ -8,7 +8,7 @@ import pytest
 
 from selavi_ref.consensus import agree
 from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.labels import folder_class, label, opinions, read_csv, read_truths, write_csv
+from selavi_ref.labels import folder_class, label, read_csv, read_truths, write_csv
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.selflabel import (
     STRENGTH,
@@ -380,21 +380,3 @@ def test_heads_that_do_not_see_the_one_modality_do_not_count(tmp_path):
         assert (found.label >= 0).all()
         with pytest.raises(InputError, match="has no log-probabilities of touch"):
             label(store, only="touch")
-
-
-def test_what_one_modality_thinks_is_the_mean_of_its_posteriors(tmp_path):
-    rng = np.random.default_rng(0)
-    logits = {f"log_prob/{m}/{h}": rng.normal(0, 2, (30, 4)) for m in ("video", "audio") for h in (0, 1)}
-    with StoreWriter(tmp_path / "s.h5", [f"{i}.mp4" for i in range(30)], dict.fromkeys(logits, 4)) as writer:
-        writer.write(np.arange(30), logits)
-        writer.finish()
-    groups = np.array([[0, 1, 2, 3], [3, 3, 1, 0]], np.int32)
-    with FeatureStore(tmp_path / "s.h5") as store:
-        found = opinions(store, groups, "audio")
-    wanted = np.zeros((30, 4))
-    for h in (0, 1):
-        shares = np.exp(logits[f"log_prob/audio/{h}"])
-        shares /= shares.sum(1, keepdims=True)
-        for k in range(4):
-            wanted[:, groups[h, k]] += shares[:, k] / 2
-    assert np.allclose(found, wanted, atol=1e-5)

@@ -22,7 +22,7 @@ from selavi_ref.report.program import Command, Interruptible, refuse_options
 )
 @click.argument("source", type=click.Path(), metavar="VIDEOS|STORE")
 @click.option("--clusters", "-k", type=click.IntRange(2), help="Number of clusters. [default: that of RUN or STORE]")
-@click.option("--run", "run_folder", type=click.Path(), help="A run, whose labels and features are scored beside.")
+@click.option("--run", type=click.Path(), help="A run, whose labels and features are scored beside.")
 @click.option("--truth", type=click.Path(), help="CSV with the columns path and class. [default: folders or the list]")
 @click.option("--video-net", help="Video network of files of weights. [default: tiny, or that of RUN]")
 @click.option("--audio-net", help="Audio network of files of weights.")
@@ -40,7 +40,7 @@ from selavi_ref.report.program import Command, Interruptible, refuse_options
 def baseline(
     source: str,
     clusters: int | None,
-    run_folder: str | None,
+    run: str | None,
     truth: str | None,
     out: str,
     form: str,
@@ -58,50 +58,57 @@ def baseline(
     """
     import os
 
+    from selavi_ref.report.figures import check_drawing
     from selavi_ref.report.results import results_folder
 
     of_store = os.path.isfile(source) and not _is_list(source)
     if of_store:
-        refuse_options(["run_folder", *networks], "goes with VIDEOS; a store has its features already")
+        refuse_options(["run", *networks], "goes with VIDEOS; a store has its features already")
     folder = results_folder(out)
-    with Interruptible("the same command goes on where it stopped"):
+    check_drawing()
+    with Interruptible("the same command begins again, but for what RUN sees, which is kept"):
         if of_store:
-            paths, classes, found = _of_store(source, clusters, seed)
+            classes, found = _of_store(source, clusters, truth, seed)
         else:
             loading = {"workers": workers, "memory_gb": memory_gb}
-            paths, classes, found = _of_videos(source, clusters, run_folder, folder, networks, seed, device, loading)
-    _show(source, paths, classes, found, truth, folder, form)
+            classes, found = _of_videos(source, clusters, run, truth, folder, networks, seed, device, loading)
+    _show(classes, found, folder, form)
 
 
-def _of_store(source: str, clusters: int | None, seed: int) -> tuple[list[str], list[str], dict[str, Any]]:
+def _of_store(source: str, clusters: int | None, truth: str | None, seed: int) -> tuple[list[str], dict[str, Any]]:
+    """Return the true class of each video, and its label by each way."""
     from backbones.baseline import of_store
+    from selavi_ref.report.evaluation import true_classes
     from selavi_ref.store import FeatureStore
 
     with FeatureStore(source) as store:
         if clusters is None and not store.heads:
             raise InputError("--clusters is missing: the store has no log-probabilities that would tell their number")
-        return store.paths, store.classes, of_store(store, clusters or store.n_clusters, "features", seed=seed)
+        classes = true_classes(source, store.paths, store.classes, truth)
+        return classes, of_store(store, clusters or store.n_clusters, "features", seed=seed)
 
 
 def _of_videos(
     source: str,
     clusters: int | None,
     run_folder: str | None,
+    truth: str | None,
     folder: Any,
     networks: dict[str, Any],
     seed: int,
     device: str,
     loading: dict[str, Any],
-) -> tuple[list[str], list[str], dict[str, Any]]:
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the true class of each video, and its label by each way; what cannot be is refused before all else."""
     from backbones.baseline import Baselines, network_settings
+    from backbones.beginning import checked_beginning
     from backbones.recipe import RunSettings
     from backbones.sources import Loading
+    from selavi_ref.report.evaluation import true_classes
     from selavi_ref.report.scanning import listed_videos, scanned
     from selavi_ref.run import Run
 
-    run = None if run_folder is None else Run.open(run_folder)
-    if run is not None and run.config.get("kind") == "heads":
-        raise InputError(f"--run {run_folder} has learnt from features; give its store in place of VIDEOS")
+    run = None if run_folder is None else Run.of_videos(run_folder, "give its store in place of VIDEOS")
     of_run = None if run is None else RunSettings.from_dict(run.config)
     K = clusters or (None if of_run is None else of_run.clusters)
     if K is None:
@@ -111,34 +118,28 @@ def _of_videos(
     if of_run is not None and not any(named.values()):
         named = {"video_net": of_run.backbone.video_net, "audio_net": of_run.backbone.audio_net}
     random = network_settings(1000, K, device=device, **named)
-    pretrained = network_settings(1000, K, device=device, **networks) if given else None
+    pretrained = None
+    if given:
+        pretrained = checked_beginning(network_settings(1000, K, device=device, **{**networks, **named}))
     least = max(1.1, random.backbone.clip.length + 0.1)
     manifest = scanned(listed_videos(source), loading["workers"], min_seconds=least).usable
     if len(manifest) < K:
         raise InputError(f"--clusters {K}: {source} has only {len(manifest)} usable videos")
+    classes = true_classes(source, manifest.paths, manifest.classes, truth)
     all_of_them = Baselines(manifest, K, folder, device, Loading(**loading), seed)
+    ours = {} if run is None else all_of_them.of_run(run)
     found = all_of_them.on_inputs(random) | all_of_them.on_networks("random networks", random)
     if pretrained is not None:
         found |= all_of_them.on_networks("given networks", pretrained)
-    if run is not None:
-        found |= all_of_them.of_run(run)
-    return manifest.paths, manifest.classes, found
+    return classes, found | ours
 
 
-def _show(
-    source: str,
-    paths: list[str],
-    classes: list[str],
-    found: dict[str, Any],
-    truth: str | None,
-    folder: Any,
-    form: str,
-) -> None:
+def _show(classes: list[str], found: dict[str, Any], folder: Any, form: str) -> None:
     from selavi_ref.metrics import summary
-    from selavi_ref.report.evaluation import SCORES, scores_table, true_classes
+    from selavi_ref.report.evaluation import SCORES, scores_table
     from selavi_ref.report.figures import bar_figure
+    from selavi_ref.report.results import echo
 
-    classes = true_classes(source, paths, classes, truth)
     rows = {}
     for name, labels in found.items():
         both = [(true, int(k)) for true, k in zip(classes, labels, strict=True) if true and k >= 0]
@@ -153,7 +154,7 @@ def _show(
         title="Simpler ways to label the same videos, and ours",
         y="NMI with the true classes",
     )
-    click.echo(table.to(form).rstrip("\n"))
+    echo(table.to(form))
     click.echo(f"tables and a figure are in {click.format_filename(str(folder))}", err=True)
 
 

@@ -11,7 +11,7 @@ import click
 
 from selavi_ref.errors import InputError
 from selavi_ref.report.options import device_option, format_option, seed_option, workers_option
-from selavi_ref.report.program import Command, Interruptible
+from selavi_ref.report.program import Command, Interruptible, refuse_options
 
 
 @click.command(
@@ -64,12 +64,14 @@ def check(
     import numpy as np
 
     from selavi_ref.labels import label
-    from selavi_ref.report.results import results_folder
+    from selavi_ref.report.results import echo, results_folder
     from selavi_ref.run import Run
     from selavi_ref.store import FeatureStore
     from selavi_ref.trust.findings import check as check_labels
 
     run = Run.open(source) if os.path.isdir(source) else None
+    if run is None:
+        refuse_options(["clips", "device"], "goes with a RUN; a store has been looked at already")
     place = Path(source) if run is None else run.features_file
     if not place.exists():
         what = "has not come to its end; go on with it first" if run else "does not exist"
@@ -94,7 +96,7 @@ def check(
             f"{click.format_filename(str(folder / 'videos.csv'))}"
         )
     else:
-        click.echo(tables["check"].to(form).rstrip("\n"))
+        echo(tables["check"].to(form))
 
 
 def _second(other: str) -> tuple[str, dict[str, int]]:
@@ -110,6 +112,7 @@ def _second(other: str) -> tuple[str, dict[str, int]]:
 def _disagreement(run: Any, folder: Path, clips: int, device: str, workers: int | None, paths: list[str]) -> Any:
     """Return for each video the share of its clips whose label is not the video's, mean over the heads."""
     from backbones.extracting import extract
+    from backbones.kept import refuse_other
     from backbones.loading import Watch
     from backbones.sources import Loading
     from selavi_ref.media import read_manifest
@@ -120,8 +123,7 @@ def _disagreement(run: Any, folder: Path, clips: int, device: str, workers: int 
         manifest = read_manifest(run.videos_file)
         extract(run, manifest, place, watch=Watch(clips), device=device, loading=Loading(workers))
     with FeatureStore(place) as store:
-        if store.paths != paths:
-            raise InputError(f"{place} is of other videos than {run.features_file}; remove it")
+        refuse_other(store, run, paths)
         return store.get("disagreement").mean(1)
 
 

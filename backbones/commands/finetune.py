@@ -145,13 +145,14 @@ def finetune(run: str | None, videos: str | None, out: str, resume: bool, **opti
         from backbones.finetuning.job import finetune as carry_out
         from backbones.sources import Loading
         from selavi_ref.report.figures import check_drawing
+        from selavi_ref.report.results import echo
 
         check_drawing()
         started = _started(wanted, out, options, places["workers"])
         jpeg = places["cache_format"] == "jpeg"
         loading = Loading(places["workers"], places["memory_gb"], places["cache"], jpeg)
         table = carry_out(started, device=places["device"], loading=loading, minutes=places["minutes"])
-    click.echo(table.text())
+    echo(table.text())
     click.echo(f"wrote {click.format_filename(started.folder / 'results.txt')}, .csv and .json, and accuracy.png")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from selavi_ref.report.program import Command, Interruptible, refuse_options
 )
 @click.argument("items", type=click.Path(), metavar="ITEMS")
 @click.argument("queries", type=click.Path(), metavar="[QUERIES]", required=False)
-@click.option("--run", "run_folder", type=click.Path(), help="Networks that look at ITEMS and QUERIES, if not stores.")
+@click.option("--run", type=click.Path(), help="Networks that look at ITEMS and QUERIES, if not stores.")
 @click.option(
     "--pool",
     type=click.Choice(["max", "mean"]),
@@ -51,7 +52,7 @@ from selavi_ref.report.program import Command, Interruptible, refuse_options
 def retrieve(
     items: str,
     queries: str | None,
-    run_folder: str | None,
+    run: str | None,
     metric: str,
     neighbours: int | None,
     out: str,
@@ -65,16 +66,19 @@ def retrieve(
     features are compared; from pictures to sounds and back, what all heads think of the clusters. True classes are
     those of the stores, lists or folders.
     """
-    from selavi_ref.report.figures import line_figure
-    from selavi_ref.report.results import results_folder
+    from selavi_ref.report.figures import check_drawing, line_figure
+    from selavi_ref.report.results import echo, results_folder
     from selavi_ref.report.retrieval import neighbours_table, retrieval_table
 
-    if run_folder is None:
+    if run is None:
         refuse_options(looking, "goes with --run; a store has its features already")
+    check_drawing()
     folder = results_folder(out)
     with Interruptible("the same command goes on where it stopped"):
-        found = _gallery(items, "items", run_folder, folder, **looking)
-        asked = None if queries is None else _gallery(queries, "queries", run_folder, folder, **looking)
+        found = _gallery(items, "items", run, folder, **looking)
+        asked = None if queries is None else _gallery(queries, "queries", run, folder, **looking)
+    if asked is not None:
+        _refuse_other_widths(items, found, str(queries), asked)
     table = retrieval_table(found, asked, metric=metric)
     table.write(folder / "retrieval")
     steps = [int(name.removeprefix("at_")) for name in table.columns if name.startswith("at_")]
@@ -94,7 +98,7 @@ def retrieve(
     )
     if neighbours is not None:
         neighbours_table(found, asked, neighbours, metric=metric).write(folder / "neighbours")
-    click.echo(table.to(form).rstrip("\n"))
+    echo(table.to(form))
     click.echo(f"tables and a figure are in {click.format_filename(out)}", err=True)
 
 
@@ -110,7 +114,7 @@ def _gallery(
     device: str,
     workers: int | None,
 ) -> Any:
-    """Return the videos of a store, or those of a collection as the networks of a run see them."""
+    """Return the videos of a store, or those of a collection as the networks of a run see them, with true classes."""
     from selavi_ref.report.retrieval import Gallery
     from selavi_ref.store import FeatureStore
 
@@ -118,25 +122,49 @@ def _gallery(
         if os.path.isdir(source):
             raise InputError(f"{source} is a folder of videos, which needs networks that look at them; give --run RUN")
         with FeatureStore(source) as store:
-            return Gallery.of(store)
+            gallery = Gallery.of(store)
+        if not gallery.features:
+            raise InputError(f"{source} has no features, which are what is retrieved by")
+        if not any(gallery.classes):
+            raise InputError(f"{source} names no true classes, so that nothing can be scored")
+        return gallery
     from backbones.extracting import extract
+    from backbones.kept import refuse_other
     from backbones.loading import Watch
     from backbones.retrieving import write_maps
     from backbones.sources import Loading
     from selavi_ref.report.scanning import listed_videos, scanned
     from selavi_ref.run import Run
 
-    run, loading = Run.open(run_folder), Loading(workers)
-    if run.config.get("kind") == "heads":
-        raise InputError(f"--run {run_folder} has learnt from features; retrieve among its stores")
+    run, loading = Run.of_videos(run_folder, "retrieve among its stores"), Loading(workers)
     manifest = scanned(listed_videos(source), workers, min_seconds=0.0, require="any")
+    if not any(manifest.classes):
+        raise InputError(
+            f"{source} names no true classes; put the videos into folders by class, or give a list of them"
+        )
     as_trained = folder / f"{name}-clips{clips}.h5"
     maps = folder / f"{name}-{pool}-clips{clips}{f'-frames{frames}' if frames else ''}.h5"
     if not as_trained.exists():
         extract(run, manifest, as_trained, watch=Watch(clips), device=device, loading=loading)
+    with FeatureStore(as_trained) as store:
+        refuse_other(store, run, manifest.paths)
     if not maps.exists():
         write_maps(run, manifest, maps, pool=pool, clips=clips, frames=frames, device=device, loading=loading)
     with FeatureStore(as_trained) as store, FeatureStore(maps) as features:
-        if store.paths != manifest.paths:
-            raise InputError(f"{as_trained} is of other videos than {source}; choose another --out")
-        return Gallery.of(store, features)
+        return replace(Gallery.of(store, features), classes=manifest.classes)
+
+
+def _refuse_other_widths(items: str, found: Any, queries: str, asked: Any) -> None:
+    """Refuse queries that cannot be compared with the items."""
+    common = [m for m in found.features if m in asked.features]
+    if not common:
+        raise InputError(
+            f"{queries} has features of {', '.join(asked.features)}; {items} of {', '.join(found.features)}"
+        )
+    for what, name in (("features", "features"), ("opinions", "log-probabilities")):
+        theirs, ours = getattr(asked, what), getattr(found, what)
+        for m in ours:
+            if m in theirs and theirs[m].shape[1] != ours[m].shape[1]:
+                raise InputError(
+                    f"{queries} has {theirs[m].shape[1]} {name} of {m} for each video, and {items} {ours[m].shape[1]}"
+                )

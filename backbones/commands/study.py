@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -52,12 +53,14 @@ def degrade(run: str, videos: str, out: str, factors: str, workers: int | None, 
     """
     from backbones.sources import Loading
     from backbones.studies.degrade import study_degrade
+    from selavi_ref.report.figures import check_drawing
     from selavi_ref.report.results import results_folder
     from selavi_ref.report.scanning import listed_videos, scanned
     from selavi_ref.run import Run
 
     wanted = _whole_numbers(factors)
-    opened = Run.open(run)
+    opened = Run.of_videos(run)
+    check_drawing()
     folder = results_folder(out)
     with Interruptible(_GO_ON):
         manifest = scanned(listed_videos(videos), workers, min_seconds=0.0, require="any")
@@ -129,7 +132,7 @@ def ablation(**options: Any) -> None:
     Train on VIDEOS with parts of the method left out or otherwise, and compare the labels.
 
     Side heads, sorted sizes, alignment, several heads, groups of heads, one modality alone, and K-means in place of
-    transport: nine runs, each as long as selavi train.
+    transport: ten runs, each about as long as selavi train.
     """
     from backbones.studies.ablation import study_ablation
 
@@ -152,7 +155,7 @@ def training_curve(run: str, out: str) -> None:
     from selavi_ref.run import Run
 
     draw(Run.open(run), results_folder(out) / "training-curve")
-    click.echo(f"wrote training-curve.txt, .csv, .json, .png and .svg to {click.format_filename(out)}")
+    click.echo(f"tables and figures are in {click.format_filename(out)}")
 
 
 def _with_trials(
@@ -172,20 +175,25 @@ def _with_trials(
     from backbones.presets import read_config, run_settings
     from backbones.sources import Loading
     from backbones.studies.trials import Trials, long_tailed
+    from selavi_ref.report.figures import check_drawing
     from selavi_ref.report.results import results_folder
     from selavi_ref.report.scanning import listed_videos, scanned
 
+    if long_tail is not None and not math.isfinite(long_tail):
+        raise InputError(f"--long-tail {long_tail}: a finite number above 0")
+    check_drawing()
     shared["config"] = read_config(config)
     known = run_settings(1000, **shared, device=device)  # refuses what cannot be before the long scan
     folder = results_folder(out)
+    listed = [None if name is None else listed_videos(name) for name in (videos, unseen)]
     with Interruptible(_GO_ON):
         least = max(1.1, known.backbone.clip.length + 0.1)
-        manifest = scanned(listed_videos(videos), workers, min_seconds=least).usable
+        manifest = scanned(listed[0], workers, min_seconds=least).usable
         if long_tail is not None:
             manifest = long_tailed(manifest, long_tail)
         apart = None
         if unseen is not None:
-            apart = scanned(listed_videos(unseen), workers, min_seconds=0.0, require="any")
+            apart = scanned(listed[1], workers, min_seconds=0.0, require="any")
         trials = Trials(
             folder,
             manifest,
@@ -200,8 +208,10 @@ def _with_trials(
 
 
 def _show(tables: Any, out: str) -> None:
+    from selavi_ref.report.results import echo
+
     for table in tables:
-        click.echo(table.text())
+        echo(table.text())
     click.echo(f"tables and figures are in {click.format_filename(out)}")
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from backbones.studies.trials import Trial, Trials, mean_and_spread
 from selavi_ref.report.figures import bar_figure
 from selavi_ref.report.results import Cell, Table
 
-# The published loop, of which the others but the first lack one thing: gaussian sizes of its spread, no side heads.
-_LOOP = {"side_heads": 0, "spread": 0.1}
+# The published loop, from which the others but the first differ in one thing: gaussian sizes of its spread, no side
+# heads, one group. All but the first take as many epochs as it does.
+_LOOP = {"side_heads": 0, "groups": 1, "spread": 0.1}
+_PLAIN = "default, without side heads"
+_DEFAULT = "default, with side heads"
+_SIDE = "with side heads"
 TRIALS = (
-    Trial("with side heads (default)"),
+    Trial(_DEFAULT),
     Trial("published loop", _LOOP),
+    Trial(_SIDE, _LOOP),
     Trial("sizes not sorted", {**_LOOP, "match_sizes": False}),
     Trial("no alignment", {**_LOOP, "align": False}),
     Trial("one head", {**_LOOP, "heads": 1}),
@@ -26,11 +33,12 @@ def study_ablation(trials: Trials) -> list[Table]:
     """
     Train with and without each part, and write a table and a figure to the study's folder.
 
-    "published loop" has neither side heads nor groups; the rows below it differ from it in what their names say. Sizes
-    that are not sorted fall to clusters in the order in which they were drawn; published code does that, and inverts
-    them besides.
+    "published loop" has neither side heads nor groups; the rows below it differ from it in what their names say, and
+    take as many epochs. Sizes that are not sorted fall to clusters in the order in which they were drawn; published
+    code does that, and inverts them besides. The default takes the epochs that it needs; where it has no side heads, as
+    in collections of fewer than 16 videos for each cluster, the first row says so, and there is no row with them.
     """
-    done = trials.carry_out(TRIALS)
+    done = trials.carry_out(trials_of(trials))
     rows: list[dict[str, Cell]] = []
     for name, runs in done.items():
         rows.append({"run": name, **mean_and_spread([scores for _, scores in runs], _SCORES)})
@@ -66,3 +74,18 @@ def study_ablation(trials: Trials) -> list[Table]:
         spreads={"NMI": [float(row["nmi_sd"] or 0) for row in rows]},
     )
     return [table]
+
+
+def trials_of(trials: Trials) -> list[Trial]:
+    """Return `TRIALS` as they are for a collection: with equal epochs, and side heads where there are videos enough."""
+    seed = trials.seeds[0]
+    side_heads = trials.settings(TRIALS[0], seed).training.side_heads
+    epochs = trials.shared.get("epochs") or trials.settings(TRIALS[1], seed).training.epochs
+    found = [TRIALS[0] if side_heads else replace(TRIALS[0], name=_PLAIN)]
+    for trial in TRIALS[1:]:
+        options = {**trial.options, "epochs": epochs}
+        if trial.name != _SIDE:
+            found.append(replace(trial, options=options))
+        elif side_heads:
+            found.append(replace(trial, options={**options, "side_heads": side_heads}))
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 
 from backbones.degrade import Degradation
 from backbones.extracting import extract
+from backbones.kept import refuse_other
 from backbones.loading import Watch
 from backbones.sources import Loading
 from backbones.studies.trials import scored
-from selavi_ref.clustering import kmeans
+from selavi_ref.clustering import Scaling, kmeans_centres, nearest_centre
 from selavi_ref.errors import InputError
 from selavi_ref.labels import label
 from selavi_ref.media import Manifest
@@ -32,22 +32,6 @@ WAYS = {
     "kmeans": "K-means on both, anew",
     "centres": "K-means on both, centres kept",
 }
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Brings features of both modalities to equal weight, as measured on pictures as they are."""
-
-    mean: dict[str, NDArray[np.float32]]
-    spread: dict[str, float]
-
-    @classmethod
-    def of(cls, features: dict[str, NDArray[np.float32]]) -> _Scale:
-        mean = {m: x.mean(0) for m, x in features.items()}
-        return cls(mean, {m: float(np.sqrt(max(x.var(0).sum(), 1e-12))) for m, x in features.items()})
-
-    def __call__(self, features: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        return np.concatenate([(x - self.mean[m]) / self.spread[m] for m, x in features.items()], 1)
 
 
 def study_degrade(
@@ -85,27 +69,23 @@ def study_degrade(
     if len(set(manifest.classes) - {""}) < 2:
         raise InputError(f"{printable(manifest.source)}: a study needs at least two true classes to be scored against")
     rows: list[dict[str, Cell]] = []
-    centres: tuple[_Scale, NDArray[np.float32]] | None = None
+    first: tuple[Scaling, NDArray[np.float32]] | None = None
     for factor in sorted({1, *factors}):
         place = folder / f"shrink-{factor}-clips-{clips}.h5"
         if not place.exists():
             degradation = Degradation(shrink=factor)
             extract(run, manifest, place, watch=Watch(clips), degradation=degradation, device=device, loading=loading)
         with FeatureStore(place) as store:
-            if store.paths != manifest.paths:
-                raise InputError(f"{place} is of other videos; give the study another --out")
+            refuse_other(store, run, manifest.paths)
             whole = np.logical_and.reduce([store.present(m) for m in store.modalities])
             found = {way: label(store, only=m).label[whole] for way, m in _modalities(store).items()}
             features = {m: store.features(m)[whole] for m in store.modalities}
-            classes = [name for name, has in zip(store.classes, whole, strict=True) if has]
+            classes = [name for name, has in zip(manifest.classes, whole, strict=True) if has]
             K = store.n_clusters
-        if centres is None:
-            scale = _Scale.of(features)
-            first = scale(features)
-            start = kmeans(first, K, seed=seed)
-            centres = scale, np.stack([first[start == k].mean(0) for k in range(K)])
-        found["kmeans"] = kmeans(_Scale.of(features)(features), K, seed=seed)
-        found["centres"] = _nearest(centres[0](features), centres[1])
+        anew = Scaling.fit(features, seed=seed)
+        found["kmeans"], found_centres = kmeans_centres(anew(features), K, seed=seed)
+        first = first or (anew, found_centres)  # on pictures as they are
+        found["centres"] = nearest_centre(first[0](features), first[1])
         for way, labels in found.items():
             scores = scored(classes, labels)
             rows.append({"shrink": factor, "labels": WAYS[way], **{n: scores[n] for n in ("nmi", "accuracy", "ari")}})
@@ -134,8 +114,3 @@ def _modalities(store: FeatureStore) -> dict[str, str | None]:
     """Return which modality each of our ways to label goes by."""
     ways: dict[str, str | None] = {"ours": None}
     return ways | dict(zip(("picture", "sound"), store.modalities, strict=False))
-
-
-def _nearest(values: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int32]:
-    squares = (centres**2).sum(1) - 2 * values @ centres.T
-    return squares.argmin(1).astype(np.int32)

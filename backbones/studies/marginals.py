@@ -110,7 +110,7 @@ def _right_sizes(trials: Trials, clusters: int) -> Path:
 
 def _quality_table(trials: Trials, rows: Sequence[Mapping[str, Cell]]) -> Table:
     seeds = len(trials.seeds)
-    counts = sorted(Counter(trials.manifest.classes).values(), reverse=True)
+    counts = sorted(Counter(filter(None, trials.manifest.classes)).values(), reverse=True)
     columns = {
         "sizes": "sizes",
         "nmi": "NMI",

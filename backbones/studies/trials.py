@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from backbones.recipe import RunSettings
 from backbones.sources import Loading
 from selavi_ref.errors import InputError
 from selavi_ref.labels import label, write_csv
-from selavi_ref.media import Manifest
+from selavi_ref.media import Manifest, read_manifest
 from selavi_ref.media.container import printable
 from selavi_ref.metrics import summary
 from selavi_ref.run import Run
@@ -92,7 +93,7 @@ class Trials:
         ``mean_head_nmi`` and ``best_head_nmi`` of the single heads; and ``unseen_nmi`` and ``unseen_accuracy``.
         """
         wanted = [(trial, seed) for trial in trials for seed in self.seeds]
-        settings = [self._settings(trial, seed) for trial, seed in wanted]  # fails before hours are spent
+        settings = [self.settings(trial, seed) for trial, seed in wanted]  # fails before hours are spent
         done: dict[str, list[tuple[Run, dict[str, float]]]] = {trial.name: [] for trial in trials}
         for number, ((trial, seed), setting) in enumerate(zip(wanted, settings, strict=True), 1):
             click.echo(f"run {number} of {len(wanted)}: {trial.name}, seed {seed}", err=True)
@@ -100,7 +101,8 @@ class Trials:
             done[trial.name].append((run, self._score(run)))
         return done
 
-    def _settings(self, trial: Trial, seed: int) -> RunSettings:
+    def settings(self, trial: Trial, seed: int) -> RunSettings:
+        """Return the settings of a trial's run, or refuse what does not go together."""
         options = {**self.shared, **trial.options, "seed": seed, "device": self.device}
         return run_settings(len(self.manifest), **options)
 
@@ -109,12 +111,14 @@ class Trials:
         if run.config_file.exists():
             if not _same(RunSettings.from_dict(run.config), settings):
                 raise InputError(f"{run.folder} is a run with other settings; give the study another --out")
+            if _videos(read_manifest(run.videos_file)) != _videos(self.manifest):
+                raise InputError(f"{run.folder} has learnt from other videos or classes; give the study another --out")
         else:
             run = jobs.start(run.folder, self.manifest, settings)
         if not jobs.is_finished(run):
             jobs.train(run, device=self.device, loading=self.loading)
         if not run.features_file.exists():
-            extract(run, self.manifest, run.features_file, device=self.device, loading=self.loading)
+            extract(run, read_manifest(run.videos_file), run.features_file, device=self.device, loading=self.loading)
         return run
 
     def _score(self, run: Run) -> dict[str, float]:
@@ -128,8 +132,11 @@ class Trials:
         if self.unseen is not None:
             place = run.folder / "unseen.h5"
             if not place.exists():
-                extract(run, self.unseen, place, watch=Watch(TEST_CLIPS), device=self.device)
+                loading = Loading(self.loading.workers)
+                extract(run, self.unseen, place, watch=Watch(TEST_CLIPS), device=self.device, loading=loading)
             with FeatureStore(place) as store:
+                if store.paths != self.unseen.paths or store.classes != self.unseen.classes:
+                    raise InputError(f"{place} is of other videos or classes; give the study another --out")
                 unseen = scored(store.classes, label(store).label)
             scores |= {"unseen_nmi": unseen["nmi"], "unseen_accuracy": unseen["accuracy"]}
         return scores
@@ -157,13 +164,15 @@ def long_tailed(manifest: Manifest, steepness: float, seed: int = 0) -> Manifest
     """
     Thin a collection: of C classes, in alphabetical order, class k keeps ``exp(-steepness k / (C - 1))`` of its videos.
 
-    The videos kept are drawn at random, the same for the same `seed`; each class keeps at least one.
+    The videos kept are drawn at random, the same for the same `seed`; each class keeps at least one. Videos of unknown
+    class are all kept.
     """
     by_class: dict[str, list[int]] = {}
     for row, name in enumerate(manifest.classes):
         by_class.setdefault(name, []).append(row)
+    unknown = by_class.pop("", [])
     rng = np.random.default_rng(seed)
-    kept: list[int] = []
+    kept = unknown
     for k, name in enumerate(sorted(by_class)):
         rows = by_class[name]
         share = math.exp(-steepness * k / max(1, len(by_class) - 1))
@@ -176,9 +185,17 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+def _videos(manifest: Manifest) -> list[tuple[str, str]]:
+    return [(os.path.abspath(entry.path), name) for entry, name in zip(manifest, manifest.classes, strict=True)]
+
+
 def _same(there: RunSettings, wanted: RunSettings) -> bool:
-    """Tell whether two runs have the same settings, but for what the first has measured of its collection."""
+    """Tell whether two runs have the same settings, but for what the first has measured, and where sizes were read."""
     clip = there.backbone.clip
     if wanted.backbone.mel_normalise == "collection":
         clip = replace(clip, **{name: getattr(wanted.backbone.clip, name) for name in _MEASURED})
-    return replace(there, backbone=replace(there.backbone, clip=clip)) == wanted
+    training = there.training
+    if training.sizes.given:
+        name = wanted.training.sizes.distribution
+        training = replace(training, sizes=replace(training.sizes, distribution=name))
+    return replace(there, training=training, backbone=replace(there.backbone, clip=clip)) == wanted

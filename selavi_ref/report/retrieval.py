@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from selavi_ref.errors import InputError
 from selavi_ref.metrics import nearest, retrieval_recall
 from selavi_ref.report.results import Cell, Table
-from selavi_ref.selflabel import posterior
+from selavi_ref.selflabel import labelling_modalities, posterior
 from selavi_ref.store import FeatureStore
 
 AT = (1, 5, 10, 20, 50)
@@ -29,9 +29,9 @@ class Gallery:
     features : mapping of str to array
         Of each modality, float32, shape (N, D).
     opinions : mapping of str to array
-        Of each modality, float32, shape (N, sum of K over the heads): square roots of the posteriors of all heads,
-        whose products add up to Bhattacharyya's coefficient. Both modalities mean the same clusters, so that a picture
-        can be compared with a sound.
+        Of each modality, float32, shape (N, sum of K over the heads): square roots of the posteriors of all heads that
+        look at all of these modalities, whose products add up to Bhattacharyya's coefficient. Both modalities mean the
+        same clusters, so that a picture can be compared with a sound.
     present : mapping of str to array
         Which videos have the modality: bool, shape (N,).
     """
@@ -51,12 +51,13 @@ class Gallery:
         modalities = [m for m in other.modalities if other.has(f"features/{m}")]
         present = {m: store.present(m) & other.present(m) for m in modalities}
         values = {m: other.features(m) for m in modalities}
+        seen_by = {head: set(labelling_modalities(store, head)) for head in store.heads}
+        with_opinions = [m for m in modalities if any(m in seen for seen in seen_by.values())]
+        heads = [head for head, seen in seen_by.items() if seen.issuperset(with_opinions)]  # others cannot be compared
         opinions = {}
-        for m in modalities:
-            heads = [head for head in store.heads if store.has(f"log_prob/{m}/{head}")]
-            if heads:
-                columns = [np.sqrt(posterior(store.log_prob(m, head)) / len(heads)) for head in heads]
-                opinions[m] = np.concatenate(columns, 1)
+        for m in with_opinions if heads else ():
+            columns = [np.sqrt(posterior(store.log_prob(m, head)) / len(heads)) for head in heads]
+            opinions[m] = np.concatenate(columns, 1)
         finite = {m: present[m] & np.isfinite(values[m]).all(1) for m in modalities}
         return cls(store.paths, store.classes, values, opinions, finite)
 
@@ -118,7 +119,7 @@ def neighbours_table(items: Gallery, queries: Gallery | None, k: int, *, metric:
     """Return the k nearest items of each query by each modality's features, the nearest first."""
     asked = queries or items
     rows: list[Mapping[str, Cell]] = []
-    for m in items.features:
+    for m in (m for m in items.features if m in asked.features):
         who, what = np.flatnonzero(asked.present[m]), np.flatnonzero(items.present[m])
         wanted = min(k, len(what) - (queries is None))
         if not len(who) or wanted < 1:

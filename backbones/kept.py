@@ -1,0 +1,45 @@
+"""Stores that a command keeps beside its results: taken again only if they are of the same run and videos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from backbones.checkpoint import read_newest
+from backbones.extracting import agreement_of
+from backbones.recipe import RunSettings
+from selavi_ref.errors import InputError
+from selavi_ref.media.container import printable
+from selavi_ref.run import Run
+from selavi_ref.store import FeatureStore
+
+
+def refuse_other(store: FeatureStore, run: Run, paths: Sequence[str]) -> None:
+    """
+    Refuse a store of `backbones.extracting.extract` that is not of these videos, or not of this run as it is now.
+
+    A run is known by its settings, its epoch and the agreement of its heads, wherever its folder lies.
+
+    Raises
+    ------
+    InputError
+        If the store is another one.
+    """
+    if store.paths != list(paths):
+        raise InputError(f"{printable(store.path)} is of other videos; choose another --out, or remove it")
+    settings = RunSettings.from_dict(run.config)
+    state = read_newest(run)["state"]
+    agreement = agreement_of({**state, "labels": np.asarray(state["labels"])}, settings)
+    now = {
+        "settings": settings.to_dict(),
+        "epoch": int(state["epoch"]),
+        "reference": agreement.reference,
+        "agreement": agreement.agreement.tolist(),
+    }
+    if json.loads(json.dumps(now)) != {name: store.provenance.get(name) for name in now}:
+        raise InputError(
+            f"{printable(store.path)} is of another run than {printable(run.folder)}, or of an earlier state of it; "
+            "choose another --out, or remove it"
+        )

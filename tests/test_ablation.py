@@ -1,0 +1,92 @@
+"""The study of parts as a user meets it: each run lacks what its name says, and is scored as plainly computed."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from small_runs import refused, scores_of, selavi, small_place, succeeded, times_of, written
+
+from backbones.studies import ablation
+from backbones.studies.trials import Trial, Trials, slug
+from selavi_ref.media.manifest import Manifest, ManifestEntry
+
+PARTS = ["study", "ablation", "new", "--clusters", "4", "--config", "parts.toml", "--epochs", "1", "--workers", "0"]
+LEARNT = ("*/checkpoints/*.pt", "*/features.h5", "*/labels.csv")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    with small_place(tmp_path_factory.mktemp("ablation")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def parts(place):
+    """The study of parts, with side heads by default, and what it printed."""
+    return place / "parts", succeeded(selavi(*PARTS, "--out", "parts", cwd=place))
+
+
+def test_scores_are_those_of_the_labels_and_of_the_heads(parts):
+    folder, out = parts
+    rows = written(folder / "ablation")
+    assert [row["run"] for row in rows] == [trial.name for trial in ablation.TRIALS]
+    for row in rows:
+        count, scores = scores_of(folder / f"{slug(row['run'])}-seed0" / "labels.csv")
+        assert count == 16
+        for name, value in scores.items():
+            if name in row:
+                assert row[name] == pytest.approx(value), (row["run"], name)
+        assert row["best_head_nmi"] >= row["mean_head_nmi"]
+    assert "16 videos, 1 seed;" in out
+    assert "best head is found with the true classes" in out
+
+
+def test_each_run_lacks_what_its_name_says_and_nothing_else(parts):
+    folder, _ = parts
+    settings = {}
+    for trial in ablation.TRIALS:
+        config = tomllib.loads((folder / f"{slug(trial.name)}-seed0" / "config.toml").read_text())
+        flat = {f"{a}.{b}": value for a in ("training", "backbone") for b, value in config[a].items()}
+        sizes = flat.pop("training.sizes")
+        settings[trial.name] = {**flat, **sizes, "heads": config["heads"]}
+    loop = settings["published loop"]
+    changed = {name: {key: value for key, value in own.items() if value != loop[key]} for name, own in settings.items()}
+    assert changed == {
+        "default, with side heads": {"training.side_heads": 3, "spread": 0.02},
+        "published loop": {},
+        "with side heads": {"training.side_heads": 3},
+        "sizes not sorted": {"matched": False},
+        "no alignment": {"training.align": False},
+        "one head": {"heads": 1},
+        "two groups of heads": {"training.groups": 2},
+        "labels from pictures only": {"training.label_by": "video"},
+        "labels from sounds only": {"training.label_by": "audio"},
+        "K-means, not transport": {"training.labeller": "kmeans"},
+    }
+
+
+def test_the_same_command_trains_nothing_again(place, parts):
+    folder, out = parts
+    before = times_of(folder, *LEARNT)
+    assert succeeded(selavi(*PARTS, "--out", "parts", cwd=place)) == out
+    assert times_of(folder, *LEARNT) == before
+
+
+def test_other_videos_in_the_same_folder_are_refused(place, parts):
+    (place / "others").symlink_to(place / "new")
+    arguments = ["others" if word == "new" else word for word in PARTS]
+    refused(selavi(*arguments, "--out", "parts", cwd=place), "has learnt from other videos")
+
+
+def test_where_there_are_no_side_heads_no_row_says_that_there_are(place, monkeypatch):
+    """Side heads need 16 videos for each cluster."""
+    carried_out = []
+    monkeypatch.setattr(Trials, "carry_out", lambda self, trials: carried_out.extend(trials) or {})
+    few = Manifest([ManifestEntry(f"{kind}/{i}.mp4", kind) for kind in "ab" for i in range(20)])
+    (place / "plain").mkdir()
+    ablation.study_ablation(Trials(place / "plain", few, {"clusters": 4}))
+    assert carried_out[0] == Trial("default, without side heads")
+    without = [trial for trial in ablation.TRIALS[1:] if trial.name != "with side heads"]
+    assert [trial.name for trial in carried_out[1:]] == [trial.name for trial in without]
+    assert len({trial.options["epochs"] for trial in carried_out[1:]}) == 1
