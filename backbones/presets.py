@@ -24,6 +24,7 @@ LAYOUT_CLUSTERS = {"vggsound": 309, "kinetics": 400, "kinetics-sound": 32, "ave"
 _STEPS = 50  # times the square root of the number of videos: steps that a small network learns for
 _SMALL_COLLECTION = 1000  # below so many videos, smaller batches give more steps
 _LEAST_EPOCHS = 10
+_SOFT = 10.0  # price of missing the sizes, which nobody knows, where none are asked for
 _LEAST_SOUND = 0.1  # seconds
 _MOST_STEPS = 4000  # or twice the usual steps, if that is more: when to settle even if the modalities do not agree
 _LEAST_SETTLING = 800  # steps, or half of the usual ones, if that is more
@@ -137,6 +138,7 @@ def run_settings(
     _place(values, {**given, "clusters": clusters})
     if distribution is not None:
         values["training"]["sizes"] |= _distribution(distribution, clusters)
+        values["training"]["sizes"]["penalty"] = given.get("soft_sizes", 0.0)  # sizes that are asked for are met
     _cut(values["backbone"], stride, augment, sound_level)
     return _checked(RunSettings.from_dict(values))
 
@@ -196,7 +198,7 @@ def _small(n_videos: int, clusters: int, backbone: BackboneSettings, wanted: Map
         settle_epochs=settling if adaptive else 0,
         batch_size=batch,
         labellings=160 if adaptive else 80,
-        sizes=ClusterSizes("gaussian", 0.02),
+        sizes=ClusterSizes("gaussian", 0.02, penalty=_SOFT),
         side_heads=side_heads,
     )
     return RunSettings(clusters, 5, side_clusters, training, backbone)

@@ -46,9 +46,9 @@ PARTS = QUICK.replace("[training]", FINE)
 
 @contextlib.contextmanager
 def small_place(folder: Path):
-    """A folder with 32 videos of eight kinds, 16 new ones, a run of four clusters on the 32, and quick settings, ``parts.toml`` with side heads.
+    """A folder with 32 videos of eight kinds, 16 new ones, a run of four clusters on the 32, and quick settings.
 
-    ``another`` is as if learnt with another seed.
+    ``another`` is as if learnt with another seed; ``parts.toml`` are settings with side heads.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -53,9 +53,10 @@ def test_each_run_lacks_what_its_name_says_and_nothing_else(parts):
     loop = settings["published loop"]
     changed = {name: {key: value for key, value in own.items() if value != loop[key]} for name, own in settings.items()}
     assert changed == {
-        "default, with side heads": {"training.side_heads": 3, "spread": 0.02},
+        "default, with side heads": {"training.side_heads": 3, "spread": 0.02, "penalty": 10.0},
         "published loop": {},
         "with side heads": {"training.side_heads": 3},
+        "soft sizes": {"penalty": 10.0},
         "sizes not sorted": {"matched": False},
         "no alignment": {"training.align": False},
         "one head": {"heads": 1},

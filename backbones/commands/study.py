@@ -132,7 +132,7 @@ def ablation(**options: Any) -> None:
     Train on VIDEOS with parts of the method left out or otherwise, and compare the labels.
 
     Side heads, sorted sizes, alignment, several heads, groups of heads, one modality alone, and K-means in place of
-    transport: ten runs, each about as long as selavi train.
+    transport: eleven runs, each about as long as selavi train.
     """
     from backbones.studies.ablation import study_ablation
 

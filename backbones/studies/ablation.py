@@ -8,9 +8,9 @@ from backbones.studies.trials import Trial, Trials, mean_and_spread
 from selavi_ref.report.figures import bar_figure
 from selavi_ref.report.results import Cell, Table
 
-# The published loop, from which the others but the first differ in one thing: gaussian sizes of its spread, no side
-# heads, one group. All but the first take as many epochs as it does.
-_LOOP = {"side_heads": 0, "groups": 1, "spread": 0.1}
+# The published loop, from which the others but the first differ in one thing: gaussian sizes of its spread that
+# are met, no side heads, one group. All but the first take as many epochs as it does.
+_LOOP = {"side_heads": 0, "groups": 1, "spread": 0.1, "soft_sizes": 0.0}
 _PLAIN = "default, without side heads"
 _DEFAULT = "default, with side heads"
 _SIDE = "with side heads"
@@ -18,6 +18,7 @@ TRIALS = (
     Trial(_DEFAULT),
     Trial("published loop", _LOOP),
     Trial(_SIDE, _LOOP),
+    Trial("soft sizes", {**_LOOP, "soft_sizes": 10.0}),
     Trial("sizes not sorted", {**_LOOP, "match_sizes": False}),
     Trial("no alignment", {**_LOOP, "align": False}),
     Trial("one head", {**_LOOP, "heads": 1}),

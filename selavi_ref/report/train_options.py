@@ -85,7 +85,8 @@ _SETTINGS = (
     click.option(
         "--soft-sizes",
         type=_FROM_0,
-        help="Price of missing the sizes, where they are a guess: about 10 bends them, 1000 hardly. [0: they are met]",
+        help="Price of missing the sizes once something is learnt: 10 bends them, 1000 hardly, 0 not. [small, without "
+        "--distribution: 10; else 0]",
     ),
     click.option(
         "--label-by",

@@ -85,7 +85,7 @@ def sizes(label: NDArray[np.int32], K: int) -> Finding:
     counts = np.bincount(labelled, minlength=K)
     filled = counts[counts > 0]
     share = filled / n
-    entropy = float(-(share * np.log(share)).sum() / np.log(K)) if K > 1 else 1.0
+    entropy = float(-(share * np.log(share)).sum() / np.log(K)) + 0.0 if K > 1 else 1.0  # not minus zero
     largest = float(share.max())
     figures |= {
         "found": len(filled),

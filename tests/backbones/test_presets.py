@@ -153,3 +153,11 @@ def test_one_modality_goes_without_side_heads():
         run_settings(900, clusters=7, label_by="video", side_heads=2)
     with pytest.raises(InputError, match="--side-heads 1: there are too few videos for finer labels than 7"):
         run_settings(40, clusters=7, side_heads=1)
+
+
+def test_sizes_that_nobody_asked_for_may_be_missed():
+    assert run_settings(900, clusters=7).training.sizes.penalty == 10
+    assert run_settings(900, clusters=7, distribution="zipf").training.sizes.penalty == 0
+    assert run_settings(900, clusters=7, distribution="zipf", soft_sizes=3.0).training.sizes.penalty == 3
+    assert run_settings(900, clusters=7, soft_sizes=0.0).training.sizes.penalty == 0
+    assert run_settings(900, clusters=7, preset="published").training.sizes.penalty == 0
