@@ -14,6 +14,8 @@ from selavi_ref.media.manifest import Manifest, ManifestEntry
 PARTS = ["study", "ablation", "new", "--clusters", "4", "--config", "parts.toml", "--epochs", "1", "--workers", "0"]
 LEARNT = ("*/checkpoints/*.pt", "*/features.h5", "*/labels.csv")
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

@@ -36,6 +36,7 @@ def test_a_pilot_is_trained_and_then_the_run_with_its_networks(place):
     assert (run.folder / "clusters_counted.svg").exists()
 
 
+@pytest.mark.processes
 def test_one_that_was_stopped_ends_with_the_same_labels(place, tmp_path):
     with process(["-m", "cli", "train", str(place / "videos"), *AUTO, "--out", "run"], tmp_path) as running:
         deadline = time.monotonic() + 120

@@ -311,7 +311,8 @@ class TestRetrieval:
                 ]
                 distances = plain_apart(*posteriors)
             wanted = plain_recall(distances, query_classes, item_classes, steps, alone=False)
-            assert recall_in(row, steps) == pytest.approx(wanted), row
+            # Of items that are equally near but for rounding, either may come first.
+            assert recall_in(row, steps) == pytest.approx(wanted, abs=1.01 / 16), row
         assert "video to audio, by clusters" in figure_at(folder / "retrieval")
         listed = written(folder / "neighbours", figure=False)
         assert len(listed) == 2 * 16 * 3

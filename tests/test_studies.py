@@ -74,6 +74,7 @@ def worse(place):
     return place / "worse"
 
 
+@pytest.mark.processes
 class TestSizes:
     def test_quality_is_that_of_the_labels_of_each_run(self, sizes):
         folder, *_ = sizes

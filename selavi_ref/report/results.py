@@ -67,7 +67,7 @@ class Table:
     def csv(self) -> str:
         """Return the table as CSV, numbers in full."""
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
+        writer = csv.writer(out)
         writer.writerow(self.columns)
         writer.writerows([["" if row.get(n) is None else row[n] for n in self.columns] for row in self.rows])
         return out.getvalue()

@@ -164,6 +164,7 @@ STOPS = [  # a signal in each fold: exit status, and what is said
 ]
 
 
+@pytest.mark.processes
 def test_stopped_within_each_fold_it_ends_with_the_same_results_bit_for_bit(place, whole):
     for fold, (number, status, says) in enumerate(STOPS, 1):
         running = process(place, *UCF, "--checkpoint-minutes", "1e-9", "--out", "stopped")  # it saves after each step

@@ -35,7 +35,8 @@ def alone(tmp_path_factory):
     return place, np.load(place / "found-1-0.npz")
 
 
-@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.processes)])
+@pytest.mark.processes
+@pytest.mark.parametrize("size", [2, 4])
 def test_processes_do_together_what_one_does(alone, size):
     place, one = alone
     run(torchrun(size, str(HERE / "together.py"), str(place), options=["--standalone"]), place)
