@@ -64,15 +64,14 @@ def baseline(
     of_store = os.path.isfile(source) and not _is_list(source)
     if of_store:
         refuse_options(["run", *networks], "goes with VIDEOS; a store has its features already")
-    folder = results_folder(out)
     check_drawing()
     with Interruptible("the same command begins again, but for what RUN sees, which is kept"):
         if of_store:
             classes, found = _of_store(source, clusters, truth, seed)
         else:
             loading = {"workers": workers, "memory_gb": memory_gb}
-            classes, found = _of_videos(source, clusters, run, truth, folder, networks, seed, device, loading)
-    _show(classes, found, folder, form)
+            classes, found = _of_videos(source, clusters, run, truth, out, networks, seed, device, loading)
+    _show(classes, found, results_folder(out), form)
 
 
 def _of_store(source: str, clusters: int | None, truth: str | None, seed: int) -> tuple[list[str], dict[str, Any]]:
@@ -93,7 +92,7 @@ def _of_videos(
     clusters: int | None,
     run_folder: str | None,
     truth: str | None,
-    folder: Any,
+    out: str,
     networks: dict[str, Any],
     seed: int,
     device: str,
@@ -105,6 +104,7 @@ def _of_videos(
     from backbones.recipe import RunSettings
     from backbones.sources import Loading
     from selavi_ref.report.evaluation import true_classes
+    from selavi_ref.report.results import results_folder
     from selavi_ref.report.scanning import listed_videos, scanned
     from selavi_ref.run import Run
 
@@ -126,7 +126,7 @@ def _of_videos(
     if len(manifest) < K:
         raise InputError(f"--clusters {K}: {source} has only {len(manifest)} usable videos")
     classes = true_classes(source, manifest.paths, manifest.classes, truth)
-    all_of_them = Baselines(manifest, K, folder, device, Loading(**loading), seed)
+    all_of_them = Baselines(manifest, K, results_folder(out), device, Loading(**loading), seed)
     ours = {} if run is None else all_of_them.of_run(run)
     found = all_of_them.on_inputs(random) | all_of_them.on_networks("random networks", random)
     if pretrained is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -73,13 +72,13 @@ def retrieve(
     if run is None:
         refuse_options(looking, "goes with --run; a store has its features already")
     check_drawing()
-    folder = results_folder(out)
     with Interruptible("the same command goes on where it stopped"):
-        found = _gallery(items, "items", run, folder, **looking)
-        asked = None if queries is None else _gallery(queries, "queries", run, folder, **looking)
+        found = _gallery(items, "items", run, out, **looking)
+        asked = None if queries is None else _gallery(queries, "queries", run, out, **looking)
     if asked is not None:
         _refuse_other_widths(items, found, str(queries), asked)
     table = retrieval_table(found, asked, metric=metric)
+    folder = results_folder(out)
     table.write(folder / "retrieval")
     steps = [int(name.removeprefix("at_")) for name in table.columns if name.startswith("at_")]
     line_figure(
@@ -106,7 +105,7 @@ def _gallery(
     source: str,
     name: str,
     run_folder: str | None,
-    folder: Path,
+    out: str,
     *,
     pool: str,
     clips: int,
@@ -133,6 +132,7 @@ def _gallery(
     from backbones.loading import Watch
     from backbones.retrieving import write_maps
     from backbones.sources import Loading
+    from selavi_ref.report.results import results_folder
     from selavi_ref.report.scanning import listed_videos, scanned
     from selavi_ref.run import Run
 
@@ -142,6 +142,7 @@ def _gallery(
         raise InputError(
             f"{source} names no true classes; put the videos into folders by class, or give a list of them"
         )
+    folder = results_folder(out)
     as_trained = folder / f"{name}-clips{clips}.h5"
     maps = folder / f"{name}-{pool}-clips{clips}{f'-frames{frames}' if frames else ''}.h5"
     if not as_trained.exists():

@@ -61,9 +61,10 @@ def degrade(run: str, videos: str, out: str, factors: str, workers: int | None, 
     wanted = _whole_numbers(factors)
     opened = Run.of_videos(run)
     check_drawing()
+    listed = listed_videos(videos)
     folder = results_folder(out)
     with Interruptible(_GO_ON):
-        manifest = scanned(listed_videos(videos), workers, min_seconds=0.0, require="any")
+        manifest = scanned(listed, workers, min_seconds=0.0, require="any")
         tables = study_degrade(opened, manifest, folder, factors=wanted, loading=Loading(workers), **looking)
     _show(tables, out)
 
@@ -184,8 +185,8 @@ def _with_trials(
     check_drawing()
     shared["config"] = read_config(config)
     known = run_settings(1000, **shared, device=device)  # refuses what cannot be before the long scan
-    folder = results_folder(out)
     listed = [None if name is None else listed_videos(name) for name in (videos, unseen)]
+    folder = results_folder(out)
     with Interruptible(_GO_ON):
         least = max(1.1, known.backbone.clip.length + 0.1)
         manifest = scanned(listed[0], workers, min_seconds=least).usable
