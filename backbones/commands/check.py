@@ -128,6 +128,8 @@ def _disagreement(run: Any, folder: Path, clips: int, device: str, workers: int 
 
 
 def _measures(paths: list[str], folder: Path, workers: int | None) -> Any:
+    import av  # noqa: F401  # where it is not installed, that is said here, and not by the processes that decode
+
     from selavi_ref.report.progress import counter
     from selavi_ref.trust.measures import measure_all
 
