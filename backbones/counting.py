@@ -52,7 +52,8 @@ def begin_counting(
         )
     n_videos = len(manifest.usable)
     fine = fine_clusters(n_videos, most)
-    wanted = {**options, "side_heads": 0, "heads": max(_HEADS, options.get("heads") or 0)}
+    # Clusters of equal sizes are finer than kinds; ones that bend might hold several.
+    wanted = {**options, "side_heads": 0, "soft_sizes": 0.0, "heads": max(_HEADS, options.get("heads") or 0)}
     settings = run_settings(n_videos, **wanted, clusters=fine)
     counting = Counting(Run.prepare(out).folder)
     counting.pilot.config_file.unlink(missing_ok=True)  # of a start that was cut off

@@ -29,6 +29,7 @@ def place(tmp_path_factory):
 def test_a_pilot_is_trained_and_then_the_run_with_its_networks(place):
     run, pilot = Run(place / "run"), Run(place / "run" / "pilot")
     assert (pilot.config["clusters"], pilot.config["heads"], pilot.config["training"]["side_heads"]) == (4, 5, 0)
+    assert pilot.config["training"]["sizes"]["penalty"] == 0
     assert (run.config["clusters"], run.config["heads"], run.config["training"]["epochs"]) == (2, 2, 1)
     assert run.config["init"] == str(pilot.folder.resolve())
     assert len(rows_of(run.labels_file)) == 40
