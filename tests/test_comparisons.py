@@ -216,7 +216,7 @@ class TestBaseline:
             (["nowhere.h5", "-k", "2"], "nowhere.h5 does not exist"),
             (["quick.toml", "-k", "2"], "quick.toml is not an HDF5 file"),
             (["videos"], "--clusters is missing"),
-            (["videos", "-k", "33"], "--clusters 33: videos has only 32 usable videos"),
+            (["videos", "-k", "33"], "--clusters 33: videos has too few usable videos (32)"),
             (["one", "-k", "2"], "one names fewer than two true classes"),
             (["one", "-k", "2", "--truth", "nowhere.csv"], "nowhere.csv cannot be read"),
             (["videos", "--run", "heads"], "heads has learnt from features"),

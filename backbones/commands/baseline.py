@@ -124,7 +124,7 @@ def _of_videos(
     least = max(1.1, random.backbone.clip.length + 0.1)
     manifest = scanned(listed_videos(source), loading["workers"], min_seconds=least).usable
     if len(manifest) < K:
-        raise InputError(f"--clusters {K}: {source} has only {len(manifest)} usable videos")
+        raise InputError(f"--clusters {K}: {source} has too few usable videos ({len(manifest)})")
     classes = true_classes(source, manifest.paths, manifest.classes, truth)
     all_of_them = Baselines(manifest, K, results_folder(out), device, Loading(**loading), seed)
     ours = {} if run is None else all_of_them.of_run(run)

@@ -14,6 +14,7 @@ from selavi_ref.trust.shortcuts import FEWEST, Shortcut
 NO_FILES = "the video files were not looked into"
 LIKELY, STRONG = 0.1, 0.3  # adjusted mutual information from which on a shortcut is told, and is a warning
 _HELD, _RARER, _ENOUGH = 0.5, 3.0, 10  # of a cluster that a quantity holds together: share, how much rarer, videos
+_FOLLOWS = ("file size",)  # what an encoder makes of the content, and no warning therefore
 _SURE = 0.01  # p-value of a shortcut that is not told any more
 
 
@@ -24,7 +25,7 @@ def shortcut_findings(found: Sequence[Shortcut] | None, n_labelled: int) -> list
     A shortcut is told if it shares more with the labels than all but one in a hundred shuffled labellings do, and
     guesses more labels than the largest cluster does, and either has an adjusted mutual information of 0.1 or more, or
     holds one cluster together: half of the cluster's videos, ten or more, in a bin with at most a third of that share
-    of all videos.
+    of all videos. It is a warning from 0.3 on, but for the size of the file, which follows from what a video shows.
 
     Parameters
     ----------
@@ -65,6 +66,8 @@ def _shortcut(one: Shortcut) -> Finding:
         f"cluster {one.label} have {one.kind}, and {percent(one.usual)} of all"
     )
     severity = at_most(one.adjusted, LIKELY, STRONG)
+    if one.name in _FOLLOWS:
+        return Finding(f"shortcut: {one.name}", "look", f"{sentence}; it may follow from what they show", _figures(one))
     return Finding(f"shortcut: {one.name}", worst(severity, "look"), sentence, _figures(one))
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from selavi_ref.errors import InputError
 from selavi_ref.trust.measures import Measures
-from selavi_ref.trust.shortcuts import _cut, _named, shortcuts
+from selavi_ref.trust.shortcuts import Shortcut, _cut, _named, shortcuts
 from selavi_ref.trust.suspicion import shortcut_findings
 
 
@@ -152,3 +152,11 @@ def test_rare_kinds_count_as_one():
     assert len(kinds) == 64
     assert kinds[-1] == "rare ones"
     assert {kinds[number] for number in bins[:80]} == {f"kind {number}" for number in range(40)}
+
+
+@pytest.mark.parametrize(("name", "severity"), [("file size", "look"), ("loudness", "warning")])
+def test_what_an_encoder_makes_of_the_content_is_no_warning(name, severity):
+    one = Shortcut(name, 0.6, 0.12, 0.49, 0.001, 10, 6, "30 kB", 26, 50, 0.065)
+    (finding,) = shortcut_findings([one], 400)
+    assert finding.severity == severity
+    assert ("it may follow from what they show" in finding.sentence) == (severity == "look")
