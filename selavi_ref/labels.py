@@ -47,6 +47,10 @@ class Labels:
     groups : array
         Which cluster of the consensus each head's clusters belong to, int32, shape (H, K); see
         `selavi_ref.consensus.HeadAgreement`.
+    labelling : str
+        ``"consensus"``, or the name of the head that all labels are of.
+    entropy : array
+        Of each video's posterior, in nats, float32, shape (N,); 0 without label.
     """
 
     paths: list[str]
@@ -59,9 +63,18 @@ class Labels:
     disagreement: NDArray[np.float32] | None
     source: str
     groups: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0), np.int32))
+    labelling: str = "consensus"
+    entropy: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
-def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = False, only: str | None = None) -> Labels:
+def label(
+    store: FeatureStore,
+    *,
+    head: str = "consensus",
+    balanced: bool = False,
+    only: str | None = None,
+    joined: NDArray[np.int32] | None = None,
+) -> Labels:
     """
     Label every video of a store.
 
@@ -79,6 +92,10 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
         Add the frozen potentials of the last self-labelling, which keep the clusters near their prescribed sizes.
     only : str, optional
         The one modality to label by; videos without it have no label.
+    joined : array, optional
+        The cluster that each cluster was joined into by hand, int32, shape (K,) or longer, as of
+        `selavi_ref.annotations.Edits.joined`. A video stays where the most probable cluster of its own has gone, so
+        that joining moves no other; confidence and runner-up are those of the joined clusters.
 
     Raises
     ------
@@ -100,7 +117,7 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
     for column, rows, shares in _posteriors(store, names, seen_by, shift, only):
         head_labels[rows, column] = shares.argmax(1)
     head_labels[~usable] = -1
-    agreement = _stored_agreement(store, len(names)) or agree(head_labels, store.n_clusters)
+    agreement = stored_agreement(store, len(names)) or agree(head_labels, store.n_clusters)
     chosen, source = _choose(head, names, agreement)
     targets = agreement.groups if head == "consensus" else groups_of(agreement.alignment)
     membership = np.eye(store.n_clusters, dtype=np.float32)[targets]
@@ -111,7 +128,12 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
     for column, rows, shares in _posteriors(store, *picked, shift, only):
         shares = shares @ membership[chosen[column]] / np.maximum(votes[rows], 1)
         mean[rows] += np.where(usable[rows, chosen[column], None], shares, 0)
-    first, second = _two_best(mean)
+    first: NDArray[np.integer[Any]] = mean.argmax(1)
+    kept = np.arange(store.n_clusters, dtype=np.int32)
+    if joined is not None:
+        kept = joined[: store.n_clusters]
+        first, mean = joined[first], mean @ np.eye(int(kept.max()) + 1, dtype=np.float32)[kept]
+    second = _best_other(mean, first, np.unique(kept))
     labelled = votes[:, 0] > 0
     rests_on = {m: present[m] for m in present if any(m in seen_by[c] for c in chosen)}
     return Labels(
@@ -125,19 +147,68 @@ def label(store: FeatureStore, *, head: str = "consensus", balanced: bool = Fals
         disagreement=store.get("disagreement").mean(1) if _many_clips(store) else None,
         source=source,
         groups=agreement.groups,
+        labelling="consensus" if head == "consensus" else names[chosen[0]],
+        entropy=_entropy(mean),
     )
 
 
-def write_csv(labels: Labels, path: str | os.PathLike[str]) -> None:
+def stored_agreement(store: FeatureStore, H: int) -> HeadAgreement | None:
+    """
+    Return how the H heads of a store go together, as its writer has found; None if it does not say.
+
+    Raises
+    ------
+    InputError
+        If what it says does not fit.
+    """
+    if not store.has("alignment"):
+        return None
+    name, provenance, K = printable(store.path), store.provenance, store.n_clusters
+    alignment = store.get("alignment").astype(np.int32)
+    if alignment.shape != (H, K) or (np.sort(alignment, 1) != np.arange(K)).any():
+        raise InputError(f"{name}: alignment must hold a permutation of the {K} clusters for each of {H} heads")
+    reference = provenance.get("reference", 0)
+    if type(reference) is not int or not 0 <= reference < H:
+        raise InputError(f"{name}: reference in the provenance must be a head, 0 to {H - 1}, not {reference!r}")
+    try:
+        agreement = np.array(provenance.get("agreement", [1.0] * H), np.float64)
+    except (TypeError, ValueError):
+        agreement = np.empty(0)
+    if agreement.shape != (H,):
+        raise InputError(f"{name}: agreement in the provenance must be a list of {H} numbers, one for each head")
+    groups = groups_of(alignment)
+    if store.has("groups"):
+        groups = store.get("groups").astype(np.int32)
+        if groups.shape != (H, K) or groups.min() < 0 or groups.max() >= K:
+            raise InputError(f"{name}: groups must hold a cluster, 0 to {K - 1}, for each of {K} of each of {H} heads")
+    return HeadAgreement(reference, agreement, alignment, groups)
+
+
+def write_csv(labels: Labels, path: str | os.PathLike[str], names: Mapping[int, str] | None = None) -> None:
     """
     Write labels as CSV, one row for each video: `COLUMNS`, then ``head_0`` and so on.
 
-    Names that are not UTF-8 survive (surrogateescape). The file is replaced whole or not at all.
+    Paths that are not UTF-8 survive (surrogateescape). The file is replaced whole or not at all.
+
+    Parameters
+    ----------
+    labels : Labels
+        Of the videos.
+    path : path
+        The file.
+    names : mapping, optional
+        Names of clusters; with some, they stand in a column ``name`` behind the labels.
     """
     with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*COLUMNS, *(f"head_{h}" for h in range(labels.heads.shape[1]))])
-        writer.writerows(_rows(labels))
+        heads = [f"head_{h}" for h in range(labels.heads.shape[1])]
+        if not names:
+            writer.writerow([*COLUMNS, *heads])
+            writer.writerows(_rows(labels))
+            return
+        writer.writerow([*COLUMNS[:2], "name", *COLUMNS[2:], *heads])
+        for cluster, row in zip(labels.label.tolist(), _rows(labels), strict=True):
+            writer.writerow([*row[:2], names.get(cluster, ""), *row[2:]])
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
@@ -231,30 +302,6 @@ def _potentials(store: FeatureStore, names: Sequence[str]) -> dict[str, NDArray[
     return {name: (potentials[h] / strength).astype(np.float32) for h, name in enumerate(names)}
 
 
-def _stored_agreement(store: FeatureStore, H: int) -> HeadAgreement | None:
-    if not store.has("alignment"):
-        return None
-    name, provenance, K = printable(store.path), store.provenance, store.n_clusters
-    alignment = store.get("alignment").astype(np.int32)
-    if alignment.shape != (H, K) or (np.sort(alignment, 1) != np.arange(K)).any():
-        raise InputError(f"{name}: alignment must hold a permutation of the {K} clusters for each of {H} heads")
-    reference = provenance.get("reference", 0)
-    if type(reference) is not int or not 0 <= reference < H:
-        raise InputError(f"{name}: reference in the provenance must be a head, 0 to {H - 1}, not {reference!r}")
-    try:
-        agreement = np.array(provenance.get("agreement", [1.0] * H), np.float64)
-    except (TypeError, ValueError):
-        agreement = np.empty(0)
-    if agreement.shape != (H,):
-        raise InputError(f"{name}: agreement in the provenance must be a list of {H} numbers, one for each head")
-    groups = groups_of(alignment)
-    if store.has("groups"):
-        groups = store.get("groups").astype(np.int32)
-        if groups.shape != (H, K) or groups.min() < 0 or groups.max() >= K:
-            raise InputError(f"{name}: groups must hold a cluster, 0 to {K - 1}, for each of {K} of each of {H} heads")
-    return HeadAgreement(reference, agreement, alignment, groups)
-
-
 def _choose(head: str, names: Sequence[str], agreement: HeadAgreement) -> tuple[list[int], str]:
     if head == "consensus":
         return list(range(len(names))), f"consensus of {len(names)} heads" if len(names) > 1 else "the only head"
@@ -268,13 +315,20 @@ def _choose(head: str, names: Sequence[str], agreement: HeadAgreement) -> tuple[
     raise InputError(f"there is no head {head!r}; choose consensus, best, or one of {', '.join(map(printable, names))}")
 
 
-def _two_best(shares: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    first = shares.argmax(1)
-    if shares.shape[1] == 1:
-        return first, np.full(len(shares), -1)
-    rest = shares.copy()
+def _best_other(
+    shares: NDArray[np.float32], first: NDArray[np.integer[Any]], clusters: NDArray[np.integer[Any]]
+) -> NDArray[np.int64]:
+    """Return which of some clusters has the largest share but one that is given for each row; -1 if there is none."""
+    if len(clusters) == 1:
+        return np.full(len(shares), -1)
+    rest = np.full_like(shares, -1)
+    rest[:, clusters] = shares[:, clusters]
     rest[np.arange(len(shares)), first] = -1
-    return first, rest.argmax(1)
+    return rest.argmax(1)
+
+
+def _entropy(shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    return -np.einsum("nk,nk->n", shares, np.log(np.maximum(shares, np.finfo(np.float32).tiny)))
 
 
 def _many_clips(store: FeatureStore) -> bool:

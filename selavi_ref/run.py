@@ -40,6 +40,9 @@ class Run:
         self.labels_file = self.folder / "labels.csv"
         self.log_file = self.folder / "metrics.jsonl"
         self.sheet_file = self.folder / "clusters.png"
+        self.annotations_file = self.folder / "annotations.json"
+        self.browser_folder = self.folder / "browser"
+        self.links_folder = self.folder / "labelled"
 
     @classmethod
     def prepare(cls, folder: str | os.PathLike[str]) -> Run:

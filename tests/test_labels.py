@@ -75,6 +75,41 @@ def test_one_head_can_be_asked_for_and_an_unknown_one_is_refused(tmp_path):
             label(store, balanced=True)
 
 
+def test_joining_clusters_moves_no_other_video_and_adds_up_confidence(tmp_path):
+    make_store(tmp_path / "s.h5", heads=3, sharpness=1.0)
+    joined = np.array([0, 4, 2, 4, 4], np.int32)  # 1 and 3 into a cluster that somebody has made
+    with FeatureStore(tmp_path / "s.h5") as store:
+        for head in ("consensus", "1"):
+            before, after = label(store, head=head), label(store, head=head, joined=joined)
+            assert np.array_equal(after.label, joined[before.label])
+            assert (after.confidence >= before.confidence - 1e-6).all()
+            assert np.allclose(after.confidence[after.label != 4], before.confidence[after.label != 4], atol=1e-6)
+            assert (after.runner_up != after.label).all()
+            assert set(after.runner_up.tolist()) <= {0, 2, 4}
+            assert (after.entropy <= before.entropy + 1e-5).all()
+        assert after.labelling == "1"
+        all_joined = label(store, joined=np.zeros(K, np.int32))
+        assert (all_joined.runner_up == -1).all()
+        assert np.allclose(all_joined.confidence, 1)
+
+
+def test_the_entropy_of_a_posterior_is_between_certainty_and_none(tmp_path):
+    make_store(tmp_path / "s.h5", heads=1, sharpness=1.0)
+    with FeatureStore(tmp_path / "s.h5") as store:
+        shares = posterior(joint_log_prob(store, "0"))
+        assert np.allclose(label(store).entropy, -(shares * np.log(shares)).sum(1), atol=1e-5)
+
+
+def test_names_stand_behind_the_labels(tmp_path):
+    make_store(tmp_path / "s.h5", n=20)
+    with FeatureStore(tmp_path / "s.h5") as store:
+        found = label(store)
+    write_csv(found, tmp_path / "labels.csv", {0: '"dogs",\u202e cats', 7: "nobody"})
+    rows = read_csv(tmp_path / "labels.csv")
+    assert list(rows[0])[:4] == ["path", "label", "name", "confidence"]
+    assert all(row["name"] == ('"dogs",\u202e cats' if row["label"] == "0" else "") for row in rows)
+
+
 def test_renumbered_heads_are_matched_exactly():
     rng = np.random.default_rng(1)
     truth = rng.integers(K, size=500)

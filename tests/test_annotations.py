@@ -1,0 +1,237 @@
+"""What people say of clusters is kept at once, whole, and can be taken back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selavi_ref.annotations import Annotations, Edits, History, annotations_beside
+from selavi_ref.errors import InputError, SelaviError
+
+K = 6
+CLUSTERS = {"consensus": K, "0": K}
+PATHS = [f"videos/{name}.mp4" for name in ("a", "b", "<img onerror=1>", "../../etc/passwd", "\n\u202e", "\udcff")]
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+labellings = st.sampled_from(list(CLUSTERS))
+clusters = st.integers(-1, K + 2)
+some = st.lists(st.sampled_from(PATHS), min_size=1)
+edits = st.one_of(
+    st.fixed_dictionaries({"op": st.just("rename"), "labelling": labellings, "cluster": clusters, "name": names}),
+    st.fixed_dictionaries(
+        {"op": st.just("merge"), "labelling": labellings, "clusters": st.lists(clusters, max_size=3), "into": clusters}
+    ),
+    st.fixed_dictionaries(
+        {
+            "op": st.just("move"),
+            "labelling": labellings,
+            "videos": some,
+            "to": st.one_of(clusters, st.just("new")),
+            "name": names,
+        }
+    ),
+    st.fixed_dictionaries({"op": st.just("wrong"), "labelling": labellings, "videos": some, "wrong": st.booleans()}),
+    st.fixed_dictionaries({"op": st.sampled_from(["undo", "redo"])}),
+)
+
+
+def fresh() -> History:
+    return History(CLUSTERS, {}, [], [], 0)
+
+
+def done(*entries: dict) -> Edits:
+    history = fresh()
+    for entry in entries:
+        history.do({"labelling": "consensus", **entry})
+    return history.of("consensus")
+
+
+@given(st.lists(edits, max_size=20))
+def test_whatever_is_done_every_video_is_in_one_cluster_that_is_there(entries):
+    history = fresh()
+    for entry in entries:
+        before = json.dumps(history.saved()["entries"]), history.edits
+        try:
+            history.do(dict(entry))
+        except InputError:
+            assert (json.dumps(history.saved()["entries"]), history.edits) == before
+    for found in history.edits.values():
+        learnt = np.arange(-1, len(PATHS) - 1, dtype=np.int32)
+        placed = found.placed(PATHS, learnt)
+        assert placed.dtype == np.int32
+        assert set(found.merged).isdisjoint(found.merged.values())
+        assert set(found.names).isdisjoint(found.merged)
+        assert found.made == list(range(K, K + len(found.made)))
+        for row, path in enumerate(PATHS):
+            assert placed[row] not in found.merged
+            assert placed[row] < K + len(found.made)
+            if path not in found.moved:
+                assert placed[row] == (-1 if learnt[row] < 0 else found.joined(K)[learnt[row]])
+
+
+@given(st.lists(edits, max_size=12))
+def test_undo_takes_back_and_redo_does_again(entries):
+    history, states = fresh(), []
+    for entry in entries:
+        if entry["op"] not in ("undo", "redo"):
+            before = json.dumps(_plain(history))
+            try:
+                history.do(dict(entry))
+            except InputError:
+                continue
+            states.append(before)
+    last = json.dumps(_plain(history))
+    for state in reversed(states):
+        history.do({"op": "undo"})
+        assert json.dumps(_plain(history)) == state
+    assert history.undo is None
+    with pytest.raises(InputError, match="nothing to undo"):
+        history.do({"op": "undo"})
+    for _ in states:
+        history.do({"op": "redo"})
+    assert json.dumps(_plain(history)) == last
+    assert history.redo is None
+
+
+def _plain(history: History) -> dict:
+    return {
+        name: [sorted(e.names.items()), sorted(e.merged.items()), sorted(e.moved.items()), sorted(e.wrong), e.made]
+        for name, e in history.edits.items()
+    }
+
+
+@given(st.lists(edits, max_size=12))
+def test_what_is_kept_reads_back_the_same(tmp_path_factory, entries):
+    kept = Annotations(tmp_path_factory.mktemp("kept") / "annotations.json", CLUSTERS)
+    history = kept.read()
+    for entry in entries:
+        try:
+            history = kept.apply(entry)
+        except InputError:
+            continue
+        again = Annotations(kept.file, CLUSTERS).read()
+        assert _plain(again) == _plain(history)
+        assert (again.revision, again.undo, again.redo) == (history.revision, history.undo, history.redo)
+
+
+def test_joined_clusters_keep_a_name_and_go_on_together():
+    found = done(
+        {"op": "rename", "cluster": 2, "name": "  dogs \n barking "},
+        {"op": "merge", "clusters": [2, 3], "into": 4},
+        {"op": "merge", "clusters": [4], "into": 5},
+    )
+    assert found.merged == {2: 5, 3: 5, 4: 5}
+    assert found.names == {5: "dogs barking"}
+
+
+def test_a_video_moved_into_a_cluster_goes_where_the_cluster_goes():
+    found = done(
+        {"op": "wrong", "videos": [PATHS[0], PATHS[1]], "wrong": True},
+        {"op": "move", "videos": [PATHS[0]], "to": "new", "name": "cats"},
+        {"op": "merge", "clusters": [K], "into": 1},
+    )
+    assert found.placed(PATHS, np.full(len(PATHS), 3, np.int32))[0] == 1
+    assert found.marks(PATHS)[:3] == ["moved", "wrong", ""]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"op": "rename", "cluster": 6, "name": "x"}, "no cluster 6"),
+        ({"op": "rename", "cluster": True, "name": "x"}, "no cluster True"),
+        ({"op": "rename", "cluster": 1, "name": 3}, "must be a text"),
+        ({"op": "rename", "cluster": 1, "name": "x" * 201}, "at most 200"),
+        ({"op": "rename", "cluster": 1, "name": "\ud800"}, "UTF-8"),
+        ({"op": "merge", "clusters": [1], "into": 1}, "with itself"),
+        ({"op": "merge", "clusters": [], "into": 1}, "needs the clusters"),
+        ({"op": "move", "videos": [], "to": 1}, "needs the videos"),
+        ({"op": "move", "videos": ["a"], "to": "old"}, "no cluster 'old'"),
+        ({"op": "wrong", "videos": ["a"]}, "true or false"),
+        ({"op": "wrong", "videos": ["a"], "wrong": True, "labelling": "7"}, "no labelling '7'"),
+        ({"op": "explode"}, "no edit 'explode'"),
+        ({"op": "redo"}, "nothing to redo"),
+    ],
+)
+def test_an_edit_that_does_not_fit_is_refused_in_one_line(tmp_path, entry, message):
+    kept = Annotations(tmp_path / "annotations.json", CLUSTERS)
+    with pytest.raises(InputError, match=message) as error:
+        kept.apply(entry)
+    assert "\n" not in str(error.value)
+    assert not kept.file.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "no annotations"),
+        ('{"format": "selavi annotations", "version": 2}', "version 2"),
+        ('{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 7}}', "other labels"),
+        (
+            '{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 6, "0": 6}, "entries": 3}',
+            "damaged",
+        ),
+        (
+            '{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 6, "0": 6}, "undone": [], '
+            '"entries": [{"op": "rename", "cluster": 9, "name": ""}]}',
+            "entry 0 does not fit",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_is_named(tmp_path, text, message):
+    file = tmp_path / "annotations.json"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        Annotations(file, CLUSTERS).read()
+    assert str(file) in str(error.value)
+
+
+def test_edits_of_many_threads_and_programs_are_all_kept(tmp_path):
+    file = tmp_path / "annotations.json"
+    code = f"""
+from selavi_ref.annotations import Annotations
+kept = Annotations({str(file)!r}, {CLUSTERS!r})
+for i in range(20):
+    kept.apply({{"op": "wrong", "videos": [f"other{{i}}"], "wrong": True}})
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent) as other:
+        kept = Annotations(file, CLUSTERS)
+
+        def mark(thread: int) -> None:
+            for i in range(10):
+                kept.apply({"op": "wrong", "videos": [f"{thread}-{i}"], "wrong": True})
+
+        threads = [threading.Thread(target=mark, args=(thread,)) for thread in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert other.wait() == 0
+    assert len(kept.read().of("consensus").wrong) == 50
+    assert kept.read().revision == 50
+
+
+def test_where_it_cannot_be_written_the_old_file_stays(tmp_path):
+    with pytest.raises(SelaviError, match="cannot be written"):
+        Annotations(tmp_path / "missing" / "annotations.json", CLUSTERS).apply(
+            {"op": "rename", "cluster": 1, "name": "x"}
+        )
+
+
+def test_names_from_a_table_hold_until_they_are_changed(tmp_path):
+    kept = Annotations(tmp_path / "a.json", CLUSTERS, {"consensus": {1: "dogs", 2: "cats"}})
+    assert kept.read().of("consensus").names == {1: "dogs", 2: "cats"}
+    kept.apply({"op": "rename", "cluster": 1, "name": ""})
+    assert kept.read().of("consensus").names == {2: "cats"}
+    assert kept.read().of("0").names == {}
+
+
+def test_a_table_has_its_edits_beside_it():
+    assert annotations_beside("place/new.csv") == Path("place/new.annotations.json")
