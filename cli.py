@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 from backbones.commands.baseline import baseline
+from backbones.commands.browse import browse
 from backbones.commands.check import check
 from backbones.commands.evaluate import evaluate
+from backbones.commands.export import export
 from backbones.commands.finetune import finetune
 from backbones.commands.retrieve import retrieve
 from backbones.commands.study import study
@@ -48,7 +50,7 @@ def main() -> None:
     """
 
 
-for _command in (evaluate, check, baseline, study, retrieve, finetune):
+for _command in (browse, export, evaluate, check, baseline, study, retrieve, finetune):
     main.add_command(_command)
 
 
@@ -391,19 +393,26 @@ def extract(run: str, videos: str, out: str, **looking: Any) -> None:
 @degrade_options
 @head_option
 @balanced_option
+@click.option(
+    "--as-learnt", is_flag=True, help="Leave out names and joined clusters that RUN was given on the page of browse."
+)
 @device_option
 @workers_option
-def label(source: str, videos: str | None, out: str, head: str, balanced: bool, **looking: Any) -> None:
+def label(
+    source: str, videos: str | None, out: str, head: str, balanced: bool, as_learnt: bool, **looking: Any
+) -> None:
     """
     Label the videos of a STORE, or VIDEOS with the networks of RUN, seen in training or not.
 
     The table has a row for every video: label, confidence, runner-up, which modalities were used, the label of each
-    head, and, for a video that has no label, the reason. A STORE needs no PyTorch.
+    head, and, for a video that has no label, the reason. Where clusters of RUN were named or joined on the page of
+    selavi browse, the labels are those of the joined clusters, with a column for the name. A STORE needs no PyTorch.
     """
     if videos is None:
         if os.path.isdir(source):
             raise InputError(f"{source} is a folder: name the videos to label too, as in selavi label RUN VIDEOS")
         refuse_options(looking, "goes with RUN VIDEOS; a store has its log-probabilities already")
+        refuse_options(["as_learnt"], "goes with RUN VIDEOS; a store is labelled as learnt")
         _label_store(source, out, head, balanced)
         return
     from selavi_ref.run import Run
@@ -417,6 +426,9 @@ def label(source: str, videos: str | None, out: str, head: str, balanced: bool, 
     known = [str(number) for number in range(run.config.get("heads", 0))]
     if head not in ("consensus", "best", *known):
         raise InputError(f"--head {head}: choose consensus, best, or one of {', '.join(known)}")
+    from selavi_ref.annotations import annotations_of
+
+    said = None if as_learnt else annotations_of(run).read()  # what does not fit is refused before the long work
     store = f"{out}.features.h5"
     with Interruptible("the same command goes on where it stopped"):
         if of_heads:
@@ -426,7 +438,7 @@ def label(source: str, videos: str | None, out: str, head: str, balanced: bool, 
         else:
             _extract(run, videos, store, **looking)
     try:
-        _label_store(store, out, head, balanced)
+        _label_store(store, out, head, balanced, said)
     finally:
         os.unlink(store)
 
@@ -521,15 +533,21 @@ def _extract(
         return exchange.rank == 0
 
 
-def _label_store(store: str, out: str, head: str, balanced: bool) -> None:
+def _label_store(store: str, out: str, head: str, balanced: bool, said: Any = None) -> None:
     from selavi_ref.labels import label as label_store
     from selavi_ref.labels import write_csv
     from selavi_ref.report.tables import labels_summary
     from selavi_ref.store import FeatureStore
 
+    names = None
     with FeatureStore(store) as opened:
         labels = label_store(opened, head=head, balanced=balanced)
-    write_csv(labels, out)
+        if said is not None:
+            edits = said.of(labels.labelling)
+            names = edits.names
+            if edits.merged:
+                labels = label_store(opened, head=head, balanced=balanced, joined=edits.joined(opened.n_clusters))
+    write_csv(labels, out, names)
     click.echo(labels_summary(labels))
     click.echo(f"wrote {click.format_filename(out)}")
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.files import replacing
 from selavi_ref.media.container import printable
+from selavi_ref.run import Run
 
 FORMAT, VERSION = "selavi annotations", 1
 LONGEST_NAME = 200
@@ -286,6 +287,20 @@ class History:
             case "wrong":
                 change = edits.wrong.update if entry["wrong"] else edits.wrong.difference_update
                 change(entry["videos"])
+
+
+def annotations_of(run: Run) -> Annotations:
+    """
+    Return the annotations of a run.
+
+    Raises
+    ------
+    InputError
+        If its settings cannot be read.
+    """
+    config = run.config
+    heads = [str(head) for head in range(int(config.get("heads", 0)))]
+    return Annotations(run.annotations_file, dict.fromkeys(["consensus", *heads], int(config.get("clusters", 0))))
 
 
 def annotations_beside(source: str | os.PathLike[str]) -> Path:

@@ -41,6 +41,11 @@ clips_option = click.option(
 crops_option = click.option(
     "--crops", type=click.IntRange(1), default=1, show_default=True, help="Squares of each clip, along the long side."
 )
+videos_option = click.option(
+    "--videos",
+    type=click.Path(file_okay=False),
+    help="Where the videos are now, if they have moved: in place of the folder that holds all that are listed.",
+)
 format_option = click.option(
     "--format",
     "form",

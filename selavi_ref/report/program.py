@@ -56,6 +56,11 @@ class Command(_Exemplified):
                 "sklearn",
                 "PIL",
                 "matplotlib",
+                "flask",
+                "jinja2",
+                "waitress",
+                "openTSNE",
+                "pyarrow",
             ):
                 raise
             click.echo(

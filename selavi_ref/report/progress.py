@@ -30,3 +30,25 @@ def counter(total: int, what: str, unit: str, *, shown: bool = True) -> Iterator
     """Show a bar, and give the function that moves it on by a number."""
     with bar(total, what, unit, shown=shown) as progress:
         yield lambda n: progress.update(n) and None
+
+
+class Bars:
+    """One bar after the other, for work in several parts; as a context manager, and called with how far it is."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._bar: Any = None
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show that so much of a part is done; a part of another name closes the one before."""
+        if what != self._what:
+            self.__exit__()
+            self._what, self._bar = what, bar(total, what, "")
+        self._bar.update(done - self._bar.n)

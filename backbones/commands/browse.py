@@ -1,0 +1,111 @@
+"""`selavi browse`: a page that shows the clusters, on which they are named, joined and mended."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import webbrowser
+from contextlib import closing
+from typing import Any
+
+import click
+
+from selavi_ref.errors import InputError
+from selavi_ref.report.options import videos_option
+from selavi_ref.report.program import Command, Interruptible, refuse_options
+
+
+@click.command(
+    cls=Command,
+    examples="""
+    selavi browse RUN
+    selavi browse labels.csv --truth classes.csv
+    selavi browse RUN --no-open --port 8000
+    selavi browse RUN --export page
+    selavi browse RUN --videos /media/disk/VIDEOS
+    """,
+)
+@click.argument("source", type=click.Path(), metavar="RUN|LABELS|STORE")
+@click.option("--export", "folder", type=click.Path(file_okay=False), help="Write the page to this folder, and end.")
+@click.option("--thumbnails-only", is_flag=True, help="With --export: leave out the pieces of 10 s with sound.")
+@click.option(
+    "--truth", type=click.Path(), help="True classes: CSV with path and class. [default: folders, if they differ]"
+)
+@videos_option
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where to serve. [default: any that is free]")
+@click.option("--no-open", is_flag=True, help="Do not open the page, only tell where it is.")
+def browse(
+    source: str,
+    folder: str | None,
+    thumbnails_only: bool,
+    truth: str | None,
+    videos: str | None,
+    port: int,
+    no_open: bool,
+) -> None:
+    """
+    Show the clusters of a RUN, of a table of labels, or of a store, in a web browser.
+
+    The page is served to this machine alone, and loads nothing from elsewhere. Names, joined clusters and moved videos
+    are kept at once in annotations.json of the RUN, or beside the file; selavi export writes labels with them, and
+    selavi label names new videos by them. --export writes the same page as plain files, without editing, that open
+    from disk or on any web host.
+    """
+    if folder is None:
+        refuse_options(["thumbnails_only"], "goes with --export")
+    else:
+        refuse_options(["port", "no_open"], "cannot be used with --export, which serves nothing")
+    import flask  # noqa: F401
+    import PIL  # noqa: F401
+    import waitress  # noqa: F401
+
+    from selavi_ref.browser.collection import open_collection
+    from selavi_ref.browser.mapping import MapMaker
+    from selavi_ref.browser.pictures import Pictures
+
+    collection = open_collection(source, truth=truth, videos=videos)
+    collection.annotations.read()  # refuses what does not fit before anything is shown
+    with (
+        closing(Pictures(collection.folder / "pictures", collection.files)) as pictures,
+        closing(MapMaker(collection.features_file, collection.folder)) as maps,
+    ):
+        if folder is not None:
+            _export(collection, pictures, maps, folder, not thumbnails_only)
+        else:
+            _serve(collection, pictures, maps, port, no_open)
+
+
+def _export(collection: Any, pictures: Any, maps: Any, folder: str, previews: bool) -> None:
+    from selavi_ref.browser.site import export_site
+    from selavi_ref.report.progress import Bars
+
+    with Interruptible("the same command goes on where it stopped"), Bars() as bars:
+        page = export_site(collection, pictures, maps, folder, previews=previews, progress=bars)
+    click.echo(f"wrote {click.format_filename(page)}")
+
+
+def _serve(collection: Any, pictures: Any, maps: Any, port: int, no_open: bool) -> None:
+    from selavi_ref.browser.server import make_app, serve
+
+    listening = _listening(port)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    click.echo(f"{len(collection)} videos at {url}  (Ctrl-C to stop)")
+    if not no_open:
+        # A browser of the terminal would keep this program waiting.
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    serve(make_app(collection, pictures, maps), listening)
+
+
+def _listening(port: int) -> socket.socket:
+    """Return a socket of this machine alone that listens."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if os.name == "posix":
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port of a server that has just ended
+    try:
+        listening.bind(("127.0.0.1", port))
+    except OSError as error:
+        listening.close()
+        raise InputError(f"--port {port} cannot be used: {error.strerror}") from error
+    listening.listen()
+    return listening

@@ -1,0 +1,68 @@
+"""`selavi export`: labels as people have left them, for tables, other programs and file managers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from selavi_ref.errors import InputError
+from selavi_ref.report.options import videos_option
+from selavi_ref.report.program import Command
+
+
+@click.command(
+    cls=Command,
+    examples="""
+    selavi export RUN --out labels.csv
+    selavi export RUN --out labels.parquet --out labels.json
+    selavi export RUN --links sorted
+    selavi export labels.csv --out named.csv
+    selavi export RUN --head 2 --out head2.csv
+    """,
+)
+@click.argument("source", type=click.Path(), metavar="RUN|LABELS|STORE")
+@click.option(
+    "--out", type=click.Path(dir_okay=False), multiple=True, help="Table to write: .csv, .json or .parquet; repeatable."
+)
+@click.option(
+    "--links",
+    type=click.Path(file_okay=False),
+    help="Folder to make, with a folder of links to videos for each cluster.",
+)
+@click.option("--head", default="consensus", show_default=True, help="consensus, or the number of a head.")
+@click.option(
+    "--truth", type=click.Path(), help="True classes: CSV with path and class. [default: folders, if they differ]"
+)
+@videos_option
+def export(
+    source: str, out: tuple[str, ...], links: str | None, head: str, truth: str | None, videos: str | None
+) -> None:
+    """
+    Write the labels of a RUN, a table or a store with all that was said of them on the page of selavi browse.
+
+    A row has the label, the name of its cluster, the label as it was learnt, and a mark if the video was moved or is
+    wrong where it is. Tables of labels are still read by selavi evaluate, and by selavi browse.
+    """
+    if not out and links is None:
+        raise InputError("say what to write: --out labels.csv (or .json, .parquet), --links FOLDER, or both")
+    from selavi_ref.browser.collection import open_collection
+    from selavi_ref.browser.finishing import finished
+    from selavi_ref.report.exported import write_csv, write_json, write_parquet
+    from selavi_ref.report.links import write_links
+
+    writers = {".csv": write_csv, ".json": write_json, ".parquet": write_parquet}
+    for path in out:
+        if Path(path).suffix.lower() not in writers:
+            raise InputError(f"--out {path}: the name must end in .csv, .json or .parquet")
+    collection = open_collection(source, truth=truth, videos=videos)
+    done = finished(collection, head)
+    for path in out:
+        writers[Path(path).suffix.lower()](done, path)
+        click.echo(f"wrote {click.format_filename(path)}")
+    if links is not None:
+        made = write_links(done, links, files=collection.files)
+        click.echo(f"wrote {made.links} {made.kind} links to {click.format_filename(links)}{os.sep}")
+        if made.missing:
+            click.echo(f"{made.missing} videos are not where they were", err=True)

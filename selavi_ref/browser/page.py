@@ -1,0 +1,17 @@
+"""The page itself: one file of HTML, whose program and style are beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+WEB = Path(__file__).parent / "web"
+BUILT = WEB / "built"
+
+
+def render_page(page: Mapping[str, str]) -> str:
+    """Return the page as HTML; `page` tells it whether it is served or in a folder, its title, and its token."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(WEB), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("index.html").render(page=page)

@@ -1,0 +1,135 @@
+/**
+ * Reads what the page shows: from the server by fetch, or, in an exported folder, from scripts, since a page that was
+ * opened from a file may not fetch. Also sends what is edited.
+ */
+import { signal } from "@preact/signals";
+
+/**
+ * @typedef {{mode: "served" | "exported", token?: string, title: string}} Page
+ *
+ * @typedef {object} Collection
+ * @property {string} title
+ * @property {string} source Where the videos come from, in words.
+ * @property {{path: string[], class: number[], modalities: number[], aspect: number[] | null,
+ *   reason: Record<string, string>}} videos
+ * @property {string[]} classes Empty when no class is known.
+ * @property {string[]} modalities
+ * @property {{name: string, title: string, clusters: number}[]} labellings The main one first.
+ * @property {boolean} map
+ * @property {boolean} details
+ *
+ * @typedef {object} Labelling
+ * @property {string} name
+ * @property {number} clusters
+ * @property {number[]} label -1: no label.
+ * @property {number[]} confidence
+ * @property {number[] | null} entropy In nats.
+ * @property {number[]} runner_up
+ * @property {number[]} order All labelled videos, the most typical of their cluster first.
+ *
+ * @typedef {object} Edits What a person changed in one labelling.
+ * @property {Record<string, string>} [names]
+ * @property {Record<string, number>} [merged] Each cluster that is no more, and the one that it is part of.
+ * @property {Record<string, number>} [moved]
+ * @property {number[]} [wrong]
+ * @property {number[]} [made] Clusters made by hand.
+ *
+ * @typedef {{revision: number, undo: string | null, redo: string | null, labellings: Record<string, Edits>}} Annotations
+ *
+ * @typedef {object} Detail
+ * @property {{name: string, label: number, confidence: number}[]} heads
+ * @property {Record<string, [number, number][]>} posterior
+ * @property {Record<string, [number, number][]>} neighbours
+ * @property {{exists: boolean, bytes: number, seconds: number | null, width: number | null, height: number | null}} file
+ */
+
+const VIDEOS_PER_FILE = 100;
+
+/** @type {Page} */
+export const page = JSON.parse(document.getElementById("page").textContent);
+export const served = page.mode === "served";
+
+/** Whether the server has stopped answering. */
+export const gone = signal(false);
+
+/** An answer that says in one line what is wrong. */
+export class Refusal extends Error {}
+
+const kept = new Map();
+
+/** Reads a payload that does not change; asked again, it is the same promise. */
+export function load(name) {
+  if (!kept.has(name)) {
+    const promise = read(name);
+    kept.set(name, promise);
+    promise.catch(() => kept.delete(name));
+  }
+  return kept.get(name);
+}
+
+/** Reads a payload as it is now. */
+export function read(name) {
+  return served ? ask(`data/${name}.json`) : readScript(name);
+}
+
+/** @returns {Promise<Detail>} */
+export async function loadDetail(video) {
+  if (served) return load(`video/${video}`);
+  const many = await load(`videos-${Math.floor(video / VIDEOS_PER_FILE)}`);
+  if (!many[video]) throw new Refusal("Nothing more is known of this video.");
+  return many[video];
+}
+
+/** @returns {Promise<Annotations>} */
+export const annotate = (edit) => post("api/annotate", edit);
+
+/** @returns {Promise<{folder: string, links: number}>} */
+export const makeLinks = (labelling) => post("api/export/links", { labelling });
+
+const post = (url, body) =>
+  ask(url, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-Selavi-Token": page.token ?? "" },
+    body: JSON.stringify(body),
+  });
+
+async function ask(url, options) {
+  let answer;
+  try {
+    answer = await fetch(url, options);
+  } catch {
+    gone.value = true;
+    throw new Refusal("selavi browse is not running any more.");
+  }
+  gone.value = false;
+  const payload = await answer.json().catch(() => null);
+  if (!answer.ok || payload === null) {
+    throw new Refusal(payload?.error ?? `The server answered ${answer.status} to ${url}.`);
+  }
+  return payload;
+}
+
+const waiting = new Map();
+
+globalThis.selaviData = (name, payload) => {
+  waiting.get(name)?.(payload);
+  waiting.delete(name);
+};
+
+function readScript(name) {
+  return new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    waiting.set(name, resolve);
+    script.src = `data/${name}.js`;
+    script.onload = () => {
+      script.remove();
+      if (waiting.delete(name)) reject(new Refusal(`data/${name}.js does not hold what it should.`));
+    };
+    script.onerror = () => {
+      script.remove();
+      waiting.delete(name);
+      reject(new Refusal(`data/${name}.js is missing beside this page.`));
+    };
+    document.head.append(script);
+  });
+}

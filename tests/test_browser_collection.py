@@ -1,0 +1,217 @@
+"""What the browser shows of a run, a store and a table of labels."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import numpy as np
+import pytest
+from browser_place import HEADS, ODD, ODD_CLASS, K, make_run, make_videos, write_store
+
+from selavi_ref.browser.collection import open_collection, video_file
+from selavi_ref.browser.opinions import Opinions, top
+from selavi_ref.browser.payloads import (
+    annotations_payload,
+    collection_payload,
+    details_of,
+    encoded,
+    labelling_payload,
+    map_payload,
+)
+from selavi_ref.errors import InputError
+from selavi_ref.labels import label
+from selavi_ref.store import FeatureStore
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    make_videos(folder / "videos")
+    make_run(folder / "run", folder / "videos")
+    return folder
+
+
+def test_every_labelling_is_that_of_selavi_label(place):
+    found = open_collection(place / "run")
+    with FeatureStore(place / "run" / "features.h5") as store:
+        for name in ("consensus", "0", "1"):
+            wanted, shown = label(store, head=name), found.labelling(name)
+            assert np.array_equal(shown.label, wanted.label)
+            assert np.array_equal(shown.confidence, wanted.confidence)
+            posteriors = found.opinions.posteriors(slice(None))[name]
+            labelled = wanted.label >= 0
+            assert np.array_equal(posteriors.argmax(1)[labelled], wanted.label[labelled])
+            assert np.allclose(posteriors.max(1)[labelled], wanted.confidence[labelled], atol=1e-6)
+            part = found.opinions.posteriors(slice(3, 5))[name]
+            assert np.allclose(part, posteriors[3:5], atol=1e-7)
+    assert list(found.labellings) == ["consensus", "0", "1"]
+    with pytest.raises(InputError, match="no labelling '7'"):
+        found.labelling("7")
+
+
+def test_the_most_typical_come_first_and_the_unlabelled_not_at_all(place):
+    shown = open_collection(place / "run").labelling("consensus")
+    assert sorted(shown.order) == np.flatnonzero(shown.label >= 0).tolist()
+    sure = np.round(shown.confidence[shown.order].astype(float), 3)
+    assert (np.diff(sure) <= 0).all()
+
+
+def test_neighbours_are_the_nearest_by_plain_distance(place):
+    found = open_collection(place / "run")
+    everyone = found.opinions.all_neighbours(5)
+    with FeatureStore(place / "run" / "features.h5") as store:
+        for modality in ("video", "audio"):
+            values, there = store.features(modality).astype(float), store.present(modality)
+            for row in range(len(found)):
+                near = found.opinions.neighbours(row, 5)
+                if not there[row]:
+                    assert modality not in near
+                    assert modality not in everyone[row]
+                    continue
+                distances = np.linalg.norm(values - values[row], axis=1)
+                wanted = [o for o in np.argsort(distances, kind="stable") if o != row and there[o]][:5]
+                assert [o for o, _ in near[modality]] == wanted
+                assert [o for o, _ in everyone[row][modality]] == wanted
+                assert np.allclose([d for _, d in near[modality]], distances[wanted], rtol=1e-5)
+
+
+def test_neighbours_of_one_video_alone_and_of_twins(tmp_path):
+    write_store(tmp_path / "one.h5", ["a.mp4"], [""])
+    with FeatureStore(tmp_path / "one.h5") as store:
+        assert Opinions(store).neighbours(0, 5) == {"video": [], "audio": []}
+        assert Opinions(store).all_neighbours(5) == [{}]
+
+
+def test_a_payload_is_plain_json_of_all_videos(place):
+    found = open_collection(place / "run")
+    told = json.loads(encoded(collection_payload(found)))
+    N = len(found)
+    assert len(told["videos"]["path"]) == len(told["videos"]["class"]) == len(told["videos"]["modalities"]) == N
+    assert {name for path in told["videos"]["path"] for name in ODD if path.endswith(name)} == set(ODD)
+    assert ODD_CLASS.replace("/", "\u2215") in told["classes"]
+    assert told["videos"]["reason"] == {str(N - 2): "the file is missing"}
+    assert told["videos"]["modalities"][N - 2] == told["modalities"].index("")
+    assert told["labellings"][0] == {"name": "consensus", "title": f"consensus of {HEADS} heads", "clusters": K}
+    labels = json.loads(encoded(labelling_payload(found, "consensus")))
+    assert labels["label"][N - 2] == -1
+    assert len(labels["entropy"]) == N
+    assert min(labels["entropy"]) >= 0
+    details = json.loads(encoded(details_of(found, 0)))
+    assert [head["name"] for head in details["heads"]] == ["0", "1"]
+    assert details["posterior"]["consensus"][0][0] == labels["label"][0]
+    assert details["file"]["exists"]
+    assert details["file"]["width"] == 32
+    assert not json.loads(encoded(details_of(found, N - 2)))["file"]["exists"]
+    assert not json.loads(encoded(details_of(found, N - 1)))["file"]["exists"]
+
+
+def test_annotations_are_told_by_the_numbers_of_videos(place, tmp_path):
+    found = open_collection(place / "run" / "labels.csv")
+    assert found.annotations.file == place / "run" / "annotations.json"
+    rows = {path: row for row, path in enumerate(found.paths)}
+    history = found.annotations.read()
+    history.do({"op": "move", "videos": [found.paths[3], "unknown.mp4"], "to": "new", "name": "new ones"})
+    history.do({"op": "wrong", "labelling": "1", "videos": [found.paths[2]], "wrong": True})
+    told = annotations_payload(history, rows)
+    assert told["labellings"]["consensus"] == {
+        "names": {str(K): "new ones"},
+        "merged": {},
+        "moved": {"3": K},
+        "wrong": [],
+        "made": [K],
+    }
+    assert told["labellings"]["1"]["wrong"] == [2]
+    assert told["undo"] == "mark a video as wrong"
+
+
+def test_a_table_of_labels_is_shown_without_a_store(tmp_path):
+    table = tmp_path / "new.csv"
+    table.write_text(
+        "path,label,name,confidence,runner_up,reason,head_0,head_1,class\n"
+        "a/1.mp4,0,dogs,0.5,1,,0,1,x\na/2.mp4,0,dogs,0.9,1,,0,0,y\nb/3.mp4,,,,,broken,,,\nb/4.mp4,2,,1,,,2,2,x\n"
+    )
+    found = open_collection(table)
+    assert found.labelling("consensus").order.tolist() == [3, 1, 0]
+    assert found.labelling("consensus").label.tolist() == [0, 0, -1, 2]
+    assert found.labelling("1").label.tolist() == [1, 0, -1, 2]
+    assert found.classes == ["x", "y", "b", "x"]
+    assert found.reasons[2] == "broken"
+    assert found.annotations.read().of("consensus").names == {0: "dogs"}
+    assert found.annotations.file == tmp_path / "new.annotations.json"
+    told = collection_payload(found)
+    assert not told["details"]
+    assert not told["map"]
+    assert labelling_payload(found, "consensus")["entropy"] is None
+    assert details_of(found, 0)["heads"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\na,x\n", "row 2: label must be a cluster number, not 'x'"),
+        ("path,label\na,-4\n", "row 2: label must be a cluster"),
+        ("path,label,confidence\na,1,high\n", "confidence must be a number"),
+        ("path,label\na,\n", "none of 1 videos has a label"),
+        ("path,cluster\na,1\n", "no table of labels"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_named(tmp_path, text, message):
+    table = tmp_path / "labels.csv"
+    table.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        open_collection(table)
+    assert str(table) in str(error.value)
+
+
+def test_what_holds_no_labels_is_refused(tmp_path, place):
+    with pytest.raises(InputError, match="does not exist"):
+        open_collection(tmp_path / "nothing")
+    with pytest.raises(InputError, match="holds no run"):
+        open_collection(tmp_path)
+    (tmp_path / "config.toml").write_text("clusters = 3\nheads = 1\n")
+    with pytest.raises(InputError, match="no labels yet"):
+        open_collection(tmp_path)
+    (tmp_path / "truth.csv").write_text("path,class\nother.mp4,x\n")
+    with pytest.raises(InputError, match=r"truth\.csv names none"):
+        open_collection(place / "run", truth=tmp_path / "truth.csv")
+    with pytest.raises(InputError, match="--videos"):
+        open_collection(place / "run", videos=tmp_path / "nowhere")
+
+
+def test_videos_that_have_moved_are_found_in_their_new_folder(place, tmp_path):
+    (tmp_path / "b").mkdir(parents=True)
+    (tmp_path / "labels.csv").write_text("path,label\n/old/place/a/1.mp4,0\n/old/place/b/2.mp4,1\n")
+    found = open_collection(tmp_path / "labels.csv", videos=tmp_path)
+    assert found.files == [str(tmp_path / "a" / "1.mp4"), str(tmp_path / "b" / "2.mp4")]
+
+
+def test_a_list_with_relative_paths_is_read_from_its_folder_or_from_here(tmp_path, monkeypatch):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "1.mp4").write_bytes(b"")
+    (tmp_path / "labels.csv").write_text("path,label\nvideos/1.mp4,0\n")
+    for here in (tmp_path, tmp_path / "videos"):
+        monkeypatch.chdir(here)
+        assert open_collection(tmp_path / "labels.csv").files == [str(tmp_path / "videos" / "1.mp4")]
+
+
+def test_only_files_with_the_ending_of_a_video_are_served(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"")
+    (tmp_path / "folder.mp4").mkdir()
+    assert video_file(str(tmp_path / "a.mp4"))
+    for path in ("/etc/passwd", str(tmp_path / "folder.mp4"), str(tmp_path / "gone.mp4"), "a\0.mp4", "/dev/zero"):
+        assert video_file(path) is None
+
+
+def test_a_map_keeps_shape_and_says_who_is_not_on_it():
+    told = map_payload([[0.0, 0.0], [2.0, 1.0], [np.nan, np.nan]], "words")
+    x, y = (np.frombuffer(base64.b64decode(told[axis]), "<u2") for axis in "xy")
+    assert x.tolist() == [0, 65534, 65535]
+    assert y.tolist() == [16384, 49150, 65535]
+    assert map_payload(np.full((2, 2), 3.0), "one place")["x"]
+    assert map_payload(np.full((1, 2), np.nan), "no place")["x"]
+
+
+def test_the_largest_shares_are_shown_and_no_zeros():
+    assert top(np.array([0.1, 0.7, 0.0, 0.2, 0.00001], np.float32), 3) == [(1, 0.7), (3, 0.2), (0, 0.1)]
+    assert top(np.array([1.0, 0.0], np.float32), 3) == [(0, 1.0)]
