@@ -26,8 +26,9 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def collection(place):
-    yield open_collection(place / "run")
+def collection(place, monkeypatch):
+    monkeypatch.chdir(place)
+    yield open_collection("run")
     (place / "run" / "annotations.json").unlink(missing_ok=True)
 
 

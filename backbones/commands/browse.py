@@ -6,12 +6,12 @@ import os
 import socket
 import threading
 import webbrowser
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import click
 
-from selavi_ref.errors import InputError
+from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.report.options import videos_option
 from selavi_ref.report.program import Command, Interruptible, refuse_options
 
@@ -90,11 +90,18 @@ def _serve(collection: Any, pictures: Any, maps: Any, port: int, no_open: bool) 
 
     listening = _listening(port)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    # The labels are worked out while the web browser starts.
+    threading.Thread(target=_prepare, args=(collection,), daemon=True).start()
     click.echo(f"{len(collection)} videos at {url}  (Ctrl-C to stop)")
     if not no_open:
         # A browser of the terminal would keep this program waiting.
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     serve(make_app(collection, pictures, maps), listening)
+
+
+def _prepare(collection: Any) -> None:
+    with suppress(SelaviError):  # which the page will be told when it asks
+        collection.labelling("consensus")
 
 
 def _listening(port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -105,6 +106,7 @@ def serve(app: Flask, listening: Any) -> None:
     """Serve an application on a socket that listens, until Ctrl-C."""
     from waitress.server import create_server
 
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that thumbnails wait for each other is as it should be
     server = create_server(app, sockets=[listening], threads=12, ident=None, clear_untrusted_proxy_headers=True)
     with closing(server):
         server.run()
@@ -223,7 +225,7 @@ def _made(found: Path | bytes, kind: str) -> Response:
     """Serve what is made for the browser, which may keep it as long as it is the same."""
     if isinstance(found, bytes):
         return Response(found, mimetype=kind)
-    response = send_file(found, mimetype=kind, conditional=True)
+    response = send_file(os.path.abspath(found), mimetype=kind, conditional=True)
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 

@@ -80,7 +80,7 @@ def export_site(
         _write_media(collection, pictures, place, previews, progress)
         _write_data(collection, maps, place, progress)
         for file in sorted(BUILT.iterdir()):
-            _copy(file, place / "static" / file.name)
+            _put(place / "static" / file.name, file.read_bytes())
     except OSError as error:
         name = printable(error.filename or place)
         raise SelaviError(f"{name} cannot be written: {error.strerror or error}") from error
@@ -123,7 +123,7 @@ def _write_media(collection: Collection, pictures: Pictures, place: Path, previe
             elif isinstance(found, bytes):
                 _put(target, found)
             else:
-                _copy(found, target)
+                _link(found, target)
 
 
 def _write_data(collection: Collection, maps: MapMaker, place: Path, progress: Progress) -> None:
@@ -164,8 +164,8 @@ def _put(target: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where that cannot be."""
+def _link(source: Path, target: Path) -> None:
+    """Give a picture that is kept a second name, or copy it where that cannot be."""
     with suppress(OSError):
         if target.samefile(source):
             return
