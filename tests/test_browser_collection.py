@@ -50,6 +50,22 @@ def test_every_labelling_is_that_of_selavi_label(place):
         found.labelling("7")
 
 
+def test_a_labelling_is_kept_until_the_store_changes(tmp_path):
+    for seed in (0, 1):
+        write_store(tmp_path / "s.h5", [f"{i}.mp4" for i in range(30)], [str(i % 4) for i in range(30)], seed=seed)
+        found = open_collection(tmp_path / "s.h5")
+        with FeatureStore(tmp_path / "s.h5") as store:
+            wanted = label(store, head="1")
+        for _ in range(2):
+            shown = found.make("1", None)
+            assert np.array_equal(shown.confidence, wanted.confidence)
+            assert np.array_equal(shown.heads, wanted.heads)
+    kept = next((tmp_path / "s.browser").glob("*.npz"))
+    for damage in (b"", kept.read_bytes()[:100]):
+        kept.write_bytes(damage)
+        assert np.array_equal(found.make("1", None).label, wanted.label)
+
+
 def test_the_most_typical_come_first_and_the_unlabelled_not_at_all(place):
     shown = open_collection(place / "run").labelling("consensus")
     assert sorted(shown.order) == np.flatnonzero(shown.label >= 0).tolist()

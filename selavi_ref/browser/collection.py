@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.annotations import Annotations, annotations_beside, annotations_of
+from selavi_ref.browser.labelling import Labelling, keep_labelling, read_labelling
 from selavi_ref.browser.opinions import CONSENSUS, Opinions, typicality
 from selavi_ref.errors import InputError, StoreError
 from selavi_ref.labels import folder_class, label, read_csv, read_truths
@@ -20,40 +21,6 @@ from selavi_ref.media.container import VideoInfo, printable
 from selavi_ref.media.manifest import ENDINGS, read_manifest
 from selavi_ref.run import Run
 from selavi_ref.store import FeatureStore
-
-
-@dataclass(frozen=True)
-class Labelling:
-    """
-    The labels of N videos by one head, or by the consensus of all; as learnt, before anybody has edited them.
-
-    Parameters
-    ----------
-    name, title : str
-        ``"consensus"`` or the name of the head, and what it is called on the page.
-    clusters : int
-        Number K of learnt clusters.
-    label, runner_up : array
-        int32, shape (N,); -1 without.
-    confidence : array
-        Posterior of `label`, float32, shape (N,).
-    entropy : array or None
-        Of the posterior, in nats, float32, shape (N,); None where the posterior is not known.
-    order : array
-        The labelled videos, those most typical of their clusters first, int64.
-    heads : array
-        Label of each head in its own numbers, as in a table of labels, int32, shape (N, H).
-    """
-
-    name: str
-    title: str
-    clusters: int
-    label: NDArray[np.int32]
-    runner_up: NDArray[np.int32]
-    confidence: NDArray[np.float32]
-    entropy: NDArray[np.float32] | None
-    order: NDArray[np.int64]
-    heads: NDArray[np.int32]
 
 
 @dataclass
@@ -217,12 +184,18 @@ def _of_store(path: Path, folder: Path) -> Collection:
     opinions = Opinions(store)
 
     def make(name: str, joined: NDArray[np.int32] | None) -> Labelling:
+        kept = folder / f"labelling-{len(names)}-{list(names).index(name)}.npz"
+        if joined is None and (old := read_labelling(kept, path, name, names[name])) is not None:
+            return old
         with opinions.lock:
             found = label(store, head=name, joined=joined)
             order = typicality(store, found.label, found.confidence)
-        return Labelling(
+        made = Labelling(
             name, names[name], K, found.label, found.runner_up, found.confidence, found.entropy, order, found.heads
         )
+        if joined is None:
+            keep_labelling(made, kept, path)
+        return made
 
     return Collection(
         source=path,

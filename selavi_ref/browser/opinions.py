@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,15 @@ class Opinions:
         self.lock = threading.RLock()
         self._present = {m: store.present(m) for m in store.modalities}
         self._norms: dict[str, NDArray[np.float32]] = {}
-        names, K = store.heads, store.n_clusters
-        agreement = stored_agreement(store, len(names)) or agree(label(store).heads, K)
+
+    @cached_property
+    def _members(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """What brings each head's clusters into the numbers of its labels, and into those of the consensus."""
+        names, K = self._store.heads, self._store.n_clusters
+        agreement = stored_agreement(self._store, len(names)) or agree(label(self._store).heads, K)
         square = np.eye(K, dtype=np.float32)
         aligned = groups_of(agreement.alignment)
-        self._members = [(square[a], square[g]) for a, g in zip(aligned, agreement.groups, strict=True)]
+        return [(square[a], square[g]) for a, g in zip(aligned, agreement.groups, strict=True)]
 
     def posteriors(self, rows: slice) -> dict[str, NDArray[np.float32]]:
         """

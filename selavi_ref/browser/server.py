@@ -106,7 +106,7 @@ def serve(app: Flask, listening: Any) -> None:
     """Serve an application on a socket that listens, until Ctrl-C."""
     from waitress.server import create_server
 
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that thumbnails wait for each other is as it should be
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # thumbnails wait for each other, as they should
     server = create_server(app, sockets=[listening], threads=12, ident=None, clear_untrusted_proxy_headers=True)
     with closing(server):
         server.run()

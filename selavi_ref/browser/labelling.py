@@ -1,0 +1,77 @@
+"""One labelling of a collection, and how it is kept, since of large stores it takes minutes to be worked out."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.errors import SelaviError
+from selavi_ref.files import replacing
+
+_VERSION = 1  # to be raised when labels or their order change, so that those kept are worked out anew
+_ARRAYS = ("label", "runner_up", "confidence", "entropy", "order", "heads")
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """
+    The labels of N videos by one head, or by the consensus of all; as learnt, before anybody has edited them.
+
+    Parameters
+    ----------
+    name, title : str
+        ``"consensus"`` or the name of the head, and what it is called on the page.
+    clusters : int
+        Number K of learnt clusters.
+    label, runner_up : array
+        int32, shape (N,); -1 without.
+    confidence : array
+        Posterior of `label`, float32, shape (N,).
+    entropy : array or None
+        Of the posterior, in nats, float32, shape (N,); None where the posterior is not known.
+    order : array
+        The labelled videos, those most typical of their clusters first, int64.
+    heads : array
+        Label of each head in its own numbers, as in a table of labels, int32, shape (N, H).
+    """
+
+    name: str
+    title: str
+    clusters: int
+    label: NDArray[np.int32]
+    runner_up: NDArray[np.int32]
+    confidence: NDArray[np.float32]
+    entropy: NDArray[np.float32] | None
+    order: NDArray[np.int64]
+    heads: NDArray[np.int32]
+
+
+def read_labelling(file: Path, store: Path, name: str, title: str) -> Labelling | None:
+    """Return a labelling of a store that is kept in a file; None if there is none, or the store has changed since."""
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            if kept["key"].tolist() == _key(store) and str(kept["name"]) == name:
+                return Labelling(name, title, int(kept["clusters"]), *(kept[array] for array in _ARRAYS))
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        pass
+    return None
+
+
+def keep_labelling(found: Labelling, file: Path, store: Path) -> None:
+    """Keep a labelling of a store in a file, if that can be written."""
+    with suppress(SelaviError, OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {name: getattr(found, name) for name in _ARRAYS}
+        with replacing(file) as out:
+            np.savez(out, key=np.array(_key(store)), name=found.name, clusters=found.clusters, **arrays)
+
+
+def _key(store: Path) -> list[int]:
+    state = os.stat(store)
+    return [_VERSION, state.st_size, state.st_mtime_ns]
