@@ -17,6 +17,7 @@ from backbones.commands.check import check
 from backbones.commands.evaluate import evaluate
 from backbones.commands.export import export
 from backbones.commands.finetune import finetune
+from backbones.commands.plot import plot
 from backbones.commands.retrieve import retrieve
 from backbones.commands.study import study
 from selavi_ref import __version__
@@ -50,7 +51,7 @@ def main() -> None:
     """
 
 
-for _command in (browse, export, evaluate, check, baseline, study, retrieve, finetune):
+for _command in (browse, export, plot, evaluate, check, baseline, study, retrieve, finetune):
     main.add_command(_command)
 
 
@@ -573,6 +574,7 @@ def _label_the_run(run: Any, device: str, loading: Any, exchange: Any) -> None:
     if len(set(manifest.classes)) > 1:
         click.echo("compared with the folders of the videos, which were not used for learning:")
         click.echo(scores_table({"labels": evaluate_csv(run.labels_file, run.videos_file)}).text())
+    click.echo(f"look at the clusters, and name them: selavi browse {shlex.quote(str(run.folder))}")
 
 
 def _refuse_with_resume() -> None:

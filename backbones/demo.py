@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def run_demo(out: str | os.PathLike[str], n_videos: int, seed: int, device: str)
     click.echo(
         f"\nThe videos are synthetic; the names of their folders were used for this table only.\n"
         f"videos    {videos}{os.sep}\nlabels    {run.labels_file}\nclusters  {run.sheet_file}\n"
-        f"run       {run.folder}{os.sep}\ntook      {time.monotonic() - started:.0f} s"
+        f"run       {run.folder}{os.sep}\ntook      {time.monotonic() - started:.0f} s\n"
+        f"look at the clusters, and name them: selavi browse {shlex.quote(str(run.folder))}"
     )
     return rows

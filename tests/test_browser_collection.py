@@ -113,13 +113,13 @@ def test_a_payload_is_plain_json_of_all_videos(place):
     assert labels["label"][N - 2] == -1
     assert len(labels["entropy"]) == N
     assert min(labels["entropy"]) >= 0
-    details = json.loads(encoded(details_of(found, 0)))
+    details = json.loads(encoded(details_of(found, 0, preview=False)))
     assert [head["name"] for head in details["heads"]] == ["0", "1"]
     assert details["posterior"]["consensus"][0][0] == labels["label"][0]
     assert details["file"]["exists"]
     assert details["file"]["width"] == 32
-    assert not json.loads(encoded(details_of(found, N - 2)))["file"]["exists"]
-    assert not json.loads(encoded(details_of(found, N - 1)))["file"]["exists"]
+    assert not json.loads(encoded(details_of(found, N - 2, preview=False)))["file"]["exists"]
+    assert not json.loads(encoded(details_of(found, N - 1, preview=False)))["file"]["exists"]
 
 
 def test_annotations_are_told_by_the_numbers_of_videos(place, tmp_path):
@@ -159,7 +159,7 @@ def test_a_table_of_labels_is_shown_without_a_store(tmp_path):
     assert not told["details"]
     assert not told["map"]
     assert labelling_payload(found, "consensus")["entropy"] is None
-    assert details_of(found, 0)["heads"] == []
+    assert details_of(found, 0, preview=False)["heads"] == []
 
 
 @pytest.mark.parametrize(

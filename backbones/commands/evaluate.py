@@ -46,7 +46,8 @@ def evaluate(
 ) -> None:
     """Compare a table of labels with true classes: those of the videos' folders, or of a CSV file."""
     from selavi_ref.report.evaluation import clusters_table, confusion_table, evaluation_table, read_labelled
-    from selavi_ref.report.figures import check_drawing, matrix_figure
+    from selavi_ref.report.figures import check_drawing
+    from selavi_ref.report.plot_confusion import draw_confusion
     from selavi_ref.report.results import echo, results_folder
 
     if out is not None:
@@ -70,15 +71,5 @@ def evaluate(
     folder = results_folder(out)
     for name, table in tables.items():
         table.write(folder / name)
-    matched = tables["confusion"]
-    names = list(matched.columns)[1:]
-    matrix_figure(
-        folder / "confusion",
-        [[int(row[name] or 0) for name in names] for row in matched.rows],
-        title=matched.title,
-        x="cluster",
-        y="class",
-        rows=[str(row["class"]) for row in matched.rows],
-        columns=[matched.columns[name] for name in names],
-    )
+    draw_confusion(folder / "confusion", tables["confusion"])
     click.echo(f"tables and a figure are in {click.format_filename(out)}", err=True)

@@ -13,7 +13,8 @@ from backbones.checkpoint import read_newest
 from backbones.studies.trials import Trial, Trials, mean_and_spread
 from selavi_ref.errors import InputError
 from selavi_ref.files import replacing
-from selavi_ref.report.figures import bar_figure, line_figure
+from selavi_ref.report.figures import bar_figure
+from selavi_ref.report.plot_sizes import draw_summed_sizes, sizes_table, wanted_and_got
 from selavi_ref.report.results import Cell, Table
 from selavi_ref.run import Run
 
@@ -43,39 +44,16 @@ def study_marginals(trials: Trials) -> list[Table]:
     ]
     done = trials.carry_out(ways)
     quality: list[Mapping[str, Cell]] = []
-    sizes: list[Mapping[str, Cell]] = []
-    lines = {}
+    sizes = {name: sizes_of(runs[0][0]) for name, runs in done.items()}
     for name, runs in done.items():
-        wanted, got = sizes_of(runs[0][0])
         missed = [float(np.abs(np.subtract(*sizes_of(run))).sum()) for run, _ in runs]
         scores = mean_and_spread([scores for _, scores in runs], _SCORES)
         quality.append({"sizes": name, **scores, "missed": float(np.mean(missed))})
-        places = np.arange(1, clusters + 1)
-        lines[f"{name}, wanted"] = (places, np.cumsum(wanted))
-        lines[f"{name}, got"] = (places, np.cumsum(got))
-        sizes += [
-            {
-                "sizes": name,
-                "cluster": int(k),
-                "wanted": float(w),
-                "got": float(g),
-                "wanted_sum": float(a),
-                "got_sum": float(b),
-            }
-            for k, w, g, a, b in zip(places, wanted, got, np.cumsum(wanted), np.cumsum(got), strict=True)
-        ]
-    tables = [_quality_table(trials, quality), _sizes_table(sizes)]
+    note = "Shares of all videos; the first head of the first seed, sorted by size."
+    tables = [_quality_table(trials, quality), sizes_table(dict(sizes), note)]
     tables[0].write(trials.folder / "quality")
     tables[1].write(trials.folder / "sizes")
-    line_figure(
-        trials.folder / "sizes",
-        lines,
-        title="Videos in the largest clusters, wanted and got",
-        x="clusters, the largest first",
-        y="share of all videos",
-        points=False,
-        twins={f"{name}, wanted": f"{name}, got" for name in done},
-    )
+    draw_summed_sizes(trials.folder / "sizes", sizes)
     bar_figure(
         trials.folder / "quality",
         [str(row["sizes"]) for row in quality],
@@ -89,11 +67,7 @@ def study_marginals(trials: Trials) -> list[Table]:
 
 def sizes_of(run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the sizes, as shares, that the first head was to have and has under the last self-labelling, falling."""
-    state = read_newest(run)["state"]
-    wanted = np.sort(np.asarray(state["sizes_0"], np.float64))[::-1]
-    labels = np.asarray(state["labels"])[:, 0]
-    got = np.sort(np.bincount(labels, minlength=len(wanted)))[::-1] / len(labels)
-    return wanted / wanted.sum(), got
+    return wanted_and_got(read_newest(run)["state"])
 
 
 def _right_sizes(trials: Trials, clusters: int) -> Path:
@@ -131,20 +105,4 @@ def _quality_table(trials: Trials, rows: Sequence[Mapping[str, Cell]]) -> Table:
             "L1 of sizes: what was got under the last self-labelling against what was wanted, both sorted.",
         ],
         {"seeds": list(trials.seeds), "videos": len(trials.manifest), "class_sizes": counts},
-    )
-
-
-def _sizes_table(rows: Sequence[Mapping[str, Cell]]) -> Table:
-    return Table(
-        "Cluster sizes, wanted and got, the largest first",
-        {
-            "sizes": "sizes",
-            "cluster": "cluster",
-            "wanted": "wanted",
-            "got": "got",
-            "wanted_sum": "wanted, summed",
-            "got_sum": "got, summed",
-        },
-        list(rows),
-        ["Shares of all videos; the first head of the first seed, sorted by size."],
     )

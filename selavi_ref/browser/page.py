@@ -9,8 +9,16 @@ WEB = Path(__file__).parent / "web"
 BUILT = WEB / "built"
 
 
-def render_page(page: Mapping[str, str]) -> str:
-    """Return the page as HTML; `page` tells it whether it is served or in a folder, its title, and its token."""
+def render_page(page: Mapping[str, str | bool]) -> str:
+    """
+    Return the page as HTML.
+
+    Parameters
+    ----------
+    page : mapping
+        What its program is told: ``mode``, served or exported; ``title``; the ``token`` of edits; and whether there are
+        ``previews``.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(WEB), autoescape=True, undefined=StrictUndefined)

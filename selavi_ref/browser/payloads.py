@@ -101,6 +101,7 @@ def video_payload(
     posteriors: Mapping[str, NDArray[np.float32]],
     place: int,
     neighbours: Neighbours,
+    preview: bool,
 ) -> Payload:
     """
     Return what is known of one video.
@@ -117,6 +118,8 @@ def video_payload(
         Which of these rows is the video's.
     neighbours : mapping
         Of `Opinions.neighbours`.
+    preview : bool
+        Whether there is a piece to be played in place of the file.
     """
     file, info = video_file(collection.files[row]), collection.info.get(collection.paths[row])
     return {
@@ -127,6 +130,7 @@ def video_payload(
         },
         "file": {
             "exists": file is not None,
+            "preview": preview,
             "bytes": 0 if file is None else os.path.getsize(file),
             "seconds": None if info is None else round(max(info.picture_seconds, info.sound_seconds), 2),
             "width": None if info is None else info.width,
@@ -135,11 +139,13 @@ def video_payload(
     }
 
 
-def details_of(collection: Collection, row: int) -> Payload:
+def details_of(collection: Collection, row: int, preview: bool) -> Payload:
     """Return `video_payload` of one video, worked out now."""
     opinions = collection.opinions
-    posteriors = {} if opinions is None else opinions.posteriors(slice(row, row + 1))
-    return video_payload(collection, row, posteriors, 0, {} if opinions is None else opinions.neighbours(row, NEAREST))
+    if opinions is None:
+        return video_payload(collection, row, {}, 0, {}, preview)
+    near = opinions.neighbours(row, NEAREST)
+    return video_payload(collection, row, opinions.posteriors(slice(row, row + 1)), 0, near, preview)
 
 
 def map_payload(places: ArrayLike, words: str) -> Payload:

@@ -94,9 +94,9 @@ def make_app(collection: Collection, pictures: Pictures, maps: MapMaker) -> Flas
 
     @app.get("/")
     def page() -> str:
-        return render_page({"mode": "served", "token": token, "title": collection.title})
+        return render_page({"mode": "served", "token": token, "title": collection.title, "previews": True})
 
-    _add_data(app, collection, maps, rows)
+    _add_data(app, collection, pictures, maps, rows)
     _add_media(app, collection, pictures)
     _add_edits(app, collection, rows)
     return app
@@ -120,7 +120,7 @@ def _is_local(host: str) -> bool:
         return False
 
 
-def _add_data(app: Flask, collection: Collection, maps: MapMaker, rows: Mapping[str, int]) -> None:
+def _add_data(app: Flask, collection: Collection, pictures: Pictures, maps: MapMaker, rows: Mapping[str, int]) -> None:
     @cache
     def videos() -> bytes:
         return encoded(collection_payload(collection))
@@ -149,7 +149,9 @@ def _add_data(app: Flask, collection: Collection, maps: MapMaker, rows: Mapping[
 
     @app.get("/data/video/<int:row>.json")
     def get_video(row: int) -> Response:
-        return _json(encoded(details_of(collection, _known(collection, row))))
+        # A file of which there is no picture may still be heard; whether it can is found out here, not by the page.
+        seen = isinstance(pictures.thumbnail(_known(collection, row)), Path)
+        return _json(encoded(details_of(collection, row, seen or pictures.preview(row) is not None)))
 
 
 def _add_media(app: Flask, collection: Collection, pictures: Pictures) -> None:

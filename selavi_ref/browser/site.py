@@ -77,8 +77,8 @@ def export_site(
     """
     place = _prepared(Path(folder))
     try:
-        _write_media(collection, pictures, place, previews, progress)
-        _write_data(collection, maps, place, progress)
+        played = _write_media(collection, pictures, place, previews, progress)
+        _write_data(collection, maps, place, played, progress)
         for file in sorted(BUILT.iterdir()):
             _put(place / "static" / file.name, file.read_bytes())
     except OSError as error:
@@ -89,7 +89,7 @@ def export_site(
     write_json(done, place / "labels.json")
     page = place / "index.html"
     with replacing(page, "w", encoding="utf-8") as out:
-        out.write(render_page({"mode": "exported", "token": "", "title": collection.title}))
+        out.write(render_page({"mode": "exported", "token": "", "title": collection.title, "previews": previews}))
     return page
 
 
@@ -109,24 +109,22 @@ def _prepared(folder: Path) -> Path:
     return folder
 
 
-def _write_media(collection: Collection, pictures: Pictures, place: Path, previews: bool, progress: Progress) -> None:
+def _write_media(
+    collection: Collection, pictures: Pictures, place: Path, previews: bool, progress: Progress
+) -> set[int]:
+    """Write thumbnails and, if asked for, previews, and return which videos have one of these."""
     pictures.make_all(previews=previews, progress=lambda done, total: progress("pictures", done, total))
-    kinds: dict[str, Callable[[int], Path | bytes | None]] = {"thumbnail.webp": pictures.thumbnail}
-    if previews:
-        kinds["preview.mp4"] = pictures.preview
-    for kind, made in kinds.items():
-        name, ending = kind.split(".")
-        for row in range(len(collection)):
-            found, target = made(row), place / "media" / name / f"{row}.{ending}"
-            if found is None:
-                target.unlink(missing_ok=True)
-            elif isinstance(found, bytes):
-                _put(target, found)
-            else:
-                _link(found, target)
+    played = set()
+    for row in range(len(collection)):
+        _keep(pictures.thumbnail(row), place / "media" / "thumbnail" / f"{row}.webp")
+        preview = pictures.preview(row) if previews else None
+        _keep(preview, place / "media" / "preview" / f"{row}.mp4")
+        if preview is not None:
+            played.add(row)
+    return played
 
 
-def _write_data(collection: Collection, maps: MapMaker, place: Path, progress: Progress) -> None:
+def _write_data(collection: Collection, maps: MapMaker, place: Path, played: set[int], progress: Progress) -> None:
     rows = {path: row for row, path in enumerate(collection.paths)}
     _script(place, "collection", collection_payload(collection))
     _script(place, "annotations", annotations_payload(collection.annotations.read(), rows))
@@ -134,12 +132,12 @@ def _write_data(collection: Collection, maps: MapMaker, place: Path, progress: P
         _script(place, f"labelling-{name}", labelling_payload(collection, name))
     if collection.features_file is not None:
         _script(place, "map", maps.made(lambda done, total: progress("map", done, total)))
-    for number, chunk in enumerate(_details(collection)):
+    for number, chunk in enumerate(_details(collection, played)):
         _script(place, f"videos-{number}", chunk)
         progress("details", min(len(collection), (number + 1) * CHUNK), len(collection))
 
 
-def _details(collection: Collection) -> Iterator[Payload]:
+def _details(collection: Collection, played: set[int]) -> Iterator[Payload]:
     """Yield what is known of each video, in chunks."""
     opinions = collection.opinions
     near = None if opinions is None else opinions.all_neighbours(NEAREST)
@@ -149,7 +147,9 @@ def _details(collection: Collection) -> Iterator[Payload]:
         if opinions is not None:
             posteriors = opinions.posteriors(slice(start, stop))
         yield {
-            str(row): video_payload(collection, row, posteriors, row - start, {} if near is None else near[row])
+            str(row): video_payload(
+                collection, row, posteriors, row - start, {} if near is None else near[row], row in played
+            )
             for row in range(start, stop)
         }
 
@@ -157,6 +157,16 @@ def _details(collection: Collection) -> Iterator[Payload]:
 def _script(place: Path, name: str, payload: Payload) -> None:
     """Write data as a script, since a page that is opened from disk may load nothing else."""
     _put(place / "data" / f"{name}.js", b"selaviData(" + json.dumps(name).encode() + b"," + encoded(payload) + b");\n")
+
+
+def _keep(made: Path | bytes | None, target: Path) -> None:
+    """Put a picture where the page looks for it; take an old one away if there is none now."""
+    if made is None:
+        target.unlink(missing_ok=True)
+    elif isinstance(made, bytes):
+        _put(target, made)
+    else:
+        _link(made, target)
 
 
 def _put(target: Path, content: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selavi_ref.errors import InputError
@@ -20,7 +20,7 @@ _LABELLING = {
 
 def training_curve(run: Run, stem: str | os.PathLike[str]) -> list[Table]:
     """
-    Write how loss, rate and agreements of a run went: ``STEM.txt`` and so on, and figures of agreements and loss.
+    Write how loss, rate and agreements of a run went: ``STEM.txt`` and so on, and figures of agreements, loss and rate.
 
     Agreements are NMI: of the labels with those before, of heads with each other, and with true classes where these
     are known, which learning never sees. What the collection's own spectrum says (the mean of the eigenvalues 2 to K
@@ -69,13 +69,26 @@ def training_curve(run: Run, stem: str | os.PathLike[str]) -> list[Table]:
     line_figure(stem, lines, title="Agreement of the labels", x="step", y="NMI", y_range=(0, 1.02), points=False)
     line_figure(
         f"{os.fspath(stem)}-loss",
-        {"loss": ([record["step"] for record in epochs], [record["loss"] for record in epochs])},
+        {"loss": _course(epochs, "loss")},
         title="Mean loss of each epoch",
         x="step",
         y="cross-entropy, nats",
         points=False,
     )
+    line_figure(
+        f"{os.fspath(stem)}-rate",
+        {"rate": _course(epochs, "rate")},
+        title="Learning rate at the end of each epoch",
+        x="step",
+        y="rate",
+        points=False,
+    )
     return [table]
+
+
+def _course(records: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    known = [record for record in records if name in record]
+    return [record["step"] for record in known], [record[name] for record in known]
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Cell]:

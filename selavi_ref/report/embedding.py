@@ -33,6 +33,7 @@ _PASSES = 4  # over the store, for the components
 _QUERIES = 4096  # whose neighbours are looked for at a time
 _STEPS_TOLD = 25
 _READ, _FOUND = 0.1, 0.4  # shares of the time after reading, and after finding neighbours
+_LEAST = -20.0  # log-probability; how small smaller ones are says nothing
 _FLAT = 1e-6  # of the features' magnitude: a smaller distance from the mean is rounding
 
 Progress = Callable[[float], None]
@@ -67,8 +68,8 @@ def embed(
 
     Each modality's features are centred and brought to length 1 in every video, so that none outweighs another; their
     50 largest principal components are laid out by t-SNE with 30 effective neighbours, which are found exactly. The
-    features take one block of memory at a time, the rest some 5 kB a video; finding neighbours takes time by the square
-    of N. Fewer than 10 videos lie where their two largest components are.
+    features take one block of memory at a time, the rest some 10 kB a video; finding neighbours takes time by the
+    square of N. Fewer than 10 videos lie where their two largest components are.
 
     Parameters
     ----------
@@ -290,7 +291,7 @@ class _Parts:
     def _read(self, name: str, rows: slice) -> NDArray[np.float64]:
         values = self._store.get(name, rows).astype(np.float64)
         if name.startswith("log_prob/"):
-            np.maximum(values, -100, out=values)  # a probability of 0; NaN stays
+            np.maximum(values, _LEAST, out=values)  # NaN stays
         return values
 
 

@@ -1,14 +1,17 @@
-"""The run's log as events for TensorBoard, made anew from the log whenever a run goes on."""
+"""The run's log and its figures as events for TensorBoard; the log's are made anew whenever a run goes on."""
 
 from __future__ import annotations
 
 import shutil
+import struct
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+FIGURES = "plots"  # the folder of the figures' events, which TensorBoard shows as a run of its own
 # Name in the log: what it is called in TensorBoard, in records of self-labellings, of epochs, and of steps.
 _LABELLING = {
     "cost": "labelling/cost",
@@ -74,3 +77,49 @@ class Events:
         for key, tag in named.items():
             if key in record:
                 self._writer.add_scalar(tag, float(record[key]), step=int(record["step"]))
+
+
+def write_figures(folder: Path, figures: Mapping[str, Path], step: int) -> bool:
+    """
+    Put figures among the events of a run, in place of those that were there.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's events; figures have a folder of their own in it.
+    figures : mapping
+        Name of each figure to its PNG file.
+    step : int
+        The step that they show.
+
+    Returns
+    -------
+    bool
+        Whether the package tensorboard is installed; without it nothing is written.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    try:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.plugins.image.metadata import create_summary_metadata
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.util.tensor_util import make_tensor_proto
+    except ImportError:
+        return False
+    place = folder / FIGURES
+    with suppress(FileNotFoundError):
+        shutil.rmtree(place)
+    writer = EventFileWriter(str(place))
+    metadata = create_summary_metadata(display_name=None, description=None)
+    for name, path in figures.items():
+        picture = path.read_bytes()
+        width, height = struct.unpack(">II", picture[16:24])
+        event = Event(wall_time=time.time(), step=step)
+        content = make_tensor_proto([b"%d" % width, b"%d" % height, picture])
+        event.summary.value.add(tag=name, tensor=content, metadata=metadata)
+        writer.add_event(event)
+    writer.close()
+    return True

@@ -1,4 +1,4 @@
-"""Figures: lines, bars and matrices in one plain style, each written as PNG and as SVG."""
+"""Figures: lines, bars, matrices and maps in one plain style, each written as PNG and as SVG."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from selavi_ref.errors import SelaviError
 from selavi_ref.media.container import printable
 
 # Colours that people with any kind of colour vision tell apart (Okabe and Ito, 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+MOST_NAMED = 40  # rows, columns or bars whose names are written
 _DASHES = ("-", "--", "-.", ":")
+_SHARP = 200  # dots an inch, of what is drawn in points
 _STYLE: Any = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -151,6 +153,9 @@ def matrix_figure(
     y: str,
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
+    limits: tuple[float, float] | None = None,
+    root: bool = False,
+    digits: int = 2,
 ) -> list[Path]:
     """
     Draw a matrix as a picture, with its numbers where there is room, and write it as PNG and SVG.
@@ -163,27 +168,144 @@ def matrix_figure(
         Shape (R, C).
     rows, columns : sequence of str, optional
         Names of the rows and columns; left out where there are too many to be read.
+    limits : pair of float, optional
+        Values of the lightest and the darkest colour; by default the least and the largest.
+    root : bool
+        Let colours follow the square root, so that small numbers are seen beside large ones.
+    digits : int
+        Decimals of the numbers that are no whole ones.
     """
+    from matplotlib.colors import PowerNorm
+
     matrix = np.asarray(values, float)
+    low, high = limits or ((np.nanmin(matrix), np.nanmax(matrix)) if np.isfinite(matrix).any() else (0, 1))
+    shade = PowerNorm(0.5 if root else 1, low, high)
     side = max(5.0, min(14.0, 0.45 * max(matrix.shape)))
     figure, axes = _blank(side + 1.5, side)
     axes.grid(False)
-    picture = axes.imshow(matrix, cmap="Blues", aspect="auto", interpolation="nearest")
+    picture = axes.imshow(matrix, norm=shade, cmap="Blues", aspect="auto", interpolation="nearest")
     figure.colorbar(picture, ax=axes, fraction=0.04)
     for names, count, set_ticks, turn in (
         (rows, matrix.shape[0], axes.set_yticks, 0),
         (columns, matrix.shape[1], axes.set_xticks, 60),
     ):
-        if names is not None and count <= 40:
+        if names is not None and count <= MOST_NAMED:
             set_ticks(np.arange(count), [_label(name) for name in names], rotation=turn)
     if matrix.size <= 400:
-        middle = np.nanmax(matrix) / 2 if matrix.size else 0
         for (row, column), value in np.ndenumerate(matrix):
-            shown = f"{value:.0f}" if float(value).is_integer() else f"{value:.2f}"
-            ink = "white" if value > middle else "black"
+            shown = f"{value:.0f}" if float(value).is_integer() else f"{value:.{digits}f}"
+            ink = "white" if shade(value) > 0.5 else "black"
             axes.text(column, row, shown, ha="center", va="center", fontsize=8, color=ink)
     _texts(axes, title, x, y)
     return _write(figure, stem)
+
+
+def sizes_figure(
+    stem: str | os.PathLike[str],
+    sizes: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    bars: str,
+    names: Sequence[str] | None = None,
+) -> list[Path]:
+    """
+    Draw sizes as bars without gaps and others as steps over them, and write them as PNG and SVG.
+
+    Parameters
+    ----------
+    stem, title, x, y
+        As in `line_figure`.
+    sizes : sequence of float
+        Heights of the bars.
+    lines : mapping
+        Name of each line to its height over each bar.
+    bars : str
+        What the bars are, beside the names of lines.
+    names : sequence of str, optional
+        Names of the bars; left out where there are too many to be read.
+    """
+    figure, axes = _blank(width=max(6.4, min(12.0, 0.3 * len(sizes) + 2)))
+    edges = np.arange(len(sizes) + 1) - 0.5
+    gap = "white" if len(sizes) <= 2 * MOST_NAMED else "none"
+    name = _label(bars)
+    axes.bar(np.arange(len(sizes)), sizes, 1.0, color="#B3CDE3", edgecolor=gap, linewidth=0.8, label=name)
+    for index, (name, heights) in enumerate(lines.items()):
+        colour, dash = ("black", COLOURS[1], COLOURS[2])[index % 3], _DASHES[(index + 1) % 3 if index else 0]
+        axes.stairs(heights, edges, baseline=None, color=colour, linestyle=dash, linewidth=1.5, label=_label(name))
+    if names is not None and len(sizes) <= MOST_NAMED:
+        long = max(map(len, names), default=0) > 3
+        axes.set_xticks(
+            np.arange(len(sizes)),
+            list(map(_label, names)),
+            rotation=60 if long else 0,
+            ha="right" if long else "center",
+        )
+    axes.set_xlim(-0.7, len(sizes) - 0.3)
+    axes.set_ylim(0, 1.08 * max([*sizes, *(max(heights) for heights in lines.values()), 1e-9]))
+    axes.grid(False, axis="x")
+    _texts(axes, title, x, y)
+    if lines:
+        axes.legend(loc="lower left", frameon=True, framealpha=0.9, edgecolor="none")
+    return _write(figure, stem)
+
+
+def scatter_figure(
+    stem: str | os.PathLike[str],
+    places: NDArray[np.float32],
+    groups: NDArray[np.int32],
+    *,
+    title: str,
+    names: Mapping[int, str],
+    colours: Mapping[int, str],
+    centres: Mapping[int, tuple[float, float]],
+    note: str = "",
+) -> list[Path]:
+    """
+    Draw points on a map, coloured by the groups they belong to, and write it as PNG and SVG.
+
+    The points are a picture within the SVG, which stays small however many there are; its texts are texts.
+
+    Parameters
+    ----------
+    stem, title
+        As in `line_figure`.
+    places : array
+        Shape (N, 2); NaN for a point without a place.
+    groups : array
+        Group of each point, int32, shape (N,); -1 for none, which is drawn in grey.
+    names, colours, centres : mapping
+        Of each group: what is written at its centre, its colour, and its centre.
+    note : str
+        A line below the map.
+    """
+    from matplotlib.colors import to_rgba_array
+
+    figure, axes = _blank(7.2 if len(names) <= MOST_NAMED else 10.0, 7.2 if len(names) <= MOST_NAMED else 10.0)
+    shown = np.flatnonzero(np.isfinite(places).all(1))
+    shown = np.random.default_rng(0).permutation(shown)  # no group lies over all others
+    inks = to_rgba_array([*(colours[group] for group in sorted(colours)), "#C8C8C8"])
+    place = {group: number for number, group in enumerate(sorted(colours))}
+    ink = np.array([place.get(group, len(place)) for group in groups[shown].tolist()], int)
+    shown, ink = (of[np.argsort(ink != len(place), kind="stable")] for of in (shown, ink))  # grey ones lie below
+    area = float(np.clip(25_000 / max(1, len(shown)), 0.8, 22))
+    axes.scatter(*places[shown].T, s=area, c=inks[ink], linewidths=0, alpha=0.85, rasterized=True)
+    size = float(np.clip(70 / np.sqrt(max(1, len(names))), 4.5, 12))
+    for group, name in names.items():
+        if group in centres:
+            axes.text(
+                *centres[group], _label(name), fontsize=size, ha="center", va="center", weight="bold",
+                bbox={"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
+            )  # fmt: skip
+    axes.set_aspect("equal", "datalim")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    _texts(axes, title, note, "")
+    axes.xaxis.label.set_size(8)
+    return _write(figure, stem, dpi=_SHARP)
 
 
 def check_drawing() -> None:
@@ -213,7 +335,7 @@ def _label(text: str) -> str:
     return f" {shown}" if shown.startswith("_") else shown
 
 
-def _write(figure: Any, stem: str | os.PathLike[str]) -> list[Path]:
+def _write(figure: Any, stem: str | os.PathLike[str], dpi: int | None = None) -> list[Path]:
     import matplotlib as mpl
 
     written = []
@@ -222,7 +344,8 @@ def _write(figure: Any, stem: str | os.PathLike[str]) -> list[Path]:
         partial = Path(f"{path}.partial")
         try:
             with mpl.rc_context(_STYLE):
-                figure.savefig(partial, format=ending, metadata={"Date": None} if ending == "svg" else None)
+                metadata = {"Date": None} if ending == "svg" else None
+                figure.savefig(partial, format=ending, metadata=metadata, dpi=dpi or "figure")
             os.replace(partial, path)
         except OSError as error:
             with suppress(OSError):

@@ -5,7 +5,11 @@
 import { signal } from "@preact/signals";
 
 /**
- * @typedef {{mode: "served" | "exported", token?: string, title: string}} Page
+ * @typedef {object} Page
+ * @property {"served" | "exported"} mode
+ * @property {string} [token]
+ * @property {string} title
+ * @property {boolean} [previews] Whether there are previews at all; true unless it says otherwise.
  *
  * @typedef {object} Collection
  * @property {string} title
@@ -40,7 +44,8 @@ import { signal } from "@preact/signals";
  * @property {{name: string, label: number, confidence: number}[]} heads
  * @property {Record<string, [number, number][]>} posterior
  * @property {Record<string, [number, number][]>} neighbours
- * @property {{exists: boolean, bytes: number, seconds: number | null, width: number | null, height: number | null}} file
+ * @property {{exists: boolean, bytes: number, seconds: number | null, width: number | null, height: number | null,
+ *   preview?: boolean}} file `preview`: whether there is one, where that is known.
  */
 
 const VIDEOS_PER_FILE = 100;
@@ -48,6 +53,9 @@ const VIDEOS_PER_FILE = 100;
 /** @type {Page} */
 export const page = JSON.parse(document.getElementById("page").textContent);
 export const served = page.mode === "served";
+
+/** Whether sound can be asked for. */
+export const previews = page.previews !== false;
 
 /** Whether the server has stopped answering. */
 export const gone = signal(false);
@@ -79,6 +87,10 @@ export async function loadDetail(video) {
   if (!many[video]) throw new Refusal("Nothing more is known of this video.");
   return many[video];
 }
+
+/** Whether it is worth asking for the preview of a video; `detail` may be unknown. */
+export const mayHavePreview = (detail) =>
+  previews && (!detail || (detail.file.preview !== false && (detail.file.exists || !served)));
 
 /** @returns {Promise<Annotations>} */
 export const annotate = (edit) => post("api/annotate", edit);

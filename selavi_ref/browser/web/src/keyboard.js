@@ -1,5 +1,5 @@
 /**
- * One listener for the keys of the whole page. Views add the keys that they know with useKeys; the last added is asked
+ * One listener for the keys of the whole page. Views add the keys that they know with useKeys; the innermost is asked
  * first, and a handler that returns false passes the key on.
  */
 import { useEffect, useRef } from "preact/hooks";
@@ -14,7 +14,9 @@ export function switchKeys(on) {
   remember("keys", on ? null : "off");
 }
 
+/** Inner components are drawn for the first time after the outer ones, and have higher ranks. */
 const layers = [];
+let ranks = 0;
 const CHORD_MS = 1200;
 let pending = null;
 
@@ -23,11 +25,14 @@ let pending = null;
  * @param {Record<string, (event: KeyboardEvent) => (boolean | void)>} keys "u", "Shift+u", "g c", "Escape", "?".
  */
 export function useKeys(keys) {
-  const latest = useRef(keys);
-  latest.current = keys;
+  const layer = useRef(null);
+  layer.current ??= { rank: ranks++ };
+  layer.current.keys = keys;
   useEffect(() => {
-    layers.push(latest);
-    return () => layers.splice(layers.indexOf(latest), 1);
+    const { current } = layer;
+    layers.push(current);
+    layers.sort((a, b) => b.rank - a.rank);
+    return () => layers.splice(layers.indexOf(current), 1);
   }, []);
 }
 
@@ -40,8 +45,8 @@ addEventListener("keydown", (event) => {
   if (key.length === 1 && !keysOn.value) return;
   for (const name of chord ? [chord, key] : [key]) {
     if (name.length > 1 && !keysOn.value && /^(Shift\+)?\S$|^. .$/.test(name)) continue;
-    for (const layer of [...layers].reverse()) {
-      if (layer.current[name] && layer.current[name](event) !== false) {
+    for (const { keys } of [...layers]) {
+      if (keys[name] && keys[name](event) !== false) {
         event.preventDefault();
         return;
       }

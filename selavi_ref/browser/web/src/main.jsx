@@ -8,7 +8,10 @@ import { start } from "./store.js";
 import "./styles/base.css";
 import "./styles/header.css";
 import "./styles/parts.css";
-import "./styles/views.css";
+import "./styles/clusters.css";
+import "./styles/cluster.css";
+import "./styles/video.css";
+import "./styles/map.css";
 
 effect(applyPreferences);
 keepPlaces();

@@ -1,7 +1,7 @@
 /** The state of the page: what was read, what is shown, what is selected; and every edit. */
 import { batch, computed, effect, signal } from "@preact/signals";
 import { describe } from "./clusters.js";
-import { annotate, load, page, read, served } from "./data.js";
+import { annotate, load, page, previews, read, served } from "./data.js";
 import { route } from "./route.js";
 import { baseName, counted, visible } from "./text.jsx";
 
@@ -32,11 +32,15 @@ export const sounding = signal(null);
 /** The cluster whose name is being edited; or null. */
 export const renaming = signal(null);
 
-export const labellingName = computed(() => {
+/** The labelling that the address asks for. */
+const wantedName = computed(() => {
   const all = collection.value?.labellings ?? [];
   const wanted = route.value.query.get("labelling");
   return all.some(({ name }) => name === wanted) ? wanted : (all[0]?.name ?? null);
 });
+
+/** The labelling that is shown: until another one has been read, the one before. */
+export const labellingName = signal(null);
 
 /** @type {import("@preact/signals").ReadonlySignal<import("./data.js").Labelling | null>} */
 export const labelling = computed(() => labellings.value[labellingName.value] ?? null);
@@ -54,6 +58,8 @@ export const hasClasses = computed(() => (collection.value?.classes.length ?? 0)
 /** Paths in small letters, for the search. */
 export const lowerPaths = computed(() => (collection.value?.videos.path ?? []).map((path) => path.toLowerCase()));
 
+const MOST_LETTERS = 60;
+
 export const nameOfVideo = (video) => visible(baseName(collection.value.videos.path[video]));
 
 export const titleOfCluster = (id) => visible(clustering.value?.byId.get(id)?.title ?? `Cluster ${id}`);
@@ -70,12 +76,17 @@ export async function start() {
     });
   });
   effect(() => {
-    const name = labellingName.value;
-    if (name === null || labellings.peek()[name]) return;
-    guarded(async () => {
-      const payload = await load(`labelling-${name}`);
-      labellings.value = { ...labellings.peek(), [name]: payload };
-    });
+    const name = wantedName.value;
+    if (name !== null) guarded(() => showLabelling(name));
+  });
+}
+
+async function showLabelling(name) {
+  const payload = labellings.peek()[name] ?? (await load(`labelling-${name}`));
+  if (name !== wantedName.peek()) return;
+  batch(() => {
+    labellings.value = { ...labellings.peek(), [name]: payload };
+    labellingName.value = name;
   });
 }
 
@@ -119,7 +130,7 @@ export async function edit(change, done) {
   return true;
 }
 
-const videosInWords = (videos) => (videos.length === 1 ? nameOfVideo(videos[0]) : counted(videos.length, "video"));
+const videosInWords = (videos) => (videos.length === 1 ? brief(nameOfVideo(videos[0])) : counted(videos.length, "video"));
 
 export const markWrong = (videos, wrong) =>
   edit({ op: "wrong", videos, wrong }, `Marked ${videosInWords(videos)} as ${wrong ? "wrong" : "not wrong"}.`);
@@ -127,19 +138,23 @@ export const markWrong = (videos, wrong) =>
 export const moveVideos = (videos, to, name) =>
   edit(
     to === "new" ? { op: "move", videos, to, name } : { op: "move", videos, to },
-    `Moved ${videosInWords(videos)} to ${to === "new" ? visible(name) : titleOfCluster(to)}.`,
+    `Moved ${videosInWords(videos)} to ${to === "new" ? brief(visible(name)) : inWords(to)}.`,
   );
 
 export function renameCluster(cluster, name) {
-  const before = titleOfCluster(cluster);
-  const done = name ? `Renamed ${lowered(before)} to ${visible(name)}.` : `Took the name of ${before} away.`;
+  const before = inWords(cluster);
+  const done = name ? `Renamed ${before} to ${brief(visible(name))}.` : `Took the name of ${before} away.`;
   return edit({ op: "rename", cluster, name }, done);
 }
 
 export const mergeCluster = (cluster, into) =>
-  edit({ op: "merge", clusters: [cluster], into }, `Merged ${lowered(titleOfCluster(cluster))} into ${lowered(titleOfCluster(into))}.`);
+  edit({ op: "merge", clusters: [cluster], into }, `Merged ${inWords(cluster)} into ${inWords(into)}.`);
 
-const lowered = (title) => title.replace(/^Cluster (\d+)$/, "cluster $1");
+/** For a line of text: a very long name is cut. */
+const brief = (name) => (name.length > MOST_LETTERS ? `${name.slice(0, MOST_LETTERS)}…` : name);
+
+/** A cluster in the middle of a sentence. */
+const inWords = (id) => brief(titleOfCluster(id)).replace(/^Cluster (\d+)$/, "cluster $1");
 
 export function undo() {
   const what = annotations.value?.undo;
@@ -181,7 +196,7 @@ export const clearSelection = () => {
 
 /** Turns the sound of a video on, and that of any other off; asked again, off. */
 export const toggleSound = (video) => {
-  sounding.value = sounding.value === video ? null : video;
+  sounding.value = sounding.value === video || !previews ? null : video;
 };
 
 export const pageTitle = computed(() => collection.value?.title ?? page.title);

@@ -1,5 +1,5 @@
 /** A cluster's colour and name, as a link; and the field in which its name is edited. */
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { NONE } from "../clusters.js";
 import { colourOf } from "../colours.js";
 import { link } from "../route.js";
@@ -23,15 +23,15 @@ export function ClusterLink({ id }) {
   );
 }
 
-/** The field in place of a name; Enter keeps, Escape gives up. */
-export function NameField({ cluster }) {
+/**
+ * The field in place of a name; Enter keeps, Escape gives up. Then the focus goes to what stands in its place.
+ * @param {{cluster: import("../clusters.js").Cluster, then: string}} props `then`: a selector.
+ */
+export function NameField({ cluster, then }) {
   const input = useRef(null);
-  useEffect(() => {
-    const before = document.activeElement;
+  useLayoutEffect(() => {
     input.current.select();
-    return () => {
-      if (before instanceof HTMLElement && before.isConnected) before.focus();
-    };
+    return () => queueMicrotask(() => document.querySelector(then)?.focus());
   }, []);
   const close = () => {
     renaming.value = null;

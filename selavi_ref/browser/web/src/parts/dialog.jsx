@@ -1,13 +1,14 @@
 /** A native dialog: Escape and a click beside it close it, and the focus goes back to where it was. */
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { dialog } from "../store.js";
 import { IconButton } from "./icons.jsx";
 
 export function Dialog({ title, class: className = "", children }) {
   const element = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const shown = element.current;
     shown.showModal();
+    shown.querySelector("[data-first]")?.focus();
     return () => shown.open && shown.close();
   }, []);
   const close = () => element.current.close();

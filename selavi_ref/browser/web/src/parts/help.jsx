@@ -1,5 +1,5 @@
 /** All keys, and what the figures mean. */
-import { served } from "../data.js";
+import { previews, served } from "../data.js";
 import { keysOn, switchKeys } from "../keyboard.js";
 import { Dialog } from "./dialog.jsx";
 
@@ -15,7 +15,7 @@ const GROUPS = [
   ["Among videos and clusters", [
     ["← ↑ → ↓", "move; also Home, End, Page up and down"],
     ["Enter", "open"],
-    ["s", "sound on or off"],
+    ["s", "sound on or off", "previews"],
   ]],
   ["Editing", [
     ["x", "select; with Shift, all from the last one to here"],
@@ -31,9 +31,11 @@ const GROUPS = [
     ["+ −", "nearer, farther"],
     ["0", "all of it"],
     ["Enter", "open the video at the cross"],
-    ["Shift and drag", "select videos", "edits"],
+    ["Shift drag", "select videos by drawing around them", "edits"],
   ]],
 ];
+
+const isThere = ([, , needs]) => (needs === "edits" ? served : needs === "previews" ? previews : true);
 
 /** "g then c": two keys. */
 function Keys({ text }) {
@@ -44,11 +46,11 @@ export function Help() {
   return (
     <Dialog title="Keys" class="help">
       <div class="help-groups">
-        {GROUPS.filter(([, , edits]) => served || !edits).map(([title, keys]) => (
+        {GROUPS.filter(isThere).map(([title, keys]) => (
           <section key={title}>
             <h3>{title}</h3>
             <dl>
-              {keys.filter(([, , edits]) => served || !edits).map(([key, what]) => (
+              {keys.filter(isThere).map(([key, what]) => (
                 <div key={key}>
                   <dt><Keys text={key} /></dt>
                   <dd>{what}</dd>

@@ -61,6 +61,7 @@ function Picker({ title, without, onChoose, canMake = false }) {
               <Icon name="search" />
               <input
                 type="text"
+                data-first
                 role="combobox"
                 aria-expanded="true"
                 aria-controls="picker-list"

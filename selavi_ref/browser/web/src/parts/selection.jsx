@@ -7,13 +7,13 @@ export function SelectionBar() {
   const videos = [...selected.value];
   if (!videos.length || !clustering.value) return null;
   return (
-    <div class="selection-bar" role="toolbar" aria-label="Selected videos">
+    <section class="selection-bar" aria-label="Selected videos">
       <span class="selection-count">{counted(videos.length, "video")}</span>
       <VideoActions videos={videos} />
       <button type="button" class="button" onClick={clearSelection} title="Clear the selection (Escape)">
         Clear
       </button>
-    </div>
+    </section>
   );
 }
 

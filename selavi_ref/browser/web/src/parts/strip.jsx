@@ -1,11 +1,15 @@
 /** A moving thumbnail: a strip of twelve frames, of which a square shows one after the other. */
 import { useLayoutEffect, useRef } from "preact/hooks";
+import { served } from "../data.js";
 import { collection } from "../store.js";
 
 export const FRAMES = 12;
 
 // A tile that stays for less than this while one scrolls never asks for its strip.
 const SETTLE_MS = 70;
+// A server that has too much to do says so; then the strip is asked for again, a few times.
+const AGAIN_MS = 1500;
+const MOST_TRIES = 5;
 const shown = new Set();
 
 export function Strip({ video }) {
@@ -14,22 +18,27 @@ export function Strip({ video }) {
 
   useLayoutEffect(() => {
     const element = image.current;
+    let timer = null;
+    let tries = 0;
     const ask = () => {
+      tries++;
       element.src = `media/thumbnail/${video}.webp`;
     };
-    let timer = null;
+    element.onerror = () => {
+      if (served && tries < MOST_TRIES) timer = setTimeout(ask, AGAIN_MS * tries);
+    };
     if (shown.has(video)) ask();
     else timer = setTimeout(ask, SETTLE_MS);
     return () => {
       clearTimeout(timer);
+      element.onerror = null;
       // The request of a picture that is no longer wanted is given up.
       if (!element.complete) element.removeAttribute("src");
     };
   }, [video]);
 
-  const arrived = () => {
-    const { naturalWidth, naturalHeight } = image.current;
-    if (!naturalWidth) return;
+  const arrived = ({ currentTarget: { naturalWidth, naturalHeight } }) => {
+    if (!naturalWidth || !frame.current) return;
     shown.add(video);
     frame.current.style.setProperty("--ratio", (naturalWidth / FRAMES / naturalHeight).toFixed(4));
     frame.current.dataset.here = "";

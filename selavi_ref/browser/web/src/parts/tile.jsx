@@ -1,6 +1,6 @@
 /** One video in a grid: its thumbnail, its name, its marks; a box to select it and a button for its sound. */
 import { useEffect, useRef } from "preact/hooks";
-import { served } from "../data.js";
+import { loadDetail, mayHavePreview, previews, served } from "../data.js";
 import { link } from "../route.js";
 import { clustering, collection, nameOfVideo, say, selected, sounding, toggleSound } from "../store.js";
 import { Name, baseName } from "../text.jsx";
@@ -34,11 +34,13 @@ export function Tile({ video, note, onSelect, ...rest }) {
           />
         </label>
       )}
-      <SoundButton video={video} />
-      <span class="tile-name">
-        <Name>{baseName(path)}</Name>
+      {previews && <SoundButton video={video} />}
+      <span class="tile-caption">
+        <span class="tile-name">
+          <Name>{baseName(path)}</Name>
+        </span>{" "}
+        {note && <span class="tile-note">{note}</span>}{" "}
       </span>
-      {note && <span class="tile-note">{note}</span>}
       {marks.length > 0 && (
         <span class="tile-marks">
           {marks.map((mark) => (
@@ -77,6 +79,7 @@ function Sounding({ video }) {
   const player = useRef(null);
   useEffect(() => {
     const element = player.current;
+    let left = false;
     const stop = () => {
       if (sounding.peek() === video) sounding.value = null;
     };
@@ -86,9 +89,15 @@ function Sounding({ video }) {
     };
     element.addEventListener("ended", stop);
     element.addEventListener("error", fail);
-    element.src = `media/preview/${video}.mp4`;
-    element.play().catch((error) => error.name !== "AbortError" && fail());
+    const play = (detail) => {
+      if (left) return;
+      if (!mayHavePreview(detail)) return void fail();
+      element.src = `media/preview/${video}.mp4`;
+      element.play().catch((error) => error.name !== "AbortError" && fail());
+    };
+    loadDetail(video).then(play, () => play(null));
     return () => {
+      left = true;
       element.removeEventListener("error", fail);
       element.removeEventListener("ended", stop);
       element.pause();

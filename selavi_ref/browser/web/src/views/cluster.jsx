@@ -56,7 +56,7 @@ function Present({ cluster }) {
         <div class="cluster-title">
           <Dot id={id} class="dot-large" />
           {renaming.value === id ? (
-            <NameField cluster={cluster} />
+            <NameField cluster={cluster} then=".cluster-actions button" />
           ) : (
             <Heading title={cluster.title}>
               <Name>{cluster.title}</Name>

@@ -1,18 +1,19 @@
 /** All clusters, as cards or as a table: sorted, filtered, searched. */
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useMemo, useRef } from "preact/hooks";
 import { NONE } from "../clusters.js";
 import { colourOf } from "../colours.js";
 import { served } from "../data.js";
 import { useKeys } from "../keyboard.js";
-import { RANGES, SORTS, listClusters, readRange, wantedBy, writeRange } from "../listing.js";
+import { RANGES, listClusters, wantedBy } from "../listing.js";
 import { ClassBars, heightOfBars } from "../parts/bars.jsx";
 import { Dot, NameField, clusterPath } from "../parts/cluster_name.jsx";
 import { VideoGrid } from "../parts/grid.jsx";
 import { Figure, Heading } from "../parts/heading.jsx";
-import { Icon, IconButton } from "../parts/icons.jsx";
+import { Icon } from "../parts/icons.jsx";
 import { useNear } from "../parts/near.js";
 import { useRoving } from "../parts/rove.js";
 import { Strip } from "../parts/strip.jsx";
+import { Toolbar, isKnown } from "../parts/toolbar.jsx";
 import { link, route, setQuery } from "../route.js";
 import { clustering, collection, dialog, hasClasses, labellingName, lowerPaths, renaming } from "../store.js";
 import { Name, count, counted, decimal, share, visible } from "../text.jsx";
@@ -29,6 +30,7 @@ export function ClustersView() {
   const matches = useMemo(() => videosMatching(wanted.text), [wanted.text, collection.value]);
   const asTable = query.get("view") === "table";
   const body = useRef(null);
+  const found = useRef(null);
   useRoving(body);
   useClusterKeys(body);
   return (
@@ -39,7 +41,14 @@ export function ClustersView() {
         {shown.length === all.list.length + (all.none ? 1 : 0)
           ? counted(all.list.length, "cluster")
           : `${count(shown.length)} of ${counted(all.list.length, "cluster")}`}
-        {wanted.text && matches.length > 0 && `, ${counted(matches.length, "video")} below`}
+        {matches.length > 0 && (
+          <>
+            {" and "}
+            <button type="button" class="in-line" onClick={() => found.current.focus()}>
+              {counted(matches.length, "video")}
+            </button>
+          </>
+        )}
       </p>
       <div ref={body}>
         {shown.length > 0 && (asTable ? <Table clusters={shown} wanted={wanted} /> : <Cards clusters={shown} wanted={wanted} />)}
@@ -47,7 +56,7 @@ export function ClustersView() {
       {shown.length === 0 && !matches.length && <NothingFits />}
       {matches.length > 0 && (
         <section class="matches" aria-labelledby="matches-title">
-          <h2 id="matches-title">
+          <h2 id="matches-title" ref={found} tabIndex={-1}>
             {counted(matches.length, "video")} whose path has “<bdi>{visible(query.get("q").trim())}</bdi>”
           </h2>
           <VideoGrid videos={matches} label="Videos found" />
@@ -64,7 +73,8 @@ function Intro() {
     <header class="intro">
       <Heading title="Clusters" />
       <p class="quiet">
-        {counted(videos.path.length, "video")} of <bdi class="path">{visible(source)}</bdi>, labels: {visible(title)}
+        {counted(videos.path.length, "video")} of <bdi class="path">{visible(source)}</bdi>
+        {labellings.length > 1 && `, labels: ${visible(title)}`}
       </p>
     </header>
   );
@@ -111,123 +121,6 @@ function NothingFits() {
   );
 }
 
-/* Sorting and filtering */
-
-function Toolbar({ wanted, asTable }) {
-  const filters = Object.keys(wanted.ranges).length + (wanted.kind === null ? 0 : 1);
-  const [open, setOpen] = useState(filters > 0);
-  const sorts = Object.entries(SORTS).filter(([name]) => isKnown(name));
-  const sortBy = (name) => setQuery({ sort: name === "size" ? null : name, direction: null });
-  return (
-    <>
-      <div class="toolbar" role="toolbar" aria-label="Which clusters, and how">
-        <label class="field">
-          <span>Sort by</span>
-          <select value={wanted.sort} onChange={(event) => sortBy(event.currentTarget.value)}>
-            {sorts.map(([name, { title }]) => (
-              <option key={name} value={name}>
-                {title}
-              </option>
-            ))}
-          </select>
-        </label>
-        <IconButton
-          icon={wanted.down ? "down" : "up"}
-          label={wanted.down ? "Descending; turn round" : "Ascending; turn round"}
-          onClick={() => setQuery({ direction: wanted.down ? "up" : "down" })}
-        />
-        <button type="button" class="button" aria-expanded={open} aria-controls="filters" onClick={() => setOpen(!open)}>
-          <Icon name="filter" /> Filter{filters > 0 && <span class="badge">{filters}</span>}
-        </button>
-        <span class="spring" />
-        <div class="segments" role="group" aria-label="Display">
-          <button type="button" aria-pressed={!asTable} onClick={() => setQuery({ view: null })}>
-            <Icon name="cards" /> Cards
-          </button>
-          <button type="button" aria-pressed={asTable} onClick={() => setQuery({ view: "table" })}>
-            <Icon name="table" /> Table
-          </button>
-        </div>
-      </div>
-      <div id="filters" class="filters" hidden={!open}>
-        {open && <Filters wanted={wanted} />}
-      </div>
-    </>
-  );
-}
-
-/** Whether there are such figures at all. */
-function isKnown(name) {
-  if ((SORTS[name] ?? RANGES[name]).classes) return hasClasses.value;
-  return name !== "entropy" || clustering.value.list.some(({ entropy }) => entropy !== null);
-}
-
-function Filters({ wanted }) {
-  const { classes } = collection.value;
-  const present = useMemo(() => [...new Set(classes)].sort((a, b) => a.localeCompare(b, "en", { numeric: true })), [classes]);
-  const clear = Object.fromEntries(["class", ...Object.keys(RANGES)].map((name) => [name, null]));
-  const some = wanted.kind !== null || Object.keys(wanted.ranges).length > 0;
-  return (
-    <>
-      {Object.keys(RANGES).filter(isKnown).map((name) => (
-        <RangeFilter key={name} name={name} />
-      ))}
-      {hasClasses.value && (
-        <label class="field field-above">
-          <span>Holds class</span>
-          <select
-            value={wanted.kind === null ? "" : classes[wanted.kind]}
-            onChange={(event) => setQuery({ class: event.currentTarget.value })}
-          >
-            <option value="">any</option>
-            {present.map((name) => (
-              <option key={name} value={name}>
-                {visible(name)}
-              </option>
-            ))}
-          </select>
-        </label>
-      )}
-      {some && (
-        <button type="button" class="button" onClick={() => setQuery(clear)}>
-          <Icon name="cross" /> No filter
-        </button>
-      )}
-    </>
-  );
-}
-
-function RangeFilter({ name }) {
-  const { title, of, step } = RANGES[name];
-  const values = clustering.value.list.map(of).filter((value) => value !== null);
-  const text = (value) => (step === 1 ? String(value) : value.toFixed(2));
-  const range = readRange(route.value.query.get(name)) ?? [-Infinity, Infinity];
-  const low = useRef(null);
-  const high = useRef(null);
-  const change = () => setQuery({ [name]: writeRange(low.current.value, high.current.value) });
-  const field = (ref, label, value, hint) => (
-    <input
-      ref={ref}
-      type="number"
-      step={step}
-      min="0"
-      inputMode="decimal"
-      aria-label={`${title}, ${label}`}
-      placeholder={hint}
-      value={Number.isFinite(value) ? value : ""}
-      onChange={change}
-    />
-  );
-  return (
-    <fieldset class="range">
-      <legend>{title}</legend>
-      {field(low, "at least", range[0], values.length ? text(Math.min(...values)) : "")}
-      <span aria-hidden="true">–</span>
-      {field(high, "at most", range[1], values.length ? text(Math.max(...values)) : "")}
-    </fieldset>
-  );
-}
-
 /* Cards */
 
 function Cards({ clusters, wanted }) {
@@ -260,7 +153,7 @@ function Card({ cluster, kind, editing }) {
       </a>
       <div class="card-head">
         {editing ? (
-          <NameField cluster={cluster} />
+          <NameField cluster={cluster} then={`[data-cluster="${id}"] [data-rove]`} />
         ) : (
           <h2>
             <a class="card-link" href={link(clusterPath(id))} data-rove tabIndex={-1}>
@@ -356,7 +249,7 @@ function Row({ cluster, columns, largest, editing }) {
     <tr data-cluster={id}>
       <th scope="row">
         {editing ? (
-          <NameField cluster={cluster} />
+          <NameField cluster={cluster} then={`[data-cluster="${id}"] [data-rove]`} />
         ) : (
           <a class="row-link" href={link(clusterPath(id))} data-rove tabIndex={-1}>
             <RowStrip cluster={cluster} />

@@ -8,17 +8,18 @@ import { Dot } from "../parts/cluster_name.jsx";
 import { VideoGrid } from "../parts/grid.jsx";
 import { Heading } from "../parts/heading.jsx";
 import { Icon, IconButton } from "../parts/icons.jsx";
+import { Legend, colouringBy, useHidden } from "../parts/legend.jsx";
 import { Strip } from "../parts/strip.jsx";
 import { followPointers } from "../pointers.js";
 import { theme } from "../preferences.js";
 import { go, link, route, setQuery } from "../route.js";
 import { makeScatter, placesOf } from "../scatter.js";
-import { askMove, clustering, collection, hasClasses, labelling, nameOfVideo, selected, targets, toggleSelected, toggleWrong } from "../store.js";
-import { Name, count, counted, decimal, share, visible } from "../text.jsx";
+import { askMove, clustering, collection, labelling, nameOfVideo, selected, targets, toggleSelected, toggleWrong } from "../store.js";
+import { Name, counted, share, visible } from "../text.jsx";
 
 const POLL_MS = 1000;
 const REACH = 12;
-const REACH_OF_CROSS = 60;
+const REACH_OF_CROSS = 120;
 const PAPER = { light: "#ffffff", dark: "#101012" };
 const FAINT = { light: "#dddad4", dark: "#2b2b2f" };
 const INK = { light: "#1d1c1a", dark: "#f2f0ec" };
@@ -31,8 +32,8 @@ export function MapView() {
       <header class="map-head">
         <Heading title="Map" />
         <p class="quiet" id="map-text">
-          Each point is a video; the nearer two are, the more alike they are to the networks.
-          {by && ` ${visible(by)}.`} The same groups as text: <a href={link("clusters")}>all clusters</a>.
+          Each point is a video; the nearer two are, the more alike they are to the networks
+          {by && ` (${visible(by)})`}. The same groups as text: <a href={link("clusters")}>all clusters</a>.
         </p>
       </header>
       {places ? <Picture places={places} /> : <Waiting state={state} />}
@@ -113,7 +114,8 @@ function Picture({ places }) {
           <svg class="map-lasso" aria-hidden="true">
             <path d="" />
           </svg>
-          {shown && <Spot shown={shown} />}
+          {shown?.byKey && <span class="map-cross" aria-hidden="true" />}
+          {shown && shown.video !== null && <Spot shown={shown} />}
           <div class="map-tools">
             {served && (
               <button
@@ -153,12 +155,13 @@ function Selected() {
 }
 
 const spokenOf = (video) => {
+  if (video === null) return "No video is near the cross.";
   const cluster = clustering.value.byId.get(clustering.value.of[video]);
   return `${nameOfVideo(video)}, ${visible(cluster.title)}`;
 };
 
 /** The point under the mouse or the cross: a ring, and beside it what video it is. */
-function Spot({ shown: { video, x, y, width, height, byKey } }) {
+function Spot({ shown: { video, x, y, width, height } }) {
   const cluster = clustering.value.byId.get(clustering.value.of[video]);
   const { videos, classes } = collection.value;
   const kind = videos.class[video];
@@ -168,7 +171,6 @@ function Spot({ shown: { video, x, y, width, height, byKey } }) {
   };
   return (
     <>
-      {byKey && <span class="map-cross" aria-hidden="true" />}
       <span class="map-ring" style={{ left: `${x}px`, top: `${y}px` }} aria-hidden="true" />
       <div class="map-card" style={style} data-video={video}>
         <span class="map-card-picture">
@@ -189,32 +191,6 @@ function Spot({ shown: { video, x, y, width, height, byKey } }) {
 }
 
 /* What is drawn how */
-
-/** Groups of videos that have a colour each: clusters or classes; confidence has none. */
-function colouringBy(name) {
-  if (name === "confidence") return { name, groups: null };
-  if (name === "class" && hasClasses.value) return { name, groups: classGroups(), of: collection.value.videos.class };
-  return { name: "cluster", groups: clusterGroups(), of: clustering.value.of };
-}
-
-function clusterGroups() {
-  const { list, none } = clustering.value;
-  return [...list].sort((a, b) => b.size - a.size).concat(none ?? []).filter(({ size }) => size > 0);
-}
-
-function classGroups() {
-  const { videos, classes } = collection.value;
-  const sizes = new Map();
-  for (const kind of videos.class) sizes.set(kind, (sizes.get(kind) ?? 0) + 1);
-  return [...sizes].sort((a, b) => b[1] - a[1]).map(([id, size]) => ({ id, size, title: id < 0 ? "unknown" : classes[id] }));
-}
-
-function useHidden() {
-  const text = route.value.query.get("hide") ?? "";
-  return useMemo(() => new Set(text === "" ? [] : text.split(".").map(Number)), [text]);
-}
-
-const hide = (groups) => setQuery({ hide: [...groups].sort((a, b) => a - b).join(".") }, { replace: true });
 
 /** @returns {import("../scatter.js").Look} */
 function useLook({ name, of }, hidden, raised) {
@@ -271,7 +247,7 @@ function useScatter(place, places, look, { setShown, lassoing }) {
       kept = setTimeout(() => setQuery({ at: eyeText(eye) }, { replace: true }), 400);
     };
     const show = (video, more = {}) => {
-      if (video === null) return setShown(null);
+      if (video === null) return setShown(more.byKey ? { video: null, byKey: true } : null);
       const [x, y] = scatter.screenOf(video, eye);
       return setShown({ video, x, y, width: canvas.clientWidth, height: canvas.clientHeight, ...more });
     };
@@ -346,7 +322,7 @@ function onMapKey(event, map, shown) {
   else if (key === "+" || key === "=") map.current.zoomBy(1.25);
   else if (key === "-" || key === "−") map.current.zoomBy(0.8);
   else if (key === "0") map.current.see(WHOLE);
-  else if (key === "Enter" && shown) {
+  else if (key === "Enter" && typeof shown?.video === "number") {
     go(link(`video/${shown.video}`));
     event.preventDefault();
     return;
@@ -356,7 +332,7 @@ function onMapKey(event, map, shown) {
 }
 
 function useMapKeys(shown) {
-  const here = () => (document.activeElement?.tagName === "CANVAS" && shown ? shown.video : null);
+  const here = () => (document.activeElement?.tagName === "CANVAS" ? (shown?.video ?? null) : null);
   const about = (action) => () => {
     const videos = targets(here());
     if (!videos.length) return false;
@@ -371,95 +347,5 @@ function useMapKeys(shown) {
           m: about(askMove),
         }
       : {},
-  );
-}
-
-/* The legend */
-
-function Legend({ colouring, hidden, onRaise }) {
-  const { name, groups } = colouring;
-  const [typed, setTyped] = useState("");
-  const choices = [["cluster", "Cluster"], ...(hasClasses.value ? [["class", "Class"]] : []), ["confidence", "Confidence"]];
-  const wanted = typed.trim().toLowerCase();
-  const listed = groups?.filter(({ title }) => title.toLowerCase().includes(wanted)) ?? [];
-  return (
-    <aside class="legend" aria-label="Legend">
-      <div class="segments" role="group" aria-label="Colour by">
-        {choices.map(([value, title]) => (
-          <button
-            key={value}
-            type="button"
-            aria-pressed={name === value}
-            onClick={() => setQuery({ colour: value === "cluster" ? null : value, hide: null })}
-          >
-            {title}
-          </button>
-        ))}
-      </div>
-      {!groups && <Ramp />}
-      {groups && (
-        <>
-          {groups.length > 20 && (
-            <input
-              class="legend-search"
-              type="search"
-              aria-label={`Find in the legend`}
-              placeholder={`Find among ${count(groups.length)}`}
-              value={typed}
-              onInput={(event) => setTyped(event.currentTarget.value)}
-            />
-          )}
-          <p class="legend-all">
-            <button type="button" class="button button-quiet" onClick={() => hide([])} disabled={hidden.size === 0}>
-              Show all
-            </button>
-            <button type="button" class="button button-quiet" onClick={() => hide(groups.map(({ id }) => id))}>
-              Show none
-            </button>
-          </p>
-          <ul class="legend-list" onPointerLeave={() => onRaise(null)}>
-            {listed.map((group) => (
-              <LegendRow key={group.id} group={group} hidden={hidden} onRaise={onRaise} byCluster={name === "cluster"} />
-            ))}
-          </ul>
-        </>
-      )}
-    </aside>
-  );
-}
-
-function LegendRow({ group: { id, size, title }, hidden, onRaise }) {
-  const toggle = () => {
-    const next = new Set(hidden);
-    if (!next.delete(id)) next.add(id);
-    hide(next);
-  };
-  return (
-    <li>
-      <label
-        class="legend-row"
-        data-group={id}
-        onPointerEnter={() => onRaise(id)}
-        onFocusIn={() => onRaise(id)}
-        onFocusOut={() => onRaise(null)}
-      >
-        <input type="checkbox" checked={!hidden.has(id)} onChange={toggle} style={{ "--colour": colourOf(id) }} />
-        <Name class="legend-name">{title}</Name>
-        <span class="quiet">{count(size)}</span>
-      </label>
-    </li>
-  );
-}
-
-function Ramp() {
-  const stops = Array.from({ length: 11 }, (_, step) => rampOf(step / 10)).join(", ");
-  return (
-    <div class="ramp">
-      <span class="ramp-bar" style={{ background: `linear-gradient(to right, ${stops})` }} />
-      <span class="ramp-ends quiet">
-        <span>{decimal(0)}</span>
-        <span>{decimal(1)}</span>
-      </span>
-    </div>
   );
 }

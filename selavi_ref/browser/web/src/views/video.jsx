@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { NONE, effectiveLabel, titleOf } from "../clusters.js";
 import { colourOf } from "../colours.js";
-import { loadDetail, served } from "../data.js";
+import { loadDetail, mayHavePreview, previews, served } from "../data.js";
 import { useKeys } from "../keyboard.js";
 import { Bar } from "../parts/bars.jsx";
 import { ClusterLink, Dot, clusterPath } from "../parts/cluster_name.jsx";
@@ -12,7 +12,7 @@ import { VideoActions } from "../parts/selection.jsx";
 import { Tile, marksOf } from "../parts/tile.jsx";
 import { go, link } from "../route.js";
 import { askMove, clustering, collection, editsOf, labelling, labellingName, nameOfVideo, toggleSound, toggleWrong } from "../store.js";
-import { Name, baseName, count, decimal, duration, fileSize, share, visible } from "../text.jsx";
+import { Name, baseName, count, duration, fileSize, share, visible } from "../text.jsx";
 
 export function VideoView({ video }) {
   const { detail, failed } = useDetail(video);
@@ -92,7 +92,7 @@ function Step({ to, icon, title }) {
   const inside = (
     <>
       {icon === "left" && <Icon name={icon} />}
-      {title}
+      <span class="step-text">{title}</span>
       {icon === "right" && <Icon name={icon} />}
     </>
   );
@@ -112,14 +112,12 @@ function Step({ to, icon, title }) {
 
 /* The picture */
 
-/** What can be tried, best first. A file that is known to be unreadable is not asked for. */
+/** What can be tried, best first. What is known not to be there is not asked for. */
 function sourcesOf(video, detail) {
-  const file = detail?.file;
-  const readable = !file || file.width !== null || file.seconds !== null;
-  const there = !file || file.exists;
+  const there = !detail || detail.file.exists;
   return [
     served && there && { url: `media/video/${video}`, preview: false },
-    readable && (there || !served) && { url: `media/preview/${video}.mp4`, preview: true },
+    mayHavePreview(detail) && { url: `media/preview/${video}.mp4`, preview: true },
   ].filter(Boolean);
 }
 
@@ -129,10 +127,9 @@ function Player({ video, detail, waiting }) {
   const source = sources[tried];
   if (waiting) return <div class="player" />;
   if (!source) {
-    const missing = detail && !detail.file.exists;
     return (
       <div class="player player-none" role="status">
-        <p>{missing && served ? "The file is not there any more." : "This video cannot be played."}</p>
+        <p>{whyNot(detail)}</p>
       </div>
     );
   }
@@ -142,6 +139,11 @@ function Player({ video, detail, waiting }) {
       {source.preview && served && <p class="player-note">A preview: the browser cannot play the file itself.</p>}
     </div>
   );
+}
+
+function whyNot(detail) {
+  if (served && detail && !detail.file.exists) return "The file is not there any more.";
+  return previews ? "This video cannot be played." : "This page was written without the videos.";
 }
 
 function Picture({ url, video, onFail }) {
@@ -312,7 +314,9 @@ function Neighbours({ detail }) {
   const kinds = Object.entries(detail.neighbours ?? {}).filter(([, pairs]) => pairs.length > 0);
   return kinds.map(([kind, pairs]) => (
     <section key={kind} class="neighbours" data-neighbours={kind} aria-labelledby={`neighbours-${kind}`}>
-      <h2 id={`neighbours-${kind}`}>{KINDS[kind] ?? `Most alike by ${kind}`}</h2>
+      <h2 id={`neighbours-${kind}`}>
+        {KINDS[kind] ?? `Most alike by ${kind}`} <span class="quiet">with their distance</span>
+      </h2>
       <NeighbourRow pairs={pairs} />
     </section>
   ));
@@ -342,7 +346,7 @@ function NeighbourRow({ pairs }) {
         <li key={video}>
           <Tile
             video={video}
-            note={`${decimal(distance)} · ${visible(clustering.value.byId.get(clustering.value.of[video])?.title ?? "")}`}
+            note={`${distance.toFixed(3)} · ${visible(clustering.value.byId.get(clustering.value.of[video])?.title ?? "")}`}
             role="group"
             data-place={place}
             tabIndex={place === at ? 0 : -1}

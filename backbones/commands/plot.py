@@ -1,0 +1,139 @@
+"""`selavi plot`: all figures of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.report.program import Command, Interruptible
+
+if TYPE_CHECKING:
+    from selavi_ref.report.plots import Plots
+    from selavi_ref.run import Run
+
+# As in selavi_ref.report.plots, which is not loaded for the help.
+_FIGURES = ("training", "sizes", "confusion", "agreement", "embedding")
+
+
+@click.command(
+    cls=Command,
+    examples="""
+    selavi plot RUN
+    selavi plot RUN --only sizes --only embedding --out figures
+    selavi plot RUN --truth classes.csv
+    tensorboard --logdir RUN/tensorboard
+    """,
+)
+@click.argument("run", type=click.Path())
+@click.option("--out", type=click.Path(file_okay=False), help="Folder of figures and tables. [default: RUN/plots]")
+@click.option("--only", type=click.Choice(_FIGURES), multiple=True, help="Draw only this; repeatable.")
+@click.option(
+    "--truth",
+    type=click.Path(),
+    help="True classes: CSV with the columns path and class. [default: the folders of the videos, if they differ]",
+)
+@click.option(
+    "--tensorboard/--no-tensorboard",
+    default=True,
+    show_default=True,
+    help="Show the figures in RUN/tensorboard, too, in place of those of the last time.",
+)
+def plot(run: str, out: str | None, only: tuple[str, ...], truth: str | None, tensorboard: bool) -> None:
+    """
+    Draw what RUN has learnt, as PNG and SVG, with the tables behind it.
+
+    How loss, rate and agreements went; sizes of clusters, wanted and got; classes by clusters after matching, where
+    true classes are known; agreement of heads; and a map of all videos, on which those with like features lie together,
+    by cluster and by class. Clusters are as learnt, with the names given on the page of selavi browse. What cannot be
+    drawn of a run is named and left out.
+    """
+    from selavi_ref.annotations import annotations_of
+    from selavi_ref.report.figures import check_drawing
+    from selavi_ref.report.plots import draw_plots
+    from selavi_ref.report.results import results_folder
+    from selavi_ref.run import Run
+
+    opened = Run.open(run)
+    kind = opened.config.get("kind")
+    if kind not in (None, "heads"):
+        raise InputError(f"{run} is no run of selavi train or train-heads, but one of selavi {kind}")
+    check_drawing()
+    names = annotations_of(opened).read().of("consensus").names
+    chosen = list(dict.fromkeys(only)) or list(_FIGURES)
+    state = _last_state(opened) if "sizes" in chosen else None
+    folder = results_folder(out or opened.folder / "plots")
+    with Interruptible("start it again; the map is made anew if it was not done"):
+        with closing(_Bar()) as progress:
+            plots = draw_plots(opened, folder, only=chosen, truth=truth, state=state, names=names, progress=progress)
+        for name, why in plots.left_out.items():
+            click.echo(f"{name} is left out: {why}", err=True)
+        if not plots.pictures:
+            raise InputError(f"nothing can be drawn of {run}")
+        if tensorboard:
+            _to_tensorboard(opened, plots)
+    click.echo(f"{len(plots.pictures)} figures and their tables are in {click.format_filename(str(folder))}")
+
+
+class _Bar:
+    """A bar that appears when there is something to tell: a map that is kept takes no time."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, share: float) -> None:
+        from selavi_ref.report.progress import bar
+
+        self._bar = self._bar or bar(100, "map", "%")
+        self._bar.update(int(100 * share) - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _last_state(run: Run) -> Mapping[str, Any] | None:
+    """Return the state of the loop in the newest checkpoint; without it, say what will be missing."""
+    try:
+        if run.config.get("kind") == "heads":
+            return _state_of_heads(run)
+        from backbones.checkpoint import read_newest
+
+        state: Mapping[str, Any] = read_newest(run)["state"]
+        return state
+    except ModuleNotFoundError as error:
+        why = f"it needs the package {error.name}"
+    except (SelaviError, KeyError) as error:
+        why = str(error)
+    click.echo(f"sizes are drawn without those wanted: {why}", err=True)
+    return None
+
+
+def _state_of_heads(run: Run) -> Mapping[str, Any]:
+    from selavi_ref.checkpoints import Checkpoints
+    from selavi_ref.errors import CheckpointError
+    from selavi_ref.precomputed.backbone import read_checkpoint
+
+    for path in Checkpoints(run.checkpoint_folder, suffix=".npz").newest_first():
+        try:
+            content = read_checkpoint(path)
+        except CheckpointError:
+            continue
+        return {name.removeprefix("state/"): value for name, value in content.items() if name.startswith("state/")}
+    raise InputError(f"{run.folder} has no whole checkpoint")
+
+
+def _to_tensorboard(run: Run, plots: Plots) -> None:
+    from selavi_ref.report.events import write_figures
+
+    step = max((int(record["step"]) for record in run.records), default=0)
+    try:
+        written = write_figures(run.events_folder, plots.pictures, step)
+    except OSError as error:
+        click.echo(f"{run.events_folder} cannot be written: {error.strerror or error}", err=True)
+        return
+    if not written:
+        click.echo("figures are not shown in TensorBoard: it needs the package tensorboard", err=True)
