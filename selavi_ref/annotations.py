@@ -73,6 +73,10 @@ class Edits:
         return ["wrong" if path in self.wrong else "moved" if path in self.moved else "" for path in paths]
 
 
+class ConflictError(InputError):
+    """An edit that was meant for what was there before another one."""
+
+
 class Annotations:
     """
     The edits of a run or a table of labels, kept in a file as the list of what was done.
@@ -123,12 +127,13 @@ class Annotations:
         entry : mapping
             ``op``, and what it needs: ``rename`` (labelling, cluster, name; "" for none), ``merge`` (labelling,
             clusters, into), ``move`` (labelling, videos, to; ``"new"`` with a name), ``wrong`` (labelling, videos,
-            wrong), ``undo`` or ``redo``. Videos are paths.
+            wrong), ``undo`` or ``redo``. Videos are paths. With the ``revision`` that whoever edits has seen, what
+            would mean something else now is refused: undo and redo, and clusters that people have made.
 
         Raises
         ------
         InputError
-            If it does not fit what is there; nothing is changed then.
+            If it does not fit what is there; nothing is changed then. A `ConflictError` if another edit came before.
         SelaviError
             If it cannot be written.
         """
@@ -196,8 +201,10 @@ class History:
 
     def do(self, entry: Entry) -> None:
         """Carry out an edit, or raise InputError and change nothing."""
+        op, seen = entry.get("op"), entry.get("revision", self.revision)
+        if seen != self.revision and (op in ("undo", "redo") or self._names_made(entry)):
+            raise ConflictError("the clusters were edited elsewhere meanwhile; look at them again")
         self.revision += 1
-        op = entry.get("op")
         if op in ("undo", "redo"):
             source, target = (self.entries, self.undone) if op == "undo" else (self.undone, self.entries)
             if not source:
@@ -233,14 +240,13 @@ class History:
         if op == "rename":
             return checked | {"cluster": self._cluster(labelling, entry.get("cluster")), "name": _name(entry)}
         if op == "merge":
-            clusters = entry.get("clusters")
-            if not isinstance(clusters, list) or not clusters:
+            joined = [self._cluster(labelling, cluster) for cluster in _list_of(entry.get("clusters"))]
+            if not joined:
                 raise InputError("merge needs the clusters to join")
             into = self._cluster(labelling, entry.get("into"))
-            joined = [self._cluster(labelling, cluster) for cluster in dict.fromkeys(clusters)]
             if into in joined:
                 raise InputError(f"cluster {into} cannot be joined with itself")
-            return checked | {"clusters": joined, "into": into}
+            return checked | {"clusters": list(dict.fromkeys(joined)), "into": into}
         if op == "move":
             checked["videos"] = _videos(entry)
             if entry.get("to") == "new":
@@ -251,6 +257,12 @@ class History:
                 raise InputError("wrong needs true or false")
             return checked | {"videos": _videos(entry), "wrong": entry["wrong"]}
         raise InputError(f"there is no edit {op!r}; there are rename, merge, move, wrong, undo, redo")
+
+    def _names_made(self, entry: Entry) -> bool:
+        """Tell whether an edit is of a cluster that people have made, whose number may have been another's."""
+        least = min(self.clusters.values())
+        named = [entry.get("cluster"), entry.get("into"), entry.get("to"), *_list_of(entry.get("clusters"))]
+        return any(_is_int(cluster) and cluster >= least for cluster in named)
 
     def _cluster(self, labelling: str, cluster: Any) -> int:
         edits = self.edits[labelling]
@@ -316,6 +328,10 @@ def _put(names: dict[int, str], cluster: int, name: str) -> None:
         names.pop(cluster, None)
 
 
+def _list_of(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _is_int(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -346,7 +362,7 @@ def _words(entry: Entry) -> str:
             name = entry["name"]
             return f"name cluster {entry['cluster']} {name!r}" if name else f"unname cluster {entry['cluster']}"
         case "merge":
-            return f"join {_listed('cluster', entry['clusters'])} into {entry['into']}"
+            return f"merge {_listed('cluster', entry['clusters'])} into {entry['into']}"
         case "move":
             to = entry["to"]
             place = f"cluster {to}" if to != "new" else f"a new cluster {entry['name']!r}".replace(" ''", "")

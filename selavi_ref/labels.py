@@ -18,6 +18,7 @@ from selavi_ref.media.container import printable
 from selavi_ref.selflabel import STRENGTH, joint_log_prob, labelling_modalities, posterior
 from selavi_ref.store import FeatureStore
 
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # beginnings of cells that a spreadsheet program calculates
 COLUMNS = ("path", "label", "confidence", "runner_up", "modalities", "disagreement", "reason")
 
 
@@ -208,7 +209,7 @@ def write_csv(labels: Labels, path: str | os.PathLike[str], names: Mapping[int, 
             return
         writer.writerow([*COLUMNS[:2], "name", *COLUMNS[2:], *heads])
         for cluster, row in zip(labels.label.tolist(), _rows(labels), strict=True):
-            writer.writerow([*row[:2], names.get(cluster, ""), *row[2:]])
+            writer.writerow([*row[:2], as_cell(names.get(cluster, "")), *row[2:]])
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
@@ -239,6 +240,16 @@ def read_truths(path: str | os.PathLike[str]) -> dict[str, str]:
     if not rows or not {"path", "class"} <= set(rows[0]):
         raise InputError(f"{printable(path)} holds no true classes: it needs a header with the columns path and class")
     return {row["path"]: row["class"] for row in rows}
+
+
+def as_cell(text: str) -> str:
+    """Return a text that people have written as no spreadsheet program calculates it: with an apostrophe before it."""
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULAS) else text
+
+
+def plain_name(cell: str) -> str:
+    """Return the text that `as_cell` was given."""
+    return cell[1:] if cell[:1] == "'" and cell.lstrip("'").startswith(_FORMULAS) else cell
 
 
 def folder_class(path: str) -> str:

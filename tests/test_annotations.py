@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selavi_ref.annotations import Annotations, Edits, History, annotations_beside
+from selavi_ref.annotations import Annotations, ConflictError, Edits, History, annotations_beside
 from selavi_ref.errors import InputError, SelaviError
 
 K = 6
@@ -151,6 +151,7 @@ def test_a_video_moved_into_a_cluster_goes_where_the_cluster_goes():
         ({"op": "rename", "cluster": 1, "name": "\ud800"}, "UTF-8"),
         ({"op": "merge", "clusters": [1], "into": 1}, "with itself"),
         ({"op": "merge", "clusters": [], "into": 1}, "needs the clusters"),
+        ({"op": "merge", "clusters": [[1]], "into": 1}, "no cluster"),
         ({"op": "move", "videos": [], "to": 1}, "needs the videos"),
         ({"op": "move", "videos": ["a"], "to": "old"}, "no cluster 'old'"),
         ({"op": "wrong", "videos": ["a"]}, "true or false"),
@@ -216,6 +217,28 @@ for i in range(20):
         assert other.wait() == 0
     assert len(kept.read().of("consensus").wrong) == 50
     assert kept.read().revision == 50
+
+
+def test_what_another_has_done_meanwhile_is_not_taken_back_nor_mistaken(tmp_path):
+    kept = Annotations(tmp_path / "annotations.json", CLUSTERS)
+    kept.apply({"op": "move", "videos": ["a"], "to": "new", "name": "dogs"})
+    seen = kept.read().revision
+    kept.apply({"op": "undo"})
+    kept.apply({"op": "move", "videos": ["b"], "to": "new", "name": "cats"})
+    for entry in (
+        {"op": "undo"},
+        {"op": "redo"},
+        {"op": "move", "videos": ["c"], "to": K},
+        {"op": "rename", "cluster": K, "name": "x"},
+        {"op": "merge", "clusters": [K], "into": 0},
+        {"op": "merge", "clusters": [0], "into": K},
+    ):
+        with pytest.raises(ConflictError, match="meanwhile"):
+            kept.apply({**entry, "revision": seen})
+    assert kept.read().of("consensus").moved == {"b": K}
+    kept.apply({"op": "rename", "cluster": 0, "name": "x", "revision": seen})
+    kept.apply({"op": "undo", "revision": kept.read().revision})
+    assert kept.read().of("consensus").names == {K: "cats"}
 
 
 def test_where_it_cannot_be_written_the_old_file_stays(tmp_path):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 
 import numpy as np
 import pytest
 from browser_place import HEADS, ODD, ODD_CLASS, K, make_run, make_videos, write_store
 
 from selavi_ref.browser.collection import open_collection, video_file
+from selavi_ref.browser.finishing import finished
 from selavi_ref.browser.opinions import Opinions, top
 from selavi_ref.browser.payloads import (
     annotations_payload,
@@ -21,7 +23,7 @@ from selavi_ref.browser.payloads import (
 )
 from selavi_ref.errors import InputError
 from selavi_ref.labels import label
-from selavi_ref.store import FeatureStore
+from selavi_ref.store import FeatureStore, StoreWriter
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_every_labelling_is_that_of_selavi_label(place):
             assert np.allclose(posteriors.max(1)[labelled], wanted.confidence[labelled], atol=1e-6)
             part = found.opinions.posteriors(slice(3, 5))[name]
             assert np.allclose(part, posteriors[3:5], atol=1e-7)
-    assert list(found.labellings) == ["consensus", "0", "1"]
+    assert list(found.labels.titles) == ["consensus", "0", "1"]
     with pytest.raises(InputError, match="no labelling '7'"):
         found.labelling("7")
 
@@ -57,13 +59,69 @@ def test_a_labelling_is_kept_until_the_store_changes(tmp_path):
         with FeatureStore(tmp_path / "s.h5") as store:
             wanted = label(store, head="1")
         for _ in range(2):
-            shown = found.make("1", None)
+            shown = found.labels.make("1")
             assert np.array_equal(shown.confidence, wanted.confidence)
             assert np.array_equal(shown.heads, wanted.heads)
     kept = next((tmp_path / "s.browser").glob("*.npz"))
     for damage in (b"", kept.read_bytes()[:100]):
         kept.write_bytes(damage)
-        assert np.array_equal(found.make("1", None).label, wanted.label)
+        assert np.array_equal(found.labels.make("1").label, wanted.label)
+
+
+def test_a_store_that_is_replaced_while_it_is_shown_leaves_nothing_of_the_old_one(tmp_path):
+    paths, classes = [f"{i}.mp4" for i in range(40)], [str(i % 4) for i in range(40)]
+    write_store(tmp_path / "s.h5", paths, classes)
+    shown = open_collection(tmp_path / "s.h5")
+    os.rename(tmp_path / "s.h5", tmp_path / "old.h5")
+    write_store(tmp_path / "s.h5", paths, classes, seed=1)
+    shown.labels.make("1")
+    with FeatureStore(tmp_path / "s.h5") as store:
+        wanted = label(store, head="1")
+    assert np.array_equal(open_collection(tmp_path / "s.h5").labels.make("1").confidence, wanted.confidence)
+
+
+def test_without_its_store_a_run_shows_no_heads_whose_numbers_would_be_others(place, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.toml", "labels.csv", "videos.csv"):
+        (run / name).write_bytes((place / "run" / name).read_bytes())
+    found = open_collection(run)
+    assert list(found.labels.titles) == ["consensus"]
+    assert found.annotations.clusters == dict.fromkeys(["consensus", "0", "1"], K)
+    with_store = open_collection(place / "run").labelling("consensus")
+    assert np.array_equal(found.labelling("consensus").label, with_store.label)
+
+
+def test_heads_on_features_have_the_neighbours_of_the_store_they_learnt_from(tmp_path):
+    N = 40
+    paths, classes = [f"{i}.mp4" for i in range(N)], [str(i % 4) for i in range(N)]
+    write_store(tmp_path / "features.h5", paths, classes)
+    with (
+        FeatureStore(tmp_path / "features.h5") as store,
+        StoreWriter(
+            tmp_path / "heads.h5",
+            paths,
+            {f"log_prob/{m}/0": K for m in ("video", "audio")},
+            provenance={"store": str(tmp_path / "features.h5")},
+        ) as writer,
+    ):
+        values = {f"log_prob/{m}/0": store.log_prob(m, "0") for m in ("video", "audio")}
+        writer.write(slice(None), values, present=dict.fromkeys(("video", "audio"), np.ones(N, bool)))
+        writer.finish()
+    shown, source = open_collection(tmp_path / "heads.h5"), open_collection(tmp_path / "features.h5")
+    assert shown.opinions.neighbours(3, 5) == source.opinions.neighbours(3, 5)
+    assert np.array_equal(shown.labelling("0").order, source.labelling("0").order)
+
+
+def test_a_path_that_is_listed_twice_is_edited_in_both_places(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,label\na.mp4,0\nb.mp4,1\na.mp4,1\n")
+    found = open_collection(tmp_path / "labels.csv")
+    history = found.annotations.read()
+    history.do({"op": "move", "videos": ["a.mp4"], "to": 0})
+    history.do({"op": "wrong", "videos": ["a.mp4"], "wrong": True})
+    told = annotations_payload(history, found.rows)["labellings"]["consensus"]
+    assert told["moved"] == {"0": 0, "2": 0}
+    assert told["wrong"] == [0, 2]
 
 
 def test_the_most_typical_come_first_and_the_unlabelled_not_at_all(place):
@@ -95,8 +153,8 @@ def test_neighbours_are_the_nearest_by_plain_distance(place):
 def test_neighbours_of_one_video_alone_and_of_twins(tmp_path):
     write_store(tmp_path / "one.h5", ["a.mp4"], [""])
     with FeatureStore(tmp_path / "one.h5") as store:
-        assert Opinions(store).neighbours(0, 5) == {"video": [], "audio": []}
-        assert Opinions(store).all_neighbours(5) == [{}]
+        assert Opinions(store, store).neighbours(0, 5) == {"video": [], "audio": []}
+        assert Opinions(store, store).all_neighbours(5) == [{}]
 
 
 def test_a_payload_is_plain_json_of_all_videos(place):
@@ -125,11 +183,10 @@ def test_a_payload_is_plain_json_of_all_videos(place):
 def test_annotations_are_told_by_the_numbers_of_videos(place, tmp_path):
     found = open_collection(place / "run" / "labels.csv")
     assert found.annotations.file == place / "run" / "annotations.json"
-    rows = {path: row for row, path in enumerate(found.paths)}
     history = found.annotations.read()
     history.do({"op": "move", "videos": [found.paths[3], "unknown.mp4"], "to": "new", "name": "new ones"})
     history.do({"op": "wrong", "labelling": "1", "videos": [found.paths[2]], "wrong": True})
-    told = annotations_payload(history, rows)
+    told = annotations_payload(history, found.rows)
     assert told["labellings"]["consensus"] == {
         "names": {str(K): "new ones"},
         "merged": {},
@@ -151,7 +208,7 @@ def test_a_table_of_labels_is_shown_without_a_store(tmp_path):
     assert found.labelling("consensus").order.tolist() == [3, 1, 0]
     assert found.labelling("consensus").label.tolist() == [0, 0, -1, 2]
     assert found.labelling("1").label.tolist() == [1, 0, -1, 2]
-    assert found.classes == ["x", "y", "b", "x"]
+    assert found.classes == ["x", "y", "", "x"]
     assert found.reasons[2] == "broken"
     assert found.annotations.read().of("consensus").names == {0: "dogs"}
     assert found.annotations.file == tmp_path / "new.annotations.json"
@@ -165,7 +222,7 @@ def test_a_table_of_labels_is_shown_without_a_store(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label\na,x\n", "row 2: label must be a cluster number, not 'x'"),
+        ("path,label\na,x\n", "row 2: label must be a cluster number, from 0 to 99999, not 'x'"),
         ("path,label\na,-4\n", "row 2: label must be a cluster"),
         ("path,label,confidence\na,1,high\n", "confidence must be a number"),
         ("path,label\na,\n", "none of 1 videos has a label"),
@@ -205,17 +262,27 @@ def test_videos_that_have_moved_are_found_in_their_new_folder(place, tmp_path):
 def test_a_list_with_relative_paths_is_read_from_its_folder_or_from_here(tmp_path, monkeypatch):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "1.mp4").write_bytes(b"")
-    (tmp_path / "labels.csv").write_text("path,label\nvideos/1.mp4,0\n")
+    (tmp_path / "labels.csv").write_text("path,label\ngone.mp4,0\nvideos/1.mp4,0\n")
     for here in (tmp_path, tmp_path / "videos"):
         monkeypatch.chdir(here)
-        assert open_collection(tmp_path / "labels.csv").files == [str(tmp_path / "videos" / "1.mp4")]
+        found = open_collection(tmp_path / "labels.csv")
+        assert found.files == [str(tmp_path / "gone.mp4"), str(tmp_path / "videos" / "1.mp4")]
+        assert finished(found).paths == (found.files if found.from_list else found.paths)
 
 
 def test_only_files_with_the_ending_of_a_video_are_served(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"")
     (tmp_path / "folder.mp4").mkdir()
     assert video_file(str(tmp_path / "a.mp4"))
-    for path in ("/etc/passwd", str(tmp_path / "folder.mp4"), str(tmp_path / "gone.mp4"), "a\0.mp4", "/dev/zero"):
+    (tmp_path / "link.mp4").symlink_to("/etc/passwd")
+    for path in (
+        str(tmp_path / "link.mp4"),
+        "/etc/passwd",
+        str(tmp_path / "folder.mp4"),
+        str(tmp_path / "gone.mp4"),
+        "a\0.mp4",
+        "/dev/zero",
+    ):
         assert video_file(path) is None
 
 

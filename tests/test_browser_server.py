@@ -11,6 +11,7 @@ import pytest
 from browser_place import K, make_run, make_videos
 from PIL import Image
 
+from selavi_ref.browser import server
 from selavi_ref.browser.collection import open_collection
 from selavi_ref.browser.mapping import MapMaker
 from selavi_ref.browser.pictures import Pictures
@@ -170,6 +171,8 @@ def test_edits_are_in_the_file_when_they_are_answered(client, collection):
         ({"op": "move", "videos": 0, "to": 1}, 400),
         ({"op": "wrong", "videos": [True], "wrong": True}, 400),
         ([1], 400),
+        ({"op": "merge", "clusters": [[1]], "into": 0}, 400),
+        ({"op": "rename", "labelling": ["x"], "cluster": 1, "name": ""}, 400),
         ({}, 400),
     ],
 )
@@ -179,6 +182,32 @@ def test_an_edit_that_does_not_fit_is_answered_in_one_line(client, collection, b
     assert answer.json["error"]
     assert "\n" not in answer.json["error"]
     assert not collection.annotations.file.exists()
+
+
+def test_what_another_window_has_done_is_not_taken_back(client, collection):
+    first = post(client, "/api/annotate", {"op": "rename", "cluster": 0, "name": "a"}).json
+    second = post(
+        client, "/api/annotate", {"op": "rename", "cluster": 1, "name": "b", "revision": first["revision"]}
+    ).json
+    answer = post(client, "/api/annotate", {"op": "undo", "revision": first["revision"]})
+    assert answer.status_code == 409
+    assert answer.json["annotations"] == second
+    assert post(client, "/api/annotate", {"op": "undo", "revision": second["revision"]}).status_code == 200
+
+
+def test_a_player_that_asks_for_all_that_follows_gets_a_piece(client, collection, monkeypatch):
+    monkeypatch.setattr(server, "_PIECE", 1000)
+    with open(collection.files[0], "rb") as file:
+        content = file.read()
+    got, answer = b"", None
+    while len(got) < len(content):
+        answer = get(client, "/media/video/0", Range=f"bytes={len(got)}-")
+        assert answer.status_code == 206
+        assert answer.headers["Content-Range"].startswith(f"bytes {len(got)}-")
+        assert len(answer.data) <= 1000
+        got += answer.data
+    assert got == content
+    assert get(client, "/media/video/0", Range=f"bytes={len(content)}-").status_code == 416
 
 
 def test_what_is_no_json_is_refused(client):
@@ -209,4 +238,6 @@ def test_a_folder_of_links_is_made_in_the_run(client, place):
     answer = post(client, "/api/export/links", {"labelling": "consensus"})
     assert answer.json["folder"] == str(place / "run" / "labelled")
     assert any(path.is_symlink() for path in (place / "run" / "labelled").rglob("*.mp4"))
+    assert answer.json["missing"] == 1
     assert post(client, "/api/export/links", {}).status_code == 200
+    assert post(client, "/api/export/links", {"labelling": ["x"]}).status_code == 400

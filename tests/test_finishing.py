@@ -88,7 +88,9 @@ def test_one_head_is_exported_as_it_was_learnt(place):
     [
         (["run"], ["--out"]),
         (["run", "--out", "labels.xlsx"], ["labels.xlsx", ".parquet"]),
-        (["run", "--head", "7", "--out", "a.csv"], ["'7'"]),
+        (["run", "--head", "7", "--out", "a.csv"], ["--head 7", "consensus, 0, 1"]),
+        (["run", "--out", "run/labels.csv"], ["--out run/labels.csv"]),
+        (["run/labels.csv", "--out", "run/annotations.json"], ["--out run/annotations.json"]),
         (["nothing", "--out", "a.csv"], ["nothing", "does not exist"]),
         (["run", "--out", "nowhere/a.csv"], ["nowhere/a.csv"]),
         (["run", "--links", "."], []),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import threading
 import webbrowser
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 from typing import Any
 
 import click
@@ -66,14 +68,24 @@ def browse(
 
     collection = open_collection(source, truth=truth, videos=videos)
     collection.annotations.read()  # refuses what does not fit before anything is shown
-    with (
-        closing(Pictures(collection.folder / "pictures", collection.files)) as pictures,
-        closing(MapMaker(collection.features_file, collection.folder)) as maps,
-    ):
+    with ExitStack() as stack:
+        kept = _writable(collection.folder, stack)
+        pictures = stack.enter_context(closing(Pictures(kept / "pictures", collection.files)))
+        maps = stack.enter_context(closing(MapMaker(collection.features_file, kept)))
         if folder is not None:
             _export(collection, pictures, maps, folder, not thumbnails_only)
         else:
             _serve(collection, pictures, maps, port, no_open)
+
+
+def _writable(folder: Path, stack: ExitStack) -> Path:
+    """Return a folder for what is made, or, if it cannot be written, one that ends with the program."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="selavi-browser-")))
+    return folder
 
 
 def _export(collection: Any, pictures: Any, maps: Any, folder: str, previews: bool) -> None:
@@ -81,8 +93,15 @@ def _export(collection: Any, pictures: Any, maps: Any, folder: str, previews: bo
     from selavi_ref.report.progress import Bars
 
     with Interruptible("the same command goes on where it stopped"), Bars() as bars:
-        page = export_site(collection, pictures, maps, folder, previews=previews, progress=bars)
+        page, missing = export_site(collection, pictures, maps, folder, previews=previews, progress=bars)
     click.echo(f"wrote {click.format_filename(page)}")
+    if missing:
+        row, why = next(iter(missing.items()))
+        click.echo(
+            f"{len(missing)} of {len(collection)} videos have no picture, such as "
+            f"{click.format_filename(collection.paths[row])}: {why}",
+            err=True,
+        )
 
 
 def _serve(collection: Any, pictures: Any, maps: Any, port: int, no_open: bool) -> None:
@@ -96,7 +115,7 @@ def _serve(collection: Any, pictures: Any, maps: Any, port: int, no_open: bool) 
     if not no_open:
         # A browser of the terminal would keep this program waiting.
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-    serve(make_app(collection, pictures, maps), listening)
+    serve(make_app(collection, pictures, maps), listening, pictures.close)
 
 
 def _prepare(collection: Any) -> None:

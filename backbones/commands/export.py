@@ -31,7 +31,9 @@ from selavi_ref.report.program import Command
     type=click.Path(file_okay=False),
     help="Folder to make, with a folder of links to videos for each cluster.",
 )
-@click.option("--head", default="consensus", show_default=True, help="consensus, or the number of a head.")
+@click.option(
+    "--head", default="consensus", show_default=True, help="consensus, or the number of a head, as on the page."
+)
 @click.option(
     "--truth", type=click.Path(), help="True classes: CSV with path and class. [default: folders, if they differ]"
 )
@@ -57,6 +59,12 @@ def export(
         if Path(path).suffix.lower() not in writers:
             raise InputError(f"--out {path}: the name must end in .csv, .json or .parquet")
     collection = open_collection(source, truth=truth, videos=videos)
+    if head not in collection.labels.titles:
+        raise InputError(f"--head {head}: {source} has {', '.join(collection.labels.titles)}")
+    own = {os.path.realpath(file) for file in _files_of(source)}
+    for path in out:
+        if os.path.realpath(path) in own:
+            raise InputError(f"--out {path} belongs to {source}, which stays as it is; name another file")
     done = finished(collection, head)
     for path in out:
         writers[Path(path).suffix.lower()](done, path)
@@ -66,3 +74,11 @@ def export(
         click.echo(f"wrote {made.links} {made.kind} links to {click.format_filename(links)}{os.sep}")
         if made.missing:
             click.echo(f"{made.missing} videos are not where they were", err=True)
+
+
+def _files_of(source: str) -> list[Path]:
+    """Return the files of a run, or of the run that a table or store belongs to, that nothing may be written over."""
+    from selavi_ref.run import Run
+
+    folder = Path(source) if os.path.isdir(source) else Path(source).parent
+    return [Path(source), *(value for value in vars(Run(folder)).values() if isinstance(value, Path))]

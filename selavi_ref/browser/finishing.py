@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from selavi_ref.browser.collection import Collection
-from selavi_ref.errors import InputError
 from selavi_ref.report.exported import Finished
 
 
@@ -19,23 +18,24 @@ def finished(collection: Collection, labelling: str = "consensus") -> Finished:
     InputError
         If there is no such labelling, or the annotations cannot be read.
     """
-    if labelling not in collection.labellings:
-        raise InputError(f"there is no labelling {labelling!r}; there are {', '.join(collection.labellings)}")
+    learnt = collection.labelling(labelling)
     edits = collection.annotations.read().of(labelling)
-    found = learnt = collection.labelling(labelling)
+    confidence, runner_up = learnt.confidence, learnt.runner_up
     if edits.merged:
-        found = collection.make(labelling, edits.joined(collection.clusters))
+        confidence, runner_up = collection.labels.joined(labelling, edits.joined(learnt.clusters))
     placed = edits.placed(collection.paths, learnt.label)
     return Finished(
-        paths=collection.paths,
+        # Elsewhere, paths that start from the folder of a list would lead nowhere.
+        paths=collection.files if collection.from_list else collection.paths,
         cluster=placed,
         name=[edits.names.get(cluster, "") for cluster in placed.tolist()],
         learnt=learnt.label,
-        confidence=found.confidence,
-        runner_up=found.runner_up,
+        confidence=confidence,
+        runner_up=runner_up,
         modalities=collection.modalities,
         reasons=collection.reasons,
         mark=edits.marks(collection.paths),
         classes=collection.classes,
-        heads=found.heads,
+        heads=learnt.heads,
+        source=learnt.title,
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from selavi_ref.errors import SelaviError
 from selavi_ref.files import replacing
 
+CONSENSUS = "consensus"  # the name of the labelling that all heads make together
 _VERSION = 1  # to be raised when labels or their order change, so that those kept are worked out anew
 _ARRAYS = ("label", "runner_up", "confidence", "entropy", "order", "heads")
 
@@ -52,26 +53,27 @@ class Labelling:
     heads: NDArray[np.int32]
 
 
-def read_labelling(file: Path, store: Path, name: str, title: str) -> Labelling | None:
-    """Return a labelling of a store that is kept in a file; None if there is none, or the store has changed since."""
+def read_labelling(file: Path, state: list[int], name: str, title: str) -> Labelling | None:
+    """Return a labelling that is kept in a file; None if there is none, or it is of another state of the store."""
     try:
         with np.load(file, allow_pickle=False) as kept:
-            if kept["key"].tolist() == _key(store) and str(kept["name"]) == name:
+            if kept["key"].tolist() == state and str(kept["name"]) == name:
                 return Labelling(name, title, int(kept["clusters"]), *(kept[array] for array in _ARRAYS))
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         pass
     return None
 
 
-def keep_labelling(found: Labelling, file: Path, store: Path) -> None:
-    """Keep a labelling of a store in a file, if that can be written."""
+def keep_labelling(found: Labelling, file: Path, state: list[int]) -> None:
+    """Keep a labelling in a file, if that can be written, with the state of the store that it is of."""
     with suppress(SelaviError, OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(found, name) for name in _ARRAYS}
         with replacing(file) as out:
-            np.savez(out, key=np.array(_key(store)), name=found.name, clusters=found.clusters, **arrays)
+            np.savez(out, key=np.array(state), name=found.name, clusters=found.clusters, **arrays)
 
 
-def _key(store: Path) -> list[int]:
+def state_of(store: Path) -> list[int]:
+    """Return what tells a store from what it was before."""
     state = os.stat(store)
     return [_VERSION, state.st_size, state.st_mtime_ns]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +24,7 @@ class MapMaker:
     store : Path or None
         The store; without one there is no map.
     folder : Path
-        Where the map is kept; if it cannot be written, the map ends with the program.
+        Where the map is kept; made if missing.
     """
 
     def __init__(self, store: Path | None, folder: Path):
@@ -33,7 +32,6 @@ class MapMaker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._watcher: threading.Thread | None = None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._done: float | None = None
         self._payload: Payload | None = None
 
@@ -75,8 +73,6 @@ class MapMaker:
             self._process.kill()
         if self._watcher is not None:
             self._watcher.join()
-        if self._temporary is not None:
-            self._temporary.cleanup()
 
     def _take(self) -> bool:
         """Take the map that is kept, if it is that of the store as it is now."""
@@ -87,12 +83,7 @@ class MapMaker:
         return saved is not None
 
     def _start(self) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self._folder).close()
-        except OSError:
-            self._temporary = tempfile.TemporaryDirectory(prefix="selavi-map-")
-            self._folder = Path(self._temporary.name)
+        self._folder.mkdir(parents=True, exist_ok=True)
         program = [sys.executable, "-m", "selavi_ref.report.embedding"]
         self._process = subprocess.Popen(
             [*program, str(self._store), str(embedding_file(self._folder))],

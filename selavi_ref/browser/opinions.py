@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from selavi_ref.browser.labelling import CONSENSUS
 from selavi_ref.consensus import agree, groups_of
 from selavi_ref.labels import label, stored_agreement
 from selavi_ref.metrics import nearest
 from selavi_ref.selflabel import joint_log_prob, labelling_modalities, posterior
 from selavi_ref.store import FeatureStore
 
-CONSENSUS = "consensus"
 Neighbours = dict[str, list[tuple[int, float]]]
 
 
@@ -28,7 +28,9 @@ class Opinions:
     Parameters
     ----------
     store : FeatureStore
-        It stays open as long as it is used here.
+        With log-probabilities; it stays open as long as it is used here.
+    features : FeatureStore
+        Of the same videos, with features if there are any; may be the same.
 
     Attributes
     ----------
@@ -36,8 +38,8 @@ class Opinions:
         To be held by whoever else reads the store.
     """
 
-    def __init__(self, store: FeatureStore):
-        self._store = store
+    def __init__(self, store: FeatureStore, features: FeatureStore):
+        self._store, self._features = store, features
         self.lock = threading.RLock()
         self._present = {m: store.present(m) for m in store.modalities}
         self._norms: dict[str, NDArray[np.float32]] = {}
@@ -79,15 +81,15 @@ class Opinions:
             if not there[row]:
                 continue
             with self.lock:
-                own = self._store.features(modality, slice(row, row + 1))[0]
+                own = self._features.features(modality, slice(row, row + 1))[0]
                 far = self._squares(modality) + own @ own
-                for rows, values in self._store.views(f"features/{modality}"):
+                for rows, values in self._features.views(f"features/{modality}"):
                     far[rows] -= 2 * (values @ own)
                 far[~there] = np.inf
                 far[row] = np.inf
                 # What rounding has left of small differences is settled by exact distances of a few more.
                 few = _smallest(far, min(4 * k + 8, int(there.sum()) - 1))
-                exact = np.linalg.norm(self._store.features(modality, few).astype(np.float64) - own, axis=1)
+                exact = np.linalg.norm(self._features.features(modality, few).astype(np.float64) - own, axis=1)
             order = np.argsort(exact, kind="stable")[:k]
             found[modality] = [(int(few[o]), float(exact[o])) for o in order]
         return found
@@ -100,24 +102,24 @@ class Opinions:
             if (wanted := min(k, len(who) - 1)) < 1:
                 continue
             with self.lock:
-                values = self._store.features(modality, who)
+                values = self._features.features(modality, who)
             places, distances = nearest(values, values, wanted, leave_out_self=True)
             for row, near, far in zip(who, who[places].tolist(), distances.astype(float).tolist(), strict=True):
                 found[row][modality] = list(zip(near, far, strict=True))
         return found
 
     def _modalities(self) -> list[str]:
-        return [m for m in self._store.modalities if self._store.has(f"features/{m}")]
+        return [m for m in self._features.modalities if self._features.has(f"features/{m}")]
 
     def _usable(self, modality: str) -> NDArray[np.bool_]:
-        return self._present[modality] & np.isfinite(self._squares(modality))
+        return self._features.present(modality) & np.isfinite(self._squares(modality))
 
     def _squares(self, modality: str) -> NDArray[np.float32]:
         """Return a copy of the squared lengths of features, float32 (N,); not finite where there are none."""
         with self.lock:
             if modality not in self._norms:
                 norms = np.empty(self._store.n_videos, np.float32)
-                for rows, values in self._store.views(f"features/{modality}"):
+                for rows, values in self._features.views(f"features/{modality}"):
                     norms[rows] = np.einsum("nd,nd->n", values, values)
                 self._norms[modality] = norms
             return self._norms[modality].copy()

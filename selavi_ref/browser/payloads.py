@@ -47,8 +47,8 @@ def collection_payload(collection: Collection) -> Payload:
         "classes": classes,
         "modalities": modalities,
         "labellings": [
-            {"name": name, "title": title, "clusters": collection.clusters}
-            for name, title in collection.labellings.items()
+            {"name": name, "title": title, "clusters": collection.labels.clusters}
+            for name, title in collection.labels.titles.items()
         ],
         "map": collection.features_file is not None,
         "details": collection.opinions is not None,
@@ -69,7 +69,7 @@ def labelling_payload(collection: Collection, name: str) -> Payload:
     }
 
 
-def annotations_payload(history: History, rows: Mapping[str, int]) -> Payload:
+def annotations_payload(history: History, rows: Mapping[str, list[int]]) -> Payload:
     """
     Return what people have said.
 
@@ -78,12 +78,12 @@ def annotations_payload(history: History, rows: Mapping[str, int]) -> Payload:
     history : History
         All edits.
     rows : mapping
-        Number of each video by its path; edits of videos that are not there are passed over.
+        Numbers of the videos of each path; edits of videos that are not there are passed over.
     """
     said = {}
     for name, edits in history.edits.items():
-        moved = {str(rows[path]): to for path, to in edits.moved.items() if path in rows}
-        wrong = [rows[path] for path in edits.wrong if path in rows]
+        moved = {str(row): to for path, to in edits.moved.items() for row in rows.get(path, ())}
+        wrong = [row for path in edits.wrong for row in rows.get(path, ())]
         if edits.names or edits.merged or moved or wrong or edits.made:
             said[name] = {
                 "names": {str(cluster): text for cluster, text in edits.names.items()},

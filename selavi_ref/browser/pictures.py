@@ -24,7 +24,7 @@ from selavi_ref.media.manifest import ENDINGS
 
 LIMIT = 30.0  # seconds that one thumbnail or preview may take
 _FORMAT = 1  # raised when thumbnails or previews are made differently, so that those of old are not taken for new ones
-_LINE = 256  # requests that may wait for a decoder at once
+_LINE = 8  # requests that may wait for a decoder at once; each keeps a thread of the server
 _REMEMBERED = 20000  # failures
 _AHEAD = 4  # thumbnails for each thread that are handed out before their turn
 
@@ -153,6 +153,8 @@ class Pictures:
 
     def close(self) -> None:
         """End the decoders; whoever waits for a picture gets a SelaviError."""
+        if self._closed:
+            return
         self._closed = True
         self._stop()
         idle = []

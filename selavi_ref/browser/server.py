@@ -6,8 +6,8 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Mapping
-from contextlib import closing
+import signal
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, request, send_file
 from werkzeug.exceptions import HTTPException
 
+from selavi_ref.annotations import ConflictError
 from selavi_ref.browser.collection import Collection, video_file
 from selavi_ref.browser.finishing import finished
 from selavi_ref.browser.mapping import MapMaker
@@ -38,6 +39,8 @@ _POLICY = (
     "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _LARGEST_EDIT = 16 << 20  # bytes
+_PIECE = 4 << 20  # bytes of a video that are sent at once
+_THREADS = 16
 _TABLES = {
     "csv": (csv_bytes, "text/csv"),
     "json": (json_bytes, "application/json"),
@@ -57,7 +60,55 @@ def make_app(collection: Collection, pictures: Pictures, maps: MapMaker) -> Flas
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = _LARGEST_EDIT
     token = secrets.token_urlsafe(24)
-    rows = {path: row for row, path in enumerate(collection.paths)}
+    rows = collection.rows
+
+    _protect(app, token)
+    _explain(app, lambda: annotations_payload(collection.annotations.read(), rows))
+
+    @app.get("/")
+    def page() -> str:
+        return render_page({"mode": "served", "token": token, "title": collection.title, "previews": True})
+
+    _add_data(app, collection, pictures, maps, rows)
+    _add_media(app, collection, pictures)
+    _add_edits(app, collection, rows)
+    return app
+
+
+def serve(app: Flask, listening: Any, stopping: Callable[[], None]) -> None:
+    """
+    Serve an application on a socket that listens, until Ctrl-C.
+
+    Parameters
+    ----------
+    app : Flask
+        The application.
+    listening : socket
+        Where it is served.
+    stopping : callable
+        Called when it is to end, to let go of requests that wait for something long.
+    """
+    from waitress.server import create_server
+
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # thumbnails wait for each other, as they should
+    server = create_server(app, sockets=[listening], threads=_THREADS, ident=None, clear_untrusted_proxy_headers=True)
+
+    def stop(*_: object) -> None:
+        logging.getLogger("waitress").setLevel(logging.CRITICAL + 1)  # whoever waited for a picture gets an error
+        app.logger.setLevel(logging.CRITICAL + 1)
+        stopping()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        server.run()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        server.close()
+
+
+def _protect(app: Flask, token: str) -> None:
+    """Refuse whoever is not the page, and have nothing but the page look at what is served."""
 
     @app.before_request
     def refuse_strangers() -> None:
@@ -84,32 +135,21 @@ def make_app(collection: Collection, pictures: Pictures, maps: MapMaker) -> Flas
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
+
+def _explain(app: Flask, annotations: Callable[[], dict[str, Any]]) -> None:
+    """Answer what cannot be done with one line that says why."""
+
     @app.errorhandler(HTTPException)
     def failed(error: HTTPException) -> tuple[dict[str, Any], int]:
         return {"error": str(error.description)}, error.code or 500
 
+    @app.errorhandler(ConflictError)
+    def overtaken(error: ConflictError) -> tuple[dict[str, Any], int]:
+        return {"error": str(error), "annotations": annotations()}, 409
+
     @app.errorhandler(SelaviError)
     def refused(error: SelaviError) -> tuple[dict[str, Any], int]:
         return {"error": str(error)}, 503 if isinstance(error, BusyError) else 400
-
-    @app.get("/")
-    def page() -> str:
-        return render_page({"mode": "served", "token": token, "title": collection.title, "previews": True})
-
-    _add_data(app, collection, pictures, maps, rows)
-    _add_media(app, collection, pictures)
-    _add_edits(app, collection, rows)
-    return app
-
-
-def serve(app: Flask, listening: Any) -> None:
-    """Serve an application on a socket that listens, until Ctrl-C."""
-    from waitress.server import create_server
-
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # thumbnails wait for each other, as they should
-    server = create_server(app, sockets=[listening], threads=12, ident=None, clear_untrusted_proxy_headers=True)
-    with closing(server):
-        server.run()
 
 
 def _is_local(host: str) -> bool:
@@ -120,7 +160,9 @@ def _is_local(host: str) -> bool:
         return False
 
 
-def _add_data(app: Flask, collection: Collection, pictures: Pictures, maps: MapMaker, rows: Mapping[str, int]) -> None:
+def _add_data(
+    app: Flask, collection: Collection, pictures: Pictures, maps: MapMaker, rows: Mapping[str, list[int]]
+) -> None:
     @cache
     def videos() -> bytes:
         return encoded(collection_payload(collection))
@@ -135,7 +177,7 @@ def _add_data(app: Flask, collection: Collection, pictures: Pictures, maps: MapM
 
     @app.get("/data/labelling-<name>.json")
     def get_labelling(name: str) -> Response:
-        if name not in collection.labellings:
+        if name not in collection.labels.titles:
             abort(404, f"there is no labelling {name!r}")
         return _json(labelling(name))
 
@@ -171,10 +213,14 @@ def _add_media(app: Flask, collection: Collection, pictures: Pictures) -> None:
         file = video_file(collection.files[_known(collection, row)])
         if file is None:
             abort(404, "the video is missing")
+        # Whoever asks for all that follows gets a piece, and asks again: a player that pauses keeps no thread waiting.
+        if endless := re.fullmatch(r"bytes=(\d{1,15})-", request.headers.get("Range", "")):
+            start = int(endless[1])
+            request.environ["HTTP_RANGE"] = f"bytes={start}-{start + _PIECE - 1}"
         return send_file(file, conditional=True, etag=False, mimetype=_kind(file))
 
 
-def _add_edits(app: Flask, collection: Collection, rows: Mapping[str, int]) -> None:
+def _add_edits(app: Flask, collection: Collection, rows: Mapping[str, list[int]]) -> None:
     @app.post("/api/annotate")
     def annotate() -> Response:
         entry = _told()
@@ -196,12 +242,15 @@ def _add_edits(app: Flask, collection: Collection, rows: Mapping[str, int]) -> N
     def export_links() -> dict[str, Any]:
         done = finished(collection, _told().get("labelling", "consensus"))
         made = write_links(done, collection.links_folder, files=collection.files)
-        return {"folder": str(made.folder), "links": made.links}
+        return {"folder": str(made.folder), "links": made.links, "missing": made.missing}
 
 
 def _told() -> dict[str, Any]:
     """Return the JSON object that a request has brought."""
-    told = request.get_json()
+    try:
+        told = request.get_json()
+    except RecursionError:
+        told = None
     if not isinstance(told, dict):
         raise InputError("an edit must be a JSON object")
     return told

@@ -33,6 +33,7 @@ from selavi_ref.media.container import printable
 from selavi_ref.report.exported import write_csv, write_json
 
 _MARK = "selavi-browser.json"  # tells a folder of ours from others
+_PARTS = ("static", "data", "media/thumbnail", "media/preview")
 
 Progress = Callable[[str, int, int], None]
 
@@ -45,7 +46,7 @@ def export_site(
     *,
     previews: bool = True,
     progress: Progress = lambda what, done, total: None,
-) -> Path:
+) -> tuple[Path, dict[int, str]]:
     """
     Write the page, its data and its pictures to a folder.
 
@@ -67,6 +68,8 @@ def export_site(
     -------
     Path
         The page.
+    dict
+        Why videos have no thumbnail, by their numbers.
 
     Raises
     ------
@@ -75,22 +78,23 @@ def export_site(
     SelaviError
         If it cannot be written.
     """
-    place = _prepared(Path(folder))
+    place = _Place(_prepared(Path(folder)))
     try:
-        played = _write_media(collection, pictures, place, previews, progress)
-        _write_data(collection, maps, place, played, progress)
+        missing = pictures.make_all(previews=previews, progress=lambda done, total: progress("pictures", done, total))
+        played = _write_pictures(place, pictures, len(collection), previews)
+        _write_data(place, collection, maps, played, progress)
         for file in sorted(BUILT.iterdir()):
-            _put(place / "static" / file.name, file.read_bytes())
+            place.put(f"static/{file.name}", file.read_bytes())
+        place.clear()
     except OSError as error:
-        name = printable(error.filename or place)
+        name = printable(error.filename or place.folder)
         raise SelaviError(f"{name} cannot be written: {error.strerror or error}") from error
     done = finished(collection)
-    write_csv(done, place / "labels.csv")
-    write_json(done, place / "labels.json")
-    page = place / "index.html"
-    with replacing(page, "w", encoding="utf-8") as out:
-        out.write(render_page({"mode": "exported", "token": "", "title": collection.title, "previews": previews}))
-    return page
+    write_csv(done, place.folder / "labels.csv")
+    write_json(done, place.folder / "labels.json")
+    page = render_page({"mode": "exported", "token": "", "title": collection.title, "previews": previews})
+    place.put("index.html", page.encode())
+    return place.folder / "index.html", missing
 
 
 def _prepared(folder: Path) -> Path:
@@ -99,41 +103,83 @@ def _prepared(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / _MARK).exists():
             raise InputError(f"--export {printable(folder)} holds other files; name a new or an empty folder")
-        for part in ("static", "data", "media/thumbnail", "media/preview"):
+        with replacing(folder / _MARK, "w", encoding="utf-8") as out:
+            json.dump({"format": "selavi browser", "version": 1}, out)
+        for part in _PARTS:
             (folder / part).mkdir(parents=True, exist_ok=True)
         (folder / "index.html").unlink(missing_ok=True)  # until all that it shows is there
     except OSError as error:
         raise InputError(f"--export {printable(folder)} cannot be made: {error.strerror or error}") from error
-    with replacing(folder / _MARK, "w", encoding="utf-8") as out:
-        json.dump({"format": "selavi browser", "version": 1}, out)
     return folder
 
 
-def _write_media(
-    collection: Collection, pictures: Pictures, place: Path, previews: bool, progress: Progress
-) -> set[int]:
+class _Place:
+    """The folder of a page, which knows what was written to it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._written: set[Path] = set()
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file."""
+        with replacing(self._new(name)) as file:
+            file.write(content)
+
+    def script(self, name: str, payload: Payload) -> None:
+        """Write data as a script, since a page that is opened from disk may load nothing else."""
+        self.put(f"data/{name}.js", b"selaviData(" + json.dumps(name).encode() + b"," + encoded(payload) + b");\n")
+
+    def keep(self, made: Path | bytes, name: str) -> None:
+        """Put a picture where the page looks for it: as a second name of the one that is kept, if that can be."""
+        if isinstance(made, bytes):
+            self.put(name, made)
+            return
+        target = self._new(name)
+        with suppress(OSError):
+            if target.samefile(made):
+                return
+        partial = target.with_name(f"{target.name}.partial")
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(made, partial)
+        except OSError:
+            shutil.copyfile(made, partial)
+        os.replace(partial, target)
+
+    def clear(self) -> None:
+        """Take away what an earlier page has left, which nobody means to show now."""
+        for part in _PARTS:
+            for file in (self.folder / part).iterdir():
+                if file not in self._written and not file.is_dir():
+                    file.unlink()
+
+    def _new(self, name: str) -> Path:
+        path = self.folder / name
+        self._written.add(path)
+        return path
+
+
+def _write_pictures(place: _Place, pictures: Pictures, N: int, previews: bool) -> set[int]:
     """Write thumbnails and, if asked for, previews, and return which videos have one of these."""
-    pictures.make_all(previews=previews, progress=lambda done, total: progress("pictures", done, total))
     played = set()
-    for row in range(len(collection)):
-        _keep(pictures.thumbnail(row), place / "media" / "thumbnail" / f"{row}.webp")
+    for row in range(N):
+        place.keep(pictures.thumbnail(row), f"media/thumbnail/{row}.webp")
         preview = pictures.preview(row) if previews else None
-        _keep(preview, place / "media" / "preview" / f"{row}.mp4")
         if preview is not None:
+            place.keep(preview, f"media/preview/{row}.mp4")
             played.add(row)
     return played
 
 
-def _write_data(collection: Collection, maps: MapMaker, place: Path, played: set[int], progress: Progress) -> None:
-    rows = {path: row for row, path in enumerate(collection.paths)}
-    _script(place, "collection", collection_payload(collection))
-    _script(place, "annotations", annotations_payload(collection.annotations.read(), rows))
-    for name in collection.labellings:
-        _script(place, f"labelling-{name}", labelling_payload(collection, name))
+def _write_data(place: _Place, collection: Collection, maps: MapMaker, played: set[int], progress: Progress) -> None:
+    place.script("collection", collection_payload(collection))
+    place.script("annotations", annotations_payload(collection.annotations.read(), collection.rows))
+    for name in collection.labels.titles:
+        place.script(f"labelling-{name}", labelling_payload(collection, name))
     if collection.features_file is not None:
-        _script(place, "map", maps.made(lambda done, total: progress("map", done, total)))
+        place.script("map", maps.made(lambda done, total: progress("map", done, total)))
     for number, chunk in enumerate(_details(collection, played)):
-        _script(place, f"videos-{number}", chunk)
+        place.script(f"videos-{number}", chunk)
         progress("details", min(len(collection), (number + 1) * CHUNK), len(collection))
 
 
@@ -152,37 +198,3 @@ def _details(collection: Collection, played: set[int]) -> Iterator[Payload]:
             )
             for row in range(start, stop)
         }
-
-
-def _script(place: Path, name: str, payload: Payload) -> None:
-    """Write data as a script, since a page that is opened from disk may load nothing else."""
-    _put(place / "data" / f"{name}.js", b"selaviData(" + json.dumps(name).encode() + b"," + encoded(payload) + b");\n")
-
-
-def _keep(made: Path | bytes | None, target: Path) -> None:
-    """Put a picture where the page looks for it; take an old one away if there is none now."""
-    if made is None:
-        target.unlink(missing_ok=True)
-    elif isinstance(made, bytes):
-        _put(target, made)
-    else:
-        _link(made, target)
-
-
-def _put(target: Path, content: bytes) -> None:
-    with replacing(target) as file:
-        file.write(content)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a picture that is kept a second name, or copy it where that cannot be."""
-    with suppress(OSError):
-        if target.samefile(source):
-            return
-    partial = target.with_name(f"{target.name}.partial")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(source, partial)
-    except OSError:
-        shutil.copyfile(source, partial)
-    os.replace(partial, target)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError
 from selavi_ref.files import replacing
+from selavi_ref.labels import as_cell
 
 MARKS = ("", "moved", "wrong")
 FORMAT = "selavi-ref labels 1"
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # beginnings of cells that a spreadsheet program calculates
 _ABOUT = {
     "path": "the video; where a name is not UTF-8, U+FFFD stands for what is not, and path_bytes has the name itself",
     "path_bytes": "the name of a video as bytes, where it is not UTF-8 (in JSON: base64)",
@@ -235,8 +235,7 @@ def _put_csv(file: IO[str], columns: Sequence[str], rows: Iterator[list[Any]]) -
         for column in text:
             row[column] = _path_text(row[column] or "")
         for column in guarded:
-            if row[column] and row[column].startswith(_FORMULAS):
-                row[column] = f"'{row[column]}"
+            row[column] = as_cell(row[column] or "")
         writer.writerow(row)
 
 
