@@ -28,6 +28,7 @@ from selavi_ref.exchange import Alone, Exchange
 from selavi_ref.store import StoreWriter, WorkingStore
 
 _LAYOUTS = {"video": torch.channels_last_3d, "audio": torch.channels_last}
+_CPU_THREADS = 4  # of PyTorch beside a GPU
 _STREAMS = 1_000_003  # seeds of different processes are so far apart
 
 
@@ -90,6 +91,8 @@ class TorchBackbone:
             torch.manual_seed(seed + _STREAMS * exchange.rank)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all clips have one size
+            # Threads that wait for work of the CPU's keep cores busy that are to give work to the GPU.
+            torch.set_num_threads(min(_CPU_THREADS, torch.get_num_threads()))
         self.n_features = {"video": video.n_features, "audio": audio.n_features}
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +19,8 @@ from backbones.augment import DRAWS
 from backbones.clips import ClipSource, RawClip, View, n_steps
 from backbones.settings import AugmentSettings, ClipSettings
 from selavi_ref.errors import MediaError
+
+T = TypeVar("T")
 
 _COLUMN = {name: index for index, name in enumerate(DRAWS)}
 _TRIES = 20  # videos that stand in, one after the other, for one that cannot be decoded
@@ -109,7 +114,7 @@ class _Asked(Sampler[Any]):
 
 class TrainingLoader:
     """
-    Decodes random clips ahead of their use, in worker processes that are started once.
+    Decodes random clips ahead of their use, in worker processes that are started once, or in a thread for a GPU.
 
     Parameters
     ----------
@@ -123,6 +128,7 @@ class TrainingLoader:
 
     def __init__(self, source: ClipSource, augment: AugmentSettings, workers: int, *, pin: bool = False):
         self._asked = _Asked()
+        self._threaded = pin and workers == 0  # while a GPU has been given a step, this process has little to do
         self._loader = DataLoader(
             TrainingClips(source, augment),
             batch_sampler=self._asked,
@@ -144,10 +150,49 @@ class TrainingLoader:
         """
         fixed = tuple(int(part) for part in seed)
         self._asked.batches = [[(fixed, int(number)) for number in batch] for batch in batches]
-        for batch in self._loader:
+        for batch in ahead(self._pinned(torch.cuda.current_device())) if self._threaded else self._loader:
             if isinstance(batch, str):
                 raise MediaError(f"{_TRIES} videos one after the other could not be decoded; the last: {batch}")
             yield batch
+
+    def _pinned(self, gpu: int) -> Iterator[Any]:
+        """Yield batches from a thread, which has to be told the GPU of its process."""
+        torch.cuda.set_device(gpu)
+        yield from self._loader
+
+
+def ahead(items: Iterator[T], n: int = 2) -> Iterator[T]:
+    """Yield what an iterator yields, and raise what it raises; a thread takes up to ``n`` before they are asked for."""
+    taken: Queue[tuple[str, Any]] = Queue(n)
+    left = Event()
+
+    def put(kind: str, value: Any = None) -> bool:
+        while not left.is_set():
+            with suppress(Full):
+                taken.put((kind, value), timeout=0.1)
+                return True
+        return False
+
+    def take() -> None:
+        try:
+            for item in items:
+                if not put("item", item):
+                    return
+        except BaseException as error:
+            put("error", error)
+        else:
+            put("end")
+
+    thread = Thread(target=take, daemon=True)
+    thread.start()
+    try:
+        while (got := taken.get())[0] == "item":
+            yield got[1]
+        if got[0] == "error":
+            raise got[1]
+    finally:
+        left.set()
+        thread.join()
 
 
 def _collate(samples: list[_Drawn]) -> Batch | str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import wraps
 from importlib import import_module
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -39,7 +40,7 @@ _SMALLEST, _LARGEST = 1e-30, 1e30  # factors of the data beyond which float32 wo
 _LOW, _HIGH = 2.0**-32, 2.0**32  # a block of which a sum leaves this range is done again with new shifts
 _CPU_BLOCK = 1 << 17  # entries that a thread works on at a time: they stay in its cache
 _GPU_BLOCK = 1 << 24  # entries that a GPU works on at a time, but no more than a part of the data
-_GPU_LEAST, _GPU_PART = 1 << 20, 40
+_GPU_LEAST, _GPU_PART = 1 << 22, 16
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,7 +51,8 @@ def _exactly(method: Callable[Concatenate[TorchPass, P], T]) -> Callable[Concate
 
     @wraps(method)
     def run(self: TorchPass, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+        lower = torch.is_autocast_enabled(self.device.type)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False) if lower else nullcontext():
             return method(self, *args, **kwargs)
 
     return run
@@ -93,6 +95,7 @@ class TorchPass:
         self._largest = self._size()
         check_size(self._largest, strength)
         self._weight = self._row_weights()
+        self._weights: dict[torch.dtype, Tensor] = {}
         self._shifts: dict[torch.dtype, Tensor] = {}
         self._sharpness = 1.0
         self._fused = self._find_fused(fused)
@@ -101,37 +104,32 @@ class TorchPass:
     def __call__(self, potentials: Vector, sharpness: float = 1.0, *, precise: bool = False) -> tuple[float, Vector]:
         """See `PlanPass`."""
         dtype = torch.float64 if precise else self._precision(potentials, sharpness)
-        f, mult, centre = self._split(potentials, dtype)
-        scale, single = self._scale(sharpness), mult.to(dtype)
+        f, mult, centre = _in_base_two(potentials, dtype)
+        given = torch.from_numpy(np.concatenate((f, mult, [self._scale(sharpness)]), dtype=f.dtype)).to(self.device)
         if self._fused is None:
-            value, mass = self._plain_pass(f, single, scale, self._shift(dtype, sharpness))
+            sums = self._plain_pass(given, self._scale(sharpness), self._shift(dtype, sharpness))
         else:
-            weight = None if self.weight is None else self._weight.to(dtype)
-            value, mass = self._fused(self._x, f, single, scale, weight)
-        found = _numpy(torch.cat((value.reshape(1), mass * mult)))
+            sums = self._fused.sums(self._x, given, self._weight_as(dtype))
+        found = _numpy(sums)
+        mass = found[:-1] * mult
         # Float32 drops what is small from the sums over a row, and so raises all columns a little, by the same factor.
-        return float(found[0]) / self.shape[0] * _LN2 + centre, found[1:] / found[1:].sum()
+        return float(found[-1]) / self.shape[0] * _LN2 + centre, mass / mass.sum()
 
     @_exactly
     def rows(self, potentials: Vector) -> Rows:
         """See `PlanPass`."""
-        N, K = self.shape
-        labels = torch.empty(N, dtype=torch.int32, device=self.device)
-        confidence = torch.empty(N, dtype=torch.float32, device=self.device)
-        logsumexp = torch.empty(N, dtype=torch.float64, device=self.device)
-        mass, score = logsumexp.new_zeros(K), logsumexp.new_zeros(())
-        f, _, centre = self._split(potentials, torch.float64)
-        for rows, x, out in self._blocks(torch.float64):
-            logits = torch.add(f, x, alpha=self._scale(), out=out)
-            label = logits.argmax(1)
-            top = _to_powers(logits)
-            total, weight = logits.sum(1), self._weight[rows]
-            labels[rows], confidence[rows] = label, total.reciprocal()
-            logsumexp[rows] = (top + total.log2()) * _LN2 + centre
-            mass += logits.mul_((weight / total)[:, None]).sum(0)
-            score += weight @ x.gather(1, label[:, None])[:, 0].double()
-        value = float(self._weight @ logsumexp) / N
-        return Rows(_numpy(labels), _numpy(confidence), _numpy(logsumexp), _numpy(mass / N), value, float(score) / N)
+        f, mult, centre = _in_base_two(potentials, torch.float64)
+        given = torch.from_numpy(np.concatenate((f, mult, [self._scale()]))).to(self.device)
+        if self._fused is None:
+            found = self._plain_rows(given[: len(f)])
+        else:
+            found = self._fused.rows(self._x, given, self._weight_as(torch.float64))
+        labels, confidence, exponent, sums = found
+        *mass, value, score = _numpy(sums / self.shape[0])
+        logsumexp = _numpy(exponent.mul_(_LN2).add_(centre))
+        return Rows(
+            _numpy(labels), _numpy(confidence), logsumexp, np.array(mass), float(value) * _LN2 + centre, float(score)
+        )
 
     @_exactly
     def peak(self, potentials: Vector) -> Vector:
@@ -162,6 +160,37 @@ class TorchPass:
     @_exactly
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass.coupling`; products are in TF32 where PyTorch has been allowed to use it."""
+        return _numpy(self._coupling(potentials, step, sharpness))
+
+    @_exactly
+    def metric(
+        self,
+        potentials: Vector,
+        step: int,
+        sharpness: float,
+        active: NDArray[np.bool_],
+        mass: Vector,
+        target: Vector,
+        damping: float,
+    ) -> _Inverse:
+        """Return `selavi_ref.transport.metric.Laplacian`, made and kept where the data are: K x K numbers stay."""
+        coupling = self._coupling(potentials, step, sharpness)
+        if not active.all():
+            chosen = torch.from_numpy(np.flatnonzero(active)).to(self.device)
+            coupling = coupling[chosen][:, chosen]
+        m, scale = torch.from_numpy(np.stack((mass, np.maximum(target, mass)))).to(self.device)
+        if step > 1:
+            factor = (m / coupling.sum(1)).nan_to_num_(0.0, 0.0, 0.0).sqrt_()
+            coupling *= factor[:, None] * factor
+        own = coupling.diagonal().clone()
+        degree = torch.maximum(coupling.sum(1) - own, m - own)
+        root = scale.sqrt()
+        matrix = coupling.div_(-root[:, None]).div_(root)
+        matrix.diagonal().copy_(degree / scale + damping)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(matrix).L)  # the solver looks at what comes of it
+        return _Inverse(inverse.div_(root[:, None]).div_(root))
+
+    def _coupling(self, potentials: Vector, step: int, sharpness: float) -> Tensor:
         dtype = self._precision(potentials, sharpness)
         f, mult, _ = self._split(potentials, dtype)
         total = torch.zeros((len(f), len(f)), dtype=torch.float32, device=self.device)
@@ -172,15 +201,17 @@ class TorchPass:
             shares *= (self._weight[rows].sqrt() / shares.sum(1)).to(dtype)[:, None]
             single = shares.float()
             total.addmm_(single.T, single)
-        return _numpy(total.double()) / max(float(self._weight[::step].sum()), 1e-300)
+        return total.double().div_(self._weight[::step].sum().clamp_(min=1e-300))
 
-    def _plain_pass(self, f: Tensor, mult: Tensor, scale: float, shift: Tensor) -> tuple[Tensor, Tensor]:
+    def _plain_pass(self, given: Tensor, scale: float, shift: Tensor) -> Tensor:
         """Do what `backbones.triton_pass.fused_pass` does.
 
         Instead of looking for the largest entry first, a row is shifted by its logsumexp of the pass before (``shift``,
         kept up to date here), and what is large goes first: ``(x * scale - shift) + f``.
         """
-        value = torch.zeros((), dtype=torch.float64, device=self.device)
+        K = self.shape[1]
+        f, mult = given[:K], given[K : 2 * K]
+        value = torch.zeros(1, dtype=torch.float64, device=self.device)
         mass = torch.zeros(f.shape, dtype=torch.float64, device=self.device)
         exact = None if self.device.type == "cpu" else torch.float64  # on a CPU sums are taken pairwise
         for rows, x, out in self._blocks(f.dtype):
@@ -195,7 +226,26 @@ class TorchPass:
             own.copy_(logsumexp)
             value += weight @ logsumexp
             mass += powers.mul_((weight / total).to(f.dtype)[:, None]).sum(0, dtype=exact)
-        return value, mass
+        return torch.cat((mass, value))
+
+    def _plain_rows(self, f: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Do what `backbones.triton_pass.fused_rows` does."""
+        N, K = self.shape
+        labels = torch.empty(N, dtype=torch.int32, device=self.device)
+        confidence = torch.empty(N, dtype=torch.float32, device=self.device)
+        logsumexp = torch.empty(N, dtype=torch.float64, device=self.device)
+        mass, ends = logsumexp.new_zeros(K), logsumexp.new_zeros(2)
+        for rows, x, out in self._blocks(torch.float64):
+            logits = torch.add(f, x, alpha=self._scale(), out=out)
+            label = logits.argmax(1)
+            top = _to_powers(logits)
+            total, weight = logits.sum(1), self._weight[rows]
+            labels[rows], confidence[rows] = label, total.reciprocal()
+            logsumexp[rows] = top + total.log2()
+            mass += logits.mul_((weight / total)[:, None]).sum(0)
+            at_label = x.gather(1, label[:, None])[:, 0].double()
+            ends += torch.stack((logsumexp[rows], at_label)) @ weight
+        return labels, confidence, logsumexp, torch.cat((mass, ends))
 
     def _blocks(self, dtype: torch.dtype, step: int = 1) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield blocks of every ``step``-th row, with their data and with space for as much, which is used again."""
@@ -222,16 +272,9 @@ class TorchPass:
         return self._x.dtype if fits else torch.float64
 
     def _split(self, potentials: Vector, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
-        """Return potentials in base 2 as (f, multiplier), and the centre taken off, in natural units.
-
-        f is rounded to ``dtype`` and ``2 ** remainder`` becomes the multiplier, in float64, so that float32 does not
-        limit the resolution of the potentials. The multiplier of a potential ``-inf`` is 0.
-        """
-        used = np.isfinite(potentials)
-        centre = float(np.median(potentials[used]))
-        exact = torch.from_numpy((potentials - centre) * _LOG2E).to(self.device)
-        f = exact.to(dtype)
-        return f, (exact - f.double()).exp2_().nan_to_num_(0.0), centre
+        """Return what `_in_base_two` does, as tensors beside the data."""
+        f, mult, centre = _in_base_two(potentials, dtype)
+        return torch.from_numpy(f).to(self.device), torch.from_numpy(mult).to(self.device), centre
 
     def _shift(self, dtype: torch.dtype, sharpness: float) -> Tensor:
         """Return the shifts of the rows, scaled to this sharpness."""
@@ -243,6 +286,14 @@ class TorchPass:
             self._shifts[dtype] = torch.zeros(self.shape[0], dtype=dtype, device=self.device)
         return self._shifts[dtype]
 
+    def _weight_as(self, dtype: torch.dtype) -> Tensor | None:
+        """Return row weights of mean 1 in another type, None where all are the same."""
+        if self.weight is None:
+            return None
+        if dtype not in self._weights:
+            self._weights[dtype] = self._weight.to(dtype)
+        return self._weights[dtype]
+
     def _row_weights(self) -> Tensor:
         """Return row weights of mean 1."""
         if self.weight is None:
@@ -252,7 +303,8 @@ class TorchPass:
     @_exactly
     def _size(self) -> float:
         """Return the largest absolute entry; raise if one is not finite."""
-        ends = torch.stack([torch.stack(x.aminmax()) for _, x, _ in self._blocks(self._x.dtype)])
+        parts = [x for _, x, _ in self._blocks(self._x.dtype)] if self.device.type == "cpu" else [self._x]
+        ends = torch.stack([torch.stack(x.aminmax()) for x in parts])
         if not ends.isfinite().all():
             for rows, x, _ in self._blocks(self._x.dtype):
                 finite = x.isfinite()
@@ -261,21 +313,34 @@ class TorchPass:
                     refuse_entry(rows.start + row, column, float(x[row, column]))
         return float(ends.abs().max())
 
-    def _find_fused(self, fused: bool | None) -> Callable[..., tuple[Tensor, Tensor]] | None:
-        """Return the fused kernel, which has passed one row, or None where a pass is to do without."""
+    def _find_fused(self, fused: bool | None) -> Any:
+        """Return the fused kernels, which have passed one row, or None where a pass is to do without."""
         if fused is False or (fused is None and self.device.type != "cuda"):
             return None
         try:
-            kernel = import_module(FUSED).kernel_for(self._x)
-            f = torch.zeros(self.shape[1], dtype=self._x.dtype, device=self.device)
-            kernel(self._x[:1], f, f + 1.0, 0.0, None)
+            kernels = import_module(FUSED).kernels_for(self._x)
+            given = torch.ones(2 * self.shape[1] + 1, dtype=self._x.dtype, device=self.device)
+            kernels.sums(self._x[:1], given, None)
+            kernels.rows(self._x[:1], given.double(), None)
         except Exception as error:  # whatever a compiler on someone's machine may raise
             if fused:
                 raise InputError(f"there is no fused pass over this data: {error}") from error
             if not isinstance(error, (ImportError, InputError)):
                 warnings.warn(f"a pass does without Triton, which fails here: {error}", RuntimeWarning, stacklevel=3)
             return None
-        return kernel
+        return kernels
+
+
+class _Inverse:
+    """A metric of the solver, by its matrix."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self._matrix = matrix
+
+    @torch.inference_mode()
+    def solve(self, gradient: Vector) -> Vector:
+        """See `selavi_ref.transport.metric.Metric.solve`."""
+        return _numpy(self._matrix @ torch.from_numpy(gradient).to(self._matrix.device))
 
 
 def _tensor(log_prob: Tensor | NDArray[Any]) -> Tensor:
@@ -294,6 +359,22 @@ def _tensor(log_prob: Tensor | NDArray[Any]) -> Tensor:
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
         x = torch.from_numpy(log_prob)
     return x.cuda() if torch.cuda.is_available() else x
+
+
+def _in_base_two(potentials: Vector, dtype: torch.dtype) -> tuple[NDArray[Any], Vector, float]:
+    """Return potentials in base 2 as (f, multiplier), and the centre taken off, in natural units.
+
+    f is rounded to ``dtype`` and ``2 ** remainder`` becomes the multiplier, in float64, so that float32 does not limit
+    the resolution of the potentials. The multiplier of a potential ``-inf`` is 0.
+    """
+    used = np.isfinite(potentials)
+    middle = used.sum() // 2
+    centre = float(np.partition(potentials[used], middle)[middle])
+    exact = (potentials - centre) * _LOG2E
+    f: NDArray[Any] = exact.astype(np.float32 if dtype == torch.float32 else np.float64)
+    mult = np.zeros(len(f))
+    mult[used] = np.exp2(exact[used] - f[used])
+    return f, mult, centre
 
 
 def _to_powers(exponents: Tensor) -> Tensor:

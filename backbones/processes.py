@@ -64,10 +64,10 @@ def local_size() -> int:
 
 
 def local_device(device: str) -> torch.device:
-    """Return this process's own device where ``cuda`` is asked for: the GPU of its number on the machine."""
-    if device != "cuda" or local_size() == 1:
+    """Return the device of this process, of those that torchrun has started: ``cuda`` is the GPU of its number."""
+    if device != "cuda" or "LOCAL_RANK" not in os.environ:
         return torch.device(device)
-    number = int(os.environ.get("LOCAL_RANK", 0))
+    number = int(os.environ["LOCAL_RANK"])
     if number >= torch.cuda.device_count():
         raise InputError(
             f"{local_size()} processes on a machine with {torch.cuda.device_count()} GPUs: "

@@ -7,10 +7,13 @@ it needs. Its error is recomputed in float64 afterwards.
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -38,6 +41,25 @@ class Run:
 Solver = Callable[[Scores, Sizes, float, int], Run]
 
 
+def on_a_gpu() -> dict[str, Solver]:
+    """Return ours on the CPU and on a GPU, and the peers that run there."""
+    from backbones.plan_pass import TorchPass
+
+    solvers: dict[str, Solver] = {
+        "ours, on the CPU (numba)": lambda *given: ours(*given, engine="numba"),
+        "ours (torch, fused pass)": lambda *given: ours(*given, engine="torch", device="cuda"),
+        "ours (torch, plain pass)": lambda *given: ours(*given, engine=partial(TorchPass, fused=False), device="cuda"),
+        "published algorithm (PyTorch, float64)": lambda *given: published(*given, device="cuda"),
+    }
+    if installed("pot"):
+        solvers["POT `sinkhorn` (PyTorch, float64)"] = lambda *given: pot(*given, device="cuda")
+    if installed("ott-jax") and any(installed(f"jax-cuda{number}-plugin") for number in (12, 13)):
+        solvers["OTT-JAX (float32)"] = ott
+    if installed("geomloss"):
+        solvers["GeomLoss (PyTorch, float32)"] = lambda *given: geomloss(*given, device="cuda")
+    return solvers
+
+
 def available() -> dict[str, Solver]:
     """Return ours, on all engines that this machine has, and the installed peers."""
     solvers: dict[str, Solver] = {"ours (numba)": lambda *given: ours(*given, engine="numba")}
@@ -58,9 +80,9 @@ def available() -> dict[str, Solver]:
     return solvers
 
 
-def ours(scores: Scores, sizes: Sizes, tol: float, most: int, engine: str, device: str = "cpu") -> Run:
+def ours(scores: Scores, sizes: Sizes, tol: float, most: int, engine: Any, device: str = "cpu") -> Run:
     given: Any = scores
-    if engine == "torch":
+    if engine != "numba":
         import torch
 
         given = torch.from_numpy(scores).to(device)
@@ -95,20 +117,26 @@ def published(scores: Scores, sizes: Sizes, tol: float, most: int, device: str =
     return Run(seconds, iteration, float((mass - r).abs().sum()), labels)
 
 
-def pot(scores: Scores, sizes: Sizes, tol: float, most: int) -> Run:
+def pot(scores: Scores, sizes: Sizes, tol: float, most: int, device: str = "") -> Run:
     """POT's default solver; its threshold is a Euclidean norm, set so that the L1 error comes out about right."""
     import ot
 
     N, K = scores.shape
+    given: list[Any] = [np.full(N, 1 / N), sizes, scores]
+    if device:
+        import torch
+
+        given = [torch.from_numpy(array).to(device) for array in given]
     start = time.perf_counter()
-    cost = -STRENGTH * scores.astype(np.float64)
+    cost = -STRENGTH * (given[2].double() if device else given[2].astype(np.float64))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stop = tol * 1.25 / np.sqrt(K)
-        plan, log = ot.sinkhorn(np.full(N, 1 / N), sizes, cost, 1.0, stopThr=stop, numItermax=most, log=True)
+        plan, log = ot.sinkhorn(*given[:2], cost, 1.0, stopThr=stop, numItermax=most, log=True)
     labels = plan.argmax(1)
+    labels = labels.cpu().numpy() if device else labels
     seconds = time.perf_counter() - start
-    return Run(seconds, log["niter"], float(np.abs(plan.sum(0) - sizes).sum()), labels)
+    return Run(seconds, log["niter"], float(abs(plan.sum(0) - given[1]).sum()), labels)
 
 
 def ott(scores: Scores, sizes: Sizes, tol: float, most: int) -> Run:
@@ -130,39 +158,48 @@ def ott(scores: Scores, sizes: Sizes, tol: float, most: int) -> Run:
     given = jnp.asarray(-STRENGTH * scores), jnp.full(N, 1 / N, jnp.float32), jnp.asarray(sizes, jnp.float32)
     compiled = solve.lower(*given).compile()
     start = time.perf_counter()
-    labels, potentials, iterations = jax.block_until_ready(compiled(*given))
+    found, potentials, iterations = compiled(*given)
+    labels = np.asarray(found)
     seconds = time.perf_counter() - start
-    return Run(seconds, int(iterations), error_of(scores, sizes, np.asarray(potentials)), np.asarray(labels))
+    return Run(seconds, int(iterations), error_of(scores, sizes, np.asarray(potentials)), labels)
 
 
-def geomloss(scores: Scores, sizes: Sizes, tol: float, most: int) -> Run:
+def geomloss(scores: Scores, sizes: Sizes, tol: float, most: int, device: str = "cpu") -> Run:
     """GeomLoss cannot stop at an error: it gets twice as many iterations until it is there; the last run counts."""
     import torch
     from geomloss import ot
 
-    cost = torch.from_numpy(-STRENGTH * scores)
-    a, b = torch.full((len(scores),), 1 / len(scores)), torch.from_numpy(sizes).float()
+    cost = torch.from_numpy(-STRENGTH * scores).to(device)
+    a = torch.full((len(scores),), 1 / len(scores), device=device)
+    b = torch.from_numpy(sizes).float().to(device)
     iterations = 25
     while True:
         start = time.perf_counter()
         found = ot.solve(cost, a=a, b=b, reg=1.0, max_iter=iterations)
         potentials = found.potential_b
-        labels = (potentials - cost).argmax(1)
+        labels = (potentials - cost).argmax(1).cpu().numpy()
         seconds = time.perf_counter() - start
-        error = error_of(scores, sizes, potentials.double().numpy() + np.log(sizes))
+        error = error_of(scores, sizes, potentials.cpu().double().numpy() + np.log(sizes))
         if error <= tol or 2 * iterations > min(most, MOST_OF_GEOMLOSS):
-            return Run(seconds, iterations, error, labels.numpy())
+            return Run(seconds, iterations, error, labels)
         iterations *= 2
 
 
 def error_of(scores: Scores, sizes: Sizes, potentials: NDArray[Any]) -> float:
     """Return the L1 error of the column sums of the plan that potentials make when rows are exact, in float64."""
     mass = np.zeros(len(sizes))
-    for start in range(0, len(scores), 10_000):
-        logits = STRENGTH * scores[start : start + 10_000].astype(np.float64) + potentials
+    n = max(1, 4_000_000 // len(sizes))
+    starts = range(0, len(scores), n)
+
+    def mass_of(start: int) -> NDArray[np.float64]:
+        logits = STRENGTH * scores[start : start + n].astype(np.float64) + potentials
         logits -= logits.max(1, keepdims=True)
         shares = np.exp(logits)
-        mass += (shares / shares.sum(1, keepdims=True)).sum(0)
+        return np.asarray((shares / shares.sum(1, keepdims=True)).sum(0))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for part in pool.map(mass_of, starts):
+            mass += part
     return float(np.abs(mass / len(scores) - sizes).sum())
 
 

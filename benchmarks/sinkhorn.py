@@ -333,12 +333,12 @@ def fastest(run: Callable[[], Any], n: int = 15) -> float:
     return min(timed(run)[0] for _ in range(n))
 
 
-def header(given: argparse.Namespace) -> list[str]:
-    names = ("selavi-ref", "numpy", "numba", "torch", "pot", "ott-jax", "jax", "geomloss")
+def header(given: argparse.Namespace, title: str = "# The transport solver beside its peers") -> list[str]:
+    names = ("selavi-ref", "numpy", "numba", "torch", "triton", "pot", "ott-jax", "jax", "geomloss")
     versions = ", ".join(f"{name} {version(name)}" for name in names if peers.installed(name))
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     return said(
-        "# The transport solver beside its peers",
+        title,
         "",
         f"{date.today()}, {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}.",
         f"Load of the machine at the start: {load:.1f}. {given.note}".rstrip(),

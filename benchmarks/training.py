@@ -120,9 +120,10 @@ def steps(given: argparse.Namespace) -> list[str]:
         f"{given.rounds} rounds, in each of which every variant takes {given.steps} steps in turn: medians of the "
         "rounds, and of the ratios within them (smallest to largest). The first step may compile, and is not in these."
     )
+    more = " of the GPU's memory, GB |" if given.device == "cuda" else ""
     lines += said(
-        "| networks | clips of a step | step | clips/s | times plain | first step, s |",
-        "|---|---|---|---|---|---|",
+        f"| networks | clips of a step | step | clips/s | times plain | first step, s |{more}",
+        f"|---|---|---|---|---|---|{more and '---|'}",
     )
     for name in given.networks or CASES:
         lines += of_networks(given, CASES[name])
@@ -149,18 +150,20 @@ def of_networks(given: argparse.Namespace, case: Case) -> list[str]:
             ratio = f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
             figures = f"{size / np.median(times[variant.name]):,.1f} | {'1' if variant.name == PLAIN else ratio} |"
         first = "" if variant.first is None else f"{variant.first:.1f}"
-        lines += said(f"| {case.video_net}, {case.audio_net} | {shown} | {variant.name} | {figures} {first} |")
+        more = f" {variant.gigabytes:.1f} |" if given.device == "cuda" else ""
+        lines += said(f"| {case.video_net}, {case.audio_net} | {shown} | {variant.name} | {figures} {first} |{more}")
     return lines
 
 
 @dataclass
 class Variant:
-    """A step that is ready to run on its batch, or a note why not; and the seconds that its first run took."""
+    """A step that is ready to run on its batch, or a note why not; what its first run took, and its memory on a GPU."""
 
     name: str
     run: Callable[[], float] | None = None
     first: float | None = None
     note: str = ""
+    gigabytes: float = 0.0
 
 
 def tried_out(
@@ -177,6 +180,9 @@ def tried_out(
         return found
     batch = random_batch(settings, size)
     labels = (np.arange(size)[:, None] % np.array(heads)).astype(np.int32)
+    before = torch.cuda.memory_allocated() if given.device == "cuda" else 0
+    if given.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     try:
         step = make()
         found.first = slow = seconds_of(lambda: step(batch, labels), given.device)
@@ -185,6 +191,8 @@ def tried_out(
     except Exception as error:  # a compiler may be missing, or fail in many ways
         found.note = f"does not run: {str(error).splitlines()[0][:80]}"
         return found
+    if given.device == "cuda":
+        found.gigabytes = (torch.cuda.max_memory_allocated() - before) / 1e9
     if slow > given.slowest:
         found.note = f"left out: a step takes {slow:.0f} s"
     else:

@@ -92,7 +92,8 @@ class PlanPass(Protocol):
 
     With ``L = sharpness * strength * log_prob`` and row weights w of sum 1, the plan at potentials f is
     ``Q_ik = w_i softmax_k(L_ik + f_k)``. Potentials may be ``-inf`` for columns that are to receive nothing, and are
-    finite for at least one. No finite data may lead to NaN.
+    finite for at least one. No finite data may lead to NaN. A pass may also have a ``metric``, which
+    `selavi_ref.transport.metric.curvature` then asks in place of ``coupling``.
     """
 
     shape: tuple[int, int]
@@ -132,6 +133,7 @@ def register(name: str, engine: Engine) -> None:
 
 
 _registered: dict[str, Engine] = {}
+_loaded: dict[str, Engine] = {}  # those of other packages
 
 
 def names() -> list[str]:
@@ -196,6 +198,8 @@ def in_memory(log_prob: Any) -> NDArray[Any]:
 def _load(name: str) -> Engine:
     if name in _registered:
         return _registered[name]
+    if name in _loaded:
+        return _loaded[name]
     if name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
         engine: Engine = getattr(import_module(module), attribute)
@@ -206,6 +210,7 @@ def _load(name: str) -> Engine:
                 loaded: Engine = point.load()
             except ImportError as error:
                 raise InputError(f"engine {name!r} of {point.value} is not available: {error}") from error
+            _loaded[name] = loaded  # looking through all installed packages takes as long as many passes on a GPU
             return loaded
     if name == "sharded":
         raise InputError("engine 'sharded' needs to know its processes: engine=Sharded(all_sum, rank, size)")

@@ -99,10 +99,15 @@ def curvature(dual: Dual, point: Point, effort: int = 1) -> Metric | None:
         return None
     dual.n_passes += 1
     step = max(1, N // (n * effort))
+    damping = max(_LEAST, min(1.0, _DAMPING * point.error)) + dual.stiffness(point.sharpness)
+    if hasattr(dual.plan_pass, "metric"):  # of an engine whose data lie on a device, and the K x K numbers beside them
+        made: Metric = dual.plan_pass.metric(
+            potentials, step, point.sharpness, dual.active, point.mass, point.target, damping
+        )
+        return made
     coupling = dual.plan_pass.coupling(potentials, step, point.sharpness)[np.ix_(dual.active, dual.active)]
     if step > 1:
         coupling = _to_mass(coupling, point.mass)
-    damping = max(_LEAST, min(1.0, _DAMPING * point.error)) + dual.stiffness(point.sharpness)
     return Laplacian(coupling, point.mass, point.target, damping)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from media_files import bursts, tone, write_video
 from backbones.augment import DRAWS
 from backbones.clips import StoredClips, StreamedClips, View
 from backbones.degrade import Degradation
-from backbones.loading import TrainingClips, TrainingLoader, Watch, looks
+from backbones.loading import TrainingClips, TrainingLoader, Watch, ahead, looks
 from backbones.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
 from selavi_ref.errors import InputError, MediaError
 from selavi_ref.media import log_mel, read_clip
@@ -180,6 +183,46 @@ def test_cached_clips_reach_worker_processes(paths: list[str], tmp_path: Path) -
     source = StoredClips.cached(ClipCache(tmp_path, StoredClips([], CLIP).format), paths, CLIP, 2)
     here, there = all_batches(source, 0), all_batches(source, 2)
     assert all(same(a, b) for a, b in zip(here, there, strict=True))
+
+
+class TestAhead:
+    def test_items_come_in_order_and_some_before_they_are_asked_for(self) -> None:
+        made: list[int] = []
+        taken = ahead((made.append(number) or number for number in range(20)), 3)
+        assert next(taken) == 0
+        deadline = time.monotonic() + 10
+        while len(made) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert 4 <= len(made) <= 6
+        assert list(taken) == list(range(1, 20))
+
+    def test_an_error_comes_where_it_was_met(self) -> None:
+        def broken() -> Iterator[int]:
+            yield 1
+            raise MediaError("no clip")
+
+        taken = ahead(broken())
+        assert next(taken) == 1
+        with pytest.raises(MediaError, match="no clip"):
+            next(taken)
+
+    def test_what_is_no_longer_wanted_is_no_longer_made(self) -> None:
+        made: list[int] = []
+        before = threading.active_count()
+        taken = ahead(made.append(number) or number for number in range(10**9))
+        next(taken)
+        taken.close()
+        assert threading.active_count() == before
+        assert len(made) < 10
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_batches_for_a_gpu_are_those_of_others(self, paths: list[str]) -> None:
+        source = StoredClips.in_memory(paths, CLIP, 1)
+        asked = [np.arange(3), np.arange(3, 6), np.arange(6)]
+        ways = (TrainingLoader(source, PUBLISHED, 0, pin=pin).batches(asked, [7]) for pin in (False, True))
+        for plain, pinned in zip(*ways, strict=True):
+            assert same(plain, pinned)
+            assert pinned.frames.is_pinned()
 
 
 class TestDegradation:

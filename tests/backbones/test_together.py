@@ -15,7 +15,8 @@ torch = pytest.importorskip("torch")
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+PATHS = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
 
 
 def torchrun(processes, *arguments, options=()):

@@ -11,7 +11,7 @@ from torch import nn
 
 from backbones.clips import StoredClips, stored_format
 from backbones.learner import TorchBackbone
-from backbones.processes import joined
+from backbones.processes import joined, local_device
 from backbones.settings import BackboneSettings
 from backbones.sync_norm import synchronised
 from selavi_ref.backbone import working_datasets
@@ -49,27 +49,27 @@ def exchanged(exchange) -> dict[str, np.ndarray]:
     return {"numbers": numbers, "rows": rows, "lines": np.array(lines, dtype="U9")}
 
 
-def normed(exchange) -> dict[str, np.ndarray]:
+def normed(exchange, device) -> dict[str, np.ndarray]:
     """A batch norm over clips that are unevenly spread: outputs, gradients and statistics."""
     x = np.random.default_rng(1).normal(3, 2, (13, 4, 5, 5)).astype(np.float32)
     slopes = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
-    norm = nn.BatchNorm2d(4)
+    norm = nn.BatchNorm2d(4).to(device)
     with torch.no_grad():
         norm.weight.copy_(torch.arange(1.0, 5.0))
     if exchange.size > 1:
-        norm = synchronised(norm, torch.device("cpu"))
+        norm = synchronised(norm, device)
     mine = slice(exchange.rank, None, exchange.size)
-    own = torch.from_numpy(x[mine]).requires_grad_()
+    own = torch.from_numpy(x[mine]).to(device).requires_grad_()
     out = norm(own)
-    (out * torch.from_numpy(slopes[mine])).sum().backward()
+    (out * torch.from_numpy(slopes[mine]).to(device)).sum().backward()
     order = np.argsort(np.concatenate([np.arange(13)[r :: exchange.size] for r in range(exchange.size)]))
     return {
-        "out": exchange.gather(out.detach().numpy())[order],
-        "slope": exchange.gather(own.grad.numpy())[order],
-        "weight_slope": exchange.all_sum(norm.weight.grad.numpy().astype(float)),
-        "mean": norm.running_mean.numpy(),
-        "var": norm.running_var.numpy(),
-        "eval": norm.eval()(torch.from_numpy(x)).detach().numpy(),
+        "out": exchange.gather(out.detach().cpu().numpy())[order],
+        "slope": exchange.gather(own.grad.cpu().numpy())[order],
+        "weight_slope": exchange.all_sum(norm.weight.grad.cpu().numpy().astype(float)),
+        "mean": norm.running_mean.cpu().numpy(),
+        "var": norm.running_var.cpu().numpy(),
+        "eval": norm.eval()(torch.from_numpy(x).to(device)).detach().cpu().numpy(),
     }
 
 
@@ -89,9 +89,9 @@ def solved(exchange, place: Path) -> dict[str, np.ndarray]:
     return {"solved": exchange.gather(found.labels), "marginal": marginal, "cost": np.array(found.cost)}
 
 
-def learnt(exchange, place: Path) -> dict[str, np.ndarray]:
+def learnt(exchange, place: Path, device) -> dict[str, np.ndarray]:
     settings = BackboneSettings()
-    backbone = TorchBackbone(settings, (3, 3), collection(settings), exchange=exchange)
+    backbone = TorchBackbone(settings, (3, 3), collection(settings), device=device.type, exchange=exchange)
     training_settings = TrainingSettings(
         epochs=3, batch_size=12 // exchange.size, rate=0.02, labellings=4, warmup_epochs=1, norm_warmup=3
     )
@@ -107,8 +107,8 @@ def learnt(exchange, place: Path) -> dict[str, np.ndarray]:
         )
         training.run(lambda now: losses.append(now.loss))
         training.finish()
-    weights = torch.cat([p.detach().flatten() for p in backbone.model.parameters()]).numpy()
-    statistics = torch.cat([b.double().flatten() for b in backbone.model.buffers()]).numpy()
+    weights = torch.cat([p.detach().flatten() for p in backbone.model.parameters()]).cpu().numpy()
+    statistics = torch.cat([b.double().flatten() for b in backbone.model.buffers()]).cpu().numpy()
     spread = exchange.all_sum(weights.astype(float)) / exchange.size - weights
     return {
         "losses": np.array(losses),
@@ -120,12 +120,15 @@ def learnt(exchange, place: Path) -> dict[str, np.ndarray]:
     }
 
 
-def main(place: Path) -> None:
+def main(place: Path, name: str = "cpu") -> None:
     torch.set_num_threads(1)
-    with joined("cpu") as exchange:
-        found = {**exchanged(exchange), **normed(exchange), **solved(exchange, place), **learnt(exchange, place)}
+    torch.backends.cudnn.allow_tf32 = False
+    with joined(name) as exchange:
+        device = local_device(name)
+        found = exchanged(exchange) | normed(exchange, device) | solved(exchange, place)
+        found |= learnt(exchange, place, device)
         np.savez(place / f"found-{exchange.size}-{exchange.rank}.npz", **found)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -171,6 +171,7 @@ def test_an_unknown_engine_is_answered_with_the_known_ones() -> None:
 def test_what_an_engine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="Sharded"):
         engines.create("sharded", data(2, 2), 1.0)
+    monkeypatch.setattr(engines, "_loaded", {})
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "backbones.plan_pass", raising=False)
     with pytest.raises(InputError, match=r"engine 'torch' .* is not available: .*torch"):
