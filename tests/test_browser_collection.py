@@ -216,6 +216,8 @@ def test_a_table_of_labels_is_shown_without_a_store(tmp_path):
     assert not told["details"]
     assert not told["map"]
     assert labelling_payload(found, "consensus")["entropy"] is None
+    assert labelling_payload(found, "consensus")["confidence"] == [0.5, 0.9, None, 1.0]
+    assert labelling_payload(found, "1")["confidence"] == [None] * 4
     assert details_of(found, 0, preview=False)["heads"] == []
 
 

@@ -8,7 +8,7 @@ import re
 from contextlib import ExitStack, closing
 
 import pytest
-from browser_place import K, make_run, make_videos
+from browser_place import ODD, K, make_run, make_videos
 from PIL import Image
 
 from selavi_ref.browser import server
@@ -193,6 +193,14 @@ def test_what_another_window_has_done_is_not_taken_back(client, collection):
     assert answer.status_code == 409
     assert answer.json["annotations"] == second
     assert post(client, "/api/annotate", {"op": "undo", "revision": second["revision"]}).status_code == 200
+
+
+def test_videos_of_all_names_are_served(client, collection):
+    names = [row for row, path in enumerate(collection.paths) if any(path.endswith(name) for name in ODD)]
+    assert len(names) == len(ODD)
+    for row in names:
+        with open(collection.files[row], "rb") as file:
+            assert get(client, f"/media/video/{row}").data == file.read()
 
 
 def test_a_player_that_asks_for_all_that_follows_gets_a_piece(client, collection, monkeypatch):

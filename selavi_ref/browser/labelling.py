@@ -33,7 +33,7 @@ class Labelling:
     label, runner_up : array
         int32, shape (N,); -1 without.
     confidence : array
-        Posterior of `label`, float32, shape (N,).
+        Posterior of `label`, float32, shape (N,); NaN where it is not known.
     entropy : array or None
         Of the posterior, in nats, float32, shape (N,); None where the posterior is not known.
     order : array

@@ -175,6 +175,9 @@ def _aspects(collection: Collection) -> list[float] | None:
     return [round(info.width / info.height, 3) if info is not None and info.height else 1 for info in known]
 
 
-def _rounded(values: NDArray[np.float32], places: int) -> list[float]:
-    rounded: list[float] = np.round(values.astype(np.float64), places).tolist()
+def _rounded(values: NDArray[np.float32], places: int) -> list[float | None]:
+    """Return numbers with so many places, and None for NaN."""
+    rounded: list[float | None] = np.round(values.astype(np.float64), places).tolist()
+    if np.isnan(values).any():
+        rounded = [None if value != value else value for value in rounded]
     return rounded

@@ -217,7 +217,10 @@ def _add_media(app: Flask, collection: Collection, pictures: Pictures) -> None:
         if endless := re.fullmatch(r"bytes=(\d{1,15})-", request.headers.get("Range", "")):
             start = int(endless[1])
             request.environ["HTTP_RANGE"] = f"bytes={start}-{start + _PIECE - 1}"
-        return send_file(file, conditional=True, etag=False, mimetype=_kind(file))
+        # A name of ours: that of the file may hold what no header can.
+        ending = os.path.splitext(file)[1].lower()
+        kind = _KINDS.get(ending, "application/octet-stream")
+        return send_file(file, kind, download_name=f"{row}{ending}", conditional=True, etag=False)
 
 
 def _add_edits(app: Flask, collection: Collection, rows: Mapping[str, list[int]]) -> None:
@@ -276,13 +279,9 @@ def _made(found: Path | bytes, kind: str) -> Response:
     """Serve what is made for the browser, which may keep it as long as it is the same."""
     if isinstance(found, bytes):
         return Response(found, mimetype=kind)
-    response = send_file(os.path.abspath(found), mimetype=kind, conditional=True)
+    response = send_file(os.path.abspath(found), kind, conditional=True)
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 
 
 _KINDS = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm", ".ogv": "video/ogg"}
-
-
-def _kind(file: str) -> str:
-    return _KINDS.get(os.path.splitext(file)[1].lower(), "application/octet-stream")

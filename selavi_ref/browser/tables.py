@@ -48,7 +48,7 @@ class TableLabels:
     def make(self, name: str) -> Labelling:
         """Return a labelling; the most confident videos count as the most typical."""
         label, main = self._labels[name], name == CONSENSUS
-        confidence = self._confidence if main else (label >= 0).astype(np.float32)
+        confidence = self._confidence if main else np.full(len(label), np.nan, np.float32)
         order = np.argsort(-confidence, kind="stable")
         return Labelling(
             name=name,
@@ -100,12 +100,13 @@ class TableLabels:
         return values
 
     def _shares(self, column: str) -> NDArray[np.float32]:
-        values = np.zeros(len(self._rows), np.float32)
+        """Read shares; NaN where there is none."""
+        values = np.full(len(self._rows), np.nan, np.float32)
         for row, text in enumerate(self.column(column)):
             try:
-                values[row] = float(text or 0)
+                values[row] = float(text or "nan")
             except ValueError as error:
                 raise InputError(
                     f"{printable(self._path)}, row {row + 2}: {column} must be a number, not {text!r}"
                 ) from error
-        return np.nan_to_num(values)
+        return values

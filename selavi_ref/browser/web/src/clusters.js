@@ -6,6 +6,9 @@
 /** The pseudo-cluster of the videos that have no label. */
 export const NONE = -1;
 
+/** Where there are more numbers than this, those without videos and edits are not clusters. */
+const MOST_EMPTY = 1000;
+
 /**
  * @typedef {object} Cluster
  * @property {number} id
@@ -24,7 +27,8 @@ export const NONE = -1;
  *
  * @typedef {object} Clustering
  * @property {Int32Array} of The cluster of each video.
- * @property {Cluster[]} list All that have not been merged away, by number; without the pseudo-cluster.
+ * @property {Cluster[]} list All that have not been merged away, by number; without the pseudo-cluster, and without
+ *   empty ones where numbers are very many.
  * @property {Cluster | null} none The videos without label, if there are any.
  * @property {Map<number, Cluster>} byId With the pseudo-cluster.
  * @property {Map<number, number>} merged Clusters that are no more, and the ones that they are part of.
@@ -43,10 +47,9 @@ export function describe(collection, labelling, edits = {}) {
   const moved = numbered(edits.moved);
   const wrong = new Set(edits.wrong ?? []);
   const of = effective(labelling.label, merged, moved);
-  const ids = [];
-  for (let id = 0; id < labelling.clusters; id++) ids.push(id);
-  for (const id of edits.made ?? []) if (id >= labelling.clusters) ids.push(id);
-  const alive = ids.filter((id) => !merged.has(id)).sort((a, b) => a - b);
+  const alive = numbersOf(labelling, edits, of, merged)
+    .filter((id) => !merged.has(id))
+    .sort((a, b) => a - b);
 
   const members = group(of, [NONE, ...alive], labelling.order);
   const byId = new Map();
@@ -79,6 +82,16 @@ function effective(label, merged, moved) {
   for (const [video, cluster] of moved) of[video] = cluster;
   if (merged.size) for (let i = 0; i < of.length; i++) of[i] = merged.get(of[i]) ?? of[i];
   return of;
+}
+
+/** The numbers of all clusters, also of those that were merged away. */
+function numbersOf({ clusters }, edits, of, merged) {
+  const ids = new Set(edits.made);
+  if (clusters <= MOST_EMPTY) for (let id = 0; id < clusters; id++) ids.add(id);
+  for (const id of of) if (id !== NONE) ids.add(id);
+  for (const id of Object.keys(edits.names ?? {})) ids.add(Number(id));
+  for (const root of merged.values()) ids.add(root);
+  return [...ids];
 }
 
 /** The members of each cluster as views of one array, in the labelling's order; those that it does not list, last. */

@@ -26,7 +26,7 @@ import { signal } from "@preact/signals";
  * @property {string} name
  * @property {number} clusters
  * @property {number[]} label -1: no label.
- * @property {number[]} confidence
+ * @property {(number | null)[]} confidence
  * @property {number[] | null} entropy In nats.
  * @property {number[]} runner_up
  * @property {number[]} order All labelled videos, the most typical of their cluster first.
@@ -61,7 +61,13 @@ export const previews = page.previews !== false;
 export const gone = signal(false);
 
 /** An answer that says in one line what is wrong. */
-export class Refusal extends Error {}
+export class Refusal extends Error {
+  /** @param {string} why @param {object | null} [payload] What else was answered. */
+  constructor(why, payload = null) {
+    super(why);
+    this.payload = payload;
+  }
+}
 
 const kept = new Map();
 
@@ -80,22 +86,32 @@ export function read(name) {
   return served ? ask(`data/${name}.json`) : readScript(name);
 }
 
+/** @type {Map<number, Detail>} */
+const details = new Map();
+
+/** What has been read of a video so far; or undefined. */
+export const knownDetail = (video) => details.get(video);
+
 /** @returns {Promise<Detail>} */
 export async function loadDetail(video) {
-  if (served) return load(`video/${video}`);
-  const many = await load(`videos-${Math.floor(video / VIDEOS_PER_FILE)}`);
-  if (!many[video]) throw new Refusal("Nothing more is known of this video.");
-  return many[video];
+  const detail = served ? await load(`video/${video}`) : (await load(`videos-${Math.floor(video / VIDEOS_PER_FILE)}`))[video];
+  if (!detail) throw new Refusal("Nothing more is known of this video.");
+  details.set(video, detail);
+  return detail;
 }
 
 /** Whether it is worth asking for the preview of a video; `detail` may be unknown. */
 export const mayHavePreview = (detail) =>
   previews && (!detail || (detail.file.preview !== false && (detail.file.exists || !served)));
 
-/** @returns {Promise<Annotations>} */
+/**
+ * @param {object} edit With the `revision` that the page shows; the server refuses what is not meant for another one,
+ *   and then the payload of the refusal has `annotations` as they are.
+ * @returns {Promise<Annotations>}
+ */
 export const annotate = (edit) => post("api/annotate", edit);
 
-/** @returns {Promise<{folder: string, links: number}>} */
+/** @returns {Promise<{folder: string, links: number, missing: number}>} */
 export const makeLinks = (labelling) => post("api/export/links", { labelling });
 
 const post = (url, body) =>
@@ -116,7 +132,7 @@ async function ask(url, options) {
   gone.value = false;
   const payload = await answer.json().catch(() => null);
   if (!answer.ok || payload === null) {
-    throw new Refusal(payload?.error ?? `The server answered ${answer.status} to ${url}.`);
+    throw new Refusal(payload?.error ?? `The server answered ${answer.status} to ${url}.`, payload);
   }
   return payload;
 }

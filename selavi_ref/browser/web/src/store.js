@@ -1,7 +1,7 @@
 /** The state of the page: what was read, what is shown, what is selected; and every edit. */
 import { batch, computed, effect, signal } from "@preact/signals";
 import { describe } from "./clusters.js";
-import { annotate, load, page, previews, read, served } from "./data.js";
+import { annotate, gone, load, page, previews, read, served } from "./data.js";
 import { route } from "./route.js";
 import { baseName, counted, visible } from "./text.jsx";
 
@@ -28,6 +28,9 @@ export const dialog = signal(null);
 
 /** The video whose sound is on; or null. */
 export const sounding = signal(null);
+
+/** The video whose sound was asked for last and cannot be played; or null. */
+export const silent = signal(null);
 
 /** The cluster whose name is being edited; or null. */
 export const renaming = signal(null);
@@ -81,8 +84,12 @@ export async function start() {
   });
 }
 
+/** Where labels came without confidence it is 0 everywhere, which no label can have: it is not known. */
+const honest = (payload) =>
+  payload.confidence.some((value) => value > 0) ? payload : { ...payload, confidence: payload.confidence.map(() => null) };
+
 async function showLabelling(name) {
-  const payload = labellings.peek()[name] ?? (await load(`labelling-${name}`));
+  const payload = labellings.peek()[name] ?? honest(await load(`labelling-${name}`));
   if (name !== wantedName.peek()) return;
   batch(() => {
     labellings.value = { ...labellings.peek(), [name]: payload };
@@ -90,15 +97,27 @@ async function showLabelling(name) {
   });
 }
 
+/** What is asked of the annotations is asked in turn, so that no answer is older than the one before. */
+let turn = Promise.resolve();
+
+const inTurn = (work) => (turn = turn.then(work, work));
+
+/** How often edits of others have come in between. */
+let others = 0;
+
 /** Another window may have edited meanwhile. */
 async function refresh() {
   if (!served || !annotations.value) return;
-  try {
-    const now = await read("annotations");
-    if (now.revision !== annotations.value.revision) annotations.value = now;
-  } catch {
-    // The banner already says that the server has gone.
-  }
+  await inTurn(async () => {
+    try {
+      const now = await read("annotations");
+      if (now.revision === annotations.value.revision) return;
+      others++;
+      annotations.value = now;
+    } catch {
+      // The banner already says that the server has gone.
+    }
+  });
 }
 
 async function guarded(work) {
@@ -116,16 +135,36 @@ export function say(text, { undoable = false } = {}) {
 }
 
 /**
- * Sends one edit and takes the answer as the truth. Returns whether it was done.
- * @param {object} change As the server expects it, without the labelling.
+ * Sends one edit, after those before it, and takes the answer as the truth. Returns whether it was done.
+ * @param {object} change As the server expects it, without the labelling and the revision.
  * @param {string} done What is said afterwards.
  */
 export async function edit(change, done) {
   if (!served) return false;
   problem.value = null;
-  const answer = await guarded(() => annotate({ labelling: labellingName.value, ...change }));
-  if (!answer) return false;
-  annotations.value = answer;
+  const asked = asOfNow();
+  return inTurn(() => send({ labelling: asked.labelling, ...change }, asked, done));
+}
+
+/** What an edit that is asked for now is meant for: edits of one's own may still be on their way, those of others not. */
+const asOfNow = () => ({ labelling: labellingName.value, revision: annotations.value.revision, others });
+
+async function send(change, asked, done) {
+  const revision = asked.others === others ? annotations.value.revision : asked.revision;
+  try {
+    const answer = await annotate({ ...change, revision });
+    if (answer.revision !== revision + 1) others++;
+    annotations.value = answer;
+  } catch (error) {
+    const now = error.payload?.annotations;
+    if (now) {
+      others++;
+      annotations.value = now;
+    }
+    // That the server has gone is said anyway.
+    if (!gone.value) problem.value = now ? "Somebody else has edited meanwhile; look again." : error.message;
+    return false;
+  }
   say(done, { undoable: change.op !== "undo" && change.op !== "redo" });
   return true;
 }
@@ -156,25 +195,37 @@ const brief = (name) => (name.length > MOST_LETTERS ? `${name.slice(0, MOST_LETT
 /** A cluster in the middle of a sentence. */
 const inWords = (id) => brief(titleOfCluster(id)).replace(/^Cluster (\d+)$/, "cluster $1");
 
-export function undo() {
-  const what = annotations.value?.undo;
-  return what ? edit({ op: "undo" }, `Undone: ${visible(what)}.`) : say("There is nothing to undo.");
-}
+export const undo = () => turnBack("undo", "Undone", "There is nothing to undo.");
 
-export function redo() {
-  const what = annotations.value?.redo;
-  return what ? edit({ op: "redo" }, `Done again: ${visible(what)}.`) : say("There is nothing to do again.");
+export const redo = () => turnBack("redo", "Done again", "There is nothing to do again.");
+
+/** What is undone is what is there when its turn comes. */
+async function turnBack(op, done, nothing) {
+  if (!served || !annotations.value) return;
+  problem.value = null;
+  const asked = asOfNow();
+  await inTurn(() => {
+    const what = annotations.value[op];
+    return what ? send({ op }, asked, `${done}: ${visible(what)}.`) : say(nothing);
+  });
 }
 
 /** What the keys w and m are about: the selection if there is one, else the video under the focus. */
 export const targets = (focused) =>
   selected.value.size ? [...selected.value] : focused === null || focused === undefined ? [] : [focused];
 
+/** Whether any of some videos can be wrong where it is: without label none can, but a mark that is there can go. */
+export const canBeMarked = (videos) => {
+  const { of, wrong } = clustering.value;
+  return videos.some((video) => of[video] >= 0 || wrong.has(video));
+};
+
 /** Marks as wrong; if all of them are already, takes the marks away. */
 export function toggleWrong(videos) {
-  if (!videos.length) return;
+  if (!canBeMarked(videos)) return false;
   const marks = clustering.value.wrong;
   markWrong(videos, !videos.every((video) => marks.has(video)));
+  return true;
 }
 
 export function askMove(videos) {
@@ -196,6 +247,7 @@ export const clearSelection = () => {
 
 /** Turns the sound of a video on, and that of any other off; asked again, off. */
 export const toggleSound = (video) => {
+  silent.value = null;
   sounding.value = sounding.value === video || !previews ? null : video;
 };
 

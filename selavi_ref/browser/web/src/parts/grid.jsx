@@ -137,8 +137,8 @@ export function noteOfVideo(video) {
   const { videos, classes } = collection.value;
   if (clustering.value.of[video] < 0) return videos.reason[video] ?? "no label";
   const kind = videos.class[video];
-  const confidence = share(labelling.value.confidence[video]);
-  return kind < 0 ? confidence : `${confidence} · ${classes[kind]}`;
+  const confidence = labelling.value.confidence[video];
+  return [confidence !== null && share(confidence), kind >= 0 && classes[kind]].filter(Boolean).join(" · ");
 }
 
 /** Which rows are near the window, and how large tiles are. */

@@ -5,7 +5,7 @@ import { useKeys } from "../keyboard.js";
 import { moving, switchMotion, switchTheme, theme } from "../preferences.js";
 import { go, link, route, setQuery } from "../route.js";
 import { annotations, collection, dialog, labellingName, pageTitle, problem, redo, undo } from "../store.js";
-import { counted, visible } from "../text.jsx";
+import { count, counted, visible } from "../text.jsx";
 import { Icon, IconButton } from "./icons.jsx";
 
 export function Header() {
@@ -192,6 +192,7 @@ function ExportMenu() {
         {made && (
           <p class="menu-answer" role="status">
             {counted(made.links, "link")} in <bdi class="path">{visible(made.folder)}</bdi>
+            {made.missing > 0 && `, ${count(made.missing)} of them to videos that are missing`}
           </p>
         )}
       </div>

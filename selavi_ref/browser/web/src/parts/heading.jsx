@@ -15,11 +15,18 @@ export function Heading({ title, children, class: className = "" }) {
   );
 }
 
-export function Figure({ title, value, known = true }) {
+/** Said of figures that edits do not change. */
+export const AS_LEARNT = "as learnt, before clusters were merged";
+
+/** @param {{title: string, value: unknown, known?: boolean, asLearnt?: boolean}} props */
+export function Figure({ title, value, known = true, asLearnt = false }) {
   if (!known) return null;
   return (
-    <div class="figure" data-figure={title}>
-      <dt>{title}</dt>
+    <div class="figure" data-figure={title} title={asLearnt ? `${title} ${AS_LEARNT}` : undefined}>
+      <dt>
+        {title}
+        {asLearnt && <span class="figure-note"> as learnt</span>}
+      </dt>
       <dd>{value}</dd>
     </div>
   );

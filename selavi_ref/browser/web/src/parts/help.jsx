@@ -1,13 +1,14 @@
 /** All keys, and what the figures mean. */
 import { previews, served } from "../data.js";
 import { keysOn, switchKeys } from "../keyboard.js";
+import { collection } from "../store.js";
 import { Dialog } from "./dialog.jsx";
 
 const GROUPS = [
   ["Anywhere", [
     ["/", "search"],
     ["g then c", "clusters"],
-    ["g then m", "map"],
+    ["g then m", "map", "map"],
     ["p", "thumbnails move, or stand still"],
     ["Escape", "close, stop the sound, clear the selection"],
     ["?", "this help"],
@@ -32,10 +33,10 @@ const GROUPS = [
     ["0", "all of it"],
     ["Enter", "open the video at the cross"],
     ["Shift drag", "select videos by drawing around them", "edits"],
-  ]],
+  ], "map"],
 ];
 
-const isThere = ([, , needs]) => (needs === "edits" ? served : needs === "previews" ? previews : true);
+const isThere = ([, , needs]) => !needs || { edits: served, previews, map: collection.value?.map }[needs];
 
 /** "g then c": two keys. */
 function Keys({ text }) {

@@ -1,5 +1,5 @@
 /** What can be done with the videos that are selected. */
-import { askMove, clearSelection, clustering, markWrong, selected } from "../store.js";
+import { askMove, canBeMarked, clearSelection, clustering, markWrong, selected } from "../store.js";
 import { counted } from "../text.jsx";
 import { Icon } from "./icons.jsx";
 
@@ -18,12 +18,11 @@ export function SelectionBar() {
 }
 
 export function VideoActions({ videos }) {
-  const { wrong, of } = clustering.value;
+  const { wrong } = clustering.value;
   const marked = videos.filter((video) => wrong.has(video)).length;
-  const labelled = videos.some((video) => of[video] >= 0);
   return (
     <>
-      {labelled && marked < videos.length && (
+      {canBeMarked(videos) && marked < videos.length && (
         <button type="button" class="button" onClick={() => markWrong(videos, true)} title="Mark as wrong (w)">
           <Icon name="flag" /> Mark wrong
         </button>

@@ -2,6 +2,7 @@
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { served } from "../data.js";
 import { collection } from "../store.js";
+import { loadInTurn } from "../turns.js";
 
 export const FRAMES = 12;
 
@@ -17,37 +18,35 @@ export function Strip({ video }) {
   const image = useRef(null);
 
   useLayoutEffect(() => {
-    const element = image.current;
     let timer = null;
+    let giveUp = () => {};
     let tries = 0;
     const ask = () => {
       tries++;
-      element.src = `media/thumbnail/${video}.webp`;
+      giveUp = loadInTurn(image.current, `media/thumbnail/${video}.webp`, (arrived) => {
+        if (arrived) show();
+        else if (served && tries < MOST_TRIES) timer = setTimeout(ask, AGAIN_MS * tries);
+      });
     };
-    element.onerror = () => {
-      if (served && tries < MOST_TRIES) timer = setTimeout(ask, AGAIN_MS * tries);
+    const show = () => {
+      const { naturalWidth, naturalHeight } = image.current;
+      shown.add(video);
+      frame.current.style.setProperty("--ratio", (naturalWidth / FRAMES / naturalHeight).toFixed(4));
+      frame.current.dataset.here = "";
     };
     if (shown.has(video)) ask();
     else timer = setTimeout(ask, SETTLE_MS);
     return () => {
       clearTimeout(timer);
-      element.onerror = null;
-      // The request of a picture that is no longer wanted is given up.
-      if (!element.complete) element.removeAttribute("src");
+      giveUp();
     };
   }, [video]);
 
-  const arrived = ({ currentTarget: { naturalWidth, naturalHeight } }) => {
-    if (!naturalWidth || !frame.current) return;
-    shown.add(video);
-    frame.current.style.setProperty("--ratio", (naturalWidth / FRAMES / naturalHeight).toFixed(4));
-    frame.current.dataset.here = "";
-  };
   const ratio = collection.value.videos.aspect?.[video] || 1;
   return (
     <span class="strip" ref={frame} style={{ "--ratio": ratio }}>
       <span class="strip-frame">
-        <img ref={image} alt="" decoding="async" draggable={false} onLoad={arrived} />
+        <img ref={image} alt="" decoding="async" draggable={false} />
       </span>
     </span>
   );

@@ -1,8 +1,8 @@
 /** One video in a grid: its thumbnail, its name, its marks; a box to select it and a button for its sound. */
 import { useEffect, useRef } from "preact/hooks";
-import { loadDetail, mayHavePreview, previews, served } from "../data.js";
+import { knownDetail, loadDetail, mayHavePreview, previews, served } from "../data.js";
 import { link } from "../route.js";
-import { clustering, collection, nameOfVideo, say, selected, sounding, toggleSound } from "../store.js";
+import { clustering, collection, nameOfVideo, say, selected, silent, sounding, toggleSound } from "../store.js";
 import { Name, baseName } from "../text.jsx";
 import { Icon } from "./icons.jsx";
 import { Strip } from "./strip.jsx";
@@ -22,6 +22,7 @@ export function Tile({ video, note, onSelect, ...rest }) {
     <div class="tile" data-video={video} data-selected={isSelected || undefined} aria-label={spoken} {...rest}>
       <a class="tile-picture" href={link(`video/${video}`)} tabIndex={-1} aria-label={name} title={path && name}>
         {sounding.value === video ? <Sounding video={video} /> : <Strip video={video} />}
+        {silent.value === video && <span class="tile-words">Cannot be played</span>}
       </a>
       {onSelect && served && (
         <label class="tile-box">
@@ -84,7 +85,10 @@ function Sounding({ video }) {
       if (sounding.peek() === video) sounding.value = null;
     };
     const fail = () => {
-      if (sounding.peek() === video) say(`${nameOfVideo(video)} cannot be played.`);
+      if (sounding.peek() === video) {
+        silent.value = video;
+        say(`${nameOfVideo(video)} cannot be played.`);
+      }
       stop();
     };
     element.addEventListener("ended", stop);
@@ -95,7 +99,9 @@ function Sounding({ video }) {
       element.src = `media/preview/${video}.mp4`;
       element.play().catch((error) => error.name !== "AbortError" && fail());
     };
-    loadDetail(video).then(play, () => play(null));
+    // A server works details out, which takes longer than to play; a folder has them at hand.
+    if (served || knownDetail(video)) play(knownDetail(video));
+    else loadDetail(video).then(play, () => play(null));
     return () => {
       left = true;
       element.removeEventListener("error", fail);

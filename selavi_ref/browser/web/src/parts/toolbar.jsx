@@ -52,7 +52,7 @@ export function Toolbar({ wanted, asTable }) {
 /** Whether there are such figures at all. */
 export function isKnown(name) {
   if ((SORTS[name] ?? RANGES[name]).classes) return hasClasses.value;
-  return name !== "entropy" || clustering.value.list.some(({ entropy }) => entropy !== null);
+  return !["confidence", "entropy"].includes(name) || clustering.value.list.some((cluster) => cluster[name] !== null);
 }
 
 function Filters({ wanted }) {
@@ -92,7 +92,7 @@ function Filters({ wanted }) {
 
 function RangeFilter({ name }) {
   const { title, of, step } = RANGES[name];
-  const values = clustering.value.list.map(of).filter((value) => value !== null);
+  const values = clustering.value.list.map(of).filter((value) => value !== null).sort((a, b) => a - b);
   const text = (value) => (step === 1 ? String(value) : value.toFixed(2));
   const range = readRange(route.value.query.get(name)) ?? [-Infinity, Infinity];
   const low = useRef(null);
@@ -114,9 +114,9 @@ function RangeFilter({ name }) {
   return (
     <fieldset class="range">
       <legend>{title}</legend>
-      {field(low, "at least", range[0], values.length ? text(Math.min(...values)) : "")}
+      {field(low, "at least", range[0], values.length ? text(values[0]) : "")}
       <span aria-hidden="true">–</span>
-      {field(high, "at most", range[1], values.length ? text(Math.max(...values)) : "")}
+      {field(high, "at most", range[1], values.length ? text(values.at(-1)) : "")}
     </fieldset>
   );
 }

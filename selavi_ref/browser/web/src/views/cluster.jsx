@@ -10,7 +10,7 @@ import { VideoGrid } from "../parts/grid.jsx";
 import { Figure, Heading } from "../parts/heading.jsx";
 import { Icon } from "../parts/icons.jsx";
 import { link, route, setQuery } from "../route.js";
-import { clustering, collection, dialog, hasClasses, renaming, targets } from "../store.js";
+import { clustering, collection, dialog, hasClasses, labelling, renaming, targets } from "../store.js";
 import { Name, count, counted, decimal, share, visible } from "../text.jsx";
 
 const BARS = 8;
@@ -21,7 +21,7 @@ export function ClusterView({ id }) {
   const into = clustering.value.merged.get(id);
   return (
     <div class="empty">
-      <Heading title={id === NONE ? "Every video has a label" : `Cluster ${id} is no more`} />
+      <Heading title={titleOfAbsent(id, into)} />
       <p>
         {into !== undefined && (
           <>
@@ -32,6 +32,13 @@ export function ClusterView({ id }) {
       </p>
     </div>
   );
+}
+
+/** Where there are very many numbers, those without videos are not among the clusters. */
+function titleOfAbsent(id, into) {
+  if (id === NONE) return "Every video has a label";
+  const hidden = into === undefined && id >= 0 && id < labelling.value.clusters;
+  return hidden ? `Cluster ${id} has no videos` : `Cluster ${id} is no more`;
 }
 
 function Present({ cluster }) {
@@ -96,11 +103,12 @@ function Origin({ cluster: { id, name, absorbed } }) {
 }
 
 function Figures({ cluster }) {
+  const asLearnt = cluster.absorbed.length > 0;
   return (
     <dl class="figures figures-large">
       <Figure title="videos" value={count(cluster.size)} />
-      <Figure title="confidence" value={share(cluster.confidence)} known={cluster.confidence !== null} />
-      <Figure title="uncertainty" value={decimal(cluster.entropy)} known={cluster.entropy !== null} />
+      <Figure title="confidence" value={share(cluster.confidence)} known={cluster.confidence !== null} asLearnt={asLearnt} />
+      <Figure title="uncertainty" value={decimal(cluster.entropy)} known={cluster.entropy !== null} asLearnt={asLearnt} />
       <Figure title="purity" value={share(cluster.purity)} known={cluster.purity !== null} />
       <Figure title="class entropy" value={decimal(cluster.classEntropy)} known={cluster.classEntropy !== null} />
       <Figure title="marked wrong" value={count(cluster.wrong)} known={cluster.wrong > 0} />

@@ -8,7 +8,7 @@ import { RANGES, listClusters, wantedBy } from "../listing.js";
 import { ClassBars, heightOfBars } from "../parts/bars.jsx";
 import { Dot, NameField, clusterPath } from "../parts/cluster_name.jsx";
 import { VideoGrid } from "../parts/grid.jsx";
-import { Figure, Heading } from "../parts/heading.jsx";
+import { AS_LEARNT, Figure, Heading } from "../parts/heading.jsx";
 import { Icon } from "../parts/icons.jsx";
 import { useNear } from "../parts/near.js";
 import { useRoving } from "../parts/rove.js";
@@ -20,6 +20,7 @@ import { Name, count, counted, decimal, share, visible } from "../text.jsx";
 
 const THUMBNAILS = 5;
 const BARS = 3;
+const LEARNT = new Set(["confidence", "entropy"]);
 
 export function ClustersView() {
   const { query } = route.value;
@@ -142,6 +143,7 @@ function Card({ cluster, kind, editing }) {
   const element = useRef(null);
   const near = useNear(element);
   const { id, size, members, confidence, entropy, purity, wrong } = cluster;
+  const asLearnt = cluster.absorbed.length > 0;
   return (
     <li class="card" ref={element} data-cluster={id}>
       <a class="card-pictures" href={link(clusterPath(id))} tabIndex={-1} aria-hidden="true">
@@ -166,8 +168,8 @@ function Card({ cluster, kind, editing }) {
         <span class="card-size">{count(size)}</span>
       </div>
       <dl class="figures figures-card">
-        <Figure title="confidence" value={share(confidence)} known={confidence !== null} />
-        <Figure title="uncertainty" value={decimal(entropy)} known={entropy !== null} />
+        <Figure title="confidence" value={share(confidence)} known={confidence !== null} asLearnt={asLearnt} />
+        <Figure title="uncertainty" value={decimal(entropy)} known={entropy !== null} asLearnt={asLearnt} />
         <Figure title="purity" value={share(purity)} known={purity !== null} />
         <Figure title="wrong" value={count(wrong)} known={wrong > 0} />
       </dl>
@@ -191,7 +193,7 @@ function Table({ clusters, wanted }) {
     ["purity", "Purity"],
     ["mixture", "Class entropy"],
   ].filter(([name]) => isKnown(name));
-  const largest = Math.max(1, ...clusters.map(({ size }) => size));
+  const largest = clusters.reduce((most, { size }) => Math.max(most, size), 1);
   return (
     <div class="table-place">
       <table class="table">
@@ -233,6 +235,7 @@ function SortHead({ name, title, wanted }) {
 
 function Row({ cluster, columns, largest, editing }) {
   const { id, size, wrong } = cluster;
+  const asLearnt = cluster.absorbed.length > 0;
   const cells = {
     size: () => (
       <span class="cell-size">
@@ -260,7 +263,7 @@ function Row({ cluster, columns, largest, editing }) {
         )}
       </th>
       {columns.slice(1).map(([name]) => (
-        <td key={name} data-figure={name}>
+        <td key={name} data-figure={name} title={asLearnt && LEARNT.has(name) ? AS_LEARNT : undefined}>
           {cells[name]()}
         </td>
       ))}

@@ -218,7 +218,7 @@ function Label({ video }) {
       </p>
       <p class="quiet">
         {visible(title)}
-        {given >= 0 && `, confidence ${share(labelling.value.confidence[video])}`}
+        {given >= 0 && labelling.value.confidence[video] !== null && `, confidence ${share(labelling.value.confidence[video])}`}
         {clustering.value.moved.has(video) && given >= 0 && `; before it was moved, ${titleOf(given)}`}
       </p>
       {cluster === NONE && <p class="reason">{visible(collection.value.videos.reason[video] ?? "No reason is known.")}</p>}
@@ -244,7 +244,7 @@ function Posterior({ detail }) {
     <section class="panel" aria-labelledby="posterior-title">
       <h2 id="posterior-title">Probabilities</h2>
       <ul class="bars bars-probabilities">
-        {[...sums].map(([cluster, p]) => (
+        {[...sums].sort((a, b) => b[1] - a[1]).map(([cluster, p]) => (
           <li key={cluster} data-cluster-bar={cluster}>
             <Bar
               name={clustering.value.byId.get(cluster)?.title ?? titleOf(cluster)}
