@@ -180,6 +180,12 @@ def test_a_payload_is_plain_json_of_all_videos(place):
     assert not json.loads(encoded(details_of(found, N - 1, preview=False)))["file"]["exists"]
 
 
+def test_what_is_nearly_certain_is_not_told_as_certain(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,label,confidence\na,0,0.99999\nb,0,1\nc,0,0.99994\n")
+    told = labelling_payload(open_collection(tmp_path / "labels.csv"), "consensus")
+    assert told["confidence"] == [0.9999, 1.0, 0.9999]
+
+
 def test_annotations_are_told_by_the_numbers_of_videos(place, tmp_path):
     found = open_collection(place / "run" / "labels.csv")
     assert found.annotations.file == place / "run" / "annotations.json"

@@ -176,8 +176,10 @@ def _aspects(collection: Collection) -> list[float] | None:
 
 
 def _rounded(values: NDArray[np.float32], places: int) -> list[float | None]:
-    """Return numbers with so many places, and None for NaN."""
-    rounded: list[float | None] = np.round(values.astype(np.float64), places).tolist()
-    if np.isnan(values).any():
+    """Return numbers with so many places, and None for NaN; what is less than certain does not become it."""
+    exact = values.astype(np.float64)
+    near = np.round(exact, places)
+    rounded: list[float | None] = np.where((near == 1) & (exact < 1), 1 - 10.0**-places, near).round(places).tolist()
+    if np.isnan(exact).any():
         rounded = [None if value != value else value for value in rounded]
     return rounded

@@ -1,0 +1,46 @@
+"""A plugin of pytest: a run of which something was said, shown by the real program, for tests that only look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser_place import make_run, make_videos
+from browser_program import Program
+from browser_truth import NAME, WRONG, Truth, truth_of
+
+from selavi_ref.annotations import annotations_of
+
+
+@pytest.fixture(scope="module")
+def place(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the run, of which a cluster has a name and some videos are marked as wrong."""
+    folder = tmp_path_factory.mktemp("page")
+    make_videos(folder / "videos")
+    run = make_run(folder / "run", folder / "videos")
+    truth = truth_of(folder / "run")
+    annotations = annotations_of(run)
+    annotations.apply({"op": "rename", "cluster": 2, "name": NAME})
+    annotations.apply({"op": "wrong", "videos": [truth.paths[row] for row in WRONG], "wrong": True})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def truth(place: Path) -> Truth:
+    """Return what must be shown."""
+    return truth_of(place / "run")
+
+
+@pytest.fixture(scope="module")
+def program(place: Path) -> Iterator[Program]:
+    """Serve the run as long as a module needs it."""
+    with Program(place) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def home(program: Program) -> str:
+    """Return where the page is."""
+    return program.url

@@ -1,0 +1,429 @@
+"""What people say on the page, by mouse or by keys, is in the file at once, stays, and is exported."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+
+import pyarrow.parquet
+import pytest
+from browser_place import K, make_run, make_videos
+from browser_program import Program, becomes, has_values, ready
+from browser_truth import truth_of
+
+sync_api = pytest.importorskip("playwright.sync_api")
+expect = sync_api.expect
+pytest_plugins = ["chromium"]
+
+TILES = "main [data-at]"
+CUT_OFF = "net::ERR_(CONNECTION|EMPTY_RESPONSE|CONTENT_LENGTH|INCOMPLETE)"  # of a server that has just ended
+HOSTILE = "<img src=x onerror=alert(1)> & \u202eevil"
+
+
+@pytest.fixture(scope="module")
+def place(chromium, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("edits")
+    make_videos(folder / "videos")
+    make_run(folder / "run", folder / "videos")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def truth(place):
+    return truth_of(place / "run")
+
+
+@pytest.fixture(scope="module")
+def program(place):
+    with Program(place) as started:
+        yield started
+
+
+@pytest.fixture
+def home(program, place):
+    yield program.url
+    (place / "run" / "annotations.json").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def entries(place):
+    """Read what is in the file now, without the time of each edit."""
+
+    def read():
+        kept = json.loads((place / "run" / "annotations.json").read_text())
+        return [{key: value for key, value in entry.items() if key != "at"} for entry in kept["entries"]]
+
+    return read
+
+
+def edit(op, **what):
+    return {"op": op, "labelling": "consensus", **what}
+
+
+def choose(page, typed):
+    """Choose in the open dialog what is typed."""
+    field = page.get_by_role("combobox", name="Name or number of the cluster")
+    expect(field).to_be_focused()
+    field.fill(typed)
+    field.press("Enter")
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def select(page, *videos):
+    for video in videos:
+        tile = page.locator(f'[data-at][data-video="{video}"]')
+        tile.hover()
+        tile.get_by_role("checkbox").click()
+    expect(page.locator(".selection-count")).to_have_text(re.compile(rf"^{len(videos)} video"))
+
+
+def test_a_cluster_is_renamed(page, home, entries):
+    page.goto(f"{home}#/cluster/1")
+    page.get_by_role("button", name="Rename", exact=True).click()
+    field = page.get_by_label("Name of cluster 1")
+    expect(field).to_be_focused()
+    field.fill("lamps and bells")
+    field.press("Enter")
+    expect(page.locator("h1")).to_have_text("lamps and bells")
+    assert entries() == [edit("rename", cluster=1, name="lamps and bells")]
+    expect(page.get_by_role("status").filter(has_text="Renamed cluster 1 to lamps and bells")).to_be_visible()
+    page.reload()
+    expect(page.locator("h1")).to_have_text("lamps and bells")
+    page.get_by_role("link", name="All clusters").click()
+    card = page.locator('.card[data-cluster="1"]')
+    expect(card.get_by_role("heading")).to_contain_text("lamps and bells")
+    # By key, on the card; first without keeping it.
+    ready(page)
+    card.get_by_role("link", name="lamps").focus()
+    page.keyboard.press("r")
+    field = page.get_by_label("Name of cluster 1")
+    expect(field).to_have_value("lamps and bells")
+    field.fill("something else")
+    page.keyboard.press("Escape")
+    expect(card.get_by_role("heading")).to_contain_text("lamps and bells")
+    expect(card.get_by_role("link", name="lamps")).to_be_focused()
+    page.keyboard.press("r")
+    field.fill("")
+    page.keyboard.press("Enter")
+    expect(card.get_by_role("heading")).to_have_text("Cluster 1")
+    assert entries()[-1] == edit("rename", cluster=1, name="")
+    expect(card.get_by_role("link", name="Cluster 1")).to_be_focused()
+
+
+def test_clusters_are_merged(page, home, truth, entries):
+    page.goto(f"{home}#/cluster/2")
+    page.get_by_role("button", name=re.compile("^Merge")).click()
+    expect(page.get_by_role("dialog")).to_contain_text("Merge Cluster 2 into")
+    page.get_by_role("option", name="Cluster 0").click()
+    expect(page).to_have_url(f"{home}#/cluster/0")
+    expect(page.get_by_text("with cluster 2 merged into it")).to_be_visible()
+    assert entries() == [edit("merge", clusters=[2], into=0)]
+    expect(page.locator('[data-figure="videos"] dd')).to_have_text("12")
+    becomes(
+        lambda: set(page.locator(TILES).evaluate_all("(all) => all.map((one) => Number(one.dataset.video))")),
+        lambda: {*truth.members(0), *truth.members(2)},
+    )
+    page.goto(f"{home}#/cluster/2")
+    expect(page.locator("main")).to_contain_text("It was merged into Cluster 0")
+    page.goto(home)
+    has_values(page, "main [data-cluster]", "cluster", [0, 1, 3, -1])
+    page.goto(f"{home}#/video/{truth.members(2)[0]}")
+    expect(page.get_by_role("region", name="Label")).to_contain_text("Cluster 0")
+
+
+def test_videos_are_marked_as_wrong(page, home, truth, entries):
+    first, second, third = truth.members(3)[:3]
+    page.goto(f"{home}#/cluster/3")
+    select(page, first, third)
+    page.locator(".selection-bar").get_by_role("button", name="Mark wrong", exact=True).click()
+    for video in (first, third):
+        expect(page.locator(f'[data-at][data-video="{video}"] .mark')).to_have_text("wrong")
+    kept = entries()
+    assert [set(kept[0].pop("videos")), kept] == [
+        {truth.paths[first], truth.paths[third]},
+        [edit("wrong", wrong=True)],
+    ]
+    page.reload()
+    expect(page.locator(".mark")).to_have_count(2)
+    expect(page.locator('[data-figure="marked wrong"] dd')).to_have_text("2")
+    page.get_by_role("button", name="Marked wrong").click()
+    has_values(page, TILES, "video", [first, third])
+    page.locator(f'[data-at][data-video="{first}"]').press("w")
+    has_values(page, TILES, "video", [third])
+    page.goto(f"{home}#/video/{second}")
+    page.get_by_role("button", name="Mark wrong", exact=True).click()
+    expect(page.get_by_role("button", name="Not wrong", exact=True)).to_be_visible()
+    assert entries()[1:] == [
+        edit("wrong", videos=[truth.paths[first]], wrong=False),
+        edit("wrong", videos=[truth.paths[second]], wrong=True),
+    ]
+    page.goto(f"{home}#/clusters?sort=wrong")
+    has_values(page, "main [data-cluster]", "cluster", [3, 0, 1, 2, -1])
+
+
+def test_videos_are_moved_to_another_and_to_a_new_cluster(page, home, truth, entries):
+    first, second = truth.members(3)[:2]
+    page.goto(f"{home}#/cluster/3")
+    select(page, first)
+    page.get_by_role("button", name=re.compile("^Move to")).click()
+    choose(page, "cluster 0")
+    has_values(page, TILES, "video", truth.members(3)[1:])
+    expect(page.locator(".selection-bar")).to_have_count(0)
+    select(page, second)
+    page.get_by_role("button", name=re.compile("^Move to")).click()
+    choose(page, HOSTILE)
+    has_values(page, TILES, "video", truth.members(3)[2:])
+    assert entries() == [
+        edit("move", videos=[truth.paths[first]], to=0),
+        edit("move", videos=[truth.paths[second]], to="new", name=HOSTILE),
+    ]
+    page.reload()
+    has_values(page, TILES, "video", truth.members(3)[2:])
+    page.goto(f"{home}#/cluster/{K}")
+    has_values(page, TILES, "video", [second])
+    expect(page.locator("h1")).to_have_text("<img src=x onerror=alert(1)> & \u27e8202E\u27e9evil")
+    expect(page.locator(".mark")).to_have_text("moved")
+    assert page.locator("img[src=x]").count() == 0
+    page.goto(f"{home}#/cluster/0?show=moved")
+    has_values(page, TILES, "video", [first])
+    page.goto(f"{home}#/video/{first}")
+    expect(page.get_by_role("region", name="Label")).to_contain_text("before it was moved, Cluster 3")
+    # One without label can be moved as well; from its own page.
+    page.goto(f"{home}#/video/25")
+    page.get_by_role("button", name=re.compile("^Move to")).click()
+    choose(page, "1")
+    expect(page.get_by_role("region", name="Label")).to_contain_text("Cluster 1")
+    page.goto(f"{home}#/cluster/none")
+    expect(page.locator("h1")).to_have_text("Every video has a label")
+
+
+def test_edits_are_undone_and_done_again(page, home, truth, entries):
+    page.goto(f"{home}#/cluster/1")
+    undo, redo = page.get_by_role("button", name="undo").first, page.get_by_role("button", name="redo")
+    expect(undo).to_have_attribute("aria-disabled", "true")
+    expect(redo).to_have_attribute("aria-disabled", "true")
+    for name in ("one", "two"):
+        page.get_by_role("button", name="Rename", exact=True).click()
+        page.get_by_label("Name of cluster 1").fill(name)
+        page.keyboard.press("Enter")
+        expect(page.locator("h1")).to_have_text(name)
+    page.locator(".message").get_by_role("button", name="Undo").click()
+    expect(page.locator("h1")).to_have_text("one")
+    page.keyboard.press("u")
+    expect(page.locator("h1")).to_have_text("Cluster 1")
+    assert entries() == []
+    page.reload()
+    expect(page.locator("h1")).to_have_text("Cluster 1")
+    expect(undo).to_have_attribute("aria-disabled", "true")
+    redo.click()
+    expect(page.locator("h1")).to_have_text("one")
+    page.keyboard.press("Shift+U")
+    expect(page.locator("h1")).to_have_text("two")
+    expect(redo).to_have_attribute("aria-disabled", "true")
+    assert entries() == [edit("rename", cluster=1, name=name) for name in ("one", "two")]
+    undo.click()
+    expect(page.locator("h1")).to_have_text("one")
+
+
+def test_labellings_are_edited_apart(page, home, entries):
+    page.goto(f"{home}#/cluster/1?labelling=0")
+    page.get_by_role("button", name="Rename", exact=True).click()
+    page.get_by_label("Name of cluster 1").fill("of head 0")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("of head 0")
+    assert entries() == [{"op": "rename", "labelling": "0", "cluster": 1, "name": "of head 0"}]
+    page.goto(f"{home}#/cluster/1")
+    expect(page.locator("h1")).to_have_text("Cluster 1")
+    page.goto(f"{home}#/video/0")
+    expect(page.locator('[data-head="0"] td').first).to_have_text("of head 0")
+
+
+def test_all_is_done_by_keys_alone(page, home, truth, entries):
+    page.goto(home)
+    expect(page.locator(".card").first).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    first = page.locator('.card[data-cluster="0"] a.card-link')
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if first.evaluate("(one) => one === document.activeElement"):
+            break
+    expect(first).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator('.card[data-cluster="1"] a.card-link')).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Cluster 1")
+    expect(page.locator("h1")).to_be_focused()
+    members = truth.members(1)
+    tile = page.locator(f'[data-at][data-video="{members[0]}"]')
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if tile.evaluate("(one) => one === document.activeElement"):
+            break
+    expect(tile).to_be_focused()
+    ready(page)
+    page.keyboard.press("x")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+X")
+    expect(page.locator(".selection-count")).to_have_text("3 videos")
+    page.keyboard.press("m")
+    choose(page, "brand new")
+    has_values(page, TILES, "video", members[3:])
+    assert entries() == [edit("move", videos=[truth.paths[row] for row in members[:3]], to="new", name="brand new")]
+    # The next one has the focus, so that one goes on.
+    expect(page.locator(TILES).and_(page.locator(":focus"))).to_have_count(1)
+    page.keyboard.press("Home")
+    expect(page.locator(f'[data-at][data-video="{members[3]}"]')).to_be_focused()
+    page.keyboard.press("w")
+    expect(page.locator(f'[data-at][data-video="{members[3]}"] .mark')).to_have_text("wrong")
+    page.keyboard.press("Control+a")
+    expect(page.locator(".selection-count")).to_have_text("5 videos")
+    page.keyboard.press("Escape")
+    expect(page.locator(".selection-bar")).to_have_count(0)
+    page.keyboard.press("m")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(f'[data-at][data-video="{members[3]}"]')).to_be_focused()
+    page.keyboard.press("g")
+    page.keyboard.press("c")
+    expect(page.locator("h1")).to_have_text("Clusters")
+    expect(page.locator("h1")).to_be_focused()
+    page.keyboard.press("/")
+    page.keyboard.type("brand")
+    has_values(page, "main [data-cluster]", "cluster", [K])
+
+
+def test_points_of_the_map_are_drawn_around_and_moved(page, home, entries):
+    page.goto(f"{home}#/map")
+    canvas = page.get_by_role("application")
+    expect(canvas).to_be_visible(timeout=60_000)
+    box = canvas.bounding_box()
+    left, right, top, bottom = box["x"] + 20, box["x"] + box["width"] - 20, box["y"] + 20, box["y"] + box["height"] - 20
+    page.keyboard.down("Shift")
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top)):
+        page.mouse.move(x, y, steps=3)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    expect(page.get_by_role("heading", name="27 selected videos")).to_be_visible()
+    page.get_by_role("button", name="Mark wrong", exact=True).click()
+    expect(page.locator(".message")).to_contain_text("27 videos")
+    assert len(entries()[0]["videos"]) == 27
+
+
+def test_another_window_learns_of_edits(page, home):
+    page.goto(f"{home}#/cluster/1")
+    other = page.context.new_page()
+    other.goto(f"{home}#/cluster/1")
+    other.get_by_role("button", name="Rename", exact=True).click()
+    other.get_by_label("Name of cluster 1").fill("from elsewhere")
+    other.keyboard.press("Enter")
+    expect(other.locator("h1")).to_have_text("from elsewhere")
+    expect(page.locator("h1")).to_have_text("Cluster 1")
+    page.bring_to_front()
+    page.evaluate("() => window.dispatchEvent(new Event('focus'))")  # without a screen, no window has or loses it
+    expect(page.locator("h1")).to_have_text("from elsewhere")
+    page.keyboard.press("u")
+    expect(page.locator("h1")).to_have_text("Cluster 1")
+
+
+def test_an_edit_that_has_become_impossible_is_refused_in_words(page, home, faults, entries):
+    page.goto(f"{home}#/cluster/1")
+    other = page.context.new_page()
+    other.goto(f"{home}#/cluster/1")
+    other.get_by_role("button", name=re.compile("^Merge")).click()
+    choose(other, "3")
+    expect(other).to_have_url(f"{home}#/cluster/3")
+    faults.expect("api/annotate")
+    page.get_by_role("button", name="Rename", exact=True).click()
+    page.get_by_label("Name of cluster 1").fill("too late")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert "\n" not in page.get_by_role("alert").inner_text()
+    assert len(entries()) == 1
+    page.get_by_role("button", name="Close this message").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_labels_are_exported_as_they_are_now(page, home, truth, place, tmp_path):
+    row = truth.members(3)[0]
+    page.goto(f"{home}#/cluster/0")
+    page.get_by_role("button", name="Rename", exact=True).click()
+    page.get_by_label("Name of cluster 0").fill("clocks")
+    page.keyboard.press("Enter")
+    page.goto(f"{home}#/video/{row}")
+    page.get_by_role("button", name=re.compile("^Move to")).click()
+    choose(page, "clocks")
+    expect(page.get_by_role("region", name="Label")).to_contain_text("clocks")
+    tables = {}
+    for kind, title in (("csv", "CSV"), ("json", "JSON"), ("parquet", "Parquet")):
+        page.get_by_role("button", name="Export labels").click()
+        with page.expect_download() as download:
+            page.get_by_role("link", name=title, exact=True).click()
+        file = tmp_path / f"labels.{kind}"
+        download.value.save_as(file)
+        assert download.value.suggested_filename.endswith(f"labels.{kind}")
+        tables[kind] = file.read_bytes()
+    labels = truth.label.copy()
+    labels[row] = 0
+    rows = list(csv.DictReader(io.StringIO(tables["csv"].decode("utf-8-sig"), newline="")))
+    assert [int(line["label"] or -1) for line in rows] == labels.tolist()
+    assert [line["path"] for line in rows] == truth.paths
+    assert {line["name"] for line in rows if line["label"] == "0"} == {"clocks"}
+    assert [line["mark"] for line in rows] == ["moved" if one == row else "" for one in range(len(labels))]
+    videos = json.loads(tables["json"])["videos"]
+    assert [-1 if one["label"] is None else one["label"] for one in videos] == labels.tolist()
+    table = pyarrow.parquet.read_table(io.BytesIO(tables["parquet"])).to_pydict()
+    assert [-1 if one is None else one for one in table["label"]] == labels.tolist()
+    # A folder of links.
+    page.get_by_role("button", name="Export labels").click()
+    page.get_by_role("button", name="Folder of links").click()
+    folder = place / "run" / "labelled"
+    expect(page.locator(".menu-answer")).to_contain_text(str(folder.name))
+    links = [path for path in folder.rglob("*") if path.is_symlink()]
+    assert sum("clocks" in path.parent.name for path in links) > 0
+    assert str(len(links)) in page.locator(".menu-answer").inner_text()
+    page.keyboard.press("Escape")
+    expect(page.locator("#export-menu")).to_be_hidden()
+    expect(page.get_by_role("button", name="Export labels")).to_be_focused()
+    shutil.rmtree(folder)
+
+
+def test_a_page_whose_server_has_gone_says_so_and_stays(page, home, place, faults):
+    faults.expect(CUT_OFF)
+    with Program(place) as other:
+        faults.allow(other.url)
+        page.goto(f"{other.url}#/cluster/1")
+        expect(page.locator(TILES)).to_have_count(8)
+        other.kill()
+        page.get_by_role("button", name="Rename", exact=True).click()
+        page.get_by_label("Name of cluster 1").fill("in vain")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("is not running any more")
+        expect(page.locator(TILES)).to_have_count(8)
+        page.keyboard.press("Escape")
+        expect(page.locator("h1")).to_have_text("Cluster 1")
+    assert not (place / "run" / "annotations.json").exists()
+    with Program(place, "--port", other.port) as again:
+        assert again.url == other.url
+        page.evaluate("() => window.dispatchEvent(new Event('focus'))")
+        expect(page.get_by_text("is not running any more")).to_have_count(0)
+
+
+def test_ctrl_c_ends_it_while_the_map_is_made(page, home, place, tmp_path, faults):
+    shutil.copytree(place / "run", tmp_path / "run", ignore=shutil.ignore_patterns("browser"))
+    faults.expect(CUT_OFF)
+    with Program(tmp_path) as other:
+        faults.allow(other.url)
+        page.goto(f"{other.url}#/map")
+        expect(page.get_by_text("Placing the videos")).to_be_visible()
+        becomes(lambda: len(other.children()) > 0, lambda: True)
+        other.stop()
+    page.goto("about:blank")
