@@ -112,5 +112,4 @@ def figures_of(truth: Truth, cluster: int) -> dict[str, Any]:
 
 def in_words(value: float) -> str:
     """Return a share as the page writes it: never rounded up to certainty."""
-    value = round(value, 4)  # that much is told to the page
     return ">0.99" if 0.995 < value < 1 else f"{math.floor(value * 100 + 0.5) / 100:.2f}"

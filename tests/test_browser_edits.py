@@ -17,6 +17,7 @@ from browser_truth import truth_of
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 pytest_plugins = ["chromium"]
+pytestmark = pytest.mark.browser
 
 TILES = "main [data-at]"
 CUT_OFF = "net::ERR_(CONNECTION|EMPTY_RESPONSE|CONTENT_LENGTH|INCOMPLETE)"  # of a server that has just ended

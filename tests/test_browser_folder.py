@@ -23,6 +23,7 @@ from selavi_ref.annotations import annotations_of
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 pytest_plugins = ["chromium"]
+pytestmark = pytest.mark.browser
 
 TILES = "main [data-at]"
 CLASS = ODD_CLASS.replace("/", "\u2215")

@@ -13,6 +13,7 @@ from browser_truth import NAME, WRONG, figures_of, in_words
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 pytest_plugins = ["chromium", "browser_shown"]
+pytestmark = pytest.mark.browser
 
 CLASS = ODD_CLASS.replace("/", "\u2215")
 SHOWN = ["<img src=x onerror=alert(1)>.mp4", "quotes \"'`&amp;.mp4", "line\u240abreak.mp4"]

@@ -15,6 +15,7 @@ from PIL import Image
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 pytest_plugins = ["chromium", "browser_shown"]
+pytestmark = pytest.mark.browser
 
 TILES = "main [data-at]"
 
