@@ -204,18 +204,19 @@ class History:
         op, seen = entry.get("op"), entry.get("revision", self.revision)
         if seen != self.revision and (op in ("undo", "redo") or self._names_made(entry)):
             raise ConflictError("the clusters were edited elsewhere meanwhile; look at them again")
-        self.revision += 1
         if op in ("undo", "redo"):
             source, target = (self.entries, self.undone) if op == "undo" else (self.undone, self.entries)
             if not source:
                 raise InputError(f"there is nothing to {op}")
             target.append(source.pop())
             self.replay("annotations")
+            self.revision += 1
             return
         entry = {**self._checked(entry), "at": datetime.now(UTC).isoformat(timespec="seconds")}
         self._carry_out(entry)
         self.entries.append(entry)
         self.undone.clear()
+        self.revision += 1
 
     def saved(self) -> dict[str, Any]:
         """Return what is kept in the file."""
