@@ -17,12 +17,7 @@ from backbones.commands.check import check
 from backbones.commands.evaluate import evaluate
 from backbones.commands.export import export
 from backbones.commands.finetune import finetune
-from backbones.commands.plot import plot
-from backbones.commands.retrieve import retrieve
-from backbones.commands.study import study
-from selavi_ref import __version__
-from selavi_ref.errors import InputError
-from selavi_ref.report.options import (
+from backbones.commands.options import (
     balanced_option,
     cache_format_option,
     cache_option,
@@ -35,9 +30,15 @@ from selavi_ref.report.options import (
     seed_option,
     workers_option,
 )
-from selavi_ref.report.program import Command, Interruptible, Program, refuse_options
-from selavi_ref.report.scanning import listed_videos, scanned
-from selavi_ref.report.train_options import Estimated, NumberOfClusters, keeping_options, settings_options
+from backbones.commands.plot import plot
+from backbones.commands.program import Command, Interruptible, Program, refuse_options
+from backbones.commands.progress import TERMINAL
+from backbones.commands.retrieve import retrieve
+from backbones.commands.scanning import list_collection, scan_videos
+from backbones.commands.study import study
+from backbones.commands.train_options import Estimated, NumberOfClusters, keeping_options, settings_options
+from selavi_ref import __version__
+from selavi_ref.errors import InputError
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -72,10 +73,23 @@ def command(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
 @device_option
 def demo(out: str, n_videos: int, seed: int, device: str) -> None:
     """Make a small synthetic collection of videos, label it from scratch, and compare with K-means."""
-    from backbones.demo import run_demo
+    import time
 
+    from backbones.runs.demo import run_demo
+    from selavi_ref.report.evaluation import scores_table
+    from selavi_ref.runs.run import Run
+
+    started = time.monotonic()
     with Interruptible("start it again with another --out"):
-        run_demo(out, n_videos, seed, device)
+        rows = run_demo(out, n_videos, seed, device, reporter=TERMINAL)
+    run = Run(Path(out) / "run")
+    click.echo("\n" + scores_table(rows).text())
+    click.echo(
+        f"\nThe videos are synthetic; the names of their folders were used for this table only.\n"
+        f"videos    {Path(out) / 'videos'}{os.sep}\nlabels    {run.labels_file}\nclusters  {run.sheet_file}\n"
+        f"run       {run.folder}{os.sep}\ntook      {time.monotonic() - started:.0f} s\n"
+        f"look at the clusters, and name them: selavi browse {shlex.quote(str(run.folder))}"
+    )
 
 
 @command(
@@ -128,12 +142,12 @@ def scan(
     selavi train takes it in place of the folder. A scan that was stopped is continued by the same command, and a later
     one opens only files that are new or have changed.
     """
-    from selavi_ref.media.layouts import SILENT_LAYOUTS
-    from selavi_ref.media.scan import scan_to
-    from selavi_ref.report.progress import counter
-    from selavi_ref.report.tables import manifest_summary
+    from backbones.commands.progress import counter
+    from selavi_ref.datasets.layouts import SILENT_LAYOUTS
+    from selavi_ref.datasets.scan import scan_to
+    from selavi_ref.report.summaries import manifest_summary
 
-    listed = listed_videos(videos, layout, options.pop("annotations"), options.pop("split"), options.pop("fold"))
+    listed = list_collection(videos, layout, options.pop("annotations"), options.pop("split"), options.pop("fold"))
     silent = layout in SILENT_LAYOUTS
     require = require or ("picture" if silent else "both")
     least = min_seconds if min_seconds is not None else 0.0 if silent else 1.1
@@ -188,48 +202,62 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
     Class folders, if there are any, are used for reporting only. Ctrl-C leaves a run that --resume continues; SIGTERM
     and SIGUSR1 save the state first, and end with exit status 75. Started by torchrun, processes learn together.
     """
-    from selavi_ref.run import Run
+    from selavi_ref.runs.run import Run
 
     loads = {name: options.pop(name) for name in ("workers", "memory_gb", "cache", "cache_format")}
     keeps = {name: options.pop(name) for name in ("minutes", "keep_every", "scratch")}
     if loads["cache"] is None:
         refuse_options(("cache_format",), "goes with --cache")
     there = _is_there(videos, out, resume)
-    from backbones.counting import Counting, carry_out_counting
-    from backbones.jobs import Keeping, Loading, is_finished
-    from backbones.jobs import train as train_run
-    from backbones.processes import joined
-    from backbones.recipe import choose_device
-    from selavi_ref.exchange import agreed
+    from backbones.distributed.processes import process_group
+    from backbones.runs.pilot import PilotRun, finish_pilot
+    from backbones.runs.run_settings import choose_device
+    from backbones.runs.train import CheckpointPolicy, DataSource, is_finished
+    from backbones.runs.train import train as train_run
+    from selavi_ref.runs.processes import raise_together
 
-    keeping = Keeping(**keeps)
-    loading = Loading(loads["workers"], loads["memory_gb"], loads["cache"], loads["cache_format"] == "jpeg")
+    checkpoint_policy = CheckpointPolicy(**keeps)
+    data_source = DataSource(loads["workers"], loads["memory_gb"], loads["cache"], loads["cache_format"] == "jpeg")
     kept = ["--cache", loads["cache"], "--cache-format", loads["cache_format"]] if loads["cache"] else []
     with (
         Interruptible(f"go on with: {shlex.join(['selavi', 'train', '--resume', *kept, '--out', out])}"),
-        joined(choose_device(device)) as exchange,
+        process_group(choose_device(device)) as exchange,
     ):
-        with agreed(exchange):
+        with raise_together(exchange):
             if exchange.rank == 0 and there and videos is not None:
                 click.echo(f"{out} is there already: going on with it, with its own settings", err=True)
             elif exchange.rank == 0 and videos is not None:
                 _start_run(videos, out, {**options, "device": device}, loads["workers"])
-        with agreed(exchange):
-            counting = Counting(Path(out))
+        with raise_together(exchange):
+            counting = PilotRun(Path(out))
             under_way = counting.under_way
         if under_way:
-            carry_out_counting(counting, device=device, loading=loading, keeping=keeping, exchange=exchange)
-        with agreed(exchange):
+            finish_pilot(
+                counting,
+                device=device,
+                data_source=data_source,
+                checkpoint_policy=checkpoint_policy,
+                exchange=exchange,
+                reporter=TERMINAL,
+            )
+        with raise_together(exchange):
             run = Run.of_videos(out, f"go on with: selavi train-heads --resume --out {out}")
             if not run.videos_file.exists():
                 raise InputError(f"{out} has no videos to learn from; begin with its networks by --init {out}")
             finished = is_finished(run)
         if not finished:
-            training = train_run(run, device=device, loading=loading, keeping=keeping, exchange=exchange)
+            training = train_run(
+                run,
+                device=device,
+                data_source=data_source,
+                checkpoint_policy=checkpoint_policy,
+                exchange=exchange,
+                reporter=TERMINAL,
+            )
             if training.failures and exchange.rank == 0:
                 count = len(training.failures)
                 click.echo(f"{count} videos could not always be decoded; see {run.failures_file}", err=True)
-        _label_the_run(run, device, loading, exchange)
+        _label_the_run(run, device, data_source, exchange)
 
 
 @command(
@@ -253,7 +281,15 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
 )
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the videos. [default: about 1,000 steps]")
 @click.option("--batch-size", type=click.IntRange(2), help="Videos per step. [default: 32 to 256, by their number]")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="Learning rate.")
+@click.option(
+    "--learning-rate",
+    "--rate",
+    "learning_rate",
+    type=click.FloatRange(0, min_open=True),
+    default=0.1,
+    show_default=True,
+    help="Learning rate.",
+)
 @click.option("--labellings", type=click.IntRange(1), default=60, show_default=True, help="Self-labellings in all.")
 @click.option(
     "--strength",
@@ -269,17 +305,17 @@ def train_heads(store: str | None, out: str, resume: bool, clusters: int | None,
 
     docs/store.md says how to write a store: paths, and features/video and features/audio or any two other names.
     """
-    from selavi_ref.counting import Counting
-    from selavi_ref.precomputed.counting import begin_counting, carry_out_counting
-    from selavi_ref.precomputed.job import apply_heads, start_heads
-    from selavi_ref.precomputed.job import train_heads as train_run
-    from selavi_ref.run import Run
+    from selavi_ref.heads.pilot import finish_pilot, start_pilot
+    from selavi_ref.heads.training_run import apply_heads, start_heads
+    from selavi_ref.heads.training_run import train_heads as train_run
+    from selavi_ref.runs.pilot_run import PilotRun
+    from selavi_ref.runs.run import Run
 
     if resume:
         refuse_options(["clusters", *options], "cannot be changed with --resume; the run keeps its settings")
         if store is not None:
             raise InputError("STORE cannot be changed with --resume; the run keeps its settings")
-        counting = Counting(Path(out))
+        counting = PilotRun(Path(out))
         run = counting.pilot if counting.under_way else Run.open(out)
         if run.config.get("kind") != "heads":
             raise InputError(f"{out} is a run on videos; go on with: selavi train --resume --out {out}")
@@ -288,16 +324,16 @@ def train_heads(store: str | None, out: str, resume: bool, clusters: int | None,
             raise InputError("name the store of features, or go on with a run by --resume")
         if clusters is None:
             raise InputError("--clusters is missing: how many kinds of videos are to be found?")
-        counting = Counting(Path(out))
+        counting = PilotRun(Path(out))
         if isinstance(clusters, Estimated):
-            begin_counting(store, out, clusters.most, **options)
+            start_pilot(store, out, clusters.most, **options)
         else:
             run = start_heads(store, out, clusters, **options)
     with Interruptible(f"go on with: {shlex.join(['selavi', 'train-heads', '--resume', '--out', out])}"):
         if counting.under_way:
-            run = carry_out_counting(counting, lambda message: click.echo(message, err=True))
-        train_run(run, lambda message: click.echo(message, err=True))
-        apply_heads(run, run.config["store"], run.features_file)
+            run = finish_pilot(counting, TERMINAL)
+        train_run(run, TERMINAL)
+        apply_heads(run, run.config["store"], run.features_file, TERMINAL)
     _label_store(str(run.features_file), str(run.labels_file), "consensus", False)
 
 
@@ -330,8 +366,8 @@ def convert(source: str, out: str | None, to: str | None, **sound: Any) -> None:
     """
     if (out is None) == (to is None):
         raise InputError("give either --out RUN, to make a run of a checkpoint, or --to FILE, to write one of a run")
-    from backbones.beginning import published_of_run, run_of_published
-    from selavi_ref.run import Run
+    from backbones.runs.initial_weights import published_of_run, run_of_published
+    from selavi_ref.runs.run import Run
 
     if to is not None:
         refuse_options(sound, "goes with --out")
@@ -367,7 +403,7 @@ def convert(source: str, out: str | None, to: str | None, **sound: Any) -> None:
 @workers_option
 def extract(run: str, videos: str, out: str, **looking: Any) -> None:
     """Write features and log-probabilities of VIDEOS to a store, with the networks of RUN."""
-    from selavi_ref.run import Run
+    from selavi_ref.runs.run import Run
 
     opened = Run.of_videos(run, f"selavi label {run} STORE takes features")
     with Interruptible("the same command goes on where it stopped"):
@@ -416,7 +452,7 @@ def label(
         refuse_options(["as_learnt"], "goes with RUN VIDEOS; a store is labelled as learnt")
         _label_store(source, out, head, balanced)
         return
-    from selavi_ref.run import Run
+    from selavi_ref.runs.run import Run
 
     run = Run.open(source)
     of_heads = run.config.get("kind") == "heads"
@@ -427,15 +463,15 @@ def label(
     known = [str(number) for number in range(run.config.get("heads", 0))]
     if head not in ("consensus", "best", *known):
         raise InputError(f"--head {head}: choose consensus, best, or one of {', '.join(known)}")
-    from selavi_ref.annotations import annotations_of
+    from selavi_ref.browser.annotations import annotations_of
 
     said = None if as_learnt else annotations_of(run).read()  # what does not fit is refused before the long work
     store = f"{out}.features.h5"
     with Interruptible("the same command goes on where it stopped"):
         if of_heads:
-            from selavi_ref.precomputed.job import apply_heads
+            from selavi_ref.heads.training_run import apply_heads
 
-            apply_heads(run, videos, store)
+            apply_heads(run, videos, store, TERMINAL)
         else:
             _extract(run, videos, store, **looking)
     try:
@@ -446,10 +482,10 @@ def label(
 
 def _is_there(videos: str | None, out: str, resume: bool) -> bool:
     """Tell whether there is a run to go on with, and refuse what does not fit."""
-    from selavi_ref.counting import Counting
-    from selavi_ref.run import Run
+    from selavi_ref.runs.pilot_run import PilotRun
+    from selavi_ref.runs.run import Run
 
-    there = Run(out).config_file.exists() or Counting(Path(out)).under_way
+    there = Run(out).config_file.exists() or PilotRun(Path(out)).under_way
     if resume and videos is None:
         _refuse_with_resume()
         if not there:
@@ -462,8 +498,8 @@ def _is_there(videos: str | None, out: str, resume: bool) -> bool:
 
 
 def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | None) -> None:
-    from backbones.jobs import start
-    from backbones.presets import read_config, run_settings
+    from backbones.runs.presets import read_config, run_settings
+    from backbones.runs.train import start
 
     annotations, split = options.pop("annotations"), options.pop("split")
     layout = options["layout"]
@@ -473,14 +509,14 @@ def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | No
     # Refuse what cannot be before the long scan; a video must be longer than a clip.
     clusters = options.pop("clusters")
     known = run_settings(**options, clusters=2 if isinstance(clusters, Estimated) else clusters, n_videos=1000)
-    listed = listed_videos(videos, layout, annotations, split or ("train" if layout else None), 1)
-    manifest = scanned(listed, workers, min_seconds=max(1.1, known.backbone.clip.length + 0.1))
+    listed = list_collection(videos, layout, annotations, split or ("train" if layout else None), 1)
+    manifest = scan_videos(listed, workers, min_seconds=max(1.1, known.backbone.clip.length + 0.1))
     if isinstance(clusters, Estimated):
-        from backbones.counting import begin_counting
+        from backbones.runs.pilot import start_pilot
         from selavi_ref.report.figures import check_drawing
 
         check_drawing()
-        run = begin_counting(out, manifest, options, clusters.most).pilot
+        run = start_pilot(out, manifest, options, clusters.most).pilot
     else:
         settings = run_settings(**options, clusters=clusters, n_videos=len(manifest.usable))
         run = start(out, manifest, settings)
@@ -508,36 +544,37 @@ def _extract(
     workers: int | None,
 ) -> bool:
     """Write a store, and tell whether this is the process that says so."""
-    from backbones.degrade import Degradation
-    from backbones.extracting import extract as extract_run
-    from backbones.loading import Watch
-    from backbones.processes import joined
-    from backbones.recipe import choose_device
-    from backbones.sources import Loading
-    from selavi_ref.exchange import agreed
-    from selavi_ref.media.scan import list_videos
+    from backbones.data.data_source import DataSource
+    from backbones.data.degradation import Degradation
+    from backbones.data.loader import ClipSampling
+    from backbones.distributed.processes import process_group
+    from backbones.runs.extract import extract as extract_run
+    from backbones.runs.run_settings import choose_device
+    from selavi_ref.datasets.scan import list_videos
+    from selavi_ref.runs.processes import raise_together
 
     degradation = Degradation(shrink, attenuate, noise)
-    with joined(choose_device(device)) as exchange:
-        with agreed(exchange):
-            manifest = scanned(list_videos(videos), workers, min_seconds=0.0, require="any")
+    with process_group(choose_device(device)) as exchange:
+        with raise_together(exchange):
+            manifest = scan_videos(list_videos(videos), workers, min_seconds=0.0, require="any")
         extract_run(
             run,
             manifest,
             out,
-            watch=Watch(clips, crops),
+            sampling=ClipSampling(clips, crops),
             degradation=degradation,
             device=device,
-            loading=Loading(workers),
+            data_source=DataSource(workers),
             exchange=exchange,
+            reporter=TERMINAL,
         )
         return exchange.rank == 0
 
 
 def _label_store(store: str, out: str, head: str, balanced: bool, said: Any = None) -> None:
-    from selavi_ref.labels import label as label_store
-    from selavi_ref.labels import write_csv
-    from selavi_ref.report.tables import labels_summary
+    from selavi_ref.ensemble.label_table import write_csv
+    from selavi_ref.ensemble.labels import label_store as label_store
+    from selavi_ref.report.summaries import labels_summary
     from selavi_ref.store import FeatureStore
 
     names = None
@@ -553,19 +590,27 @@ def _label_store(store: str, out: str, head: str, balanced: bool, said: Any = No
     click.echo(f"wrote {click.format_filename(out)}")
 
 
-def _label_the_run(run: Any, device: str, loading: Any, exchange: Any) -> None:
+def _label_the_run(run: Any, device: str, data_source: Any, exchange: Any) -> None:
     """Write features, labels and a picture of the clusters of the videos that were learnt from."""
-    from backbones.extracting import extract as extract_run
-    from selavi_ref.exchange import agreed
-    from selavi_ref.media import read_manifest
+    from backbones.runs.extract import extract as extract_run
+    from selavi_ref.datasets import read_manifest
+    from selavi_ref.report.contact_sheet import contact_sheet
     from selavi_ref.report.evaluation import evaluate_csv, scores_table
-    from selavi_ref.report.sheet import contact_sheet
+    from selavi_ref.runs.processes import raise_together
 
-    with agreed(exchange):
+    with raise_together(exchange):
         manifest = read_manifest(run.videos_file)
         extracted = run.features_file.exists()
     if not extracted:
-        extract_run(run, manifest, run.features_file, device=device, loading=loading, exchange=exchange)
+        extract_run(
+            run,
+            manifest,
+            run.features_file,
+            device=device,
+            data_source=data_source,
+            exchange=exchange,
+            reporter=TERMINAL,
+        )
     if exchange.rank != 0:
         return
     _label_store(str(run.features_file), str(run.labels_file), "consensus", False)

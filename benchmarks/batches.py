@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from loading import CHANGE, CLIP, ONE_THREAD, collections, seconds_of
+from data_source import CHANGE, CLIP, ONE_THREAD, collections, seconds_of
 from sinkhorn import processor, said
 
-from backbones.clips import ClipSource, StoredClips, StreamedClips, View, stored_format
-from backbones.loading import TrainingLoader
+from backbones.data.clips import ClipSource, Crop, StoredClips, StreamedClips, stored_format
+from backbones.data.loader import TrainingLoader
 from selavi_ref.media import probe
-from selavi_ref.media.cache import ClipCache, KeptVideo
+from selavi_ref.media.video_cache import ClipCache, DecodedVideo
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def cached(given: argparse.Namespace) -> list[str]:
                 size = sum(
                     video.pictures.nbytes + video.energies.nbytes
                     for video in kept.videos
-                    if isinstance(video, KeptVideo)
+                    if isinstance(video, DecodedVideo)
                 )
             else:
                 cache = ClipCache(folder, stored_format(CLIP), jpeg=way == "JPEG cache")
@@ -79,7 +79,7 @@ def cached(given: argparse.Namespace) -> list[str]:
         times: dict[str, list[float]] = {way: [] for way in ways}
         for turn, (path, start) in enumerate([starts[0], *starts]):
             for way, source in ways.items():
-                view = View.varied(CLIP, CHANGE, *np.random.default_rng(turn).random(3))
+                view = Crop.varied(CLIP, CHANGE, *np.random.default_rng(turn).random(3))
                 times[way].append(seconds_of(source.clip, paths.index(path), start, view))
         slow = np.mean(times["files"][1:])
         for way, taken in times.items():

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 from sinkhorn import processor, said
 
-from selavi_ref.browser.pictures import Pictures
-from selavi_ref.media import make_collection
+from selavi_ref.browser.thumbnails import ThumbnailCache
+from selavi_ref.datasets import make_collection
 from selavi_ref.metrics import nearest
 from selavi_ref.report.embedding import embed
-from selavi_ref.run import write_text
+from selavi_ref.runs.atomic import write_text
 from selavi_ref.store import FeatureStore, StoreWriter
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -137,7 +137,7 @@ def pictures(given: argparse.Namespace) -> list[str]:
     )
     for name, previews in (("thumbnails", False), ("both", True)):
         kept = given.folder / name
-        with closing(Pictures(kept, files)) as made:
+        with closing(ThumbnailCache(kept, files)) as made:
             first = timed(lambda made=made, previews=previews: made.make_all(previews=previews))
             again = timed(lambda made=made, previews=previews: made.make_all(previews=previews))
         size = sum(file.stat().st_size for file in kept.rglob("*.*")) / len(files) / 1000
@@ -148,10 +148,10 @@ def pictures(given: argparse.Namespace) -> list[str]:
 def neighbours(given: argparse.Namespace) -> list[str]:
     """Look one video's neighbours up, and those of all."""
     run = make_run(given.folder / "wide", given.points, 20, 1)
-    from selavi_ref.browser.opinions import Opinions
+    from selavi_ref.browser.posterior_index import PosteriorIndex
 
     with FeatureStore(run / "features.h5") as store:
-        opinions = Opinions(store, store)
+        opinions = PosteriorIndex(store, store)
         first = timed(lambda: opinions.neighbours(0, 12))
         later = np.median([timed(lambda row=row: opinions.neighbours(row, 12)) for row in range(20)])
         values = store.features("video")

@@ -1,8 +1,9 @@
 """Time reading one training clip, picture and sound, beside the published way, in turn, in one process on one core.
 
-Run ``python -m pip install -e ".[all,bench]" && python benchmarks/loading.py`` on a machine that does nothing else; the
+Run ``python -m pip install -e ".[all,bench]" && python benchmarks/data_source.py`` on a machine that does nothing
+else; the
 published way needs ``ffmpeg`` on the PATH. ``--only clips --clips 20`` for a quick look. Writes the tables that it
-prints to ``benchmarks/results/loading.md``.
+prints to ``benchmarks/results/data_source.md``.
 """
 
 from __future__ import annotations
@@ -35,15 +36,16 @@ import torch.nn.functional as F
 from sinkhorn import processor, said
 from torch import Tensor
 
-import backbones.clips
-from backbones.augment import DRAWS, Draw
-from backbones.augment import picture as our_picture
-from backbones.clips import RawClip, StreamedClips, View
-from backbones.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, ClipSettings
-from selavi_ref.media import log_mel, make_collection
+import backbones.data.clips
+from backbones.data.augment import DRAWS, Draw
+from backbones.data.augment import picture as our_picture
+from backbones.data.clips import Crop, RawClip, StreamedClips
+from backbones.learner.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, ClipSettings
+from selavi_ref.datasets import make_collection
+from selavi_ref.media import log_mel
+from selavi_ref.media.audio_track import AudioTrack
 from selavi_ref.media.container import Media
-from selavi_ref.media.picture import FramePicker
-from selavi_ref.media.sound import SoundTrack
+from selavi_ref.media.frames import FramePicker
 
 FRAMES, FPS, SECONDS, SIDE, RATE, FILTERS = 30, 30.0, 1.0, 112, 24_000, 257
 SHORT_SIDES = (128, 160)
@@ -54,8 +56,8 @@ WATCHED = (
     (av, ["open"], "open"),
     (Media, ["seek"], "seek, read packets"),
     (FramePicker, ["push", "finish", "stacked"], "scale, convert"),
-    (SoundTrack, ["push", "stretch"], "mono, resample"),
-    (backbones.clips, ["log_mel"], "log mel"),
+    (AudioTrack, ["push", "stretch"], "mono, resample"),
+    (backbones.data.clips, ["log_mel"], "log mel"),
     (sys.modules[__name__], ["our_picture"], "augment, normalise"),
 )
 DECODERS = {"video": "decode picture", "audio": "decode sound"}
@@ -109,7 +111,7 @@ def beside_published(given: argparse.Namespace) -> list[str]:
 def our_clip(path: str, start: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Return a training clip as the program reads it: float32, (1, 3, 30, 112, 112) and (1, 1, 257, 99)."""
     source = StreamedClips([path], CLIP, [0.0])
-    return varied(source.clip(0, start, View.varied(CLIP, CHANGE, *rng.random(3))), rng)
+    return varied(source.clip(0, start, Crop.varied(CLIP, CHANGE, *rng.random(3))), rng)
 
 
 def varied(clip: RawClip, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -160,7 +162,7 @@ def pieces(given: argparse.Namespace) -> list[str]:
         our_clip(*starts[0], np.random.default_rng(0))
         for turn, start in enumerate(starts):
             times["all"] += seconds_of(our_clip, *start, np.random.default_rng(turn))
-            with mock.patch.object(backbones.clips, "guarded", lambda read, *a, **k: read(*a, **k)):
+            with mock.patch.object(backbones.data.clips, "guarded", lambda read, *a, **k: read(*a, **k)):
                 times["here"] += seconds_of(our_clip, *start, np.random.default_rng(turn))
                 with watched(times):
                     times["the rest"] += seconds_of(our_clip, *start, np.random.default_rng(turn))

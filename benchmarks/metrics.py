@@ -24,7 +24,7 @@ from sklearn.metrics.cluster import contingency_matrix
 from sklearn.neighbors import NearestNeighbors
 
 from selavi_ref import metrics
-from selavi_ref.metrics.expected import expected_mutual_information
+from selavi_ref.metrics.expected_mi import expected_mutual_information
 
 SIZES = [(230_976, 400), (170_752, 309), (230_976, 10), (1_500, 10)]
 SHARED = [

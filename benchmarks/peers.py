@@ -43,7 +43,7 @@ Solver = Callable[[Scores, Sizes, float, int], Run]
 
 def on_a_gpu() -> dict[str, Solver]:
     """Return ours on the CPU and on a GPU, and the peers that run there."""
-    from backbones.plan_pass import TorchPass
+    from backbones.engines.torch_engine import TorchPass
 
     solvers: dict[str, Solver] = {
         "ours, on the CPU (numba)": lambda *given: ours(*given, engine="numba"),

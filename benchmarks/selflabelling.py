@@ -27,14 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sinkhorn import SHARPNESS, add_log_softmax, gaussian_sizes, mixture, most_memory, processor, said
 
-from backbones.clips import StreamedClips
-from backbones.processes import joined
-from backbones.settings import ClipSettings
-from selavi_ref.exchange import Exchange, barrier, share
-from selavi_ref.media import Manifest, read_manifest, write_manifest
+from backbones.data.clips import StreamedClips
+from backbones.distributed.processes import process_group
+from backbones.learner.settings import ClipSettings
+from selavi_ref.datasets import Manifest, read_manifest, write_manifest
+from selavi_ref.datasets.manifest import ManifestEntry
+from selavi_ref.ensemble.posterior import joint_scores
 from selavi_ref.media.container import VideoInfo
-from selavi_ref.media.manifest import ManifestEntry
-from selavi_ref.selflabel import STRENGTH, joint_scores, self_label
+from selavi_ref.runs.processes import Exchange, barrier, local_rows
+from selavi_ref.selflabel.self_labelling import STRENGTH, self_label
 from selavi_ref.store import WorkingStore
 from selavi_ref.transport import assign, engines
 
@@ -251,9 +252,9 @@ class Counted:
 def work(folder: Path, n: int, K: int) -> None:
     """Do what one of the processes does."""
     assign(mixture(3000, K, 0.1)[0], engine="numba")  # loads the compiled code
-    with joined("cpu") as exchange:
+    with process_group("cpu") as exchange:
         counted = Counted(exchange)
-        own = share(n, exchange)
+        own = local_rows(n, exchange)
         sizes = gaussian_sizes(np.random.default_rng(0), K)
         datasets = dict.fromkeys((f"log_prob/{view}/0" for view in VIEWS), K)
         with WorkingStore.create(folder / f"working-{exchange.rank}.h5", made_paths(own), datasets) as store:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from peers import STRENGTH, Run, Solver
 from sinkhorn import header, mixture, problem, said, solving, timed
 
-from backbones.plan_pass import TorchPass
+from backbones.engines.torch_engine import TorchPass
 from selavi_ref.transport import Assignment, assign, engines
 
 FUSED = "ours (torch, fused pass)"

@@ -30,19 +30,20 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from sinkhorn import processor, said
 
-from backbones import augment, networks
-from backbones.augment import DRAWS
-from backbones.clips import StoredClips, n_steps
-from backbones.jobs import Keeping, start, train
-from backbones.learner import TorchBackbone
-from backbones.loading import Batch
-from backbones.model import MODALITIES, SelaviModel
-from backbones.presets import run_settings
-from backbones.recipe import choose_device, choose_precision
-from backbones.settings import BackboneSettings
-from backbones.sources import Loading
-from selavi_ref.labelling import Labelling
-from selavi_ref.media import make_collection, scan
+from backbones.data import augment
+from backbones.data.augment import DRAWS
+from backbones.data.clips import StoredClips, n_steps
+from backbones.data.data_source import DataSource
+from backbones.data.loader import Batch
+from backbones.learner.settings import BackboneSettings
+from backbones.learner.torch_backbone import TorchBackbone
+from backbones.networks import registry
+from backbones.networks.model import MODALITIES, SelaviModel
+from backbones.runs.presets import run_settings
+from backbones.runs.run_settings import choose_device, choose_precision
+from backbones.runs.train import CheckpointPolicy, start, train
+from selavi_ref.datasets import make_collection, scan
+from selavi_ref.selflabel.pseudo_labels import PseudoLabels
 
 PLAIN = "plain, float32"
 RATE = 0.01
@@ -222,7 +223,7 @@ def our_step(settings: BackboneSettings, heads: tuple[int, ...], device: str) ->
 def plain_step(settings: BackboneSettings, heads: tuple[int, ...], device: str) -> Step:
     """Return a step as one would first write it: float32, the usual layout of memory."""
     torch.manual_seed(0)
-    video, audio = networks.find("video", settings.video_net), networks.find("audio", settings.audio_net)
+    video, audio = registry.find("video", settings.video_net), registry.find("audio", settings.audio_net)
     model = SelaviModel(video, audio, heads, settings.dropout, mlp=settings.mlp).to(device).train()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=RATE, momentum=settings.momentum, weight_decay=settings.weight_decay
@@ -278,7 +279,7 @@ def runs(given: argparse.Namespace) -> list[str]:
     )
     with tempfile.TemporaryDirectory() as folder:
         manifest = scan(make_collection(Path(folder) / "videos", given.videos))
-        for way, loading in (("memory", Loading(memory_gb=4.0)), ("files", Loading())):
+        for way, data_source in (("memory", DataSource(memory_gb=4.0)), ("files", DataSource())):
             settings = run_settings(
                 given.videos,
                 preset="small",
@@ -290,7 +291,7 @@ def runs(given: argparse.Namespace) -> list[str]:
             run = start(Path(folder) / way, manifest, settings)
             with Spent() as spent:
                 begin = time.perf_counter()
-                train(run, device=given.device, loading=loading, keeping=Keeping())
+                train(run, device=given.device, data_source=data_source, checkpoint_policy=CheckpointPolicy())
                 whole = time.perf_counter() - begin
             seconds = [spent.seconds[name] for name in ("batch norms", "waiting", "learning", "labelling")]
             shares = [f"{part:.1f} ({part / whole:.0%})" for part in (*seconds, whole - sum(seconds))]
@@ -310,8 +311,8 @@ class Spent(ExitStack):
         batches = TorchBackbone.batches
         for owner, name, part in (
             (TorchBackbone, "train_step", "learning"),
-            (Labelling, "now", "labelling"),
-            (Labelling, "label_finally", "labelling"),
+            (PseudoLabels, "now", "labelling"),
+            (PseudoLabels, "label_finally", "labelling"),
         ):
             self.enter_context(mock.patch.object(owner, name, self._timed(getattr(owner, name), part)))
         self.enter_context(mock.patch.object(TorchBackbone, "batches", self._waited(batches)))

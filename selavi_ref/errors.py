@@ -1,4 +1,6 @@
-"""What can go wrong and a user can mend: a message names the file, option or row, and says what would be right."""
+"""Errors that a user can mend, and how files and reasons are shown in one line."""
+
+import os
 
 
 class SelaviError(Exception):
@@ -39,3 +41,18 @@ class StopRequest(Exception):  # noqa: N818
 
 class DivergedError(SelaviError):
     """The loss or the weights are no longer finite numbers."""
+
+
+FilePath = str | os.PathLike[str]
+
+
+def printable(path: FilePath) -> str:
+    """Return a path as it is, or escaped in quotes if it holds line breaks or undecodable bytes."""
+    name = os.fspath(path)
+    return name if name.isprintable() else ascii(name)
+
+
+def reason(error: BaseException) -> str:
+    """Return the reason of an exception in one line, without the file's name."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())

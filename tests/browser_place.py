@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from selavi_ref.labels import label, write_csv
-from selavi_ref.media import find_videos, make_collection, scan, write_manifest
-from selavi_ref.run import Run, write_text
+from selavi_ref.datasets import find_videos, make_collection, scan, write_manifest
+from selavi_ref.ensemble.label_table import write_csv
+from selavi_ref.ensemble.labels import label_store
+from selavi_ref.runs.atomic import write_text
+from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore, StoreWriter
 
 K, HEADS, D = 4, 2, 6
@@ -47,7 +49,7 @@ def make_run(place: Path, videos: Path) -> Run:
     write_store(run.features_file, paths, classes, reasons={len(paths) - 2: "the file is missing"})
     write_text(run.config_file, f"clusters = {K}\nheads = {HEADS}\n")
     with FeatureStore(run.features_file) as store:
-        write_csv(label(store), run.labels_file)
+        write_csv(label_store(store), run.labels_file)
     return run
 
 

@@ -11,7 +11,7 @@ from browser_place import make_run, make_videos
 from browser_program import Program
 from browser_truth import NAME, WRONG, Truth, truth_of
 
-from selavi_ref.annotations import annotations_of
+from selavi_ref.browser.annotations import annotations_of
 
 
 @pytest.fixture(scope="module")

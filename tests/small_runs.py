@@ -23,7 +23,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import cli
-from selavi_ref.media import make_collection
+from selavi_ref.datasets import make_collection
 
 ROOT = Path(__file__).parent.parent
 QUICK = """
@@ -32,7 +32,7 @@ heads = 2
 batch_size = 8
 rate = 0.05
 labellings = 4
-norm_warmup = 5
+bn_warmup_batches = 5
 [backbone]
 precision = "float32"
 [backbone.clip]
@@ -40,7 +40,7 @@ frames = 2
 sample_rate = 8000
 n_filters = 32
 """
-FINE = "side_clusters = 8\n[training]\nside_heads = 3"  # as larger collections have by themselves
+FINE = "overclusters = 8\n[training]\nside_heads = 3"  # as larger collections have by themselves
 PARTS = QUICK.replace("[training]", FINE)
 
 

@@ -9,7 +9,7 @@ from small_runs import refused, scores_of, selavi, small_place, succeeded, times
 
 from backbones.studies import ablation
 from backbones.studies.trials import Trial, Trials, slug
-from selavi_ref.media.manifest import Manifest, ManifestEntry
+from selavi_ref.datasets.manifest import Manifest, ManifestEntry
 
 PARTS = ["study", "ablation", "new", "--clusters", "4", "--config", "parts.toml", "--epochs", "1", "--workers", "0"]
 LEARNT = ("*/checkpoints/*.pt", "*/features.h5", "*/labels.csv")
@@ -55,10 +55,10 @@ def test_each_run_lacks_what_its_name_says_and_nothing_else(parts):
     loop = settings["published loop"]
     changed = {name: {key: value for key, value in own.items() if value != loop[key]} for name, own in settings.items()}
     assert changed == {
-        "default, with side heads": {"training.side_heads": 3, "spread": 0.02, "penalty": 10.0},
+        "default, with side heads": {"training.overclustering_heads": 3, "spread": 0.02, "marginal_penalty": 10.0},
         "published loop": {},
-        "with side heads": {"training.side_heads": 3},
-        "soft sizes": {"penalty": 10.0},
+        "with side heads": {"training.overclustering_heads": 3},
+        "soft sizes": {"marginal_penalty": 10.0},
         "sizes not sorted": {"matched": False},
         "no alignment": {"training.align": False},
         "one head": {"heads": 1},

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selavi_ref.annotations import Annotations, ConflictError, Edits, History, annotations_beside
+from selavi_ref.browser.annotations import Annotations, ConflictError, Edits, History, annotations_beside
 from selavi_ref.errors import InputError, SelaviError
 
 K = 6
@@ -197,7 +197,7 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, text, message):
 def test_edits_of_many_threads_and_programs_are_all_kept(tmp_path):
     file = tmp_path / "annotations.json"
     code = f"""
-from selavi_ref.annotations import Annotations
+from selavi_ref.browser.annotations import Annotations
 kept = Annotations({str(file)!r}, {CLUSTERS!r})
 for i in range(20):
     kept.apply({{"op": "wrong", "videos": [f"other{{i}}"], "wrong": True}})

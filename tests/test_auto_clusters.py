@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from test_cli import process, refused, rows_of, selavi
 
-from selavi_ref.media import make_collection
-from selavi_ref.run import Run
+from selavi_ref.datasets import make_collection
+from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore, StoreWriter
 
 AUTO = ["--clusters", "auto:2", "--epochs", "1", "--labellings", "2", "--heads", "2", "--workers", "0"]
@@ -28,8 +28,12 @@ def place(tmp_path_factory):
 
 def test_a_pilot_is_trained_and_then_the_run_with_its_networks(place):
     run, pilot = Run(place / "run"), Run(place / "run" / "pilot")
-    assert (pilot.config["clusters"], pilot.config["heads"], pilot.config["training"]["side_heads"]) == (4, 5, 0)
-    assert pilot.config["training"]["sizes"]["penalty"] == 0
+    assert (pilot.config["clusters"], pilot.config["heads"], pilot.config["training"]["overclustering_heads"]) == (
+        4,
+        5,
+        0,
+    )
+    assert pilot.config["training"]["sizes"]["marginal_penalty"] == 0
     assert (run.config["clusters"], run.config["heads"], run.config["training"]["epochs"]) == (2, 2, 1)
     assert run.config["init"] == str(pilot.folder.resolve())
     assert len(rows_of(run.labels_file)) == 40

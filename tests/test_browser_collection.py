@@ -11,8 +11,7 @@ import pytest
 from browser_place import HEADS, ODD, ODD_CLASS, K, make_run, make_videos, write_store
 
 from selavi_ref.browser.collection import open_collection, video_file
-from selavi_ref.browser.finishing import finished
-from selavi_ref.browser.opinions import Opinions, top
+from selavi_ref.browser.final_labels import final_labels
 from selavi_ref.browser.payloads import (
     annotations_payload,
     collection_payload,
@@ -21,8 +20,9 @@ from selavi_ref.browser.payloads import (
     labelling_payload,
     map_payload,
 )
+from selavi_ref.browser.posterior_index import PosteriorIndex, top
+from selavi_ref.ensemble.labels import label_store
 from selavi_ref.errors import InputError
-from selavi_ref.labels import label
 from selavi_ref.store import FeatureStore, StoreWriter
 
 
@@ -38,7 +38,7 @@ def test_every_labelling_is_that_of_selavi_label(place):
     found = open_collection(place / "run")
     with FeatureStore(place / "run" / "features.h5") as store:
         for name in ("consensus", "0", "1"):
-            wanted, shown = label(store, head=name), found.labelling(name)
+            wanted, shown = label_store(store, head=name), found.labelling(name)
             assert np.array_equal(shown.label, wanted.label)
             assert np.array_equal(shown.confidence, wanted.confidence)
             posteriors = found.opinions.posteriors(slice(None))[name]
@@ -57,7 +57,7 @@ def test_a_labelling_is_kept_until_the_store_changes(tmp_path):
         write_store(tmp_path / "s.h5", [f"{i}.mp4" for i in range(30)], [str(i % 4) for i in range(30)], seed=seed)
         found = open_collection(tmp_path / "s.h5")
         with FeatureStore(tmp_path / "s.h5") as store:
-            wanted = label(store, head="1")
+            wanted = label_store(store, head="1")
         for _ in range(2):
             shown = found.labels.make("1")
             assert np.array_equal(shown.confidence, wanted.confidence)
@@ -76,7 +76,7 @@ def test_a_store_that_is_replaced_while_it_is_shown_leaves_nothing_of_the_old_on
     write_store(tmp_path / "s.h5", paths, classes, seed=1)
     shown.labels.make("1")
     with FeatureStore(tmp_path / "s.h5") as store:
-        wanted = label(store, head="1")
+        wanted = label_store(store, head="1")
     assert np.array_equal(open_collection(tmp_path / "s.h5").labels.make("1").confidence, wanted.confidence)
 
 
@@ -153,8 +153,8 @@ def test_neighbours_are_the_nearest_by_plain_distance(place):
 def test_neighbours_of_one_video_alone_and_of_twins(tmp_path):
     write_store(tmp_path / "one.h5", ["a.mp4"], [""])
     with FeatureStore(tmp_path / "one.h5") as store:
-        assert Opinions(store, store).neighbours(0, 5) == {"video": [], "audio": []}
-        assert Opinions(store, store).all_neighbours(5) == [{}]
+        assert PosteriorIndex(store, store).neighbours(0, 5) == {"video": [], "audio": []}
+        assert PosteriorIndex(store, store).all_neighbours(5) == [{}]
 
 
 def test_a_payload_is_plain_json_of_all_videos(place):
@@ -275,7 +275,7 @@ def test_a_list_with_relative_paths_is_read_from_its_folder_or_from_here(tmp_pat
         monkeypatch.chdir(here)
         found = open_collection(tmp_path / "labels.csv")
         assert found.files == [str(tmp_path / "gone.mp4"), str(tmp_path / "videos" / "1.mp4")]
-        assert finished(found).paths == (found.files if found.from_list else found.paths)
+        assert final_labels(found).paths == (found.files if found.from_list else found.paths)
 
 
 def test_only_files_with_the_ending_of_a_video_are_served(tmp_path):

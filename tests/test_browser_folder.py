@@ -18,7 +18,7 @@ from browser_place import ODD_CLASS, K, make_run, make_videos
 from browser_program import ROOT, becomes, has_values, ready
 from browser_truth import in_words, truth_of
 
-from selavi_ref.annotations import annotations_of
+from selavi_ref.browser.annotations import annotations_of
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect

@@ -13,9 +13,9 @@ from PIL import Image
 
 from selavi_ref.browser import server
 from selavi_ref.browser.collection import open_collection
-from selavi_ref.browser.mapping import MapMaker
-from selavi_ref.browser.pictures import Pictures
+from selavi_ref.browser.map_process import MapMaker
 from selavi_ref.browser.server import make_app
+from selavi_ref.browser.thumbnails import ThumbnailCache
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def collection(place, monkeypatch):
 @pytest.fixture
 def client(collection):
     with ExitStack() as stack:
-        pictures = stack.enter_context(closing(Pictures(collection.folder / "pictures", collection.files)))
+        pictures = stack.enter_context(closing(ThumbnailCache(collection.folder / "pictures", collection.files)))
         maps = stack.enter_context(closing(MapMaker(collection.features_file, collection.folder)))
         yield make_app(collection, pictures, maps).test_client()
 

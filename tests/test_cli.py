@@ -20,13 +20,13 @@ from click.testing import CliRunner
 from media_files import tone, write_video
 
 import cli
-from selavi_ref.media import make_collection
+from selavi_ref.datasets import make_collection
 from selavi_ref.store import FeatureStore
 
 ROOT = Path(__file__).parent.parent
 # The program, with a video removed after the scan.
 VANISH = (
-    "import sys, os, cli, backbones.jobs as jobs; start = jobs.start;"
+    "import sys, os, cli, backbones.runs.train as jobs; start = jobs.start;"
     "jobs.start = lambda *a: (start(*a), os.unlink('videos/ball/ball_0000.mp4'))[0];"
     "sys.argv = ['selavi', *sys.argv[1:]]; cli.main()"
 )
@@ -190,7 +190,7 @@ def test_sizes_can_be_given_in_a_file(place):
     assert done.exit_code == 0, done.stderr
     config = tomllib.loads((place / "sized" / "config.toml").read_text())
     assert config["training"]["sizes"]["given"] == [0.75, 0.25]
-    assert config["training"]["side_heads"] > 0
+    assert config["training"]["overclustering_heads"] > 0
     (place / "two.txt").unlink()
     assert selavi("train", "--resume", "--out", "sized", cwd=place).exit_code == 0
 

@@ -28,16 +28,18 @@ from small_runs import (
     written,
 )
 
-import backbones.baseline
-from backbones import augment, networks
-from backbones.baseline import Baselines, network_settings
-from backbones.checkpoint import read_newest
-from backbones.sources import Loading
+import backbones.runs.baselines
+from backbones.data import augment
+from backbones.data.data_source import DataSource
+from backbones.learner.checkpoint import read_newest
+from backbones.networks import registry
+from backbones.runs.baselines import Baselines, network_settings
+from selavi_ref.datasets import scan
 from selavi_ref.errors import InputError
-from selavi_ref.media import read_clip, scan
+from selavi_ref.media import read_clip
 from selavi_ref.metrics import nearest
 from selavi_ref.report.retrieval import Gallery, neighbours_table, retrieval_table
-from selavi_ref.run import Run
+from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore, StoreWriter
 
 BASE = ["--workers", "0"]
@@ -117,13 +119,13 @@ class TestBaseline:
         """The middle clip of each video, seen by a network with the weights of the file."""
         seen = {}
         monkeypatch.setattr(
-            backbones.baseline, "kmeans_of_each", lambda values, *args, **kwargs: seen.update(values) or {}
+            backbones.runs.baselines, "kmeans_of_each", lambda values, *args, **kwargs: seen.update(values) or {}
         )
         settings = network_settings(1000, 4, video_weights=str(place / "weights.pth"))
         manifest = scan(place / "new")
-        Baselines(manifest, 4, place, loading=Loading(0)).on_networks("given networks", settings)
+        Baselines(manifest, 4, place, data_source=DataSource(0)).on_networks("given networks", settings)
         clip = settings.backbone.clip
-        network = networks.Base(networks.find("video", "tiny").build())
+        network = registry.Base(registry.find("video", "tiny").build())
         network.base.load_state_dict(torch.load(place / "weights.pth"))
         options = {"fps": clip.fps, "frames": clip.frames, "size": clip.decode_size, "sample_rate": 8000}
         start = (1.5 - clip.length) / 2

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selavi_ref.consensus import agree, co_association, groups_of
+from selavi_ref.ensemble.consensus import co_association, find_consensus, groups_of
 from selavi_ref.metrics import normalized_mutual_info_score
 
 
@@ -36,7 +36,7 @@ def test_heads_that_make_different_mistakes_are_better_together(seed):
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 10, 2000)
     labels = mistaken_heads(truth, 10, 5, rng)
-    found = agree(labels, 10)
+    found = find_consensus(labels, 10)
     alone = [normalized_mutual_info_score(truth, labels[:, head]) for head in range(5)]
     grouped = normalized_mutual_info_score(truth, consensus_of(labels, 10, found.groups))
     matched = normalized_mutual_info_score(truth, consensus_of(labels, 10, groups_of(found.alignment)))
@@ -49,7 +49,7 @@ def test_heads_that_are_the_same_but_for_numbers_give_these_labels(K, H, seed):
     rng = np.random.default_rng(seed)
     one = rng.permutation(np.concatenate([np.arange(K), rng.integers(0, K, 20)]))
     labels = np.stack([rng.permutation(K)[one] for _ in range(H)], 1).astype(np.int32)
-    found = agree(labels, K)
+    found = find_consensus(labels, K)
     assert np.allclose(found.agreement, 1)
     reference = labels[:, found.reference]
     for head in range(H):
@@ -61,7 +61,7 @@ def test_heads_that_are_the_same_but_for_numbers_give_these_labels(K, H, seed):
 def test_any_labels_give_groups_in_range(K, H, N, seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(-1, K, (N, H)).astype(np.int32)
-    found = agree(labels, K)
+    found = find_consensus(labels, K)
     assert found.groups.shape == found.alignment.shape == (H, K)
     assert found.groups.dtype == found.alignment.dtype == np.int32
     assert ((found.groups >= 0) & (found.groups < K)).all()

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from selavi_ref.counting import Counting, count_clusters, fine_clusters, told, write_count
+from selavi_ref.ensemble.n_clusters import estimate_n_clusters, pilot_n_clusters
 from selavi_ref.errors import InputError
+from selavi_ref.report.n_clusters import describe, write_estimate
+from selavi_ref.runs.pilot_run import PilotRun
 from selavi_ref.store import FeatureStore, StoreWriter
 
 
@@ -32,7 +34,7 @@ def fine_store(path, kinds, per_kind, *, heads=4, n=1200, unsure=0.1, seed=0):
 @pytest.mark.parametrize(("kinds", "per_kind"), [(2, 10), (3, 6), (7, 4), (12, 3)])
 def test_the_number_of_kinds_is_found(tmp_path, kinds, per_kind):
     with FeatureStore(fine_store(tmp_path / "s.h5", kinds, per_kind)) as store:
-        count = count_clusters(store)
+        count = estimate_n_clusters(store)
     assert count.clusters == kinds
     assert count.agreement.argmax() == np.flatnonzero(count.tried == kinds)[0]
     assert count.gap == kinds
@@ -41,18 +43,18 @@ def test_the_number_of_kinds_is_found(tmp_path, kinds, per_kind):
 
 def test_the_end_of_the_range_is_told(tmp_path):
     with FeatureStore(fine_store(tmp_path / "s.h5", 8, 3)) as store:
-        count = count_clusters(store, most=5)
+        count = estimate_n_clusters(store, most=5)
         assert count.at_the_end or count.clusters < 5
         assert count.tried.tolist() == [2, 3, 4, 5]
-        assert count_clusters(store, most=24).clusters == 8
+        assert estimate_n_clusters(store, most=24).clusters == 8
     if count.at_the_end:
-        assert "there may be more" in told(count, tmp_path)
+        assert "there may be more" in describe(count, tmp_path)
 
 
 def test_the_curve_is_written_as_tables_and_figures(tmp_path):
     with FeatureStore(fine_store(tmp_path / "s.h5", 4, 4)) as store:
-        count = count_clusters(store)
-    write_count(count, tmp_path / "c")
+        count = estimate_n_clusters(store)
+    write_estimate(count, tmp_path / "c")
     assert {path.suffix for path in tmp_path.glob("c.*")} == {".txt", ".csv", ".json", ".png", ".svg"}
     told_json = json.loads((tmp_path / "c.json").read_text())
     assert told_json["estimate"] == 4
@@ -62,21 +64,21 @@ def test_the_curve_is_written_as_tables_and_figures(tmp_path):
 def test_what_cannot_be_counted_is_said(tmp_path):
     path = fine_store(tmp_path / "one.h5", 3, 4, heads=1, n=60)
     with FeatureStore(path) as store, pytest.raises(InputError, match="two modalities and two heads of at least 6"):
-        count_clusters(store)
+        estimate_n_clusters(store)
     with pytest.raises(InputError, match="counting kinds needs at least 32 videos, but there are 31"):
-        fine_clusters(31)
+        pilot_n_clusters(31)
     with pytest.raises(InputError, match="counting up to 30 kinds needs at least 480 videos, but there are 400"):
-        fine_clusters(400, 30)
-    assert [fine_clusters(n) for n in (32, 400, 1500, 230_976)] == [4, 30, 58, 721]
-    assert fine_clusters(400, 20) == 40
+        pilot_n_clusters(400, 30)
+    assert [pilot_n_clusters(n) for n in (32, 400, 1500, 230_976)] == [4, 30, 58, 721]
+    assert pilot_n_clusters(400, 20) == 40
 
 
 def test_what_is_to_be_started_is_noted(tmp_path):
-    counting = Counting(tmp_path)
+    counting = PilotRun(tmp_path)
     assert not counting.under_way
     counting.begin({"options": {"heads": 3}, "most": None})
     assert counting.under_way
-    assert Counting(tmp_path).options == {"options": {"heads": 3}, "most": None}
+    assert PilotRun(tmp_path).options == {"options": {"heads": 3}, "most": None}
     counting.note.write_text("{")
     with pytest.raises(InputError, match=r"counting\.json cannot be read"):
         _ = counting.options

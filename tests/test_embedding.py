@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from selavi_ref.errors import StoreError
 from selavi_ref.report import embedding
-from selavi_ref.report.embedding import embed, embedding_file, kept_embedding, saved_embedding
+from selavi_ref.report.embedding import cached_embedding, embed, embedding_file, saved_embedding
 from selavi_ref.store import FeatureStore, StoreWriter
 
 pytest.importorskip("openTSNE")
@@ -162,13 +162,13 @@ def test_without_features_those_that_the_heads_learnt_from_are_taken_or_log_prob
     told = {"store": str(first)}
     heads = write_store(tmp_path / "heads.h5", told, log_prob_video_0=log_prob, log_prob_audio_0=log_prob)
     np.testing.assert_array_equal(places(heads), places(first))
-    assert kept_embedding(heads, tmp_path / "a").words == "features of video and audio; t-SNE, perplexity 30"
+    assert cached_embedding(heads, tmp_path / "a").words == "features of video and audio; t-SNE, perplexity 30"
     first.unlink()
     assert purity(places(heads), kind) > 0.9
-    assert kept_embedding(heads, tmp_path / "b").words == "log-probabilities of video and audio; t-SNE, perplexity 30"
+    assert cached_embedding(heads, tmp_path / "b").words == "log-probabilities of video and audio; t-SNE, perplexity 30"
     others = [f"w{i}.mp4" for i in range(len(kind))]
     write_store(first, names=others, features_video=video, features_audio=audio)
-    assert kept_embedding(heads, tmp_path / "c").words.startswith("log-probabilities")
+    assert cached_embedding(heads, tmp_path / "c").words.startswith("log-probabilities")
 
 
 def test_a_store_of_neither_has_no_map(tmp_path):
@@ -184,22 +184,22 @@ def test_a_map_is_kept_until_the_store_changes(tmp_path):
     _, video, audio = four_kinds(np.random.default_rng(6))
     path = write_store(tmp_path / "s.h5", features_video=video, features_audio=audio)
     assert saved_embedding(path, tmp_path) is None
-    made = kept_embedding(path, tmp_path)
+    made = cached_embedding(path, tmp_path)
     written = embedding_file(tmp_path).stat().st_mtime_ns
-    again = kept_embedding(path, tmp_path)
+    again = cached_embedding(path, tmp_path)
     np.testing.assert_array_equal(again.xy, made.xy)
     assert again.words == made.words
     assert embedding_file(tmp_path).stat().st_mtime_ns == written
     os.utime(path, ns=(1, 1))
     assert saved_embedding(path, tmp_path) is None
-    kept_embedding(path, tmp_path)
+    cached_embedding(path, tmp_path)
     assert saved_embedding(path, tmp_path) is not None
     whole = embedding_file(tmp_path).read_bytes()
     for damaged in (b"", whole[:100], whole[:-40], b"no file of NumPy"):
         embedding_file(tmp_path).write_bytes(damaged)
         assert saved_embedding(path, tmp_path) is None
     (tmp_path / "file").write_text("")
-    assert kept_embedding(path, tmp_path / "file").words == made.words  # a folder that cannot be written
+    assert cached_embedding(path, tmp_path / "file").words == made.words  # a folder that cannot be written
 
 
 def test_a_process_of_its_own_says_how_far_it_is(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from selavi_ref.report.events import Events
+from selavi_ref.runs.tensorboard import Events
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 

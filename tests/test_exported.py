@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selavi_ref.ensemble.label_table import read_csv
 from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.labels import read_csv
 from selavi_ref.report import links as links_module
 from selavi_ref.report.evaluation import evaluate_csv
-from selavi_ref.report.exported import (
-    Finished,
+from selavi_ref.report.export import (
+    FinalLabels,
     csv_bytes,
     json_bytes,
     parquet_bytes,
@@ -36,11 +36,11 @@ TEXTS = st.text(st.characters(), max_size=30)  # with surrogates and control cha
 ODD = ["..", ".", "", "con", "NUL.mp4", "COM¹.x", "a/../b", "-rf", "x. ", "nul .a", f"con{' ' * 300}x", "..mp4"]
 
 
-def finished_of(paths, cluster=None, name=None, **others) -> Finished:
+def finished_of(paths, cluster=None, name=None, **others) -> FinalLabels:
     N = len(paths)
     cluster = np.arange(N, dtype=np.int32) % 3 if cluster is None else np.array(cluster, np.int32)
     labelled = cluster >= 0
-    return Finished(
+    return FinalLabels(
         **{
             "paths": list(paths),
             "cluster": cluster,

@@ -10,9 +10,9 @@ import pytest
 from browser_place import K, make_run, make_videos
 from small_runs import refused, rows_of, selavi, small_place, succeeded
 
-from selavi_ref.annotations import annotations_of
+from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.browser.collection import open_collection
-from selavi_ref.run import Run
+from selavi_ref.runs.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from test_training import SETTINGS, start
 
-from selavi_ref.clustering import Scaling, kmeans, kmeans_of_each
+from selavi_ref.ensemble.matching import match_numbers
+from selavi_ref.ensemble.posterior import joint_log_prob
 from selavi_ref.errors import InputError
-from selavi_ref.matching import renamed
 from selavi_ref.metrics import normalized_mutual_info_score
-from selavi_ref.selflabel import ClusterSizes, joint_log_prob, self_label
+from selavi_ref.selflabel.kmeans import FeatureScaler, kmeans, kmeans_of_each
+from selavi_ref.selflabel.self_labelling import ClusterSizes, self_label
 from selavi_ref.store import FeatureStore, StoreWriter
 
 
@@ -29,11 +30,13 @@ def store_of_two_kinds(path, share=0.8, n=200):
     return kinds
 
 
-@pytest.mark.parametrize(("penalty", "lowest", "highest"), [(0.0, 0.45, 0.55), (1000.0, 0.45, 0.6), (1.0, 0.75, 0.85)])
-def test_soft_sizes_bend_as_their_price_falls(tmp_path, penalty, lowest, highest):
+@pytest.mark.parametrize(
+    ("marginal_penalty", "lowest", "highest"), [(0.0, 0.45, 0.55), (1000.0, 0.45, 0.6), (1.0, 0.75, 0.85)]
+)
+def test_soft_sizes_bend_as_their_price_falls(tmp_path, marginal_penalty, lowest, highest):
     store_of_two_kinds(tmp_path / "s.h5")
     with FeatureStore(tmp_path / "s.h5") as store:
-        found, _ = self_label(store, 0, [0.5, 0.5], strength=1.0, penalty=penalty)
+        found, _ = self_label(store, 0, [0.5, 0.5], strength=1.0, marginal_penalty=marginal_penalty)
     assert lowest <= found.mass[0] <= highest
 
 
@@ -59,7 +62,9 @@ def test_a_run_finds_the_kinds_with_them_too(tmp_path, changed):
 
 @pytest.mark.parametrize("labeller", ["transport", "kmeans"])
 def test_with_side_heads_as_well(tmp_path, labeller):
-    settings = replace(SETTINGS, side_heads=2, labeller=labeller, sizes=ClusterSizes("uniform", penalty=10.0))
+    settings = replace(
+        SETTINGS, overclustering_heads=2, labeller=labeller, sizes=ClusterSizes("uniform", marginal_penalty=10.0)
+    )
     training, classes = start(tmp_path, settings, clusters=(4, 4, 20, 20))
     training.run()
     assert normalized_mutual_info_score(classes, training.labels[:, 0]) > 0.9
@@ -69,7 +74,7 @@ def test_what_they_cannot_be_is_said():
     with pytest.raises(InputError, match=r"training\.label_by is 'smell'; known are both, video, audio"):
         replace(SETTINGS, label_by="smell")
     with pytest.raises(InputError, match="the price of missing the sizes"):
-        ClusterSizes(penalty=float("nan"))
+        ClusterSizes(marginal_penalty=float("nan"))
     with pytest.raises(InputError, match="K-means with 4 clusters needs as many videos; there are 3"):
         kmeans(np.zeros((3, 2), np.float32), 4)
 
@@ -81,32 +86,32 @@ def test_kmeans_by_each_modality_and_by_both():
     found = kmeans_of_each(values, 4, seed=1)
     assert list(found) == ["v", "a", "both"]
     assert all(normalized_mutual_info_score(kinds, labels) > 0.8 for labels in found.values())
-    scaling = Scaling.fit({"v": values["v"], "a": 100 * values["a"]})
+    scaling = FeatureScaler.fit({"v": values["v"], "a": 100 * values["a"]})
     assert np.allclose(scaling({"v": values["v"], "a": 100 * values["a"]}).var(0).sum(), 2, rtol=1e-4)
     wide = rng.normal(size=(50, 2500)).astype(np.float32)
-    assert Scaling.fit({"w": wide})({"w": wide[:7]}).shape == (7, 50)
+    assert FeatureScaler.fit({"w": wide})({"w": wide[:7]}).shape == (7, 50)
 
 
 def test_renamed_labels_have_the_numbers_of_the_reference():
     reference = np.array([0, 0, 1, 1, 2, 2, 2], np.int32)
-    assert renamed(np.array([2, 2, 0, 0, 1, 1, 0], np.int32), reference, 3).tolist() == [0, 0, 1, 1, 2, 2, 1]
+    assert match_numbers(np.array([2, 2, 0, 0, 1, 1, 0], np.int32), reference, 3).tolist() == [0, 0, 1, 1, 2, 2, 1]
 
 
-@pytest.mark.parametrize("side_heads", [0, 2])
-def test_sizes_bend_only_once_something_is_learnt(tmp_path, side_heads):
-    sizes = ClusterSizes("zipf", penalty=0.3)
-    settings = replace(SETTINGS, side_heads=side_heads, epochs=20, sizes=sizes)
-    training, classes = start(tmp_path, settings, clusters=(4,) + (20,) * side_heads)
+@pytest.mark.parametrize("overclustering_heads", [0, 2])
+def test_sizes_bend_only_once_something_is_learnt(tmp_path, overclustering_heads):
+    sizes = ClusterSizes("zipf", marginal_penalty=0.3)
+    settings = replace(SETTINGS, overclustering_heads=overclustering_heads, epochs=20, sizes=sizes)
+    training, classes = start(tmp_path, settings, clusters=(4,) + (20,) * overclustering_heads)
     missed = {}
-    label_now = training.labelling.now
+    label_now = training.pseudo_labels.relabel
 
-    def watch(step, regrouping, bending):
+    def sampling(step, regrouping, bending):
         record = label_now(step, regrouping, bending)
         got = np.sort(np.bincount(training.labels[:, 0], minlength=4))[::-1] / len(classes)
-        missed[step] = bending, np.abs(got - np.sort(training.labelling.sizes[0])[::-1]).sum()
+        missed[step] = bending, np.abs(got - np.sort(training.pseudo_labels.sizes[0])[::-1]).sum()
         return record
 
-    training.labelling.now = watch
+    training.pseudo_labels.relabel = sampling
     training.run()
     assert all(bending == (step >= training.total_steps / 2) for step, (bending, _) in missed.items())
     assert max(far for bending, far in missed.values() if not bending) < 0.1

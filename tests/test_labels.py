@@ -6,20 +6,13 @@ import os
 import numpy as np
 import pytest
 
-from selavi_ref.consensus import agree
+from selavi_ref.ensemble.consensus import find_consensus
+from selavi_ref.ensemble.label_table import folder_class, read_csv, read_truths, write_csv
+from selavi_ref.ensemble.labels import label_store
+from selavi_ref.ensemble.posterior import joint_log_prob, joint_scores, posterior
 from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.labels import folder_class, label, read_csv, read_truths, write_csv
 from selavi_ref.metrics import normalized_mutual_info_score
-from selavi_ref.selflabel import (
-    STRENGTH,
-    ClusterSizes,
-    align_modalities,
-    joint_log_prob,
-    joint_scores,
-    posterior,
-    predicted_mass,
-    self_label,
-)
+from selavi_ref.selflabel.self_labelling import STRENGTH, ClusterSizes, align_modalities, predicted_mass, self_label
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
 from selavi_ref.transport import assign
 
@@ -56,7 +49,7 @@ def make_store(path, *, n=200, heads=5, sharpness=1.5, seed=0, paths=None, prese
 def test_the_consensus_is_better_than_the_mean_head(tmp_path):
     classes = make_store(tmp_path / "s.h5")
     with FeatureStore(tmp_path / "s.h5") as store:
-        found = label(store)
+        found = label_store(store)
     heads = [normalized_mutual_info_score(classes, column) for column in found.heads.T]
     assert normalized_mutual_info_score(classes, found.label) > np.mean(heads)
     assert (found.label != found.runner_up).all()
@@ -67,12 +60,15 @@ def test_the_consensus_is_better_than_the_mean_head(tmp_path):
 def test_one_head_can_be_asked_for_and_an_unknown_one_is_refused(tmp_path):
     make_store(tmp_path / "s.h5", heads=3)
     with FeatureStore(tmp_path / "s.h5") as store:
-        assert normalized_mutual_info_score(label(store, head="1").heads[:, 1], label(store, head="1").label) > 0.999
-        assert label(store, head="best").source.startswith("head ")
+        assert (
+            normalized_mutual_info_score(label_store(store, head="1").heads[:, 1], label_store(store, head="1").label)
+            > 0.999
+        )
+        assert label_store(store, head="best").source.startswith("head ")
         with pytest.raises(InputError, match=r"no head '7'.*0, 1, 2"):
-            label(store, head="7")
+            label_store(store, head="7")
         with pytest.raises(InputError, match="no potentials"):
-            label(store, balanced=True)
+            label_store(store, balanced=True)
 
 
 def test_joining_clusters_moves_no_other_video_and_adds_up_confidence(tmp_path):
@@ -80,7 +76,7 @@ def test_joining_clusters_moves_no_other_video_and_adds_up_confidence(tmp_path):
     joined = np.array([0, 4, 2, 4, 4], np.int32)  # 1 and 3 into a cluster that somebody has made
     with FeatureStore(tmp_path / "s.h5") as store:
         for head in ("consensus", "1"):
-            before, after = label(store, head=head), label(store, head=head, joined=joined)
+            before, after = label_store(store, head=head), label_store(store, head=head, joined=joined)
             assert np.array_equal(after.label, joined[before.label])
             assert (after.confidence >= before.confidence - 1e-6).all()
             assert np.allclose(after.confidence[after.label != 4], before.confidence[after.label != 4], atol=1e-6)
@@ -88,7 +84,7 @@ def test_joining_clusters_moves_no_other_video_and_adds_up_confidence(tmp_path):
             assert set(after.runner_up.tolist()) <= {0, 2, 4}
             assert (after.entropy <= before.entropy + 1e-5).all()
         assert after.labelling == "1"
-        all_joined = label(store, joined=np.zeros(K, np.int32))
+        all_joined = label_store(store, joined=np.zeros(K, np.int32))
         assert (all_joined.runner_up == -1).all()
         assert np.allclose(all_joined.confidence, 1)
 
@@ -97,13 +93,13 @@ def test_the_entropy_of_a_posterior_is_between_certainty_and_none(tmp_path):
     make_store(tmp_path / "s.h5", heads=1, sharpness=1.0)
     with FeatureStore(tmp_path / "s.h5") as store:
         shares = posterior(joint_log_prob(store, "0"))
-        assert np.allclose(label(store).entropy, -(shares * np.log(shares)).sum(1), atol=1e-5)
+        assert np.allclose(label_store(store).entropy, -(shares * np.log(shares)).sum(1), atol=1e-5)
 
 
 def test_names_stand_behind_the_labels(tmp_path):
     make_store(tmp_path / "s.h5", n=20)
     with FeatureStore(tmp_path / "s.h5") as store:
-        found = label(store)
+        found = label_store(store)
     write_csv(found, tmp_path / "labels.csv", {0: '"dogs",\u202e cats', 7: "nobody"})
     rows = read_csv(tmp_path / "labels.csv")
     assert list(rows[0])[:4] == ["path", "label", "name", "confidence"]
@@ -114,7 +110,7 @@ def test_renumbered_heads_are_matched_exactly():
     rng = np.random.default_rng(1)
     truth = rng.integers(K, size=500)
     permutations = [rng.permutation(K) for _ in range(3)]
-    together = agree(np.stack([p[truth] for p in permutations], 1).astype(np.int32), K)
+    together = find_consensus(np.stack([p[truth] for p in permutations], 1).astype(np.int32), K)
     assert np.allclose(together.agreement, 1)
     for head, permutation in enumerate(permutations):
         assert np.array_equal(together.alignment[head], permutation[np.argsort(permutations[together.reference])])
@@ -125,7 +121,7 @@ def test_an_alignment_that_the_store_brings_is_used(tmp_path):
     provenance = {"reference": 1, "agreement": [0.4, 0.6]}
     make_store(tmp_path / "s.h5", heads=2, whole={"alignment": alignment}, provenance=provenance)
     with FeatureStore(tmp_path / "s.h5") as store:
-        found = label(store, head="1")
+        found = label_store(store, head="1")
     assert np.array_equal(found.label, (found.heads[:, 1] + 1) % K)
 
 
@@ -136,7 +132,7 @@ def test_frozen_potentials_move_labels_towards_the_prescribed_sizes(tmp_path):
         found, marginal = self_label(store, 0, sizes)
     make_store(tmp_path / "s.h5", heads=1, sharpness=0.3, whole={"potentials": found.potentials[None]})
     with FeatureStore(tmp_path / "s.h5") as store:
-        balanced = label(store, balanced=True)
+        balanced = label_store(store, balanced=True)
     counts = np.bincount(balanced.label, minlength=K) / 200
     assert np.abs(counts - marginal).sum() < 0.15
     assert np.array_equal(balanced.label, found.labels)
@@ -147,13 +143,13 @@ def test_a_video_is_labelled_by_what_it_has(tmp_path):
     present = {"video": has != 1, "audio": (has == 0) | (has == 1)}
     make_store(tmp_path / "s.h5", present=present)
     with FeatureStore(tmp_path / "s.h5") as store:
-        found = label(store)
+        found = label_store(store)
     assert [found.modalities[i] for i in range(3)] == ["video+audio", "audio", "video"]
     assert (found.label >= 0).all()
     neither = {"video": has != 1, "audio": has == 0}
     make_store(tmp_path / "t.h5", present=neither)
     with FeatureStore(tmp_path / "t.h5") as store:
-        found = label(store)
+        found = label_store(store)
     assert np.array_equal(found.label < 0, has == 1)
     assert found.modalities[1] == ""
 
@@ -162,7 +158,7 @@ def test_hostile_names_survive_the_table(tmp_path):
     paths = ["a b.mp4", 'quote".mp4', "new\nline.mp4", "comma,.mp4", "emoji 🎬.mp4", "bytes \udcff.mp4", "=1+1.mp4"]
     make_store(tmp_path / "s.h5", n=len(paths), paths=paths)
     with FeatureStore(tmp_path / "s.h5") as store:
-        found = label(store)
+        found = label_store(store)
     write_csv(found, tmp_path / "labels.csv")
     rows = read_csv(tmp_path / "labels.csv")
     assert [row["path"] for row in rows] == paths
@@ -241,7 +237,7 @@ def test_a_modality_with_features_alone_does_not_count(tmp_path):
         writer.write(slice(None), values, present={"video": np.arange(6) > 0, "audio": True})
         writer.finish()
     with FeatureStore(tmp_path / "s.h5") as store:
-        found = label(store)
+        found = label_store(store)
     assert found.label.tolist() == [-1, 1, 1, 1, 1, 1]
     assert found.modalities == ["", *["video"] * 5]
 
@@ -250,7 +246,7 @@ def test_a_modality_with_features_alone_does_not_count(tmp_path):
 def test_an_alignment_that_is_none_is_refused(tmp_path, alignment):
     make_store(tmp_path / "s.h5", whole={"alignment": alignment.astype(np.int32)})
     with FeatureStore(tmp_path / "s.h5") as store, pytest.raises(InputError, match="permutation of the 4 clusters"):
-        label(store)
+        label_store(store)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +265,7 @@ def test_a_reference_or_agreement_that_does_not_fit_is_refused(tmp_path, provena
     alignment = np.tile(np.arange(K, dtype=np.int32), (2, 1))
     make_store(tmp_path / "s.h5", heads=2, whole={"alignment": alignment}, provenance=provenance)
     with FeatureStore(tmp_path / "s.h5") as store, pytest.raises(InputError, match=rf"s\.h5: .*{message}"):
-        label(store)
+        label_store(store)
 
 
 def test_each_head_counts_only_for_the_videos_that_it_can_see(tmp_path):
@@ -280,7 +276,7 @@ def test_each_head_counts_only_for_the_videos_that_it_can_see(tmp_path):
         writer.write(slice(None), dict.fromkeys(datasets, seen), present=present)
         writer.finish()
     with FeatureStore(tmp_path / "s.h5") as store:
-        both, video = label(store), label(store, head="0")
+        both, video = label_store(store), label_store(store, head="0")
     assert both.heads.tolist() == [[0, 0], [-1, 1], [2, -1], [3, 3]]
     assert both.label.tolist() == [0, 1, 2, 3]
     assert np.allclose(both.confidence, np.exp(seen[0, 0]))
@@ -307,7 +303,7 @@ def test_a_table_that_cannot_be_written_is_one_clear_error(tmp_path, name, why):
     make_store(tmp_path / "s.h5", n=4)
     (tmp_path / "file").write_text("")
     with FeatureStore(tmp_path / "s.h5") as store:
-        found = label(store)
+        found = label_store(store)
     with pytest.raises(SelaviError, match=f"{name} cannot be written: {why}"):
         write_csv(found, tmp_path / name)
     assert not list(tmp_path.glob("*.partial"))
@@ -316,7 +312,7 @@ def test_a_table_that_cannot_be_written_is_one_clear_error(tmp_path, name, why):
 def test_a_table_on_a_disk_that_became_read_only_leaves_the_old_one(tmp_path, monkeypatch):
     make_store(tmp_path / "s.h5", n=4)
     with FeatureStore(tmp_path / "s.h5") as store:
-        found = label(store)
+        found = label_store(store)
     (tmp_path / "l.csv").write_text("old")
 
     def refuse(*_, **__):
@@ -345,7 +341,7 @@ def test_messages_name_any_store_in_one_printable_line(tmp_path):
     path = tmp_path / "two\nlines.h5"
     make_store(path, heads=1)
     with FeatureStore(path) as store, pytest.raises(InputError, match="no potentials") as caught:
-        label(store, balanced=True)
+        label_store(store, balanced=True)
     assert str(caught.value).isprintable()
 
 
@@ -380,7 +376,7 @@ def test_given_sizes_win_over_a_distribution_and_must_be_as_many_as_clusters():
 def test_potentials_of_another_shape_are_refused(tmp_path):
     make_store(tmp_path / "s.h5", whole={"potentials": np.zeros((2, K))})
     with FeatureStore(tmp_path / "s.h5") as store, pytest.raises(InputError, match=r"shape \(2, 4\), not \(5, 4\)"):
-        label(store, balanced=True)
+        label_store(store, balanced=True)
 
 
 def test_the_class_is_the_folder():
@@ -397,7 +393,7 @@ def test_one_modality_can_be_labelled_by_alone(tmp_path, only):
         w.write(np.arange(40), {f"log_prob/{m}/0": x for m, x in logits.items()}, present=has)
         w.finish()
     with FeatureStore(tmp_path / "s.h5") as store:
-        found = label(store, only=only)
+        found = label_store(store, only=only)
     assert found.label.tolist() == np.where(has[only], logits[only].argmax(1), -1).tolist()
     assert found.modalities == [only if there else "" for there in has[only]]
 
@@ -409,9 +405,9 @@ def test_heads_that_do_not_see_the_one_modality_do_not_count(tmp_path):
         writer.write(np.arange(30), logits)
         writer.finish()
     with FeatureStore(tmp_path / "s.h5") as store:
-        found = label(store, only="audio")
+        found = label_store(store, only="audio")
         assert (found.heads[:, 0] == -1).all()
         assert (found.heads[:, 1] == logits["log_prob/audio/1"].argmax(1)).all()
         assert (found.label >= 0).all()
         with pytest.raises(InputError, match="has no log-probabilities of touch"):
-            label(store, only="touch")
+            label_store(store, only="touch")

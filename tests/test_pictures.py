@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from media_files import level_of, tone, write_video
 from PIL import Image
 
-from selavi_ref.browser import pictures, strips
-from selavi_ref.browser.pictures import Pictures
+from selavi_ref.browser import thumbnail_strip as strips
+from selavi_ref.browser import thumbnails as pictures
 from selavi_ref.browser.previews import first_codec, preview, small_size
-from selavi_ref.browser.strips import PicturelessError, placeholder, strip
+from selavi_ref.browser.thumbnail_strip import NoVideoError, placeholder, strip
+from selavi_ref.browser.thumbnails import ThumbnailCache
 from selavi_ref.errors import InputError, MediaError, SelaviError
 
 NAMES = ["a b'c\"d.mp4", "новый 🎬.MP4", "two\nlines.mp4", "\u202egpj.mp4", "שלום.mp4", "b\udcff.mp4", "#?%20&.mkv"]
@@ -36,8 +37,8 @@ def made(tmp_path: Path, video: Path):
     """Pictures of files that a test puts into a folder."""
     opened = []
 
-    def of(*paths: Path | str, **settings: object) -> Pictures:
-        opened.append(Pictures(tmp_path / "kept", [os.fspath(path) for path in paths], **settings))
+    def of(*paths: Path | str, **settings: object) -> ThumbnailCache:
+        opened.append(ThumbnailCache(tmp_path / "kept", [os.fspath(path) for path in paths], **settings))
         return opened[-1]
 
     yield of
@@ -191,7 +192,7 @@ def test_the_next_encoder_is_taken_where_one_is_missing():
 
 
 def test_sound_alone_has_no_strip(tmp_path):
-    with pytest.raises(PicturelessError, match="no picture"):
+    with pytest.raises(NoVideoError, match="no picture"):
         strip(write_video(tmp_path / "a.mp4", n_frames=0, sound=tone(1.0, 440)))
 
 
@@ -335,7 +336,7 @@ def test_making_all_makes_previews_if_asked(tmp_path, made, video):
 
 def test_a_folder_that_cannot_be_written_costs_the_keeping_only(tmp_path, video):
     (tmp_path / "file").write_text("")
-    with Pictures(tmp_path / "file" / "kept", [str(video)]) as many:
+    with ThumbnailCache(tmp_path / "file" / "kept", [str(video)]) as many:
         assert frames_of(many.thumbnail(0)).shape == (12, 128, 171, 3)
         assert set(streams_of(many.preview(0))) == {"video", "audio"}
         with pytest.raises(SelaviError, match="cannot be written"):
@@ -371,7 +372,7 @@ def test_closing_ends_the_decoders_and_whoever_waits(made, video, monkeypatch):
 
 def test_settings_out_of_range_are_refused(tmp_path):
     with pytest.raises(InputError, match="workers=0"):
-        Pictures(tmp_path, [], workers=0)
+        ThumbnailCache(tmp_path, [], workers=0)
 
 
 def test_files_that_are_no_videos_are_refused_by_strip_and_preview(tmp_path):

@@ -15,18 +15,18 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import normalized_mutual_info_score
 from small_runs import figure_at, read_store, refused, rows_of, selavi, small_place, succeeded, written
 
-from backbones.checkpoint import read_newest
-from selavi_ref.annotations import annotations_of
+from backbones.learner.checkpoint import read_newest
+from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.errors import InputError
-from selavi_ref.report.events import Events
 from selavi_ref.report.figures import matrix_figure, scatter_figure
 from selavi_ref.report.plot_agreement import agreement_table
 from selavi_ref.report.plot_confusion import draw_confusion
 from selavi_ref.report.plot_map import PALETTE, centres_of, draw_map, spread_colours
-from selavi_ref.report.plot_sizes import shares, wanted_and_got
-from selavi_ref.report.plots import FIGURES, draw_plots
-from selavi_ref.report.results import Table
-from selavi_ref.run import Run
+from selavi_ref.report.plot_sizes import relative_sizes, target_and_actual_sizes
+from selavi_ref.report.run_figures import FIGURES, draw_run_figures
+from selavi_ref.report.table import Table
+from selavi_ref.runs.run import Run
+from selavi_ref.runs.tensorboard import Events
 
 pytest.importorskip("openTSNE")
 
@@ -82,10 +82,12 @@ def test_sizes_are_those_of_labels_and_of_the_last_self_labelling(place, labelle
 
 @given(arrays(np.int32, st.integers(1, 40), elements=st.integers(-1, 5)))
 def test_shares_fall_and_are_of_all_labelled(labels):
-    found = shares(labels, 6)
+    found = relative_sizes(labels, 6)
     counts = Counter(labels[labels >= 0].tolist())
     assert found.tolist() == sorted((counts[k] / max(1, counts.total()) for k in range(6)), reverse=True)
-    wanted, got = wanted_and_got({"sizes_1": [1, 3, 2], "labels": np.stack([labels, np.abs(labels) % 3], 1)}, 1)
+    wanted, got = target_and_actual_sizes(
+        {"sizes_1": [1, 3, 2], "labels": np.stack([labels, np.abs(labels) % 3], 1)}, 1
+    )
     assert wanted.tolist() == [0.5, 2 / 6, 1 / 6]
     assert got.sum() == pytest.approx(1)
 
@@ -210,7 +212,7 @@ def test_videos_of_a_table_that_the_store_lacks_have_no_place(run):
     run.labels_file.write_text("\n".join([*rows, rows[1].replace(".mp4", "-other.mp4")]) + "\n")
     folder = run.folder / "plots"
     folder.mkdir()
-    assert "embedding" in draw_plots(run, folder, only=["embedding"]).pictures
+    assert "embedding" in draw_run_figures(run, folder, only=["embedding"]).pictures
     assert [rows_of(folder / "embedding.csv")[-1][axis] for axis in "xy"] == ["", ""]
 
 

@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from selavi_ref.checkpoints import Checkpoints
 from selavi_ref.errors import CheckpointError, InputError
+from selavi_ref.heads.backbone import FeatureBatch, HeadOptions, HeadsBackbone
+from selavi_ref.heads.features import PairedFeatures
 from selavi_ref.metrics import normalized_mutual_info_score
-from selavi_ref.precomputed.backbone import FeatureBatch, HeadOptions, HeadsBackbone
-from selavi_ref.precomputed.collection import Collection
+from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.store import FeatureStore, StoreWriter
 
 ROOT = Path(__file__).parent.parent
@@ -124,7 +124,7 @@ def test_nothing_of_pytorch_or_video_decoding_is_loaded(place):
         "import sys, cli; sys.argv = ['selavi', 'train-heads', 'f.h5', '-k', '5', '--epochs', '2', '--out', 'fresh'];\n"
         "try: cli.main()\n"
         "except SystemExit as end: assert not end.code\n"
-        "assert not {'torch', 'torchvision', 'av', 'backbones.jobs', 'backbones.learner'} & set(sys.modules)"
+        "assert not {'torch', 'torchvision', 'av', 'backbones.runs.train'} & set(sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
@@ -153,7 +153,7 @@ def test_a_run_that_is_killed_or_stopped_ends_with_the_same_labels(place, number
 
 
 def a_backbone(path, clusters=(3, 3, 7), **options):
-    collection = Collection(FeatureStore(path))
+    collection = PairedFeatures(FeatureStore(path))
     return HeadsBackbone(collection.level, clusters, HeadOptions(**options), collection=collection, seed=1)
 
 
@@ -211,7 +211,7 @@ def test_learning_with_a_hidden_layer_equals_pytorch(place):
 
 def test_features_are_standardised_whether_kept_or_read(place):
     with FeatureStore(place[0] / "f.h5") as store:
-        kept, read = Collection(store), Collection(store, most_bytes=0)
+        kept, read = PairedFeatures(store), PairedFeatures(store, most_bytes=0)
         rows = np.array([5, 3, 300])
         for m in ("video", "audio"):
             assert np.array_equal(kept.rows(m, rows), read.rows(m, rows))
@@ -244,7 +244,7 @@ def test_a_changed_byte_of_a_checkpoint_is_noticed(place, tmp_path):
         (["train-heads", "f.h5", "-k", "401", "--out", "new"], "only 400 videos"),
         (["train-heads", "none.h5", "-k", "3", "--out", "new"], "none.h5"),
         (["train-heads", "f.h5", "-k", "3", "--out", "run"], "holds a run already"),
-        (["train-heads", "--resume", "--rate", "1", "--out", "run"], "--rate cannot be changed"),
+        (["train-heads", "--resume", "--learning-rate", "1", "--out", "run"], "--learning-rate cannot be changed"),
         (["label", "run", "narrow.h5", "--out", "x.csv"], "no features/video of 24 numbers"),
         (["label", "run", "f.h5", "--clips", "2", "--out", "x.csv"], "--clips goes with a run on videos"),
         (["extract", "run", "f.h5", "--out", "x.h5"], "has learnt from features, and has no networks"),

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selavi_ref.ensemble.spectral import cross_modal_confusion, spectral_groups
 from selavi_ref.errors import InputError
 from selavi_ref.metrics import adjusted_rand_score
-from selavi_ref.regroup import cross_modal_confusion, regroup, renumber, spectral_groups
+from selavi_ref.selflabel.overclustering import merge_overclusters, renumber
 from selavi_ref.store import FeatureStore, StoreWriter
 
 
@@ -32,7 +33,7 @@ def fine_store(path, *, kinds=4, per_kind=5, heads=2, n=800, seed=0):
 def test_kinds_are_found_and_the_spectrum_shows_how_many(tmp_path):
     classes = fine_store(tmp_path / "s.h5")
     with FeatureStore(tmp_path / "s.h5") as store:
-        found = regroup(store, ["side0", "side1"], 4)
+        found = merge_overclusters(store, ["side0", "side1"], 4)
     assert adjusted_rand_score(classes, found.posterior.argmax(1)) > 0.98
     assert np.allclose(found.posterior.sum(1), 1, atol=1e-4)
     assert found.spectrum[0] == pytest.approx(1)

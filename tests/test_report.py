@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from selavi_ref.datasets import make_collection
+from selavi_ref.ensemble.labels import Labels
 from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.labels import Labels
-from selavi_ref.media import make_collection
+from selavi_ref.report.contact_sheet import contact_sheet
 from selavi_ref.report.evaluation import BRIEF, SCORES, evaluate_csv, scores_table
-from selavi_ref.report.sheet import contact_sheet
-from selavi_ref.report.tables import labels_summary
+from selavi_ref.report.summaries import labels_summary
 
 
 def write_labels(path, rows):

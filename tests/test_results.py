@@ -29,7 +29,7 @@ from selavi_ref.report.evaluation import (
     true_classes,
 )
 from selavi_ref.report.figures import bar_figure, line_figure, matrix_figure
-from selavi_ref.report.results import FORMATS, Table, results_folder
+from selavi_ref.report.table import FORMATS, Table, results_folder
 
 ROOT = Path(__file__).parent.parent
 CELLS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats() | st.text(max_size=8)

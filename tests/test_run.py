@@ -7,7 +7,8 @@ import os
 import pytest
 
 from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.run import Run, write_text
+from selavi_ref.runs.atomic import write_text
+from selavi_ref.runs.run import Run
 
 
 def test_a_run_is_one_from_its_settings_on(tmp_path):

@@ -30,9 +30,9 @@ from small_runs import (
 )
 
 import cli
-from backbones import jobs
+from backbones.runs import train as jobs
 from backbones.studies.trials import long_tailed, mean_and_spread
-from selavi_ref.media.manifest import Manifest, ManifestEntry
+from selavi_ref.datasets.manifest import Manifest, ManifestEntry
 
 TRAINING = ["--config", "quick.toml", "--epochs", "1", "--workers", "0"]
 SIZES = ["study", "marginals", "videos", "--clusters", "8", *TRAINING, "--long-tail", "1", "--unseen", "few"]
@@ -124,7 +124,7 @@ class TestSizes:
         settings = {way: tomllib.loads((folder / f"{way}-seed0" / "config.toml").read_text()) for way in WAYS}
         own = {way: config["training"].pop("sizes") for way, config in settings.items()}
         assert all(config == settings["uniform"] for config in settings.values())
-        assert [own[way]["penalty"] for way in WAYS] == [0, 0, 0, 0, 10]
+        assert [own[way]["marginal_penalty"] for way in WAYS] == [0, 0, 0, 0, 10]
         assert own["gaussian"]["spread"] == 0.1
         assert settings["uniform"]["training"]["epochs"] == 1
 

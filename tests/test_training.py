@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from selavi_ref.backbone import working_datasets
-from selavi_ref.checkpoints import Checkpoints
 from selavi_ref.errors import CheckpointError, DivergedError, ElsewhereError, InputError, StopRequest
-from selavi_ref.exchange import Alone, agreed, gather_lines, share
 from selavi_ref.metrics import normalized_mutual_info_score
-from selavi_ref.schedule import TrainingSettings
-from selavi_ref.selflabel import ClusterSizes
+from selavi_ref.runs.checkpoints import Checkpoints
+from selavi_ref.runs.processes import SingleProcess, gather_lines, local_rows, raise_together
+from selavi_ref.selflabel.backbone import working_datasets
+from selavi_ref.selflabel.self_labelling import ClusterSizes
+from selavi_ref.selflabel.settings import TrainingSettings
+from selavi_ref.selflabel.training import Training
 from selavi_ref.store import WorkingStore
-from selavi_ref.training import Training
 
-ALONE = Alone()
+ALONE = SingleProcess()
 
 
 class Batch:
@@ -53,7 +53,7 @@ class LinearBackbone:
         for _ in batches:
             pass
 
-    def train_step(self, batch, labels, rate, share):
+    def train_step(self, batch, labels, learning_rate, share):
         assert (labels >= 0).all()
         self.seen.append(batch.rows)
         loss = 0.0
@@ -63,7 +63,7 @@ class LinearBackbone:
             truth = np.eye(self.clusters[h])[labels[:, h]]
             loss -= np.mean(np.log((predicted * truth).sum(1))) / len(self.weights)
             slope = share * x.T @ (predicted - truth) / len(x)
-            weights -= rate * self.exchange.all_sum(slope.reshape(-1)).reshape(slope.shape)
+            weights -= learning_rate * self.exchange.all_sum(slope.reshape(-1)).reshape(slope.shape)
         return loss
 
     def datasets(self):
@@ -113,7 +113,7 @@ def two_views(n=300, kinds=4, seed=0):
 
 
 SETTINGS = TrainingSettings(
-    epochs=12, batch_size=32, rate=0.3, labellings=20, sizes=ClusterSizes("uniform"), warmup_epochs=1
+    epochs=12, batch_size=32, learning_rate=0.3, labellings=20, sizes=ClusterSizes("uniform"), warmup_epochs=1
 )
 
 
@@ -122,11 +122,11 @@ def start(
 ):
     features, classes = two_views(**kwargs)
     backbone = LinearBackbone(features, clusters, exchange=exchange)
-    own = share(len(classes), exchange)
+    own = local_rows(len(classes), exchange)
     store = WorkingStore.create(
         tmp_path / f"working{exchange.rank}.h5",
         [f"{i}.mp4" for i in own],
-        working_datasets(backbone, settings.side_heads),
+        working_datasets(backbone, settings.overclustering_heads),
     )
     records = [] if log is None else log
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep_every=5, minutes=minutes, suffix=".npz")
@@ -147,11 +147,11 @@ class KilledError(Exception):
 
 
 def killed_at(step):
-    def told(progress):
+    def show_progress(progress):
         if progress.step == step:
             raise KilledError
 
-    return told
+    return show_progress
 
 
 def assert_same_end(whole, other):
@@ -182,7 +182,7 @@ def test_clusters_get_the_sizes_that_were_asked_for(tmp_path):
     training, classes = start(tmp_path, replace(SETTINGS, sizes=ClusterSizes("zipf")), clusters=(4,))
     training.run()
     counts = np.sort(np.bincount(training.labels[:, 0], minlength=4))[::-1] / len(classes)
-    assert np.abs(counts - np.sort(training.labelling.sizes[0])[::-1]).max() < 0.05
+    assert np.abs(counts - np.sort(training.pseudo_labels.sizes[0])[::-1]).max() < 0.05
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
@@ -195,7 +195,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
     first, _ = start(tmp_path / "b")
     with pytest.raises(KilledError):
         first.run(killed_at(43))
-    first.labelling.store.close()
+    first.pseudo_labels.store.close()
     second, _ = start(tmp_path / "b")
     assert second.restore()
     assert second.epoch == 4
@@ -215,7 +215,7 @@ def test_a_run_that_is_asked_to_stop_saves_at_once_and_loses_nothing(tmp_path, s
     first, _ = start(tmp_path / "b", log=logs["b"])
     with pytest.raises(StopRequest):
         first.run(lambda now: first.request_stop() if now.step == step else None)
-    first.labelling.store.close()
+    first.pseudo_labels.store.close()
     second, _ = start(tmp_path / "b", log=logs["b"])
     assert second.restore()
     assert second.step in (step, step + 1)
@@ -237,7 +237,7 @@ def test_a_request_to_stop_during_a_labelling_is_met_at_once(tmp_path):
     training.backbone.write_features = write_and_ask
     with pytest.raises(StopRequest):
         training.run()
-    training.labelling.store.close()
+    training.pseudo_labels.store.close()
     again, _ = start(tmp_path)
     assert again.restore()
     assert again.step == training.step > 0
@@ -268,7 +268,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path)
     whole.run()
     first, _ = start(tmp_path / "b")
     first.run()
-    first.labelling.store.close()
+    first.pseudo_labels.store.close()
     newest, before, *_ = first.checkpoints.newest_first()
     newest.write_bytes(newest.read_bytes()[:2000])
     said = []
@@ -282,7 +282,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path)
     assert_same_end(whole, second)
     for path in second.checkpoints.newest_first():
         path.write_bytes(b"")
-    second.labelling.store.close()
+    second.pseudo_labels.store.close()
     with pytest.raises(CheckpointError, match="damaged"):
         start(tmp_path / "b")[0].restore()
 
@@ -341,7 +341,7 @@ class Threads:
         (
             4,
             303,
-            replace(SETTINGS, side_heads=2, epochs=60, settle_epochs=6, labellings=60),
+            replace(SETTINGS, overclustering_heads=2, epochs=60, settle_epochs=6, labellings=60),
             (4, 20, 20),
         ),
     ],
@@ -374,7 +374,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     first, classes = start(tmp_path)
     with pytest.raises(StopRequest):
         first.run(lambda now: first.request_stop() if now.step == 43 else None)
-    first.labelling.store.close()
+    first.pseudo_labels.store.close()
 
     def task(exchange):
         training, _ = start(tmp_path, exchange=exchange)
@@ -382,7 +382,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
         assert training.step == first.step * training.per_epoch // first.per_epoch
         training.run()
         training.finish()
-        training.labelling.store.close()
+        training.pseudo_labels.store.close()
         # Its steps are fewer than those of the checkpoints before, but its own are the newest.
         again, _ = start(tmp_path, exchange=exchange)
         assert again.restore()
@@ -397,7 +397,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
 def test_what_one_process_cannot_do_no_process_goes_on_with():
     def task(exchange):
         def one_fails():
-            with agreed(exchange):
+            with raise_together(exchange):
                 if exchange.rank == 1:
                     raise InputError("seven")
 
@@ -421,31 +421,31 @@ def test_heads_may_have_different_numbers_of_clusters_and_groups_split_them(tmp_
 
 
 def test_side_heads_label_the_others_from_half_of_the_run_on(tmp_path):
-    settings = replace(SETTINGS, side_heads=2, epochs=20)
+    settings = replace(SETTINGS, overclustering_heads=2, epochs=20)
     training, classes = start(tmp_path, settings, clusters=(4, 4, 20, 20))
     seen = []
-    label_now = training.labelling.now
+    label_now = training.pseudo_labels.relabel
 
-    def watch(step, regrouping, bending):
-        record = label_now(step, regrouping, bending)
+    def watch(step, use_overclusters, soft_sizes):
+        record = label_now(step, use_overclusters, soft_sizes)
         seen.append((step, np.array_equal(training.labels[:, 0], training.labels[:, 1])))
         return record
 
-    training.labelling.now = watch
+    training.pseudo_labels.relabel = watch
     training.run()
     assert all(same == (step >= training.total_steps / 2) for step, same in seen)
     assert normalized_mutual_info_score(classes, training.labels[:, 0]) > 0.95
 
 
 def test_it_settles_when_the_modalities_agree_and_at_the_end_in_any_case(tmp_path):
-    settings = replace(SETTINGS, side_heads=2, epochs=60, settle_epochs=6, labellings=60, warmup_epochs=0)
+    settings = replace(SETTINGS, overclustering_heads=2, epochs=60, settle_epochs=6, labellings=60, warmup_epochs=0)
     training, classes = start(tmp_path, settings, clusters=(4, 20, 20))
     rates = []
-    training.run(lambda now: rates.append(now.rate))
+    training.run(lambda now: rates.append(now.learning_rate))
     assert 1 <= training.settle_from < 54
     assert training.epoch == training.settle_from + 6
     per_epoch = settings.steps_per_epoch(len(classes))
-    assert set(rates[: training.settle_from * per_epoch]) == {settings.rate}
+    assert set(rates[: training.settle_from * per_epoch]) == {settings.learning_rate}
     assert np.all(np.diff(rates[training.settle_from * per_epoch :]) < 0)
     assert normalized_mutual_info_score(classes, training.labels[:, 0]) > 0.95
 
@@ -456,7 +456,7 @@ def test_it_settles_when_the_modalities_agree_and_at_the_end_in_any_case(tmp_pat
 
 
 def test_a_resumed_run_settles_where_an_uninterrupted_one_does(tmp_path):
-    settings = replace(SETTINGS, side_heads=2, epochs=60, settle_epochs=6, labellings=60)
+    settings = replace(SETTINGS, overclustering_heads=2, epochs=60, settle_epochs=6, labellings=60)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     whole, _ = start(tmp_path / "a", settings, clusters=(4, 20, 20))
@@ -465,7 +465,7 @@ def test_a_resumed_run_settles_where_an_uninterrupted_one_does(tmp_path):
     first, _ = start(tmp_path / "b", settings, clusters=(4, 20, 20))
     with pytest.raises(KilledError):
         first.run(killed_at(whole.step - 15))
-    first.labelling.store.close()
+    first.pseudo_labels.store.close()
     second, _ = start(tmp_path / "b", settings, clusters=(4, 20, 20))
     second.restore()
     second.run()
@@ -481,10 +481,10 @@ def test_no_video_is_alone_in_a_batch(n, batch):
 
 
 def test_side_heads_do_without_sizes_that_were_given_for_the_others(tmp_path):
-    settings = replace(SETTINGS, side_heads=1, sizes=ClusterSizes("file", given=(4.0, 3.0, 2.0, 1.0)))
+    settings = replace(SETTINGS, overclustering_heads=1, sizes=ClusterSizes("file", given=(4.0, 3.0, 2.0, 1.0)))
     training, _ = start(tmp_path, settings, clusters=(4, 20))
-    assert training.labelling.sizes[0].tolist() == [0.4, 0.3, 0.2, 0.1]
-    assert len(training.labelling.sizes[1]) == 20
+    assert training.pseudo_labels.sizes[0].tolist() == [0.4, 0.3, 0.2, 0.1]
+    assert len(training.pseudo_labels.sizes[1]) == 20
 
 
 def test_each_labelling_and_each_epoch_is_recorded_as_plain_values(tmp_path):
@@ -522,7 +522,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path):
     training, _ = start(tmp_path)
     step = training.backbone.train_step
     training.backbone.train_step = lambda *args: math.nan if training.step == 20 else step(*args)
-    with pytest.raises(DivergedError, match=r"step 20 \(rate 0.275\).*000002-step-18.npz.*lower --rate"):
+    with pytest.raises(
+        DivergedError, match=r"step 20 \(learning rate 0.275\).*000002-step-18.npz.*lower --learning-rate"
+    ):
         training.run()
 
 
@@ -546,9 +548,9 @@ def test_sizes_are_kept_for_the_run_or_drawn_anew(tmp_path):
     }.items():
         (tmp_path / name).mkdir()
         training, _ = start(tmp_path / name, replace(SETTINGS, epochs=2, sizes=sizes))
-        before = [head.copy() for head in training.labelling.sizes]
+        before = [head.copy() for head in training.pseudo_labels.sizes]
         training.run()
-        after = training.labelling.sizes
+        after = training.pseudo_labels.sizes
         assert np.array_equal(before, after) == (name != "anew")
         assert np.array_equal(after[0], after[1]) == (name == "alike")
 
@@ -569,26 +571,34 @@ def test_more_clusters_than_videos_are_refused(tmp_path):
 def test_the_rate_rises_then_falls_and_the_first_step_learns():
     settings = replace(SETTINGS, epochs=10, warmup_epochs=2)
     steps = 10 * settings.steps_per_epoch(300)
-    rates = [settings.rate_at(step, 300) for step in range(steps)]
+    rates = [settings.learning_rate_at(step, 300) for step in range(steps)]
     peak = int(np.argmax(rates))
     assert rates[0] > 0
     assert np.all(np.diff(rates[: peak + 1]) > 0)
     assert np.all(np.diff(rates[peak:]) < 0)
     constant = replace(settings, decay="constant")
-    assert constant.rate_at(steps - 1, 300) == settings.rate
+    assert constant.learning_rate_at(steps - 1, 300) == settings.learning_rate
 
 
 def test_the_published_rate_rises_by_epochs_from_its_base_to_as_many_times_as_there_are_processes():
     s = replace(
-        SETTINGS, decay="constant", rate=0.01, scale_rate=True, warmup_epochs=10, warmup_from=1, warmup_by="epoch"
+        SETTINGS,
+        decay="constant",
+        learning_rate=0.01,
+        scale_learning_rate=True,
+        warmup_epochs=10,
+        warmup_from=1,
+        warmup_by="epoch",
     )
     per_epoch = s.steps_per_epoch(64_000, 64)
     assert per_epoch == round(64_000 / (64 * s.batch_size))
     rates = [
-        s.rate_at(epoch * per_epoch + step, 64_000, None, 64) for epoch in range(12) for step in (0, per_epoch - 1)
+        s.learning_rate_at(epoch * per_epoch + step, 64_000, None, 64)
+        for epoch in range(12)
+        for step in (0, per_epoch - 1)
     ]
     assert np.allclose(rates, np.repeat(0.01 * (1 + 63 * np.minimum(np.arange(12), 10) / 10), 2))
-    assert s.rate_at(0, 300) == s.rate_at(10_000, 300) == 0.01
+    assert s.learning_rate_at(0, 300) == s.learning_rate_at(10_000, 300) == 0.01
 
 
 @pytest.mark.parametrize(
@@ -596,8 +606,8 @@ def test_the_published_rate_rises_by_epochs_from_its_base_to_as_many_times_as_th
     [
         ("decay", "linear", "known are cosine"),
         ("epochs", 0, "at least 1"),
-        ("rate", math.nan, "must be a number"),
-        ("rate", 0.0, "above"),
+        ("learning_rate", math.nan, "must be a number"),
+        ("learning_rate", 0.0, "above"),
     ],
 )
 def test_settings_that_cannot_be_are_named(field, value, why):

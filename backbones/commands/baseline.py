@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from backbones.commands.options import device_option, format_option, memory_option, seed_option, workers_option
+from backbones.commands.program import Command, Interruptible, refuse_options
+from backbones.commands.progress import TERMINAL
 from selavi_ref.errors import InputError
-from selavi_ref.report.options import device_option, format_option, memory_option, seed_option, workers_option
-from selavi_ref.report.program import Command, Interruptible, refuse_options
 
 
 @click.command(
@@ -59,7 +60,7 @@ def baseline(
     import os
 
     from selavi_ref.report.figures import check_drawing
-    from selavi_ref.report.results import results_folder
+    from selavi_ref.report.table import results_folder
 
     of_store = os.path.isfile(source) and not _is_list(source)
     if of_store:
@@ -69,14 +70,14 @@ def baseline(
         if of_store:
             classes, found = _of_store(source, clusters, truth, seed)
         else:
-            loading = {"workers": workers, "memory_gb": memory_gb}
-            classes, found = _of_videos(source, clusters, run, truth, out, networks, seed, device, loading)
+            data_source = {"workers": workers, "memory_gb": memory_gb}
+            classes, found = _of_videos(source, clusters, run, truth, out, networks, seed, device, data_source)
     _show(classes, found, results_folder(out), form)
 
 
 def _of_store(source: str, clusters: int | None, truth: str | None, seed: int) -> tuple[list[str], dict[str, Any]]:
     """Return the true class of each video, and its label by each way."""
-    from backbones.baseline import of_store
+    from backbones.runs.baselines import labels_of_store
     from selavi_ref.report.evaluation import true_classes
     from selavi_ref.store import FeatureStore
 
@@ -84,7 +85,7 @@ def _of_store(source: str, clusters: int | None, truth: str | None, seed: int) -
         if clusters is None and not store.heads:
             raise InputError("--clusters is missing: the store has no log-probabilities that would tell their number")
         classes = true_classes(source, store.paths, store.classes, truth)
-        return classes, of_store(store, clusters or store.n_clusters, "features", seed=seed)
+        return classes, labels_of_store(store, clusters or store.n_clusters, "features", seed=seed)
 
 
 def _of_videos(
@@ -96,17 +97,17 @@ def _of_videos(
     networks: dict[str, Any],
     seed: int,
     device: str,
-    loading: dict[str, Any],
+    data_source: dict[str, Any],
 ) -> tuple[list[str], dict[str, Any]]:
     """Return the true class of each video, and its label by each way; what cannot be is refused before all else."""
-    from backbones.baseline import Baselines, network_settings
-    from backbones.beginning import checked_beginning
-    from backbones.recipe import RunSettings
-    from backbones.sources import Loading
+    from backbones.commands.scanning import list_collection, scan_videos
+    from backbones.data.data_source import DataSource
+    from backbones.runs.baselines import Baselines, network_settings
+    from backbones.runs.initial_weights import check_initial_weights
+    from backbones.runs.run_settings import RunSettings
     from selavi_ref.report.evaluation import true_classes
-    from selavi_ref.report.results import results_folder
-    from selavi_ref.report.scanning import listed_videos, scanned
-    from selavi_ref.run import Run
+    from selavi_ref.report.table import results_folder
+    from selavi_ref.runs.run import Run
 
     run = None if run_folder is None else Run.of_videos(run_folder, "give its store in place of VIDEOS")
     of_run = None if run is None else RunSettings.from_dict(run.config)
@@ -120,13 +121,13 @@ def _of_videos(
     random = network_settings(1000, K, device=device, **named)
     pretrained = None
     if given:
-        pretrained = checked_beginning(network_settings(1000, K, device=device, **{**networks, **named}))
+        pretrained = check_initial_weights(network_settings(1000, K, device=device, **{**networks, **named}))
     least = max(1.1, random.backbone.clip.length + 0.1)
-    manifest = scanned(listed_videos(source), loading["workers"], min_seconds=least).usable
+    manifest = scan_videos(list_collection(source), data_source["workers"], min_seconds=least).usable
     if len(manifest) < K:
         raise InputError(f"--clusters {K}: {source} has too few usable videos ({len(manifest)})")
     classes = true_classes(source, manifest.paths, manifest.classes, truth)
-    all_of_them = Baselines(manifest, K, results_folder(out), device, Loading(**loading), seed)
+    all_of_them = Baselines(manifest, K, results_folder(out), device, DataSource(**data_source), seed, TERMINAL)
     ours = {} if run is None else all_of_them.of_run(run)
     found = all_of_them.on_inputs(random) | all_of_them.on_networks("random networks", random)
     if pretrained is not None:
@@ -138,7 +139,7 @@ def _show(classes: list[str], found: dict[str, Any], folder: Any, form: str) -> 
     from selavi_ref.metrics import summary
     from selavi_ref.report.evaluation import SCORES, scores_table
     from selavi_ref.report.figures import bar_figure
-    from selavi_ref.report.results import echo
+    from selavi_ref.report.table import echo
 
     rows = {}
     for name, labels in found.items():
@@ -159,6 +160,6 @@ def _show(classes: list[str], found: dict[str, Any], folder: Any, form: str) -> 
 
 
 def _is_list(source: str) -> bool:
-    from selavi_ref.media.manifest import LISTS
+    from selavi_ref.datasets.manifest import LISTS
 
     return source.lower().endswith(LISTS)

@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
+from backbones.commands.options import videos_option
+from backbones.commands.program import Command, Interruptible, refuse_options
 from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.report.options import videos_option
-from selavi_ref.report.program import Command, Interruptible, refuse_options
 
 
 @click.command(
@@ -63,14 +63,14 @@ def browse(
     import waitress  # noqa: F401
 
     from selavi_ref.browser.collection import open_collection
-    from selavi_ref.browser.mapping import MapMaker
-    from selavi_ref.browser.pictures import Pictures
+    from selavi_ref.browser.map_process import MapMaker
+    from selavi_ref.browser.thumbnails import ThumbnailCache
 
     collection = open_collection(source, truth=truth, videos=videos)
     collection.annotations.read()  # refuses what does not fit before anything is shown
     with ExitStack() as stack:
         kept = _writable(collection.folder, stack)
-        pictures = stack.enter_context(closing(Pictures(kept / "pictures", collection.files)))
+        pictures = stack.enter_context(closing(ThumbnailCache(kept / "pictures", collection.files)))
         maps = stack.enter_context(closing(MapMaker(collection.features_file, kept)))
         if folder is not None:
             _export(collection, pictures, maps, folder, not thumbnails_only)
@@ -89,8 +89,8 @@ def _writable(folder: Path, stack: ExitStack) -> Path:
 
 
 def _export(collection: Any, pictures: Any, maps: Any, folder: str, previews: bool) -> None:
-    from selavi_ref.browser.site import export_site
-    from selavi_ref.report.progress import Bars
+    from backbones.commands.progress import Bars
+    from selavi_ref.browser.static_site import export_site
 
     with Interruptible("the same command goes on where it stopped"), Bars() as bars:
         page, missing = export_site(collection, pictures, maps, folder, previews=previews, progress=bars)

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
+from backbones.commands.options import device_option, format_option, seed_option, workers_option
+from backbones.commands.program import Command, Interruptible, refuse_options
+from backbones.commands.progress import TERMINAL
 from selavi_ref.errors import InputError
-from selavi_ref.report.options import device_option, format_option, seed_option, workers_option
-from selavi_ref.report.program import Command, Interruptible, refuse_options
 
 
 @click.command(
@@ -63,11 +64,11 @@ def check(
     """
     import numpy as np
 
-    from selavi_ref.labels import label
-    from selavi_ref.report.results import echo, results_folder
-    from selavi_ref.run import Run
+    from selavi_ref.diagnostics.check import check as check_labels
+    from selavi_ref.ensemble.labels import label_store
+    from selavi_ref.report.table import echo, results_folder
+    from selavi_ref.runs.run import Run
     from selavi_ref.store import FeatureStore
-    from selavi_ref.trust.findings import check as check_labels
 
     run = Run.open(source) if os.path.isdir(source) else None
     if run is None:
@@ -79,7 +80,7 @@ def check(
     compared = None if other is None else _second(other)
     folder = results_folder(out or ("check" if run is None else run.folder / "check"))
     with Interruptible("the same command goes on where it stopped"), FeatureStore(place) as store:
-        labels = label(store)
+        labels = label_store(store)
         if run is not None and clips > 1 and labels.disagreement is None and run.config.get("kind") != "heads":
             labels = replace(labels, disagreement=_disagreement(run, folder, clips, device, workers, store.paths))
         measures = _measures(store.paths, folder, workers) if files else None
@@ -101,8 +102,8 @@ def check(
 
 def _second(other: str) -> tuple[str, dict[str, int]]:
     """Return the labels of another run, by the paths of its videos."""
-    from selavi_ref.labels import read_csv
-    from selavi_ref.run import Run
+    from selavi_ref.ensemble.label_table import read_csv
+    from selavi_ref.runs.run import Run
 
     rows = read_csv(Run.open(other).labels_file if os.path.isdir(other) else other)
     names = {name: number for number, name in enumerate(sorted({row["label"] for row in rows} - {""}))}
@@ -111,27 +112,35 @@ def _second(other: str) -> tuple[str, dict[str, int]]:
 
 def _disagreement(run: Any, folder: Path, clips: int, device: str, workers: int | None, paths: list[str]) -> Any:
     """Return for each video the share of its clips whose label is not the video's, mean over the heads."""
-    from backbones.extracting import extract
-    from backbones.kept import refuse_other
-    from backbones.loading import Watch
-    from backbones.sources import Loading
-    from selavi_ref.media import read_manifest
+    from backbones.data.data_source import DataSource
+    from backbones.data.loader import ClipSampling
+    from backbones.runs.extract import extract
+    from backbones.runs.store_check import check_same_run
+    from selavi_ref.datasets import read_manifest
     from selavi_ref.store import FeatureStore
 
     place = folder / f"clips{clips}.h5"
     if not place.exists():
         manifest = read_manifest(run.videos_file)
-        extract(run, manifest, place, watch=Watch(clips), device=device, loading=Loading(workers))
+        extract(
+            run,
+            manifest,
+            place,
+            sampling=ClipSampling(clips),
+            device=device,
+            data_source=DataSource(workers),
+            reporter=TERMINAL,
+        )
     with FeatureStore(place) as store:
-        refuse_other(store, run, paths)
+        check_same_run(store, run, paths)
         return store.get("disagreement").mean(1)
 
 
 def _measures(paths: list[str], folder: Path, workers: int | None) -> Any:
     import av  # noqa: F401  # where it is not installed, that is said here, and not by the processes that decode
 
-    from selavi_ref.report.progress import counter
-    from selavi_ref.trust.measures import measure_all
+    from backbones.commands.progress import counter
+    from selavi_ref.diagnostics.file_measures import measure_all
 
     with counter(len(paths), "measuring", "video") as count:
         number = workers or os.cpu_count() or 1

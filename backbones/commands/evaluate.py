@@ -6,9 +6,9 @@ import json
 
 import click
 
+from backbones.commands.options import format_option
+from backbones.commands.program import Command
 from selavi_ref.errors import InputError
-from selavi_ref.report.options import format_option
-from selavi_ref.report.program import Command
 
 
 @click.command(
@@ -48,7 +48,7 @@ def evaluate(
     from selavi_ref.report.evaluation import clusters_table, confusion_table, evaluation_table, read_labelled
     from selavi_ref.report.figures import check_drawing
     from selavi_ref.report.plot_confusion import draw_confusion
-    from selavi_ref.report.results import echo, results_folder
+    from selavi_ref.report.table import echo, results_folder
 
     if out is not None:
         check_drawing()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from backbones.commands.options import videos_option
+from backbones.commands.program import Command
 from selavi_ref.errors import InputError
-from selavi_ref.report.options import videos_option
-from selavi_ref.report.program import Command
 
 
 @click.command(
@@ -50,8 +50,8 @@ def export(
     if not out and links is None:
         raise InputError("say what to write: --out labels.csv (or .json, .parquet), --links FOLDER, or both")
     from selavi_ref.browser.collection import open_collection
-    from selavi_ref.browser.finishing import finished
-    from selavi_ref.report.exported import write_csv, write_json, write_parquet
+    from selavi_ref.browser.final_labels import final_labels
+    from selavi_ref.report.export import write_csv, write_json, write_parquet
     from selavi_ref.report.links import write_links
 
     writers = {".csv": write_csv, ".json": write_json, ".parquet": write_parquet}
@@ -65,7 +65,7 @@ def export(
     for path in out:
         if os.path.realpath(path) in own:
             raise InputError(f"--out {path} belongs to {source}, which stays as it is; name another file")
-    done = finished(collection, head)
+    done = final_labels(collection, head)
     for path in out:
         writers[Path(path).suffix.lower()](done, path)
         click.echo(f"wrote {click.format_filename(path)}")
@@ -78,7 +78,7 @@ def export(
 
 def _files_of(source: str) -> list[Path]:
     """Return the files of a run, or of the run that a table or store belongs to, that nothing may be written over."""
-    from selavi_ref.run import Run
+    from selavi_ref.runs.run import Run
 
     folder = Path(source) if os.path.isdir(source) else Path(source).parent
     return [Path(source), *(value for value in vars(Run(folder)).values() if isinstance(value, Path))]

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from selavi_ref.errors import InputError
-from selavi_ref.report.options import (
+from backbones.commands.options import (
     cache_format_option,
     cache_option,
     device_option,
@@ -18,7 +17,9 @@ from selavi_ref.report.options import (
     seed_option,
     workers_option,
 )
-from selavi_ref.report.program import Command, Interruptible, refuse_options
+from backbones.commands.program import Command, Interruptible, refuse_options
+from backbones.commands.progress import TERMINAL
+from selavi_ref.errors import InputError
 
 _POSITIVE = click.FloatRange(0, min_open=True)
 _FROM_0 = click.FloatRange(0)
@@ -142,16 +143,18 @@ def finetune(run: str | None, videos: str | None, out: str, resume: bool, **opti
         refuse_options(("cache_format",), "goes with --cache")
     wanted = _wanted(run, videos, out, resume, options)
     with Interruptible(f"go on with: {shlex.join(['selavi', 'finetune', '--resume', *_kept(places), '--out', out])}"):
-        from backbones.finetuning.job import finetune as carry_out
-        from backbones.sources import Loading
+        from backbones.data.data_source import DataSource
+        from backbones.finetuning.training_run import finetune as carry_out
         from selavi_ref.report.figures import check_drawing
-        from selavi_ref.report.results import echo
+        from selavi_ref.report.table import echo
 
         check_drawing()
         started = _started(wanted, out, options, places["workers"])
         jpeg = places["cache_format"] == "jpeg"
-        loading = Loading(places["workers"], places["memory_gb"], places["cache"], jpeg)
-        table = carry_out(started, device=places["device"], loading=loading, minutes=places["minutes"])
+        data_source = DataSource(places["workers"], places["memory_gb"], places["cache"], jpeg)
+        table = carry_out(
+            started, device=places["device"], data_source=data_source, minutes=places["minutes"], reporter=TERMINAL
+        )
     echo(table.text())
     click.echo(f"wrote {click.format_filename(started.folder / 'results.txt')}, .csv and .json, and accuracy.png")
 
@@ -180,10 +183,10 @@ def _wanted(
 
 def _started(wanted: tuple[str, str] | None, out: str, options: dict[str, Any], workers: int | None) -> Any:
     """Start what is wanted, or open it where it was started before."""
+    from backbones.commands.progress import counter
     from backbones.finetuning.folds import list_folds, scan_folds
-    from backbones.finetuning.job import open_started, settings_for, start
-    from selavi_ref.report.progress import counter
-    from selavi_ref.run import Run
+    from backbones.finetuning.training_run import open_started, settings_for, start
+    from selavi_ref.runs.run import Run
 
     if wanted is None:
         return open_started(out)[0]

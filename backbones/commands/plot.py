@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from backbones.commands.program import Command, Interruptible
+from backbones.commands.progress import TERMINAL
 from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.report.program import Command, Interruptible
 
 if TYPE_CHECKING:
-    from selavi_ref.report.plots import Plots
-    from selavi_ref.run import Run
+    from selavi_ref.report.run_figures import RunFigures
+    from selavi_ref.runs.run import Run
 
-# As in selavi_ref.report.plots, which is not loaded for the help.
+# As in selavi_ref.report.run_figures, which is not loaded for the help.
 _FIGURES = ("training", "sizes", "confusion", "agreement", "embedding")
 
 
@@ -51,11 +52,11 @@ def plot(run: str, out: str | None, only: tuple[str, ...], truth: str | None, te
     by cluster and by class. Clusters are as learnt, with the names given on the page of selavi browse. What cannot be
     drawn of a run is named and left out.
     """
-    from selavi_ref.annotations import annotations_of
+    from selavi_ref.browser.annotations import annotations_of
     from selavi_ref.report.figures import check_drawing
-    from selavi_ref.report.plots import draw_plots
-    from selavi_ref.report.results import results_folder
-    from selavi_ref.run import Run
+    from selavi_ref.report.run_figures import draw_run_figures
+    from selavi_ref.report.table import results_folder
+    from selavi_ref.runs.run import Run
 
     opened = Run.open(run)
     kind = opened.config.get("kind")
@@ -68,7 +69,9 @@ def plot(run: str, out: str | None, only: tuple[str, ...], truth: str | None, te
     folder = results_folder(out or opened.folder / "plots")
     with Interruptible("start it again; the map is made anew if it was not done"):
         with closing(_Bar()) as progress:
-            plots = draw_plots(opened, folder, only=chosen, truth=truth, state=state, names=names, progress=progress)
+            plots = draw_run_figures(
+                opened, folder, only=chosen, truth=truth, state=state, names=names, progress=progress
+            )
         for name, why in plots.left_out.items():
             click.echo(f"{name} is left out: {why}", err=True)
         if not plots.pictures:
@@ -85,7 +88,7 @@ class _Bar:
         self._bar: Any = None
 
     def __call__(self, share: float) -> None:
-        from selavi_ref.report.progress import bar
+        from backbones.commands.progress import bar
 
         self._bar = self._bar or bar(100, "map", "%")
         self._bar.update(int(100 * share) - self._bar.n)
@@ -100,9 +103,9 @@ def _last_state(run: Run) -> Mapping[str, Any] | None:
     try:
         if run.config.get("kind") == "heads":
             return _state_of_heads(run)
-        from backbones.checkpoint import read_newest
+        from backbones.learner.checkpoint import read_newest
 
-        state: Mapping[str, Any] = read_newest(run)["state"]
+        state: Mapping[str, Any] = read_newest(run, TERMINAL)["state"]
         return state
     except ModuleNotFoundError as error:
         why = f"it needs the package {error.name}"
@@ -113,9 +116,9 @@ def _last_state(run: Run) -> Mapping[str, Any] | None:
 
 
 def _state_of_heads(run: Run) -> Mapping[str, Any]:
-    from selavi_ref.checkpoints import Checkpoints
     from selavi_ref.errors import CheckpointError
-    from selavi_ref.precomputed.backbone import read_checkpoint
+    from selavi_ref.heads.backbone import read_checkpoint
+    from selavi_ref.runs.checkpoints import Checkpoints
 
     for path in Checkpoints(run.checkpoint_folder, suffix=".npz").newest_first():
         try:
@@ -126,8 +129,8 @@ def _state_of_heads(run: Run) -> Mapping[str, Any]:
     raise InputError(f"{run.folder} has no whole checkpoint")
 
 
-def _to_tensorboard(run: Run, plots: Plots) -> None:
-    from selavi_ref.report.events import write_figures
+def _to_tensorboard(run: Run, plots: RunFigures) -> None:
+    from selavi_ref.runs.tensorboard import write_figures
 
     step = max((int(record["step"]) for record in run.records), default=0)
     try:

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from backbones.commands.options import clips_option, device_option, format_option, workers_option
+from backbones.commands.program import Command, Interruptible, refuse_options
+from backbones.commands.progress import TERMINAL
 from selavi_ref.errors import InputError
-from selavi_ref.report.options import clips_option, device_option, format_option, workers_option
-from selavi_ref.report.program import Command, Interruptible, refuse_options
 
 
 @click.command(
@@ -66,8 +67,8 @@ def retrieve(
     those of the stores, lists or folders.
     """
     from selavi_ref.report.figures import check_drawing, line_figure
-    from selavi_ref.report.results import echo, results_folder
     from selavi_ref.report.retrieval import neighbours_table, retrieval_table
+    from selavi_ref.report.table import echo, results_folder
 
     if run is None:
         refuse_options(looking, "goes with --run; a store has its features already")
@@ -127,17 +128,17 @@ def _gallery(
         if not any(gallery.classes):
             raise InputError(f"{source} names no true classes, so that nothing can be scored")
         return gallery
-    from backbones.extracting import extract
-    from backbones.kept import refuse_other
-    from backbones.loading import Watch
-    from backbones.retrieving import write_maps
-    from backbones.sources import Loading
-    from selavi_ref.report.results import results_folder
-    from selavi_ref.report.scanning import listed_videos, scanned
-    from selavi_ref.run import Run
+    from backbones.commands.scanning import list_collection, scan_videos
+    from backbones.data.data_source import DataSource
+    from backbones.data.loader import ClipSampling
+    from backbones.runs.extract import extract
+    from backbones.runs.retrieval_store import write_maps
+    from backbones.runs.store_check import check_same_run
+    from selavi_ref.report.table import results_folder
+    from selavi_ref.runs.run import Run
 
-    run, loading = Run.of_videos(run_folder, "retrieve among its stores"), Loading(workers)
-    manifest = scanned(listed_videos(source), workers, min_seconds=0.0, require="any")
+    run, data_source = Run.of_videos(run_folder, "retrieve among its stores"), DataSource(workers)
+    manifest = scan_videos(list_collection(source), workers, min_seconds=0.0, require="any")
     if not any(manifest.classes):
         raise InputError(
             f"{source} names no true classes; put the videos into folders by class, or give a list of them"
@@ -146,11 +147,29 @@ def _gallery(
     as_trained = folder / f"{name}-clips{clips}.h5"
     maps = folder / f"{name}-{pool}-clips{clips}{f'-frames{frames}' if frames else ''}.h5"
     if not as_trained.exists():
-        extract(run, manifest, as_trained, watch=Watch(clips), device=device, loading=loading)
+        extract(
+            run,
+            manifest,
+            as_trained,
+            sampling=ClipSampling(clips),
+            device=device,
+            data_source=data_source,
+            reporter=TERMINAL,
+        )
     with FeatureStore(as_trained) as store:
-        refuse_other(store, run, manifest.paths)
+        check_same_run(store, run, manifest.paths)
     if not maps.exists():
-        write_maps(run, manifest, maps, pool=pool, clips=clips, frames=frames, device=device, loading=loading)
+        write_maps(
+            run,
+            manifest,
+            maps,
+            pool=pool,
+            clips=clips,
+            frames=frames,
+            device=device,
+            data_source=data_source,
+            reporter=TERMINAL,
+        )
     with FeatureStore(as_trained) as store, FeatureStore(maps) as features:
         return replace(Gallery.of(store, features), classes=manifest.classes)
 

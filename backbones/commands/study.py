@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from backbones.commands.options import clips_option, device_option, memory_option, seed_option, workers_option
+from backbones.commands.program import Command, Group, Interruptible
+from backbones.commands.progress import TERMINAL
 from selavi_ref.errors import InputError
-from selavi_ref.report.options import clips_option, device_option, memory_option, seed_option, workers_option
-from selavi_ref.report.program import Command, Group, Interruptible
 
 _OUT = click.option("--out", type=click.Path(file_okay=False), required=True, help="Folder of tables and figures.")
 _GO_ON = "the same command goes on where it stopped"
@@ -51,21 +52,23 @@ def degrade(run: str, videos: str, out: str, factors: str, workers: int | None, 
     Beside the labels of both modalities: those of each alone, and K-means on the features of both. True classes are
     those of the folders or of the list.
     """
-    from backbones.sources import Loading
+    from backbones.commands.scanning import list_collection, scan_videos
+    from backbones.data.data_source import DataSource
     from backbones.studies.degrade import study_degrade
     from selavi_ref.report.figures import check_drawing
-    from selavi_ref.report.results import results_folder
-    from selavi_ref.report.scanning import listed_videos, scanned
-    from selavi_ref.run import Run
+    from selavi_ref.report.table import results_folder
+    from selavi_ref.runs.run import Run
 
     wanted = _whole_numbers(factors)
     opened = Run.of_videos(run)
     check_drawing()
-    listed = listed_videos(videos)
+    listed = list_collection(videos)
     folder = results_folder(out)
     with Interruptible(_GO_ON):
-        manifest = scanned(listed, workers, min_seconds=0.0, require="any")
-        tables = study_degrade(opened, manifest, folder, factors=wanted, loading=Loading(workers), **looking)
+        manifest = scan_videos(listed, workers, min_seconds=0.0, require="any")
+        tables = study_degrade(
+            opened, manifest, folder, factors=wanted, data_source=DataSource(workers), reporter=TERMINAL, **looking
+        )
     _show(tables, out)
 
 
@@ -151,9 +154,9 @@ def ablation(**options: Any) -> None:
 @_OUT
 def training_curve(run: str, out: str) -> None:
     """Show how loss and agreements went while RUN was learning."""
-    from selavi_ref.report.curves import training_curve as draw
-    from selavi_ref.report.results import results_folder
-    from selavi_ref.run import Run
+    from selavi_ref.report.table import results_folder
+    from selavi_ref.report.training_curves import training_curve as draw
+    from selavi_ref.runs.run import Run
 
     draw(Run.open(run), results_folder(out) / "training-curve")
     click.echo(f"tables and figures are in {click.format_filename(out)}")
@@ -173,28 +176,28 @@ def _with_trials(
     memory_gb: float,
     **shared: Any,
 ) -> None:
-    from backbones.presets import read_config, run_settings
-    from backbones.sources import Loading
+    from backbones.commands.scanning import list_collection, scan_videos
+    from backbones.data.data_source import DataSource
+    from backbones.runs.presets import read_config, run_settings
     from backbones.studies.trials import Trials, long_tailed
     from selavi_ref.report.figures import check_drawing
-    from selavi_ref.report.results import results_folder
-    from selavi_ref.report.scanning import listed_videos, scanned
+    from selavi_ref.report.table import results_folder
 
     if long_tail is not None and not math.isfinite(long_tail):
         raise InputError(f"--long-tail {long_tail}: a finite number above 0")
     check_drawing()
     shared["config"] = read_config(config)
     known = run_settings(1000, **shared, device=device)  # refuses what cannot be before the long scan
-    listed = [None if name is None else listed_videos(name) for name in (videos, unseen)]
+    listed = [None if name is None else list_collection(name) for name in (videos, unseen)]
     folder = results_folder(out)
     with Interruptible(_GO_ON):
         least = max(1.1, known.backbone.clip.length + 0.1)
-        manifest = scanned(listed[0], workers, min_seconds=least).usable
+        manifest = scan_videos(listed[0], workers, min_seconds=least).usable
         if long_tail is not None:
             manifest = long_tailed(manifest, long_tail)
         apart = None
         if unseen is not None:
-            apart = scanned(listed[1], workers, min_seconds=0.0, require="any")
+            apart = scan_videos(listed[1], workers, min_seconds=0.0, require="any")
         trials = Trials(
             folder,
             manifest,
@@ -202,14 +205,15 @@ def _with_trials(
             range(seeds),
             apart,
             device=device,
-            loading=Loading(workers, memory_gb),
+            data_source=DataSource(workers, memory_gb),
+            reporter=TERMINAL,
         )
         tables = carry_out(trials)
     _show(tables[:1], out)
 
 
 def _show(tables: Any, out: str) -> None:
-    from selavi_ref.report.results import echo
+    from selavi_ref.report.table import echo
 
     for table in tables:
         echo(table.text())

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones import networks
 from backbones.finetuning.settings import FineTuneSettings
-from backbones.networks import Base
+from backbones.networks import registry
+from backbones.networks.registry import Base
 
 
 class Classifier(nn.Module):
@@ -28,7 +28,7 @@ class Classifier(nn.Module):
 
     def __init__(self, settings: FineTuneSettings, n_classes: int):
         super().__init__()
-        spec = networks.find("video", settings.video_net)
+        spec = registry.find("video", settings.video_net)
         self.probe = settings.linear_probe
         self.precision = settings.precision
         self.base = Base(spec.build()).to(memory_format=torch.channels_last_3d)

@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from backbones import augment
-from backbones.clips import ClipSource
+from backbones.data import augment
+from backbones.data.clips import ClipSource
+from backbones.data.loader import ClipSampling, eval_batches
 from backbones.finetuning.classifier import Classifier
 from backbones.finetuning.folds import Fold
 from backbones.finetuning.settings import FineTuneSettings
-from backbones.loading import Watch, looks
-from selavi_ref.files import replacing
+from selavi_ref.runs.atomic import replacing
 
 _TOP = 5
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """
     What a network says of the N videos of a test.
 
@@ -83,7 +83,7 @@ class Answers:
 
 
 @torch.no_grad()
-def ask(
+def evaluate(
     model: Classifier,
     settings: FineTuneSettings,
     fold: Fold,
@@ -91,7 +91,7 @@ def ask(
     *,
     workers: int = 0,
     progress: Callable[[int], None] = lambda n: None,
-) -> Answers:
+) -> Predictions:
     """
     Test a network on a fold.
 
@@ -115,9 +115,9 @@ def ask(
     logits = np.full((len(fold.test), len(fold.classes)), np.nan, np.float32)
     reasons = [entry.skipped for entry in fold.test]
     places = np.array([place for place, entry in enumerate(fold.test) if not entry.skipped])
-    watch = Watch(settings.test_clips, settings.test_crops)
-    size = max(1, settings.look_batch // (watch.n_clips * watch.n_crops))
-    for look in looks(source, range(len(source)), settings.augment, watch, batch_size=size, workers=workers):
+    sampling = ClipSampling(settings.test_clips, settings.test_crops)
+    size = max(1, settings.eval_batch_size // (sampling.n_clips * sampling.n_crops))
+    for look in eval_batches(source, range(len(source)), settings.augment, sampling, batch_size=size, workers=workers):
         clips = augment.picture(look.frames.to(device), settings.clip, None, None)
         mean = model(clips).view(len(look.rows), -1, logits.shape[1]).mean(1).cpu().numpy()
         for row, why, present, found in zip(look.rows, look.reasons, look.present["video"], mean, strict=True):
@@ -125,4 +125,4 @@ def ask(
             if present:
                 logits[places[row]] = found
         progress(len(look.rows))
-    return Answers(logits, fold.test_labels, reasons)
+    return Predictions(logits, fold.test_labels, reasons)

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.errors import InputError
-from selavi_ref.media import Manifest, read_manifest, scan, write_manifest
-from selavi_ref.media.container import FilePath, printable
-from selavi_ref.media.layouts import list_layout
-from selavi_ref.media.manifest import ManifestEntry
-from selavi_ref.media.scan import list_videos
+from selavi_ref.datasets import Manifest, read_manifest, scan, write_manifest
+from selavi_ref.datasets.layouts import list_layout
+from selavi_ref.datasets.manifest import ManifestEntry
+from selavi_ref.datasets.scan import list_videos
+from selavi_ref.errors import FilePath, InputError, printable
 
 TRAIN = "train"
 _SPLITS = (TRAIN, "val", "test")

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from backbones.finetuning.evaluation import Answers
+from backbones.finetuning.evaluation import Predictions
 from backbones.finetuning.folds import Fold
 from backbones.finetuning.settings import FineTuneSettings
-from selavi_ref.errors import InputError
-from selavi_ref.media.container import printable
+from selavi_ref.errors import InputError, printable
 from selavi_ref.report.figures import line_figure
-from selavi_ref.report.results import Table
-from selavi_ref.run import Run, write_text
+from selavi_ref.report.table import Table
+from selavi_ref.runs.atomic import write_text
+from selavi_ref.runs.run import Run
 
 COLUMNS = {
     "fold": "fold",
@@ -58,7 +58,7 @@ class Outcome:
     epochs: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, fold: Fold, answers: Answers, epochs: Sequence[dict[str, Any]]) -> Outcome:
+    def of(cls, fold: Fold, answers: Predictions, epochs: Sequence[dict[str, Any]]) -> Outcome:
         """Return the outcome of a fold with its last answers and the records of its epochs."""
         failures = [(path, why) for path, why in zip(fold.test.paths, answers.reasons, strict=True) if why]
         return cls(fold.number, len(fold.train), len(fold.test), failures, list(epochs))

@@ -7,9 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from backbones import networks
-from backbones.networks import NetworkSpec
-from backbones.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, BackboneSettings, ClipSettings
+from backbones.learner.settings import (
+    NO_AUGMENTATION,
+    PUBLISHED_AUGMENTATION,
+    AugmentSettings,
+    BackboneSettings,
+    ClipSettings,
+)
+from backbones.networks import registry
+from backbones.networks.registry import NetworkSpec
 from selavi_ref.errors import InputError
 
 KIND = "finetune"  # stands in the settings of such a run
@@ -84,7 +90,7 @@ class FineTuneSettings:
         Clips of each video, evenly spread, and squares of each along the long side, whose logits are averaged.
     test_last_only : bool
         Test after the last epoch alone.
-    look_batch : int
+    eval_batch_size : int
         Clips tested at once.
     precision : str
         ``"float32"``, or ``"bfloat16"`` for an autocast network.
@@ -122,7 +128,7 @@ class FineTuneSettings:
     test_clips: int = 10
     test_crops: int = 3
     test_last_only: bool = False
-    look_batch: int = 64
+    eval_batch_size: int = 64
     precision: str = "float32"
     seed: int = 0
     kind: str = KIND
@@ -210,7 +216,7 @@ def clips_of(
     InputError
         If the network cannot take such clips, or a change does not fit.
     """
-    spec = networks.find("video", backbone.video_net)
+    spec = registry.find("video", backbone.video_net)
     published = _is_published(spec)
     usual = replace(backbone.clip, frames=_FRAMES, size=_SIZE) if published else backbone.clip
     clip = replace(usual, frames=frames or usual.frames, fps=fps or usual.fps, size=size or usual.size)
@@ -225,7 +231,7 @@ def clips_of(
         "video_net": backbone.video_net,
         "clip": replace(clip, decode_size=kept),
         "augment": change,
-        "look_batch": backbone.look_batch,
+        "eval_batch_size": backbone.eval_batch_size,
     }
 
 

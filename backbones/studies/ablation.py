@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from backbones.studies.trials import Trial, Trials, mean_and_spread
 from selavi_ref.report.figures import bar_figure
-from selavi_ref.report.results import Cell, Table
+from selavi_ref.report.table import Cell, Table
 
 # The published loop, from which the others but the first differ in one thing: gaussian sizes of its spread that
 # are met, no side heads, one group. All but the first take as many epochs as it does.
-_LOOP = {"side_heads": 0, "groups": 1, "spread": 0.1, "soft_sizes": 0.0}
+_LOOP = {"overclustering_heads": 0, "groups": 1, "spread": 0.1, "soft_sizes": 0.0}
 _PLAIN = "default, without side heads"
 _DEFAULT = "default, with side heads"
 _SIDE = "with side heads"
@@ -80,13 +80,13 @@ def study_ablation(trials: Trials) -> list[Table]:
 def trials_of(trials: Trials) -> list[Trial]:
     """Return `TRIALS` as they are for a collection: with equal epochs, and side heads where there are videos enough."""
     seed = trials.seeds[0]
-    side_heads = trials.settings(TRIALS[0], seed).training.side_heads
+    overclustering_heads = trials.settings(TRIALS[0], seed).training.overclustering_heads
     epochs = trials.shared.get("epochs") or trials.settings(TRIALS[1], seed).training.epochs
-    found = [TRIALS[0] if side_heads else replace(TRIALS[0], name=_PLAIN)]
+    found = [TRIALS[0] if overclustering_heads else replace(TRIALS[0], name=_PLAIN)]
     for trial in TRIALS[1:]:
         options = {**trial.options, "epochs": epochs}
         if trial.name != _SIDE:
             found.append(replace(trial, options=options))
-        elif side_heads:
-            found.append(replace(trial, options={**options, "side_heads": side_heads}))
+        elif overclustering_heads:
+            found.append(replace(trial, options={**options, "overclustering_heads": overclustering_heads}))
     return found

@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.degrade import Degradation
-from backbones.extracting import extract
-from backbones.kept import refuse_other
-from backbones.loading import Watch
-from backbones.sources import Loading
+from backbones.data.data_source import DataSource
+from backbones.data.degradation import Degradation
+from backbones.data.loader import ClipSampling
+from backbones.runs.extract import extract
+from backbones.runs.store_check import check_same_run
 from backbones.studies.trials import scored
-from selavi_ref.clustering import Scaling, kmeans_centres, nearest_centre
-from selavi_ref.errors import InputError
-from selavi_ref.labels import label
-from selavi_ref.media import Manifest
-from selavi_ref.media.container import printable
+from selavi_ref.datasets import Manifest
+from selavi_ref.ensemble.labels import label_store
+from selavi_ref.errors import InputError, printable
 from selavi_ref.report.figures import line_figure
-from selavi_ref.report.results import Cell, Table
-from selavi_ref.run import Run
+from selavi_ref.report.table import Cell, Table
+from selavi_ref.runs.reporter import SILENT, Reporter
+from selavi_ref.runs.run import Run
+from selavi_ref.selflabel.kmeans import FeatureScaler, kmeans_centres, nearest_centre
 from selavi_ref.store import FeatureStore
 
 FACTORS = (1, 2, 4, 8, 16, 32)
@@ -42,8 +42,9 @@ def study_degrade(
     factors: Sequence[int] = FACTORS,
     clips: int = 1,
     device: str = "auto",
-    loading: Loading = Loading(),  # noqa: B008
+    data_source: DataSource = DataSource(),  # noqa: B008
     seed: int = 0,
+    reporter: Reporter = SILENT,
 ) -> list[Table]:
     """
     Label videos whose pictures are scaled down and back up, and write a table and a figure.
@@ -69,20 +70,29 @@ def study_degrade(
     if len(set(manifest.classes) - {""}) < 2:
         raise InputError(f"{printable(manifest.source)}: a study needs at least two true classes to be scored against")
     rows: list[dict[str, Cell]] = []
-    first: tuple[Scaling, NDArray[np.float32]] | None = None
+    first: tuple[FeatureScaler, NDArray[np.float32]] | None = None
     for factor in sorted({1, *factors}):
         place = folder / f"shrink-{factor}-clips-{clips}.h5"
         if not place.exists():
             degradation = Degradation(shrink=factor)
-            extract(run, manifest, place, watch=Watch(clips), degradation=degradation, device=device, loading=loading)
+            extract(
+                run,
+                manifest,
+                place,
+                sampling=ClipSampling(clips),
+                reporter=reporter,
+                degradation=degradation,
+                device=device,
+                data_source=data_source,
+            )
         with FeatureStore(place) as store:
-            refuse_other(store, run, manifest.paths)
+            check_same_run(store, run, manifest.paths)
             whole = np.logical_and.reduce([store.present(m) for m in store.modalities])
-            found = {way: label(store, only=m).label[whole] for way, m in _modalities(store).items()}
+            found = {way: label_store(store, only=m).label[whole] for way, m in _modalities(store).items()}
             features = {m: store.features(m)[whole] for m in store.modalities}
             classes = [name for name, has in zip(manifest.classes, whole, strict=True) if has]
             K = store.n_clusters
-        anew = Scaling.fit(features, seed=seed)
+        anew = FeatureScaler.fit(features, seed=seed)
         found["kmeans"], found_centres = kmeans_centres(anew(features), K, seed=seed)
         first = first or (anew, found_centres)  # on pictures as they are
         found["centres"] = nearest_centre(first[0](features), first[1])

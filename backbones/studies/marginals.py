@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.checkpoint import read_newest
+from backbones.learner.checkpoint import read_newest
 from backbones.studies.trials import Trial, Trials, mean_and_spread
 from selavi_ref.errors import InputError
-from selavi_ref.files import replacing
 from selavi_ref.report.figures import bar_figure
-from selavi_ref.report.plot_sizes import draw_summed_sizes, sizes_table, wanted_and_got
-from selavi_ref.report.results import Cell, Table
-from selavi_ref.run import Run
+from selavi_ref.report.plot_sizes import draw_summed_sizes, sizes_table, target_and_actual_sizes
+from selavi_ref.report.table import Cell, Table
+from selavi_ref.runs.atomic import replacing
+from selavi_ref.runs.run import Run
 
 SOFT = 10.0  # price of missing uniform sizes in the trial with soft ones
 _SCORES = ("nmi", "accuracy", "ari", "unseen_nmi", "unseen_accuracy")
@@ -67,7 +67,7 @@ def study_marginals(trials: Trials) -> list[Table]:
 
 def sizes_of(run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the sizes, as shares, that the first head was to have and has under the last self-labelling, falling."""
-    return wanted_and_got(read_newest(run)["state"])
+    return target_and_actual_sizes(read_newest(run)["state"])
 
 
 def _right_sizes(trials: Trials, clusters: int) -> Path:

@@ -10,21 +10,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
-from backbones import jobs
-from backbones.extracting import extract
-from backbones.loading import Watch
-from backbones.presets import run_settings
-from backbones.recipe import RunSettings
-from backbones.sources import Loading
-from selavi_ref.errors import InputError
-from selavi_ref.labels import label, write_csv
-from selavi_ref.media import Manifest, read_manifest
-from selavi_ref.media.container import printable
+from backbones.data.data_source import DataSource
+from backbones.data.loader import ClipSampling
+from backbones.runs import train as jobs
+from backbones.runs.extract import extract
+from backbones.runs.presets import run_settings
+from backbones.runs.run_settings import RunSettings
+from selavi_ref.datasets import Manifest, read_manifest
+from selavi_ref.ensemble.label_table import write_csv
+from selavi_ref.ensemble.labels import label_store
+from selavi_ref.errors import InputError, printable
 from selavi_ref.metrics import summary
-from selavi_ref.run import Run
+from selavi_ref.runs.reporter import SILENT, Reporter
+from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
 
 TEST_CLIPS = 3  # of each unseen video
@@ -41,7 +41,7 @@ class Trial:
     name : str
         As tables call it.
     options : mapping
-        Of `backbones.presets.run_settings`, beside those that all trials share.
+        Of `backbones.runs.presets.run_settings`, beside those that all trials share.
     """
 
     name: str
@@ -60,13 +60,13 @@ class Trials:
     manifest : Manifest
         The videos that all learn from, usable ones only, with their classes.
     shared : mapping
-        Options of `backbones.presets.run_settings` that all trials share, ``clusters`` among them.
+        Options of `backbones.runs.presets.run_settings` that all trials share, ``clusters`` among them.
     seeds : sequence of int
         Each trial is carried out with each of them.
     unseen : Manifest, optional
         Videos that are labelled by the trained networks.
     device, loading
-        As in `backbones.jobs.train`.
+        As in `backbones.runs.train.train`.
     """
 
     folder: Path
@@ -75,7 +75,8 @@ class Trials:
     seeds: Sequence[int] = (0,)
     unseen: Manifest | None = None
     device: str = "auto"
-    loading: Loading = Loading(memory_gb=4.0)  # noqa: RUF009
+    data_source: DataSource = DataSource(memory_gb=4.0)  # noqa: RUF009
+    reporter: Reporter = SILENT
 
     def __post_init__(self) -> None:
         for what, manifest in (("the videos", self.manifest), ("the unseen videos", self.unseen)):
@@ -96,7 +97,7 @@ class Trials:
         settings = [self.settings(trial, seed) for trial, seed in wanted]  # fails before hours are spent
         done: dict[str, list[tuple[Run, dict[str, float]]]] = {trial.name: [] for trial in trials}
         for number, ((trial, seed), setting) in enumerate(zip(wanted, settings, strict=True), 1):
-            click.echo(f"run {number} of {len(wanted)}: {trial.name}, seed {seed}", err=True)
+            self.reporter.info(f"run {number} of {len(wanted)}: {trial.name}, seed {seed}")
             run = self._carry_out(f"{slug(trial.name)}-seed{seed}", setting)
             done[trial.name].append((run, self._score(run)))
         return done
@@ -116,14 +117,21 @@ class Trials:
         else:
             run = jobs.start(run.folder, self.manifest, settings)
         if not jobs.is_finished(run):
-            jobs.train(run, device=self.device, loading=self.loading)
+            jobs.train(run, device=self.device, data_source=self.data_source, reporter=self.reporter)
         if not run.features_file.exists():
-            extract(run, read_manifest(run.videos_file), run.features_file, device=self.device, loading=self.loading)
+            extract(
+                run,
+                read_manifest(run.videos_file),
+                run.features_file,
+                device=self.device,
+                data_source=self.data_source,
+                reporter=self.reporter,
+            )
         return run
 
     def _score(self, run: Run) -> dict[str, float]:
         with FeatureStore(run.features_file) as store:
-            labels, classes = label(store), store.classes
+            labels, classes = label_store(store), store.classes
         if not run.labels_file.exists():
             write_csv(labels, run.labels_file)
         heads = [scored(classes, column)["nmi"] for column in labels.heads.T]
@@ -132,12 +140,20 @@ class Trials:
         if self.unseen is not None:
             place = run.folder / "unseen.h5"
             if not place.exists():
-                loading = Loading(self.loading.workers)
-                extract(run, self.unseen, place, watch=Watch(TEST_CLIPS), device=self.device, loading=loading)
+                data_source = DataSource(self.data_source.workers)
+                extract(
+                    run,
+                    self.unseen,
+                    place,
+                    sampling=ClipSampling(TEST_CLIPS),
+                    reporter=self.reporter,
+                    device=self.device,
+                    data_source=data_source,
+                )
             with FeatureStore(place) as store:
                 if store.paths != self.unseen.paths or store.classes != self.unseen.classes:
                     raise InputError(f"{place} is of other videos or classes; give the study another --out")
-                unseen = scored(store.classes, label(store).label)
+                unseen = scored(store.classes, label_store(store).label)
             scores |= {"unseen_nmi": unseen["nmi"], "unseen_accuracy": unseen["accuracy"]}
         return scores
 

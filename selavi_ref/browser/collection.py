@@ -14,17 +14,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.annotations import Annotations, annotations_beside, annotations_of
+from selavi_ref.browser.annotations import Annotations, annotations_beside, annotations_of
 from selavi_ref.browser.labelling import CONSENSUS, Labelling
-from selavi_ref.browser.opinions import Opinions
-from selavi_ref.browser.stored import StoredLabels
-from selavi_ref.browser.tables import TableLabels
-from selavi_ref.errors import InputError
-from selavi_ref.labels import read_truths
-from selavi_ref.media.container import VideoInfo, printable
-from selavi_ref.media.manifest import ENDINGS, read_manifest
-from selavi_ref.report.exported import whole_text
-from selavi_ref.run import Run
+from selavi_ref.browser.posterior_index import PosteriorIndex
+from selavi_ref.browser.store_labels import StoredLabels
+from selavi_ref.browser.table_labels import TableLabels
+from selavi_ref.datasets.manifest import ENDINGS, read_manifest
+from selavi_ref.ensemble.label_table import read_truths
+from selavi_ref.errors import InputError, printable
+from selavi_ref.media.container import VideoInfo
+from selavi_ref.report.export import whole_text
+from selavi_ref.runs.run import Run
 
 _ASKED = 100  # relative paths that are looked for to find out what they are relative to
 
@@ -89,7 +89,7 @@ class Collection:
     modalities: list[str]
     reasons: list[str]
     labels: LabelSource
-    opinions: Opinions | None = None
+    opinions: PosteriorIndex | None = None
     features_file: Path | None = None
     files: list[str] = field(default_factory=list)
     info: Mapping[str, VideoInfo] = field(default_factory=dict)

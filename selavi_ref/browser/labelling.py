@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.errors import SelaviError
-from selavi_ref.files import replacing
+from selavi_ref.runs.atomic import replacing
 
 CONSENSUS = "consensus"  # the name of the labelling that all heads make together
 _VERSION = 1  # to be raised when labels or their order change, so that those kept are worked out anew

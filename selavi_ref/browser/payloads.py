@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selavi_ref.annotations import History
+from selavi_ref.browser.annotations import History
 from selavi_ref.browser.collection import Collection, video_file
-from selavi_ref.browser.opinions import Neighbours, most_probable, top
+from selavi_ref.browser.posterior_index import Neighbours, most_probable, top
 
 CHUNK = 100  # videos whose details are in one file of an exported page
 NEAREST = 12  # neighbours that are shown

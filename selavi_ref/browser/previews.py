@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.browser.strips import SKIPPABLE, middle_of, packets_from
-from selavi_ref.media.container import FilePath, Media, import_av, media_error, media_errors, open_media, quarter_turns
-from selavi_ref.media.picture import TOLERANCE
-from selavi_ref.media.sound import SoundTrack
+from selavi_ref.browser.thumbnail_strip import SKIPPABLE, middle_of, packets_from
+from selavi_ref.errors import FilePath
+from selavi_ref.media.audio_track import AudioTrack
+from selavi_ref.media.container import Media, import_av, media_error, media_errors, open_media, quarter_turns
+from selavi_ref.media.frames import TOLERANCE
 
 SECONDS, SHORT_SIDE, FPS, SAMPLE_RATE = 10.0, 240, 30, 48000  # at most, but for the rate of the sound
 _LONG_SIDE, _NARROWEST = 640, 16  # pixels
@@ -157,7 +158,7 @@ def _read(media: Media, begin: float) -> Part:
         media.video.codec_context.options = {"skip_loop_filter": "all"}
     begin, packets = packets_from(media, begin, *streams)
     pictures = _Pictures(media, begin) if media.video is not None else None
-    sound = SoundTrack(begin, begin + SECONDS, SAMPLE_RATE) if media.audio is not None else None
+    sound = AudioTrack(begin, begin + SECONDS, SAMPLE_RATE) if media.audio is not None else None
     for packet in packets:
         if pictures is not None and packet.stream.index == media.video.index:
             if not pictures.done:
@@ -189,7 +190,7 @@ def _end(media: Media, packet: Any) -> float:
     return float((packet.pts + packet.duration) * packet.time_base) - media.origin
 
 
-def _samples(sound: SoundTrack | None, begin: float) -> NDArray[np.float32]:
+def _samples(sound: AudioTrack | None, begin: float) -> NDArray[np.float32]:
     """Return the sound from `begin` (seconds) on, as long as there is any."""
     if sound is None or math.isnan(sound.end) or sound.end <= begin:
         return np.empty(0, np.float32)

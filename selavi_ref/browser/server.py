@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, request, send_file
 from werkzeug.exceptions import HTTPException
 
-from selavi_ref.annotations import ConflictError
+from selavi_ref.browser.annotations import ConflictError
 from selavi_ref.browser.collection import Collection, video_file
-from selavi_ref.browser.finishing import finished
-from selavi_ref.browser.mapping import MapMaker
+from selavi_ref.browser.final_labels import final_labels
+from selavi_ref.browser.map_process import MapMaker
 from selavi_ref.browser.page import BUILT, render_page
 from selavi_ref.browser.payloads import (
     annotations_payload,
@@ -28,9 +28,9 @@ from selavi_ref.browser.payloads import (
     encoded,
     labelling_payload,
 )
-from selavi_ref.browser.pictures import BusyError, Pictures
+from selavi_ref.browser.thumbnails import BusyError, ThumbnailCache
 from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.report.exported import csv_bytes, json_bytes, parquet_bytes
+from selavi_ref.report.export import csv_bytes, json_bytes, parquet_bytes
 from selavi_ref.report.links import write_links
 
 _LOCAL = {"127.0.0.1", "localhost", "::1"}
@@ -48,7 +48,7 @@ _TABLES = {
 }
 
 
-def make_app(collection: Collection, pictures: Pictures, maps: MapMaker) -> Flask:
+def make_app(collection: Collection, pictures: ThumbnailCache, maps: MapMaker) -> Flask:
     """
     Make the application that serves a collection.
 
@@ -161,7 +161,7 @@ def _is_local(host: str) -> bool:
 
 
 def _add_data(
-    app: Flask, collection: Collection, pictures: Pictures, maps: MapMaker, rows: Mapping[str, list[int]]
+    app: Flask, collection: Collection, pictures: ThumbnailCache, maps: MapMaker, rows: Mapping[str, list[int]]
 ) -> None:
     @cache
     def videos() -> bytes:
@@ -196,7 +196,7 @@ def _add_data(
         return _json(encoded(details_of(collection, row, seen or pictures.preview(row) is not None)))
 
 
-def _add_media(app: Flask, collection: Collection, pictures: Pictures) -> None:
+def _add_media(app: Flask, collection: Collection, pictures: ThumbnailCache) -> None:
     @app.get("/media/thumbnail/<int:row>.webp")
     def get_thumbnail(row: int) -> Response:
         return _made(pictures.thumbnail(_known(collection, row)), "image/webp")
@@ -236,14 +236,14 @@ def _add_edits(app: Flask, collection: Collection, rows: Mapping[str, list[int]]
         if ending not in _TABLES:
             abort(404, f"labels are exported as {', '.join(_TABLES)}")
         make, kind = _TABLES[ending]
-        response = Response(make(finished(collection, request.args.get("labelling", "consensus"))), mimetype=kind)
+        response = Response(make(final_labels(collection, request.args.get("labelling", "consensus"))), mimetype=kind)
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", collection.title).strip("-") or "selavi"
         response.headers["Content-Disposition"] = f'attachment; filename="{name}-labels.{ending}"'
         return response
 
     @app.post("/api/export/links")
     def export_links() -> dict[str, Any]:
-        done = finished(collection, _told().get("labelling", "consensus"))
+        done = final_labels(collection, _told().get("labelling", "consensus"))
         made = write_links(done, collection.links_folder, files=collection.files)
         return {"folder": str(made.folder), "links": made.links, "missing": made.missing}
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.errors import InputError
-from selavi_ref.media.container import FilePath, Media, media_error, open_media
-from selavi_ref.media.picture import TOLERANCE, FramePicker, Squares, empty_pictures
-from selavi_ref.media.sound import PREROLL, SoundTrack
+from selavi_ref.errors import FilePath, InputError
+from selavi_ref.media.audio_track import PREROLL, AudioTrack
+from selavi_ref.media.container import Media, media_error, open_media
+from selavi_ref.media.frames import TOLERANCE, FramePicker, Squares, empty_frames
 
 _LEADS = (PREROLL, 3.0, 15.0, math.inf)  # seconds before the clip to seek to, one after the other if that was too late
 _UNSKIPPED = 0.3  # seconds before a clip from which on all frames are decoded, not only those that others need
@@ -108,7 +108,7 @@ def read_clip(
         with open_media(path) as media:
             begin, hear = _beginnings(media, span, want_video, want_audio)
             picture = _picker(media, begin, fps, frames, size, squares) if want_video else None
-            sound = SoundTrack(hear, hear + seconds, sample_rate) if want_audio and media.audio is not None else None
+            sound = AudioTrack(hear, hear + seconds, sample_rate) if want_audio and media.audio is not None else None
             sought = min(begin, hear) - max(leads[0], media.settling)
             media.seek(sought)
             skipped = _decode(media, picture, sound, skip_before=begin - _UNSKIPPED if skip else -math.inf)
@@ -122,7 +122,7 @@ def read_clip(
                     continue
             _check_whole(media, picture, sound, (begin + (frames - 1) / fps, hear + seconds))
             return Clip(
-                picture.stacked() if picture is not None else empty_pictures(size, squares),
+                picture.stacked() if picture is not None else empty_frames(size, squares),
                 sound.stretch(hear, round(seconds * sample_rate)) if sound is not None else np.empty(0, np.float32),
                 begin,
             )
@@ -183,7 +183,7 @@ def read_video(
     _check_positive(fps=fps, size=size, sample_rate=sample_rate)
     with open_media(path) as media:
         picture = _picker(media, 0.0, fps, None, size, None, enlarge) if want_video else None
-        sound = SoundTrack(0.0, math.inf, sample_rate) if want_audio and media.audio is not None else None
+        sound = AudioTrack(0.0, math.inf, sample_rate) if want_audio and media.audio is not None else None
         _decode(media, picture, sound)
         picture_end = sound_end = 0.0
         if picture is not None:
@@ -194,7 +194,7 @@ def read_video(
         _check_whole(media, picture, sound, (picture_end, sound_end))
         heard = 0.0 if sound is None or math.isnan(sound.end) else max(0.0, min(sound.end, sound_end))
         return Clip(
-            picture.stacked() if picture is not None else empty_pictures(size),
+            picture.stacked() if picture is not None else empty_frames(size),
             sound.stretch(0.0, round(heard * sample_rate)) if sound is not None else np.empty(0, np.float32),
             0.0,
         )
@@ -215,7 +215,7 @@ def _picker(
 
 
 def _decode(
-    media: Media, picture: FramePicker | None, sound: SoundTrack | None, skip_before: float = -math.inf
+    media: Media, picture: FramePicker | None, sound: AudioTrack | None, skip_before: float = -math.inf
 ) -> float:
     """
     Read packets from where the file stands until picture and sound have what they want, or to the end.
@@ -280,7 +280,7 @@ def _packet_end(packet: Any, tick: float) -> float:
 
 
 def _came_late(
-    media: Media, picture: FramePicker | None, sound: SoundTrack | None, begins: tuple[float, float]
+    media: Media, picture: FramePicker | None, sound: AudioTrack | None, begins: tuple[float, float]
 ) -> bool:
     """Tell whether decoding began after picture or sound do, because the key frame sought lies too late."""
     if picture is not None and not picture.first_time <= begins[0] + TOLERANCE:
@@ -291,7 +291,7 @@ def _came_late(
 
 
 def _check_whole(
-    media: Media, picture: FramePicker | None, sound: SoundTrack | None, ends: tuple[float, float]
+    media: Media, picture: FramePicker | None, sound: AudioTrack | None, ends: tuple[float, float]
 ) -> None:
     """Raise MediaError if decoding failed before the moments that picture and sound must reach, seconds."""
     if picture is None and sound is None:

@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from selavi_ref.errors import InputError, MediaError, PassingError
-
-FilePath = str | os.PathLike[str]
+from selavi_ref.errors import FilePath, InputError, MediaError, PassingError, printable, reason
 
 _ODDEST_PIXEL = 8.0  # ratio of the sides of pixels; more is damage
 _FIRST_PACKETS = 64  # packets among which a healthy picture has shown its first frame
@@ -266,18 +264,6 @@ def media_errors() -> tuple[type[BaseException], ...]:
 def media_error(path: FilePath, why: str) -> MediaError:
     """Return a MediaError in one line that any terminal can print, whatever the file is called."""
     return MediaError(f"{printable(path)}: {why}")
-
-
-def printable(path: FilePath) -> str:
-    """Return a path as it is, or escaped in quotes if it holds line breaks or undecodable bytes."""
-    name = os.fspath(path)
-    return name if name.isprintable() else ascii(name)
-
-
-def reason(error: BaseException) -> str:
-    """Return the reason of an exception in one line, without the file's name."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())
 
 
 def _best_stream(container: Any, kind: str) -> Any:

@@ -18,8 +18,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, TypeVar
 
-from selavi_ref.errors import PassingError, SelaviError
-from selavi_ref.media.container import FilePath, import_av, printable
+from selavi_ref.errors import FilePath, PassingError, SelaviError, printable
+from selavi_ref.media.container import import_av
 
 A = TypeVar("A")
 T = TypeVar("T")

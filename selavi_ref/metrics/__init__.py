@@ -5,8 +5,8 @@ any other hashable values. Beside them stands retrieval, which takes features. A
 `selavi_ref.errors.InputError`, a ValueError, when the lengths differ, when there are no labels, or when one is NaN.
 """
 
+from selavi_ref.metrics.all_scores import summary
 from selavi_ref.metrics.bootstrap import bootstrap_intervals
-from selavi_ref.metrics.clusters import ClusterReport, cluster_report, mean_entropy, mean_purity, purity_score
 from selavi_ref.metrics.contingency import ContingencyTable, contingency_table
 from selavi_ref.metrics.information import (
     adjusted_mutual_info_score,
@@ -14,8 +14,8 @@ from selavi_ref.metrics.information import (
     normalized_mutual_info_score,
 )
 from selavi_ref.metrics.matching import MatchedConfusion, hungarian_accuracy, matched_confusion
-from selavi_ref.metrics.pairs import adjusted_rand_score, fowlkes_mallows_score, rand_score
-from selavi_ref.metrics.report import summary
+from selavi_ref.metrics.pair_counting import adjusted_rand_score, fowlkes_mallows_score, rand_score
+from selavi_ref.metrics.purity import ClusterReport, cluster_report, mean_entropy, mean_purity, purity_score
 from selavi_ref.metrics.retrieval import nearest, retrieval_recall
 from selavi_ref.metrics.vmeasure import (
     completeness_score,

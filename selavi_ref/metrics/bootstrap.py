@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError
+from selavi_ref.metrics.all_scores import SCORES
 from selavi_ref.metrics.contingency import Labels, PairCounts, count_pairs
-from selavi_ref.metrics.report import SCORES
 
 # Scores that a small sample makes look neither better nor worse.
 _CENTRED = ("ami", "ari", "fmi")

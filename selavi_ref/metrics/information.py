@@ -108,7 +108,7 @@ def adjusted_from_pairs(pairs: PairCounts, average_method: str = "arithmetic") -
     if all(singletons) or (any(singletons) and average_method == "min"):
         return 1.0  # chance gives all that there is to share: 0 / 0, whose sign rounding must not decide
     # Numba is loaded here, by the only score that needs it.
-    from selavi_ref.metrics.expected import expected_mutual_information
+    from selavi_ref.metrics.expected_mi import expected_mutual_information
 
     expected = expected_mutual_information(pairs.class_sizes, pairs.cluster_sizes)
     beyond, most = pairs.mutual_information - expected, mean - expected

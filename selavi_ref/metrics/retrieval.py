@@ -77,7 +77,7 @@ def retrieval_recall(
     search = _search(queries, items, metric, leave_out_self, block_bytes)
     steps = [search.checked(k, "at") for k in at]
     wanted, members, starts = _by_class(query_classes, item_classes, search)
-    from selavi_ref.metrics import ranking
+    from selavi_ref.metrics import retrieval_kernels as ranking
 
     rank = np.empty(len(wanted), np.int64)
     for rows, _, scores in search.blocks():
@@ -131,7 +131,7 @@ def nearest(
     """
     search = _search(queries, items, metric, leave_out_self, block_bytes)
     k = search.checked(k, "k")
-    from selavi_ref.metrics import ranking
+    from selavi_ref.metrics import retrieval_kernels as ranking
 
     measure = ranking.cosine if metric == "cosine" else ranking.euclidean
     indices = np.empty((len(queries), k), np.int64)

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.errors import SelaviError, StoreError
-from selavi_ref.files import replacing
-from selavi_ref.media.container import printable
+from selavi_ref.errors import SelaviError, StoreError, printable
+from selavi_ref.runs.atomic import replacing
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.layout import modality_of
 
@@ -143,7 +142,7 @@ def saved_embedding(store: str | os.PathLike[str], folder: str | os.PathLike[str
     return None
 
 
-def kept_embedding(
+def cached_embedding(
     store: str | os.PathLike[str], folder: str | os.PathLike[str], progress: Progress | None = None
 ) -> SavedEmbedding:
     """
@@ -206,13 +205,13 @@ def _key(store: str | os.PathLike[str]) -> list[int]:
 
 
 def _embedded(
-    store: FeatureStore, by: Sequence[str] | None, rng: np.random.Generator, told: Progress
+    store: FeatureStore, by: Sequence[str] | None, rng: np.random.Generator, on_progress: Progress
 ) -> SavedEmbedding:
     """Do what `embed` says, and say what was done."""
     with ExitStack() as stack:
         source, names = sources(store, stack)
         names = names if by is None else list(by)
-        vectors, known = _components(_Parts(source, names), rng, lambda share: told(_READ * share))
+        vectors, known = _components(_Parts(source, names), rng, lambda share: on_progress(_READ * share))
         modalities = [m for m in source.modalities if any(modality_of(name) == m for name in names)]
     what = "features" if any(name.startswith("features/") for name in names) else "log-probabilities"
     places = np.full((store.n_videos, 2), np.nan, np.float32)
@@ -221,8 +220,8 @@ def _embedded(
         places[known] = vectors[:, :2]
     else:
         how = f"t-SNE, perplexity {_perplexity(len(vectors)):.3g}"
-        places[known] = _lay_out(vectors, rng, lambda share: told(_READ + (1 - _READ) * share))
-    told(1.0)
+        places[known] = _lay_out(vectors, rng, lambda share: on_progress(_READ + (1 - _READ) * share))
+    on_progress(1.0)
     return SavedEmbedding(places, f"{what} of {' and '.join(map(printable, modalities))}; {how}")
 
 
@@ -296,7 +295,7 @@ class _Parts:
 
 
 def _components(
-    parts: _Parts, rng: np.random.Generator, told: Progress
+    parts: _Parts, rng: np.random.Generator, on_progress: Progress
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """
     Return the largest principal components of the videos that have features, and which videos these are.
@@ -313,7 +312,7 @@ def _components(
             turned += block.T @ (block @ basis.astype(np.float32))
         # Nothing but zeros gives a basis as well, as it must.
         basis = np.linalg.qr(turned + 1e-30 * basis)[0]
-        told((turn + 1) / (_PASSES + 1))
+        on_progress((turn + 1) / (_PASSES + 1))
     vectors = np.zeros((parts.n_videos, basis.shape[1]), np.float32)
     for rows, block in parts.blocks():
         vectors[rows] = block @ basis.astype(np.float32)
@@ -326,7 +325,7 @@ def _components(
     return np.pad(vectors, ((0, 0), (0, max(0, 2 - vectors.shape[1])))), known
 
 
-def _lay_out(vectors: NDArray[np.float32], rng: np.random.Generator, told: Progress) -> NDArray[np.float64]:
+def _lay_out(vectors: NDArray[np.float32], rng: np.random.Generator, on_progress: Progress) -> NDArray[np.float64]:
     """Lay vectors out by t-SNE, beginning with the first two components."""
     import openTSNE
     from openTSNE.affinity import PerplexityBasedNN
@@ -334,7 +333,7 @@ def _lay_out(vectors: NDArray[np.float32], rng: np.random.Generator, told: Progr
 
     perplexity = _perplexity(len(vectors))
     found = _FOUND - _READ
-    indices, distances = _neighbours(vectors, int(3 * perplexity), lambda share: told(found * share))
+    indices, distances = _neighbours(vectors, int(3 * perplexity), lambda share: on_progress(found * share))
     threads = _threads(len(vectors))
     affinities = PerplexityBasedNN(
         perplexity=perplexity, knn_index=PrecomputedNeighbors(indices, distances), n_jobs=threads
@@ -343,7 +342,7 @@ def _lay_out(vectors: NDArray[np.float32], rng: np.random.Generator, told: Progr
     spread = float(vectors[:, 0].std()) or 1.0
     # Without the noise, equal vectors could never part, and those in one line never leave it.
     begin = vectors[:, :2].astype(np.float64) / spread * 1e-4 + rng.normal(scale=1e-6, size=(len(vectors), 2))
-    steps = _Steps(lambda share: told(found + (1 - found) * share))
+    steps = _Steps(lambda share: on_progress(found + (1 - found) * share))
     layout = openTSNE.TSNE(
         n_jobs=threads,
         callbacks=[steps],
@@ -367,15 +366,17 @@ def _perplexity(n: int) -> float:
 class _Steps:
     """Is called by the layout every so many of its 250 and 500 steps."""
 
-    def __init__(self, told: Progress):
-        self._told, self._calls = told, 0
+    def __init__(self, on_progress: Progress):
+        self._told, self._calls = on_progress, 0
 
     def __call__(self, step: int, error: float, places: Any) -> None:
         self._calls += 1
         self._told(min(1.0, self._calls * _STEPS_TOLD / 750))
 
 
-def _neighbours(vectors: NDArray[np.float32], k: int, told: Progress) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+def _neighbours(
+    vectors: NDArray[np.float32], k: int, on_progress: Progress
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Return the k nearest others of each vector, int32 (N, k), and their distances, nearest first."""
     from selavi_ref.metrics import nearest
 
@@ -388,7 +389,7 @@ def _neighbours(vectors: NDArray[np.float32], k: int, told: Progress) -> tuple[N
         others[others.all(1), -1] = False  # among many equal ones a vector may not have found itself
         indices[rows] = found[others].reshape(len(rows), k)
         distances[rows] = apart[others].reshape(len(rows), k)
-        told(rows[-1] / N)
+        on_progress(rows[-1] / N)
     return indices, distances
 
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from selavi_ref.errors import InputError
-from selavi_ref.labels import folder_class, read_csv, read_truths
-from selavi_ref.media.container import printable
+from selavi_ref.ensemble.label_table import folder_class, read_csv, read_truths
+from selavi_ref.errors import InputError, printable
 from selavi_ref.metrics import bootstrap_intervals, cluster_report, matched_confusion, summary
-from selavi_ref.report.results import Cell, Table
+from selavi_ref.report.table import Cell, Table
 
 SCORES = {
     "nmi": "NMI",

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selavi_ref.errors import SelaviError
-from selavi_ref.media.container import printable
+from selavi_ref.errors import SelaviError, printable
 
 # Colours that people with any kind of colour vision tell apart (Okabe and Ito, 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")

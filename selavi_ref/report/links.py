@@ -16,9 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.media.container import FilePath, printable
-from selavi_ref.report.exported import Finished, put_linked_csv
+from selavi_ref.errors import FilePath, InputError, SelaviError, printable
+from selavi_ref.report.export import FinalLabels, put_linked_csv
 
 MARKER = ".selavi-links"  # a file by which a tree of links that this module made is known
 INDEX = "labels.csv"
@@ -58,7 +57,7 @@ class Links:
     kind: str
 
 
-def write_links(finished: Finished, folder: FilePath, *, files: Sequence[str] | None = None) -> Links:
+def write_links(finished: FinalLabels, folder: FilePath, *, files: Sequence[str] | None = None) -> Links:
     """
     Make a tree of links to the videos: a folder for each cluster, named as the cluster is or ``cluster-005``.
 
@@ -111,7 +110,7 @@ def write_links(finished: Finished, folder: FilePath, *, files: Sequence[str] | 
     return Links(target, sum(done), missing, kind)
 
 
-def places_of(finished: Finished) -> list[str]:
+def places_of(finished: FinalLabels) -> list[str]:
     """Return where in the tree each video's link lies: ``FOLDER/FILE`` or ``_wrong/FOLDER/FILE``, no two alike."""
     top = Names([WRONG, UNLABELLED, INDEX, MARKER])
     names = {int(c): name for c, name in zip(finished.cluster, finished.name, strict=True) if c >= 0}

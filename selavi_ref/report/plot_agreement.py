@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from selavi_ref.errors import InputError
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.report.figures import matrix_figure
-from selavi_ref.report.results import Cell, Table
+from selavi_ref.report.table import Cell, Table
 
 
 def agreement_table(labellings: Mapping[str, NDArray[np.int32]]) -> Table:

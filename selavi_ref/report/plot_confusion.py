@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from selavi_ref.report.figures import MOST_NAMED, matrix_figure
-from selavi_ref.report.results import Table
+from selavi_ref.report.table import Table
 
 _WORST = 30  # classes shown by name where there are too many to name all
 _REST = "others"

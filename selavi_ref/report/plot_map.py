@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.files import replacing
-from selavi_ref.media.container import printable
+from selavi_ref.errors import printable
 from selavi_ref.report.figures import scatter_figure
+from selavi_ref.runs.atomic import replacing
 
 # The first ten can be told apart with any kind of colour vision: seven of Okabe and Ito (2008), and three that are
 # farthest from them in OKLab, as normal, protan, deutan and tritan eyes see them (Machado et al., 2009). The others

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from selavi_ref.report.figures import line_figure, sizes_figure
-from selavi_ref.report.results import Cell, Table
+from selavi_ref.report.table import Cell, Table
 
 Sizes = NDArray[np.float64]
 
 
-def wanted_and_got(state: Mapping[str, Any], head: int = 0) -> tuple[Sizes, Sizes]:
+def target_and_actual_sizes(state: Mapping[str, Any], head: int = 0) -> tuple[Sizes, Sizes]:
     """
     Return the sizes, as shares that fall, that a head was to have and has under the last self-labelling.
 
@@ -27,10 +27,10 @@ def wanted_and_got(state: Mapping[str, Any], head: int = 0) -> tuple[Sizes, Size
         The head.
     """
     wanted = np.sort(np.asarray(state[f"sizes_{head}"], np.float64))[::-1]
-    return wanted / wanted.sum(), shares(np.asarray(state["labels"])[:, head], len(wanted))
+    return wanted / wanted.sum(), relative_sizes(np.asarray(state["labels"])[:, head], len(wanted))
 
 
-def shares(labels: ArrayLike, K: int) -> Sizes:
+def relative_sizes(labels: ArrayLike, K: int) -> Sizes:
     """Return the share of all labelled videos that each of K clusters holds, falling; -1 is no label."""
     labelled = np.asarray(labels)
     labelled = labelled[labelled >= 0]
@@ -106,7 +106,7 @@ def draw_sizes(
     names : sequence of str
         What each of K clusters is called.
     state : mapping, optional
-        Of a run's checkpoint, as in `wanted_and_got`.
+        Of a run's checkpoint, as in `target_and_actual_sizes`.
     """
     labelled = np.asarray(labels)
     labelled = labelled[labelled >= 0]
@@ -114,7 +114,7 @@ def draw_sizes(
     order = np.argsort(-counts, kind="stable")
     lines: dict[str, Sequence[float]] = {}
     if state is not None:
-        wanted, got = wanted_and_got(state)
+        wanted, got = target_and_actual_sizes(state)
         if len(wanted) == len(counts):
             total = len(labelled)
             lines = {"wanted": list(wanted * total), "got by the last self-labelling": list(got * total)}

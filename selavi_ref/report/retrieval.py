@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from selavi_ref.ensemble.posterior import labelling_modalities, posterior
 from selavi_ref.errors import InputError
 from selavi_ref.metrics import nearest, retrieval_recall
-from selavi_ref.report.results import Cell, Table
-from selavi_ref.selflabel import labelling_modalities, posterior
+from selavi_ref.report.table import Cell, Table
 from selavi_ref.store import FeatureStore
 
 AT = (1, 5, 10, 20, 50)

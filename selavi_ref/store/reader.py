@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError, StoreError
 from selavi_ref.store import layout
-from selavi_ref.store.guard import abandon, explain, guarded
-from selavi_ref.store.rows import read_rows, row_numbers
-from selavi_ref.store.views import Views, map_dataset, map_shards
+from selavi_ref.store.hdf5_errors import abandon, explain, guarded
+from selavi_ref.store.mapped_blocks import Views, map_dataset, map_shards
+from selavi_ref.store.row_access import read_rows, row_numbers
 
 _BLOCK_BYTES = 64 << 20
 

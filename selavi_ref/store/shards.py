@@ -11,7 +11,7 @@ import numpy as np
 
 from selavi_ref.errors import InputError, StoreError
 from selavi_ref.store import layout
-from selavi_ref.store.guard import explain, guarded, sync_folder
+from selavi_ref.store.hdf5_errors import explain, guarded, sync_folder
 from selavi_ref.store.reader import FeatureStore
 
 

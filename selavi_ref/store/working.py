@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 
 from selavi_ref.errors import InputError, StoreError
 from selavi_ref.store import layout
-from selavi_ref.store.guard import abandon, explain, guarded
+from selavi_ref.store.hdf5_errors import abandon, explain, guarded
 from selavi_ref.store.reader import FeatureStore
-from selavi_ref.store.rows import count, row_numbers, write_rows
+from selavi_ref.store.row_access import count, row_numbers, write_rows
 from selavi_ref.store.writer import StoreWriter
 
 WriteRows = Callable[[layout.Rows, Mapping[str, ArrayLike]], None]

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from selavi_ref.errors import InputError, StoreError
 from selavi_ref.store import layout
-from selavi_ref.store.guard import abandon, explain, sync, sync_folder
-from selavi_ref.store.rows import count, row_numbers, write_rows
+from selavi_ref.store.hdf5_errors import abandon, explain, sync, sync_folder
+from selavi_ref.store.row_access import count, row_numbers, write_rows
 
 _CHECKPOINT_SECONDS = 10.0
 

@@ -1,9 +1,9 @@
 """Optimal transport between many rows and few columns: labels for clusters of prescribed sizes, and POT's Sinkhorn."""
 
 from selavi_ref.transport import marginals
+from selavi_ref.transport.assignment import Assignment, assign
 from selavi_ref.transport.blocks import Blocks
-from selavi_ref.transport.clustering import Assignment, assign
-from selavi_ref.transport.engines import PlanPass, Rows, Survey, register
+from selavi_ref.transport.engines import PlanPass, PlanStats, Rows, register
 from selavi_ref.transport.pot import sinkhorn
 from selavi_ref.transport.sharded import Sharded
 
@@ -11,9 +11,9 @@ __all__ = [
     "Assignment",
     "Blocks",
     "PlanPass",
+    "PlanStats",
     "Rows",
     "Sharded",
-    "Survey",
     "assign",
     "marginals",
     "register",

@@ -94,7 +94,7 @@ def _open(file: Path, dataset: str | None, head: str | None, stack: ExitStack) -
         return _blocks(file, _load(file))
     import h5py
 
-    from selavi_ref.selflabel import joint_scores
+    from selavi_ref.ensemble.posterior import joint_scores
     from selavi_ref.store import FeatureStore
 
     if head is not None:

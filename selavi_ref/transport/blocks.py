@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError
-from selavi_ref.store.views import Views, map_dataset, map_file
+from selavi_ref.store.mapped_blocks import Views, map_dataset, map_file
 
 _BYTES = 1 << 24  # of a block; three of them may be held
 
@@ -29,7 +29,7 @@ class Blocks:
 
     Parameters
     ----------
-    *sources : h5py.Dataset, selavi_ref.store.views.Views, or array such as numpy.memmap
+    *sources : h5py.Dataset, selavi_ref.store.mapped_blocks.Views, or array such as numpy.memmap
         Real numbers of shape (N, K). Files must stay open and be left as they are; what was written to views in memory
         may be lost.
 

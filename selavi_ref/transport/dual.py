@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.transport.engines import PlanPass, Survey, Vector
+from selavi_ref.transport.engines import PlanPass, PlanStats, Vector
 
 _STARVED = 1e-14  # a column with less than this part of its target has to be lifted in the log domain
 
@@ -107,7 +107,7 @@ class Dual:
         everywhere[self.active] = potentials
         return everywhere
 
-    def survey(self, potentials: Vector, sharpness: float) -> Survey:
+    def survey(self, potentials: Vector, sharpness: float) -> PlanStats:
         """Return how the plan looks on the whole."""
         return self.plan_pass.survey(self.full(potentials), sharpness).mean()
 

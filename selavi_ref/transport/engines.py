@@ -26,7 +26,7 @@ _BUILT_IN = {
     "store": "selavi_ref.transport.store_engine:StorePass",
 }
 _GROUP = "selavi.engines"
-ROWS_OF_A_SURVEY = 1024  # about how many rows a survey looks at
+STATS_ROWS = 1024  # about how many rows a survey looks at
 _SMALL = 20_000  # entries up to which the start of compiled code costs more than it saves
 _LARGEST = 1e30  # |strength * log_prob| beyond which sums of two such numbers carry no information
 
@@ -58,7 +58,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Survey:
+class PlanStats:
     """How a plan looks on the whole: means over about a thousand of its rows, weighted.
 
     Attributes
@@ -79,12 +79,12 @@ class Survey:
     many: float
     small: float
 
-    def mean(self) -> Survey:
+    def mean(self) -> PlanStats:
         """Return the means; if the rows that were looked at weigh nothing, those of a plan as soft as can be."""
         if not self.weight > 0:
-            return Survey(1.0, 1.0, np.inf, 0.0)
+            return PlanStats(1.0, 1.0, np.inf, 0.0)
         weight = self.weight
-        return Survey(1.0, self.softness / weight, self.many / weight, self.small / weight)
+        return PlanStats(1.0, self.softness / weight, self.many / weight, self.small / weight)
 
 
 class PlanPass(Protocol):
@@ -93,7 +93,7 @@ class PlanPass(Protocol):
     With ``L = sharpness * strength * log_prob`` and row weights w of sum 1, the plan at potentials f is
     ``Q_ik = w_i softmax_k(L_ik + f_k)``. Potentials may be ``-inf`` for columns that are to receive nothing, and are
     finite for at least one. No finite data may lead to NaN. A pass may also have a ``metric``, which
-    `selavi_ref.transport.metric.curvature` then asks in place of ``coupling``.
+    `selavi_ref.transport.preconditioner.curvature` then asks in place of ``coupling``.
     """
 
     shape: tuple[int, int]
@@ -111,8 +111,8 @@ class PlanPass(Protocol):
         """Return the logarithm of the largest share that each column has in any row (K,), however small it is."""
         ...
 
-    def survey(self, potentials: Vector, sharpness: float = 1.0) -> Survey:
-        """Look at about `ROWS_OF_A_SURVEY` rows, evenly spread."""
+    def survey(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
+        """Look at about `STATS_ROWS` rows, evenly spread."""
         ...
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:

@@ -19,7 +19,7 @@ from scipy.sparse.linalg import cg
 
 from selavi_ref.errors import InputError
 from selavi_ref.transport import exact_kernels
-from selavi_ref.transport.clustering import scores
+from selavi_ref.transport.assignment import scores
 from selavi_ref.transport.engines import Vector, check_size, refuse_entry
 
 Labels = NDArray[np.int32]

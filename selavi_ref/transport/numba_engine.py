@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.transport import kernels
-from selavi_ref.transport.engines import ROWS_OF_A_SURVEY, Rows, Survey, Vector, check_size, normalised, refuse_entry
+from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows, Vector, check_size, normalised, refuse_entry
 
 _LOG2E = 1.4426950408889634
 _LN2 = 0.6931471805599453
@@ -105,19 +105,19 @@ class NumbaPass:
         self._each(lambda p, lo, hi: kernels.peak_pass(self._x, lo, hi, self._scale, f, peaks[p]))
         return np.asarray(np.where(np.isfinite(potentials), peaks.max(0) * _LN2, -np.inf))
 
-    def survey(self, potentials: Vector, sharpness: float = 1.0) -> Survey:
+    def survey(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
         """See `PlanPass`."""
         N, K = self.shape
         dtype = self._precision(potentials)
         f, mult, _ = _split(potentials, dtype)
         scale = dtype(self._scale * sharpness)
-        step = max(1, N // ROWS_OF_A_SURVEY)
+        step = max(1, N // STATS_ROWS)
         parts = _divide(-(-N // step), K)
         sums = np.zeros((len(parts), 4))
         self._each(
             lambda p, lo, hi: kernels.survey_pass(self._x, lo, hi, step, scale, f, mult, self._weight, sums[p]), parts
         )
-        return Survey(*(sums.sum(0) / N).tolist())
+        return PlanStats(*(sums.sum(0) / N).tolist())
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass.coupling`."""

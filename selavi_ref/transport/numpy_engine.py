@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.transport.engines import ROWS_OF_A_SURVEY, Rows, Survey, Vector, check_size, normalised, refuse_entry
+from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows, Vector, check_size, normalised, refuse_entry
 
 SHARE, FLAT = 1e-3, 1e-6  # shares that matter, and shares that are small
 _BLOCK = 1 << 20  # entries held in float64 at a time
@@ -59,16 +59,16 @@ class NumpyPass:
             highest = np.maximum(highest, (logits - logsumexp[:, None]).max(0))
         return highest
 
-    def survey(self, potentials: Vector, sharpness: float = 1.0) -> Survey:
+    def survey(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
         """See `PlanPass`."""
-        step = max(1, self.shape[0] // ROWS_OF_A_SURVEY)
+        step = max(1, self.shape[0] // STATS_ROWS)
         sums = np.zeros(4)
         for rows, logits in self._blocks(potentials, sharpness, step):
             shares = _softmax(logits)[1]
             small = ((shares < FLAT) & np.isfinite(potentials)).sum(1)
             seen = np.stack([np.ones(len(shares)), 1.0 - (shares**2).sum(1), (shares > SHARE).sum(1), small])
             sums += seen @ self._weight[rows]
-        return Survey(*sums.tolist())
+        return PlanStats(*sums.tolist())
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass.coupling`."""

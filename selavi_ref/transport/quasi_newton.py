@@ -8,7 +8,7 @@ import numpy as np
 
 from selavi_ref.transport.dual import Dual, Point, log_ratio
 from selavi_ref.transport.engines import Vector
-from selavi_ref.transport.metric import Diagonal, Metric, curvature, metric_cost
+from selavi_ref.transport.preconditioner import Diagonal, Preconditioner, curvature, preconditioner_cost
 
 STALL = 100  # passes without a new best after which nothing more is to be had
 _NEAR = 0.6  # logarithm of target / mass up to which fixed-point steps are not tried first
@@ -60,9 +60,9 @@ class _Source:
     """Where the metric comes from, and when it is time for a new one."""
 
     def __init__(self, dual: Dual, point: Point) -> None:
-        self.metric: Metric = Diagonal(point, dual.stiffness(point.sharpness))
+        self.metric: Preconditioner = Diagonal(point, dual.stiffness(point.sharpness))
         self._dual = dual
-        self._patience = metric_cost(dual)
+        self._patience = preconditioner_cost(dual)
         self._seen = self._made = dual.n_passes
         self._slow, self._worth, self._fresh = True, True, False
         self._effort = 1
@@ -101,7 +101,7 @@ def _while_it_pays(dual: Dual, point: Point, tol: float) -> Point:
     return point
 
 
-def _direction(dual: Dual, point: Point, metric: Metric, history: History) -> Vector:
+def _direction(dual: Dual, point: Point, metric: Preconditioner, history: History) -> Vector:
     """Return where to go: in the metric along the gradient, or far from the target along its logarithm."""
     ratio = log_ratio(point)
     if np.abs(ratio).max() > _FAR:
@@ -121,7 +121,7 @@ def _step(dual: Dual, point: Point, direction: Vector, history: History) -> Poin
     return new
 
 
-def _two_loops(metric: Metric, history: History, gradient: Vector) -> Vector:
+def _two_loops(metric: Preconditioner, history: History, gradient: Vector) -> Vector:
     """Return the L-BFGS ascent direction."""
     direction = gradient.copy()
     alphas = []

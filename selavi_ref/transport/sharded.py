@@ -11,7 +11,7 @@ import numpy as np
 
 from selavi_ref.errors import InputError
 from selavi_ref.transport import engines
-from selavi_ref.transport.engines import Engine, PlanPass, Rows, Survey, Vector
+from selavi_ref.transport.engines import Engine, PlanPass, PlanStats, Rows, Vector
 
 AllSum = Callable[[Vector], Vector]
 
@@ -127,14 +127,14 @@ class _ShardedPass:
                 own = self._inner.peak(potentials)
         return np.asarray(self._shards._gathered(own).max(0))
 
-    def survey(self, potentials: Vector, sharpness: float = 1.0) -> Survey:
+    def survey(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
         """See `PlanPass`."""
 
         def own(inner: PlanPass) -> Vector:
             found = inner.survey(potentials, sharpness)
             return np.array([found.weight, found.softness, found.many, found.small])
 
-        return Survey(*self._sum(own, 4).tolist())
+        return PlanStats(*self._sum(own, 4).tolist())
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass`."""

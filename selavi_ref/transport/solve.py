@@ -9,7 +9,7 @@ import numpy as np
 
 from selavi_ref.errors import InputError
 from selavi_ref.transport.dual import Dual, Point
-from selavi_ref.transport.engines import PlanPass, Rows, Survey, Vector
+from selavi_ref.transport.engines import PlanPass, PlanStats, Rows, Vector
 from selavi_ref.transport.quasi_newton import STALL, quasi_newton
 
 _OVER = 1.8  # over-relaxation, tempered where it does not pay
@@ -147,17 +147,17 @@ def _annealed(dual: Dual, potentials: Vector, stages: int, stage: float, tol: fl
     return quasi_newton(dual, dual.at(potentials), tol)
 
 
-def _softening(dual: Dual, is_soft: Callable[[Survey], bool]) -> int:
+def _softening(dual: Dual, is_soft: Callable[[PlanStats], bool]) -> int:
     """Return how often the sharpness has to be halved until the plan at f = 0 is soft."""
     start = np.zeros_like(dual.sizes)
     return next((h for h in range(_MOST_STAGES) if is_soft(dual.survey(start, _GROWTH**-h))), _MOST_STAGES)
 
 
-def _is_soft(survey: Survey) -> bool:
+def _is_soft(survey: PlanStats) -> bool:
     return survey.softness > _SOFT
 
 
-def _is_flat(survey: Survey) -> bool:
+def _is_flat(survey: PlanStats) -> bool:
     return survey.small == 0
 
 

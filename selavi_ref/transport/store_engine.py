@@ -9,7 +9,7 @@ import numpy as np
 
 from selavi_ref.errors import InputError
 from selavi_ref.transport.blocks import Blocks
-from selavi_ref.transport.engines import ROWS_OF_A_SURVEY, Rows, Survey, Vector, normalised, refuse_entry
+from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows, Vector, normalised, refuse_entry
 from selavi_ref.transport.numba_engine import NumbaPass, symmetric
 
 
@@ -77,14 +77,14 @@ class StorePass:
             highest = np.maximum(highest, block.peak(potentials))
         return highest
 
-    def survey(self, potentials: Vector, sharpness: float = 1.0) -> Survey:
+    def survey(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
         """See `PlanPass`; rows are taken from blocks that are spread evenly."""
         sums = np.zeros(4)
-        wanted = max(1, len(self._passes) * ROWS_OF_A_SURVEY // self.shape[0])
+        wanted = max(1, len(self._passes) * STATS_ROWS // self.shape[0])
         for part, _, block in self._walk(max(1, len(self._passes) // max(wanted, 8))):
             own = block.survey(potentials, sharpness)
             sums += part * np.array([own.weight, own.softness, own.many, own.small])
-        return Survey(*sums.tolist())
+        return PlanStats(*sums.tolist())
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass`; where rows are left out, so are blocks."""

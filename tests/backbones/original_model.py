@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import nn
 
-from backbones.tiny import TinyAudio, TinyVideo
+from backbones.networks.tiny import TinyAudio, TinyVideo
 
 
 class Wrapped(nn.Module):

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backbones.augment import DRAWS, Draw, picture, sound
-from backbones.settings import (
+from backbones.data.augment import DRAWS, Draw, picture, sound
+from backbones.learner.settings import (
     NO_AUGMENTATION,
     PUBLISHED_AUGMENTATION,
     AugmentSettings,

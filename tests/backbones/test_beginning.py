@@ -10,17 +10,17 @@ from click.testing import CliRunner
 from original_model import checkpoint, learnt_model
 
 import cli
-from backbones import augment
-from backbones.beginning import begin_with, run_of_published
-from backbones.checkpoint import read_newest
-from backbones.learner import TorchBackbone
-from backbones.loading import Watch, looks
-from backbones.presets import run_settings
-from backbones.recipe import RunSettings
-from backbones.sources import Loading, open_source
+from backbones.data import augment
+from backbones.data.data_source import DataSource, open_clips
+from backbones.data.loader import ClipSampling, eval_batches
+from backbones.learner.checkpoint import read_newest
+from backbones.learner.torch_backbone import TorchBackbone
+from backbones.runs.initial_weights import load_initial_weights, run_of_published
+from backbones.runs.presets import run_settings
+from backbones.runs.run_settings import RunSettings
+from selavi_ref.datasets import make_collection, scan
 from selavi_ref.errors import InputError
-from selavi_ref.media import make_collection, scan
-from selavi_ref.run import Run
+from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
 
 SOUND = ["--mel-bands", "64", "--sound-rate", "16000"]
@@ -54,8 +54,8 @@ def test_a_converted_checkpoint_labels_as_the_original_computes(place, monkeypat
     manifest = scan(folder / "videos")
     settings = RunSettings.from_dict(Run.open(folder / "run").config).backbone
     assert (settings.clip.mel_mean, settings.clip.mel_std, settings.clip.n_filters) == (2, 3, 64)
-    source = open_source(manifest, settings, Loading(workers=0))
-    (look,) = looks(source, range(16), settings.augment, Watch(), batch_size=16, workers=0)
+    source = open_clips(manifest, settings, DataSource(workers=0))
+    (look,) = eval_batches(source, range(16), settings.augment, ClipSampling(), batch_size=16, workers=0)
     pictures = augment.picture(look.frames, settings.clip, None, None)
     sounds = augment.sound(look.mel, settings.clip, None, None)
     with torch.no_grad():
@@ -97,10 +97,10 @@ def test_balanced_labels_need_potentials_that_no_checkpoint_has(place):
 def test_a_run_begins_with_the_networks_of_another_and_new_heads(place, source):
     folder, model = place
     settings = run_settings(16, clusters=9, heads=2, init=str(folder / source), epochs=1)
-    clips = open_source(scan(folder / "videos"), settings.backbone, Loading())
+    clips = open_clips(scan(folder / "videos"), settings.backbone, DataSource())
     backbone = TorchBackbone(settings.backbone, settings.head_sizes, clips, seed=5)
     before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
-    begin_with(backbone, settings)
+    load_initial_weights(backbone, settings)
     after, theirs = backbone.model.state_dict(), model.state_dict()
     for name, value in after.items():
         assert torch.equal(value, theirs[name] if "network" in name else before[name])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from selavi_ref.checkpoints import Checkpoints
-from selavi_ref.media import make_collection
+from selavi_ref.datasets import make_collection
+from selavi_ref.runs.checkpoints import Checkpoints
 
 torch = pytest.importorskip("torch")
 

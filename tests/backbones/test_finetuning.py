@@ -20,26 +20,26 @@ from click.testing import CliRunner
 from silent_videos import CLASSES, make_folders, make_hmdb51, make_ucf101, write_silent
 
 from backbones.commands.finetune import finetune
-from selavi_ref.report.program import Program
+from backbones.commands.program import Program
 
 torch = pytest.importorskip("torch")
 
 from original_model import checkpoint, learnt_model  # noqa: E402
 
-from backbones import augment  # noqa: E402
-from backbones.beginning import run_of_published  # noqa: E402
-from backbones.checkpoint import read_checkpoint, read_newest  # noqa: E402
+from backbones.data import augment  # noqa: E402
+from backbones.data.data_source import DataSource  # noqa: E402
 from backbones.finetuning.classifier import Classifier  # noqa: E402
-from backbones.finetuning.evaluation import Answers, ask  # noqa: E402
+from backbones.finetuning.evaluation import Predictions, evaluate  # noqa: E402
 from backbones.finetuning.folds import Fold, list_folds, scan_folds  # noqa: E402
-from backbones.finetuning.job import settings_for, start  # noqa: E402
-from backbones.finetuning.pictures import Pictures  # noqa: E402
 from backbones.finetuning.settings import FineTuneSettings, clips_of  # noqa: E402
-from backbones.settings import BackboneSettings  # noqa: E402
-from backbones.sources import Loading  # noqa: E402
-from selavi_ref.checkpoints import Checkpoints  # noqa: E402
+from backbones.finetuning.training_run import settings_for, start  # noqa: E402
+from backbones.finetuning.video_clips import SilentClips  # noqa: E402
+from backbones.learner.checkpoint import read_checkpoint, read_newest  # noqa: E402
+from backbones.learner.settings import BackboneSettings  # noqa: E402
+from backbones.runs.initial_weights import run_of_published  # noqa: E402
 from selavi_ref.media import read_clip  # noqa: E402
-from selavi_ref.run import Run  # noqa: E402
+from selavi_ref.runs.checkpoints import Checkpoints  # noqa: E402
+from selavi_ref.runs.run import Run  # noqa: E402
 
 ROOT = Path(__file__).parent.parent.parent
 GROUP = Program(commands=[finetune])
@@ -50,7 +50,7 @@ SHORT = [
 ]
 UCF = ["run", "UCF-101", "--layout", "ucf101", *SHORT]
 PROGRAM = (
-    "from selavi_ref.report.program import Program; from backbones.commands.finetune import finetune;"
+    "from backbones.commands.program import Program; from backbones.commands.finetune import finetune;"
     "Program(name='selavi', commands=[finetune]).main(prog_name='selavi')"
 )
 
@@ -399,9 +399,9 @@ def test_the_logits_of_a_test_are_the_mean_over_ten_clips_of_three_squares(place
     model = Classifier(settings, 3)
     clip = settings.clip
     answers = {}
-    for loading in (Loading(0), Loading(0, memory_gb=1)):
-        source = Pictures(fold.test, clip, loading).part(fold.test.paths)
-        answers[loading.memory_gb] = ask(model, settings, fold, source)
+    for data_source in (DataSource(0), DataSource(0, memory_gb=1)):
+        source = SilentClips(fold.test, clip, data_source).part(fold.test.paths)
+        answers[data_source.memory_gb] = evaluate(model, settings, fold, source)
     free = 10 / 8 - clip.video_seconds
     inputs = []
     for number in range(10):
@@ -422,10 +422,10 @@ def test_the_logits_of_a_test_are_the_mean_over_ten_clips_of_three_squares(place
 
 def test_every_video_counts_and_equal_logits_go_to_the_first_class():
     logits = np.array([[3, 1, 2, 0, -1, -2], [0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6], [np.nan] * 6], np.float32)
-    answers = Answers(logits, np.array([0, 2, 0, 0]), ["", "", "", "damaged"])
+    answers = Predictions(logits, np.array([0, 2, 0, 0]), ["", "", "", "damaged"])
     assert answers.ranks.tolist() == [0, 2, 5, 6]
     assert (answers.top_1, answers.top_5, answers.n_failed) == (0.25, 0.5, 1)
-    few = Answers(logits[:, :3], np.array([0, 2, 0, 0]), ["", "", "", "damaged"])
+    few = Predictions(logits[:, :3], np.array([0, 2, 0, 0]), ["", "", "", "damaged"])
     assert few.top_5 == 0.75
 
 

@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from media_files import bursts, tone, write_video
 
-from backbones.augment import DRAWS
-from backbones.clips import StoredClips, StreamedClips, View
-from backbones.degrade import Degradation
-from backbones.loading import TrainingClips, TrainingLoader, Watch, ahead, looks
-from backbones.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
+from backbones.data.augment import DRAWS
+from backbones.data.clips import Crop, StoredClips, StreamedClips
+from backbones.data.degradation import Degradation
+from backbones.data.loader import ClipSampling, TrainingClips, TrainingLoader, eval_batches, prefetch
+from backbones.learner.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
 from selavi_ref.errors import InputError, MediaError
 from selavi_ref.media import log_mel, read_clip
-from selavi_ref.media.cache import ClipCache
 from selavi_ref.media.decoder import guarded
+from selavi_ref.media.video_cache import ClipCache
 
 CLIP = ClipSettings(frames=4, fps=10.0, decode_size=32, size=28, sample_rate=8000, n_filters=20)
 PUBLISHED = replace(PUBLISHED_AUGMENTATION, scale=(1.0, 32 / 28), time_shift=0.2)
@@ -96,13 +96,13 @@ def test_a_training_clip_is_scaled_while_decoding_and_cut_out_exactly(paths: lis
 
 
 def test_three_squares_are_left_middle_and_right(paths: list[str]) -> None:
-    view = View.whole(CLIP, NO_AUGMENTATION, 3)
+    view = Crop.whole(CLIP, NO_AUGMENTATION, 3)
     clip = StreamedClips(paths, CLIP).clip(0, 1.0, view)
     assert clip.frames.shape == (3, 4, 28, 28, 3)
     red, blue = clip.frames[..., 0].mean((1, 2, 3)), clip.frames[..., 2].mean((1, 2, 3))
     assert red[0] > red[1] + 40 > red[2] + 80
     assert blue[0] < blue[1] - 40 < blue[2] - 80
-    middle = StreamedClips(paths, CLIP).clip(0, 1.0, View.whole(CLIP, NO_AUGMENTATION))
+    middle = StreamedClips(paths, CLIP).clip(0, 1.0, Crop.whole(CLIP, NO_AUGMENTATION))
     np.testing.assert_array_equal(middle.frames[0], clip.frames[1])
 
 
@@ -111,7 +111,7 @@ def test_looks_hold_every_clip_and_every_square_of_each_video(paths: list[str], 
     silent = str(write_video(tmp_path / "silent.mp4", n_frames=60))
     gone = str(tmp_path / "gone.mp4")
     source = StreamedClips([*paths[:3], silent, gone], CLIP)
-    seen = list(looks(source, range(5), NO_AUGMENTATION, Watch(4, 3), batch_size=3, workers=workers))
+    seen = list(eval_batches(source, range(5), NO_AUGMENTATION, ClipSampling(4, 3), batch_size=3, workers=workers))
     assert [look.rows.tolist() for look in seen] == [[0, 1, 2], [3, 4]]
     assert seen[0].frames.shape == (3 * 4 * 3, 4, 28, 28, 3)
     assert seen[0].mel.shape[:2] == (3 * 4, 20)
@@ -120,7 +120,7 @@ def test_looks_hold_every_clip_and_every_square_of_each_video(paths: list[str], 
     assert seen[1].reasons[0] == ""
     assert "gone.mp4" in seen[1].reasons[1]
     starts = [(m + 0.5) / 4 * 3.0 for m in range(4)]
-    view = View.whole(CLIP, NO_AUGMENTATION, 3)
+    view = Crop.whole(CLIP, NO_AUGMENTATION, 3)
     for m, start in enumerate(starts):
         expected = source.clip(1, start, view).frames
         np.testing.assert_array_equal(seen[0].frames[12 + 3 * m : 15 + 3 * m].numpy(), expected)
@@ -167,7 +167,7 @@ def test_kept_and_cached_clips_are_those_of_the_files(paths: list[str], tmp_path
     assert kept.format.fps == 20.0
     for row in range(6):
         assert kept.seconds(row) == pytest.approx(streamed.seconds(row), abs=0.06)
-        for view, close in ((View(32, 32, ((0.3, 0.8), (1, 0))), 0), (View(30, 28, ((0.5, 0.5),)), 5)):
+        for view, close in ((Crop(32, 32, ((0.3, 0.8), (1, 0))), 0), (Crop(30, 28, ((0.5, 0.5),)), 5)):
             wanted = streamed.clip(row, 1.5, view)
             got = kept.clip(row, 1.5, view)
             assert np.abs(got.frames.astype(int) - wanted.frames).max() <= close
@@ -188,7 +188,7 @@ def test_cached_clips_reach_worker_processes(paths: list[str], tmp_path: Path) -
 class TestAhead:
     def test_items_come_in_order_and_some_before_they_are_asked_for(self) -> None:
         made: list[int] = []
-        taken = ahead((made.append(number) or number for number in range(20)), 3)
+        taken = prefetch((made.append(number) or number for number in range(20)), 3)
         assert next(taken) == 0
         deadline = time.monotonic() + 10
         while len(made) < 4 and time.monotonic() < deadline:
@@ -201,7 +201,7 @@ class TestAhead:
             yield 1
             raise MediaError("no clip")
 
-        taken = ahead(broken())
+        taken = prefetch(broken())
         assert next(taken) == 1
         with pytest.raises(MediaError, match="no clip"):
             next(taken)
@@ -209,7 +209,7 @@ class TestAhead:
     def test_what_is_no_longer_wanted_is_no_longer_made(self) -> None:
         made: list[int] = []
         before = threading.active_count()
-        taken = ahead(made.append(number) or number for number in range(10**9))
+        taken = prefetch(made.append(number) or number for number in range(10**9))
         next(taken)
         taken.close()
         assert threading.active_count() == before
@@ -259,7 +259,7 @@ class TestDegradation:
             Degradation(**wrong)
 
     def test_a_source_gives_degraded_clips(self, paths: list[str]) -> None:
-        view = View.whole(CLIP, NO_AUGMENTATION)
+        view = Crop.whole(CLIP, NO_AUGMENTATION)
         plain = StreamedClips(paths, CLIP).clip(0, 1.0, view)
         worse = StreamedClips(paths, CLIP, degradation=Degradation(8, 0.0, 0.0)).clip(0, 1.0, view)
         assert worse.frames[0, 0, :, :, 0].std() < plain.frames[0, 0, :, :, 0].std()
@@ -270,6 +270,6 @@ class TestDegradation:
 @given(scale=st.floats(0, 1), down=st.floats(0, 1), across=st.floats(0, 1), published=st.booleans())
 def test_a_view_always_fits_its_picture(scale: float, down: float, across: float, published: bool) -> None:
     change = PUBLISHED if published else AugmentSettings()
-    view = View.varied(CLIP, change, scale, down, across)
+    view = Crop.varied(CLIP, change, scale, down, across)
     assert view.window == (28 if published else 32)
     assert view.window <= view.side <= 32

@@ -11,18 +11,19 @@ import torch.nn.functional as F
 from original_model import checkpoint, learnt_model
 from silent_videos import write_silent
 
-from backbones import augment, networks
-from backbones.beginning import run_of_published
-from backbones.extracting import extract
-from backbones.loading import Watch, looks
-from backbones.maps import averaged, map_features, pooled
-from backbones.networks import Base
-from backbones.recipe import RunSettings
-from backbones.settings import BackboneSettings
-from backbones.sources import Loading, open_source
+from backbones.data import augment
+from backbones.data.data_source import DataSource, open_clips
+from backbones.data.loader import ClipSampling, eval_batches
+from backbones.learner.settings import BackboneSettings
+from backbones.networks import registry
+from backbones.networks.registry import Base
+from backbones.runs.extract import extract
+from backbones.runs.feature_maps import averaged, map_features, pooled
+from backbones.runs.initial_weights import run_of_published
+from backbones.runs.run_settings import RunSettings
+from selavi_ref.datasets import make_collection, scan
 from selavi_ref.errors import InputError
-from selavi_ref.media import make_collection, scan
-from selavi_ref.run import Run
+from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
 
 WITH_MAPS = [
@@ -59,8 +60,8 @@ def unit(features):
 
 
 def test_means_are_the_extracted_features_at_length_one(run, manifest, tmp_path):
-    extract(run, manifest, tmp_path / "f.h5", device="cpu", loading=Loading(0))
-    found = map_features(run, manifest, pool="mean", clips=1, frames=None, device="cpu", loading=Loading(0))
+    extract(run, manifest, tmp_path / "f.h5", device="cpu", data_source=DataSource(0))
+    found = map_features(run, manifest, pool="mean", clips=1, frames=None, device="cpu", data_source=DataSource(0))
     with FeatureStore(tmp_path / "f.h5") as store:
         for modality in ("video", "audio"):
             theirs, present = store.features(modality), store.present(modality)
@@ -74,11 +75,13 @@ def test_means_are_the_extracted_features_at_length_one(run, manifest, tmp_path)
 
 def test_maxima_are_those_of_each_clip_at_length_one_and_averaged(run, manifest):
     told = []
-    found = map_features(run, manifest, clips=3, frames=None, device="cpu", loading=Loading(0), progress=told.append)
+    found = map_features(
+        run, manifest, clips=3, frames=None, device="cpu", data_source=DataSource(0), progress=told.append
+    )
     assert sum(told) == 10
     settings = RunSettings.from_dict(run.config).backbone
-    source = open_source(manifest, settings, Loading(0))
-    (look,) = looks(source, [2], settings.augment, Watch(3), batch_size=1, workers=0)
+    source = open_clips(manifest, settings, DataSource(0))
+    (look,) = eval_batches(source, [2], settings.augment, ClipSampling(3), batch_size=1, workers=0)
     clips = augment.picture(look.frames, settings.clip, None, None)
     network = loaded(run)
     with torch.no_grad():
@@ -92,9 +95,9 @@ def test_maxima_are_those_of_each_clip_at_length_one_and_averaged(run, manifest)
 
 
 def loaded(run):
-    from backbones.checkpoint import read_newest
+    from backbones.learner.checkpoint import read_newest
 
-    network = Base(networks.find("video", "tiny").build()).eval()
+    network = Base(registry.find("video", "tiny").build()).eval()
     weights = read_newest(run)["model"]
     prefix = "video_network."
     network.load_state_dict({n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)})
@@ -103,13 +106,13 @@ def loaded(run):
 
 def test_more_frames_give_more_numbers(run, manifest):
     few = replace(manifest, entries=manifest.entries[:2])
-    found = map_features(run, few, clips=1, frames=32, device="cpu", loading=Loading(0))
+    found = map_features(run, few, clips=1, frames=32, device="cpu", data_source=DataSource(0))
     assert found.features["video"].shape == (2, 192 * 2 * 2 * 2)  # 32 frames are four in the end
 
 
 @pytest.mark.parametrize(("modality", "name"), WITH_MAPS)
 def test_the_features_of_a_network_are_the_means_of_its_maps(modality, name):
-    spec = networks.find(modality, name)
+    spec = registry.find(modality, name)
     clip = BackboneSettings.for_networks(name, "tiny").clip if modality == "video" else None
     shape = (2, 3, clip.frames, clip.size, clip.size) if clip else (2, 1, 257, 99)
     with torch.device("meta"):
@@ -123,7 +126,7 @@ def test_the_features_of_a_network_are_the_means_of_its_maps(modality, name):
 
 def test_published_maps_are_9216_numbers():
     with torch.device("meta"):
-        network = networks.find("video", "r2plus1d_18").build()
+        network = registry.find("video", "r2plus1d_18").build()
     kept = []
     network.get_submodule("layer4").register_forward_hook(lambda module, given, maps: kept.append(maps))
     network.eval()(torch.empty(1, 3, 32, 112, 112, device="meta"))

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from backbones import networks
-from backbones.checkpoint import read_checkpoint
-from backbones.clips import StoredClips, n_steps, stored_format
-from backbones.learner import TorchBackbone
-from backbones.loading import Batch, Watch
-from backbones.model import Head, LinearHead, SelaviModel
-from backbones.settings import BackboneSettings
-from selavi_ref.backbone import working_datasets
+from backbones.data.clips import StoredClips, n_steps, stored_format
+from backbones.data.loader import Batch, ClipSampling
+from backbones.learner.checkpoint import read_checkpoint
+from backbones.learner.settings import BackboneSettings
+from backbones.learner.torch_backbone import TorchBackbone
+from backbones.networks import registry
+from backbones.networks.model import Head, LinearHead, SelaviModel
 from selavi_ref.errors import CheckpointError, InputError
-from selavi_ref.media.cache import KeptVideo
+from selavi_ref.media.video_cache import DecodedVideo
+from selavi_ref.selflabel.backbone import working_datasets
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
 
 
@@ -25,11 +25,11 @@ def videos(settings, n, seed=0, seconds=2.0):
     shape = (round(seconds * stored_format(clip).fps), clip.decode_size, clip.decode_size, 3)
     frames = [rng.integers(0, 255, shape) for _ in range(n)]
     mels = [rng.normal(size=(clip.n_filters, round(seconds * 100) - 1)) for _ in range(n)]
-    return [KeptVideo(f.astype(np.uint8), m.astype(np.float32)) for f, m in zip(frames, mels, strict=True)]
+    return [DecodedVideo(f.astype(np.uint8), m.astype(np.float32)) for f, m in zip(frames, mels, strict=True)]
 
 
 def tiny_backbone(n=12, clusters=(3, 3), kept=None, seed=0):
-    settings = BackboneSettings(look_batch=16)
+    settings = BackboneSettings(eval_batch_size=16)
     source = StoredClips(videos(settings, n) if kept is None else kept, settings.clip)
     return TorchBackbone(settings, clusters, source, seed=seed)
 
@@ -74,13 +74,13 @@ def test_one_training_step_of_the_published_networks_runs(published):
 
 
 def test_a_single_head_has_no_number():
-    tiny = networks.find("video", "tiny"), networks.find("audio", "tiny")
+    tiny = registry.find("video", "tiny"), registry.find("audio", "tiny")
     roots = {name.split(".")[0] for name in SelaviModel(*tiny, [5]).state_dict()}
     assert roots == {"video_network", "audio_network", "mlp_v", "mlp_a"}
 
 
 def test_heads_without_a_hidden_layer_are_single_linear_layers():
-    tiny = networks.find("video", "tiny"), networks.find("audio", "tiny")
+    tiny = registry.find("video", "tiny"), registry.find("audio", "tiny")
     model = SelaviModel(*tiny, [5, 5], mlp=False)
     heads = {name: tuple(v.shape) for name, v in model.state_dict().items() if name.startswith("mlp_")}
     shapes = {"weight": (5, 192), "bias": (5,)}
@@ -100,13 +100,13 @@ def test_permuting_a_head_permutes_its_logits(made):
 
 def test_unknown_networks_are_refused_with_those_known():
     with pytest.raises(InputError, match=r"no video network 'vgg'; known are: .*r2plus1d_18.*tiny"):
-        networks.find("video", "vgg")
-    assert {"resnet9", "resnet18", "tiny"} <= set(networks.names("audio"))
+        registry.find("video", "vgg")
+    assert {"resnet9", "resnet18", "tiny"} <= set(registry.names("audio"))
 
 
 @pytest.mark.parametrize("layers", ["resnet9", "resnet18"])
 def test_audio_networks_give_features_of_a_second_of_sound(layers):
-    spec = networks.find("audio", layers)
+    spec = registry.find("audio", layers)
     with torch.no_grad():
         assert spec.build().eval()(torch.zeros(1, 1, 257, 99)).shape == (1, spec.n_features)
 
@@ -190,15 +190,15 @@ def test_features_and_log_probabilities_reach_the_store(tmp_path):
 
 
 def test_extraction_marks_what_is_missing_and_measures_disagreement(tmp_path):
-    settings = BackboneSettings(look_batch=16)
+    settings = BackboneSettings(eval_batch_size=16)
     kept = videos(settings, 6, seconds=4.0)
-    silent = KeptVideo(kept[1].pictures, np.empty((settings.clip.n_filters, 0), np.float32))
-    unseen = KeptVideo(np.empty((0, 48, 48, 3), np.uint8), kept[2].energies)
+    silent = DecodedVideo(kept[1].pictures, np.empty((settings.clip.n_filters, 0), np.float32))
+    unseen = DecodedVideo(np.empty((0, 48, 48, 3), np.uint8), kept[2].energies)
     backbone = tiny_backbone(kept=[kept[0], silent, unseen, "broken.mp4: cut off", *kept[4:]])
     datasets = {**backbone.datasets(), "disagreement": 2}
     datasets |= {f"log_prob/{m}/{h}": 3 for m in ("video", "audio") for h in range(2)}
     with StoreWriter(tmp_path / "f.h5", [f"{i}" for i in range(6)], datasets) as writer:
-        backbone.extract(writer, range(2), Watch(3))
+        backbone.extract(writer, range(2), ClipSampling(3))
         writer.finish()
     with FeatureStore(tmp_path / "f.h5") as store:
         assert store.present("audio").tolist() == [True, False, True, False, True, True]
@@ -212,7 +212,7 @@ def test_extraction_marks_what_is_missing_and_measures_disagreement(tmp_path):
 
 
 def test_a_video_that_cannot_be_decoded_in_training_is_replaced_and_reported():
-    settings = BackboneSettings(look_batch=16)
+    settings = BackboneSettings(eval_batch_size=16)
     backbone = tiny_backbone(kept=[*videos(settings, 5), "b.mp4: damaged"])
     batch = next(backbone.batches([np.arange(6)], [0]))
     assert isinstance(batch, Batch)

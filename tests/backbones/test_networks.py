@@ -12,10 +12,10 @@ import pytest
 import torch
 import torchvision
 
-from backbones import networks
-from backbones.networks import Base, NetworkSpec
-from backbones.settings import BackboneSettings, ClipSettings
-from backbones.weights import load_weights, read_torch
+from backbones.learner.settings import BackboneSettings, ClipSettings
+from backbones.networks import registry
+from backbones.networks.registry import Base, NetworkSpec
+from backbones.networks.weights import load_weights, read_torch
 from selavi_ref.errors import InputError
 
 HERE = Path(__file__).parent
@@ -39,13 +39,13 @@ def state_is_complete(network):
 
 
 def test_all_networks_are_known():
-    assert set(networks.names("video")) >= set(SHOWN)
-    assert set(networks.names("audio")) >= set(HEARD)
+    assert set(registry.names("video")) >= set(SHOWN)
+    assert set(registry.names("audio")) >= set(HEARD)
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_video_networks_give_features_of_the_clip_that_they_are_made_for(name):
-    spec = networks.find("video", name)
+    spec = registry.find("video", name)
     clip = BackboneSettings.for_networks(name, "tiny").clip
     spec.check(clip)
     assert clip.video_seconds < 1.1  # as long as a video must be
@@ -57,7 +57,7 @@ def test_video_networks_give_features_of_the_clip_that_they_are_made_for(name):
 
 @pytest.mark.parametrize("name", HEARD)
 def test_audio_networks_give_features_of_a_second_of_sound(name):
-    spec = networks.find("audio", name)
+    spec = registry.find("audio", name)
     spec.check(ClipSettings())
     assert spec.n_features == HEARD[name]
     network = shapes_only(spec)
@@ -67,14 +67,14 @@ def test_audio_networks_give_features_of_a_second_of_sound(name):
 
 @pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "swin3d_t"])
 def test_networks_without_limits_take_a_single_small_frame(name):
-    spec = networks.find("video", name)
+    spec = registry.find("video", name)
     assert not spec.limits
     assert features_shape(spec, 1, 1) == (2, spec.n_features)
 
 
 def test_features_are_numbers():
     with torch.no_grad():
-        features = Base(networks.find("video", "mc3_18").build()).eval()(torch.randn(2, 3, 3, 33, 33))
+        features = Base(registry.find("video", "mc3_18").build()).eval()(torch.randn(2, 3, 3, 33, 33))
     assert features.shape == (2, 512)
     assert features.isfinite().all()
     assert not torch.equal(features[0], features[1])
@@ -82,7 +82,7 @@ def test_features_are_numbers():
 
 @pytest.mark.parametrize("name", ["s3d", "mvit_v2_s"])
 def test_limits_are_where_a_network_stops_working(name):
-    spec = networks.find("video", name)
+    spec = registry.find("video", name)
     clip = ClipSettings(**spec.clip)
     network = shapes_only(spec)
     for bound in (0, 1):
@@ -102,12 +102,12 @@ def test_limits_are_where_a_network_stops_working(name):
 
 def test_a_clip_that_does_not_fit_is_refused_with_all_that_does():
     with pytest.raises(InputError) as caught:
-        networks.find("video", "mvit_v2_s").check(ClipSettings(frames=30, size=224))
+        registry.find("video", "mvit_v2_s").check(ClipSettings(frames=30, size=224))
     assert str(caught.value) == (
         "video network mvit_v2_s takes frames of 15 to 16 and size of 221 to 224, not frames=30"
     )
     with pytest.raises(InputError, match=r"s3d takes frames of 13 or more and size of 209 or more, not .*, size=40"):
-        networks.find("video", "s3d").check(ClipSettings())
+        registry.find("video", "s3d").check(ClipSettings())
 
 
 def saved(state, path):
@@ -126,7 +126,7 @@ def colour_resnet():
 def test_weights_of_pictures_hear_a_sound_as_they_saw_its_grey_picture(tmp_path):
     seen = colour_resnet()
     path = saved(seen.state_dict(), tmp_path / "resnet18.pth")
-    spec = networks.find("audio", "resnet18")
+    spec = registry.find("audio", "resnet18")
     network = Base(spec.build()).eval()
     assert load_weights(network, spec, path) == ["fc.weight", "fc.bias"]
     seen.fc = torch.nn.Identity()
@@ -146,7 +146,7 @@ def test_video_weights_come_from_a_file_of_torchvision(tmp_path, name, classifie
     if under == "model":
         state = {f"module.{key}": value for key, value in state.items()}
     path = saved(state if under is None else {"epoch": 3, under: state}, tmp_path / "w.pth")
-    spec = networks.find("video", name)
+    spec = registry.find("video", name)
     network = shapes_only(spec).to_empty(device="cpu")
     ignored = load_weights(network, spec, path)
     assert ignored
@@ -158,7 +158,7 @@ def test_video_weights_come_from_a_file_of_torchvision(tmp_path, name, classifie
 def test_old_files_that_do_not_count_batches_are_read(tmp_path):
     state = {k: v.half() for k, v in colour_resnet().state_dict().items() if "num_batches" not in k}
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    spec = networks.find("audio", "resnet18")
+    spec = registry.find("audio", "resnet18")
     network = Base(spec.build())
     load_weights(network, spec, tmp_path / "old.pth")
     assert network.base.bn1.num_batches_tracked == 0
@@ -167,7 +167,7 @@ def test_old_files_that_do_not_count_batches_are_read(tmp_path):
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
-    spec = networks.find("audio", "resnet18")
+    spec = registry.find("audio", "resnet18")
     network = shapes_only(spec)
     state = colour_resnet().state_dict()
 
@@ -226,7 +226,7 @@ def installed(tmp_path, monkeypatch):
 
 SPEC = """
 from torch import nn
-from backbones.networks import NetworkSpec
+from backbones.networks.registry import NetworkSpec
 SPEC = NetworkSpec("any", {modality!r}, nn.Flatten, 9, 8)
 """
 
@@ -236,9 +236,9 @@ def test_a_broken_package_prevents_only_its_own_use(installed):
     installed("absent", "absent_one", "import a_module_that_is_not_there", "SPEC")
     installed("odd", "odd_one", "SPEC = 3", "SPEC")
     installed("smell", "smelling_one", SPEC.format(modality="smell"), "SPEC")
-    assert networks.find("video", "good").name == "good"
-    assert networks.find("audio", "tiny").n_features == 192
-    assert "good" in networks.names("video")
+    assert registry.find("video", "good").name == "good"
+    assert registry.find("audio", "tiny").n_features == 192
+    assert "good" in registry.names("video")
     absent = (
         "entry point 'absent' of selavi.backbones (absent_one:SPEC) cannot be loaded: "
         "ModuleNotFoundError: No module named 'a_module_that_is_not_there'"
@@ -250,25 +250,25 @@ def test_a_broken_package_prevents_only_its_own_use(installed):
     )
     for name, message in (("absent", absent), ("odd", odd), ("smell", smell)):
         with pytest.raises(InputError) as caught:
-            networks.find("video", name)
+            registry.find("video", name)
         assert str(caught.value) == message
-    assert set(networks.broken()) == {absent, odd, smell}
+    assert set(registry.broken()) == {absent, odd, smell}
     with pytest.raises(InputError, match=r"no video network 'vgg'; known are: good, .*cannot be loaded"):
-        networks.find("video", "vgg")
+        registry.find("video", "vgg")
 
 
 def test_only_the_package_asked_for_is_imported(installed):
     installed("good", "good_two", SPEC.format(modality="audio"), "SPEC")
     installed("other", "other_two", SPEC.format(modality="audio"), "SPEC")
-    networks.find("audio", "good")
+    registry.find("audio", "good")
     assert "good_two" in sys.modules
     assert "other_two" not in sys.modules
 
 
 def test_an_installed_package_does_not_replace_a_network_of_ours(installed):
     installed("tiny", "tiny_two", SPEC.format(modality="audio"), "SPEC")
-    assert networks.find("audio", "tiny").n_features == 192
-    assert networks.names("audio").count("tiny") == 1
+    assert registry.find("audio", "tiny").n_features == 192
+    assert registry.names("audio").count("tiny") == 1
 
 
 def test_a_spec_of_a_package_needs_only_the_first_fields():
@@ -285,10 +285,10 @@ def test_a_network_of_an_installed_package_is_built(tmp_path):
     command = [sys.executable, "-m", "pip", "install", *options, "--target", tmp_path / "site", source]
     subprocess.run(command, check=True, capture_output=True)
     code = (
-        "import torch\nfrom backbones import networks\n"
-        "spec = networks.find('audio', 'loudness')\n"
-        "features = networks.Base(spec.build())(torch.ones(2, 1, 40, 99))\n"
-        "print(spec.name, tuple(features.shape), spec.clip['n_filters'], networks.names('audio'))"
+        "import torch\nfrom backbones.networks import registry\n"
+        "spec = registry.find('audio', 'loudness')\n"
+        "features = registry.Base(spec.build())(torch.ones(2, 1, 40, 99))\n"
+        "print(spec.name, tuple(features.shape), spec.clip['n_filters'], registry.names('audio'))"
     )
     environment = {"PYTHONPATH": f"{tmp_path / 'site'}:{HERE.parent.parent}", "PATH": ""}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

@@ -13,15 +13,15 @@ import torch
 from test_together import ENVIRONMENT, HERE, assert_as_one, run, torchrun
 from together import CLASSES, collection
 
-from backbones.learner import TorchBackbone
-from backbones.processes import local_device
-from backbones.settings import BackboneSettings
-from selavi_ref.backbone import working_datasets
-from selavi_ref.checkpoints import Checkpoints
+from backbones.distributed.processes import local_device
+from backbones.learner.settings import BackboneSettings
+from backbones.learner.torch_backbone import TorchBackbone
 from selavi_ref.errors import StopRequest
-from selavi_ref.schedule import TrainingSettings
+from selavi_ref.runs.checkpoints import Checkpoints
+from selavi_ref.selflabel.backbone import working_datasets
+from selavi_ref.selflabel.settings import TrainingSettings
+from selavi_ref.selflabel.training import Training
 from selavi_ref.store import WorkingStore
-from selavi_ref.training import Training
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 BOTH = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -46,7 +46,7 @@ def backbone(precision: str, **options: bool) -> TorchBackbone:
 def learn(place: Path, precision: str, steps: int | None = None) -> tuple[Training, list[float]]:
     """Learn, from the last checkpoint on if there is one; ask to stop after some steps: the next is the last."""
     learner, losses = backbone(precision), []
-    settings = TrainingSettings(epochs=12, batch_size=12, rate=0.05, labellings=10, norm_warmup=5)
+    settings = TrainingSettings(epochs=12, batch_size=12, learning_rate=0.05, labellings=10, bn_warmup_batches=5)
     place.mkdir(exist_ok=True)
     names = [str(row) for row in range(learner.n_videos)]
     with WorkingStore.create(place / "working.h5", names, working_datasets(learner)) as store:

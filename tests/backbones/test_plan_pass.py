@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import logsumexp, plan
 
-from backbones import plan_pass
-from backbones.plan_pass import TorchPass
+from backbones.engines import torch_engine as plan_pass
+from backbones.engines.torch_engine import TorchPass
 from selavi_ref.errors import InputError
-from selavi_ref.transport import assign, engines, metric
+from selavi_ref.transport import assign, engines
+from selavi_ref.transport import preconditioner as metric
 
 ROOT = Path(__file__).parents[2]
 SHAPES = [(1, 1), (1, 70), (70, 1), (3, 5), (257, 10), (130, 49), (131, 200), (5, 400)]
@@ -311,7 +312,7 @@ def test_where_triton_fails_a_pass_is_plain(monkeypatch: pytest.MonkeyPatch) -> 
 
 INTERPRETED = """
 import test_plan_pass, numpy as np, pytest
-from backbones.plan_pass import TorchPass
+from backbones.engines.torch_engine import TorchPass
 from selavi_ref.errors import InputError
 test_plan_pass.SHAPES = [(300, 10), (5, 600)]
 test_plan_pass.ROUNDS = [(2, 0.5), (3, 4.0)]
@@ -347,7 +348,7 @@ def test_the_fused_kernel_is_not_for_the_cpu() -> None:
 COMPILED = """
 import triton
 from triton.backends.compiler import GPUTarget
-from backbones.triton_pass import _kernel, _rows_kernel
+from backbones.engines.triton_kernels import _kernel, _rows_kernel
 signature = {"x": "*fp32", "N": "i32", "K": "i32", "row_stride": "i32", "n_tiles": "i32"}
 for kind, bits in ("fp32", 32), ("fp64", 64):
     signature |= dict.fromkeys(["given", "weight"], f"*{kind}") | {"sums": "*fp64", "logsumexp": "*fp64"}

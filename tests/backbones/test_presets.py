@@ -5,30 +5,30 @@ from dataclasses import replace
 import pytest
 import tomli_w
 
-from backbones.presets import read_config, run_settings
-from backbones.recipe import RunSettings
-from backbones.settings import PUBLISHED_AUGMENTATION
+from backbones.learner.settings import PUBLISHED_AUGMENTATION
+from backbones.runs.presets import read_config, run_settings
+from backbones.runs.run_settings import RunSettings
 from selavi_ref.errors import InputError
 
 
 def test_the_published_recipe_has_the_published_values():
     s = run_settings(170_752, preset="published", layout="vggsound")
     t, b = s.training, s.backbone
-    assert (s.clusters, s.heads, t.side_heads, t.groups) == (309, 10, 0, 2)
-    assert (t.epochs, t.batch_size, t.rate, t.warmup_epochs, t.decay) == (200, 16, 0.01, 10, "constant")
-    assert (t.scale_rate, t.warmup_from, t.warmup_by, t.norm_warmup) == (True, 1, "epoch", 20)
+    assert (s.clusters, s.heads, t.overclustering_heads, t.groups) == (309, 10, 0, 2)
+    assert (t.epochs, t.batch_size, t.learning_rate, t.warmup_epochs, t.decay) == (200, 16, 0.01, 10, "constant")
+    assert (t.scale_learning_rate, t.warmup_from, t.warmup_by, t.bn_warmup_batches) == (True, 1, "epoch", 20)
     assert (t.labellings, t.labelling_power, t.strength, t.align) == (99, 1.5, 10, True)
     assert (t.sizes.distribution, t.sizes.spread, t.sizes.per_head, t.sizes.redrawn) == ("gaussian", 0.1, True, False)
     assert (b.video_net, b.audio_net, b.mlp, b.dropout) == ("r2plus1d_18", "resnet9", True, 0.3)
-    assert (b.momentum, b.weight_decay, b.sync_norm, b.precision) == (0.9, 1e-5, True, "float32")
+    assert (b.momentum, b.weight_decay, b.sync_batch_norm, b.precision) == (0.9, 1e-5, True, "float32")
     assert (b.clip.frames, b.clip.fps, b.clip.size) == (30, 30, 112)
     assert (b.clip.sample_rate, b.clip.n_filters, b.clip.mel_mean, b.clip.mel_std) == (24_000, 257, 0, 1)
     assert b.augment == PUBLISHED_AUGMENTATION
     # 64 processes: the published numbers of steps and labellings, at rates from 0.01 to 0.64.
     per_epoch = t.steps_per_epoch(170_752, 64)
     assert per_epoch == round(170_752 / 1024)
-    assert t.rate_at(0, 170_752, None, 64) == 0.01
-    assert t.rate_at(10 * per_epoch, 170_752, None, 64) == pytest.approx(0.64)
+    assert t.learning_rate_at(0, 170_752, None, 64) == 0.01
+    assert t.learning_rate_at(10 * per_epoch, 170_752, None, 64) == pytest.approx(0.64)
     steps = sorted(t.labelling_steps(170_752, 64))
     assert steps == sorted({int(200 * per_epoch * (k / 99) ** 1.5) for k in range(99)})
 
@@ -58,10 +58,10 @@ def test_settings_survive_their_file(tmp_path):
 
 
 def test_options_go_before_the_file_and_the_file_before_the_preset():
-    config = {"heads": 3, "training": {"rate": 1, "epochs": 7}, "backbone": {"clip": {"frames": 5}}}
+    config = {"heads": 3, "training": {"learning_rate": 1, "epochs": 7}, "backbone": {"clip": {"frames": 5}}}
     s = run_settings(900, clusters=7, config=config, epochs=9)
-    assert (s.heads, s.training.rate, s.training.epochs, s.backbone.clip.frames) == (3, 1.0, 9, 5)
-    assert isinstance(s.training.rate, float)
+    assert (s.heads, s.training.learning_rate, s.training.epochs, s.backbone.clip.frames) == (3, 1.0, 9, 5)
+    assert isinstance(s.training.learning_rate, float)
     assert s.training.settle_epochs == 0
     named = {"backbone": {"video_net": "r2plus1d_18", "audio_net": "resnet18"}}
     s2 = run_settings(900, clusters=7, config=named, video_net="r3d_18").backbone
@@ -79,10 +79,10 @@ def test_every_option_reaches_its_setting():
         match_sizes=False,
         align=False,
         mlp=False,
-        sync_norm=False,
+        sync_batch_norm=False,
         compile=True,
-        scale_rate=True,
-        norm_warmup=3,
+        scale_learning_rate=True,
+        bn_warmup_batches=3,
         labelling_power=2.0,
         decay="constant",
         momentum=0.5,
@@ -94,15 +94,21 @@ def test_every_option_reaches_its_setting():
         soft_sizes=3.0,
         label_by="audio",
         labeller="kmeans",
-        side_heads=0,
+        overclustering_heads=0,
     )
     sizes = s.training.sizes
     assert (sizes.distribution, sizes.per_head, sizes.redrawn, sizes.matched) == ("zipf", False, True, False)
-    assert sizes.penalty == 3.0
+    assert sizes.marginal_penalty == 3.0
     t, b = s.training, s.backbone
-    assert (t.label_by, t.labeller, t.side_heads) == ("audio", "kmeans", 0)
-    assert (t.align, t.scale_rate, t.norm_warmup, t.labelling_power, t.decay) == (False, True, 3, 2.0, "constant")
-    assert (b.mlp, b.sync_norm, b.compile, b.momentum, b.weight_decay) == (False, False, True, 0.5, 0.1)
+    assert (t.label_by, t.labeller, t.overclustering_heads) == ("audio", "kmeans", 0)
+    assert (t.align, t.scale_learning_rate, t.bn_warmup_batches, t.labelling_power, t.decay) == (
+        False,
+        True,
+        3,
+        2.0,
+        "constant",
+    )
+    assert (b.mlp, b.sync_batch_norm, b.compile, b.momentum, b.weight_decay) == (False, False, True, 0.5, 0.1)
     assert (b.dropout, b.mel_normalise, b.clip.mel_mean, b.clip.mel_std) == (0.2, "given", 1.93, 17.89)
     assert b.clip.fps == 2
     assert s.init == "somewhere"
@@ -129,7 +135,7 @@ def test_every_option_reaches_its_setting():
         ({"clusters": 3, "video_net": "mvit_v2_s", "frames": 30}, "mvit_v2_s takes frames of 15 to 16"),
         ({"clusters": 3, "video_net": "vgg"}, "no video network 'vgg'"),
         ({"clusters": 3, "distribution": "nowhere"}, "--distribution nowhere"),
-        ({"clusters": 3, "rate": float("inf")}, "--rate must be a finite number"),
+        ({"clusters": 3, "learning_rate": float("inf")}, "--learning-rate must be a finite number"),
     ],
 )
 def test_what_does_not_fit_is_named(wanted, why):
@@ -146,18 +152,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_one_modality_goes_without_side_heads():
-    assert run_settings(900, clusters=7).training.side_heads == 5
-    assert run_settings(900, clusters=7, label_by="video").training.side_heads == 0
-    assert run_settings(900, clusters=7, side_heads=3).training.side_heads == 3
-    with pytest.raises(InputError, match="--label-by video: side heads bring labels together by both"):
-        run_settings(900, clusters=7, label_by="video", side_heads=2)
-    with pytest.raises(InputError, match="--side-heads 1: there are too few videos for finer labels than 7"):
-        run_settings(40, clusters=7, side_heads=1)
+    assert run_settings(900, clusters=7).training.overclustering_heads == 5
+    assert run_settings(900, clusters=7, label_by="video").training.overclustering_heads == 0
+    assert run_settings(900, clusters=7, overclustering_heads=3).training.overclustering_heads == 3
+    with pytest.raises(InputError, match="--label-by video: over-clustering merges clusters by both"):
+        run_settings(900, clusters=7, label_by="video", overclustering_heads=2)
+    with pytest.raises(InputError, match="--overclustering-heads 1: there are too few videos for finer labels than 7"):
+        run_settings(40, clusters=7, overclustering_heads=1)
 
 
 def test_sizes_that_nobody_asked_for_may_be_missed():
-    assert run_settings(900, clusters=7).training.sizes.penalty == 10
-    assert run_settings(900, clusters=7, distribution="zipf").training.sizes.penalty == 0
-    assert run_settings(900, clusters=7, distribution="zipf", soft_sizes=3.0).training.sizes.penalty == 3
-    assert run_settings(900, clusters=7, soft_sizes=0.0).training.sizes.penalty == 0
-    assert run_settings(900, clusters=7, preset="published").training.sizes.penalty == 0
+    assert run_settings(900, clusters=7).training.sizes.marginal_penalty == 10
+    assert run_settings(900, clusters=7, distribution="zipf").training.sizes.marginal_penalty == 0
+    assert run_settings(900, clusters=7, distribution="zipf", soft_sizes=3.0).training.sizes.marginal_penalty == 3
+    assert run_settings(900, clusters=7, soft_sizes=0.0).training.sizes.marginal_penalty == 0
+    assert run_settings(900, clusters=7, preset="published").training.sizes.marginal_penalty == 0

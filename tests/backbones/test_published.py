@@ -10,9 +10,9 @@ import pytest
 import torch
 from original_model import OriginalModel, learnt_model
 
-from backbones import networks
-from backbones.model import SelaviModel
-from backbones.published import read_published, write_published
+from backbones.networks import registry
+from backbones.networks.model import SelaviModel
+from backbones.networks.published_checkpoints import read_published, write_published
 from selavi_ref.errors import InputError, SelaviError
 
 
@@ -93,7 +93,7 @@ def test_networks_are_known_by_their_weights(tmp_path, video, audio, mlp):
 
 def tiny_model(clusters=(3, 3), mlp=True, seed=0):
     torch.manual_seed(seed)
-    return SelaviModel(networks.find("video", "tiny"), networks.find("audio", "tiny"), clusters, 0.0, mlp=mlp)
+    return SelaviModel(registry.find("video", "tiny"), registry.find("audio", "tiny"), clusters, 0.0, mlp=mlp)
 
 
 TINY = tiny_model()
@@ -146,9 +146,9 @@ def test_plain_pickles_are_refused_and_never_run(tmp_path, protocol):
 
 
 def test_objects_that_do_no_harm_are_refused_too(tmp_path):
-    class_of_another_program = networks.NetworkSpec("x", "video", torch.nn.Identity, 1, 1)
+    class_of_another_program = registry.NetworkSpec("x", "video", torch.nn.Identity, 1, 1)
     path = save(content_of(args=class_of_another_program), tmp_path / "c.pth")
-    assert "it holds objects (backbones.networks.NetworkSpec)" in refusal(path)
+    assert "it holds objects (backbones.networks.registry.NetworkSpec)" in refusal(path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -233,9 +233,9 @@ def test_reading_draws_no_random_numbers(tmp_path):
 
 
 def test_half_precision_and_other_widths_are_read(tmp_path):
-    video = networks.find("video", "tiny")
-    narrow = networks.NetworkSpec("tiny", "video", video.build, video.n_features, 32)
-    model = SelaviModel(narrow, networks.find("audio", "tiny"), (3, 3))
+    video = registry.find("video", "tiny")
+    narrow = registry.NetworkSpec("tiny", "video", video.build, video.n_features, 32)
+    model = SelaviModel(narrow, registry.find("audio", "tiny"), (3, 3))
     found = read_published(save(content_of(model.half()), tmp_path / "c.pth"))
     assert found.hidden == {"video": 32, "audio": 256}
     assert {value.dtype for value in found.model.values()} == {torch.float32, torch.int64}

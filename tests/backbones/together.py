@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from backbones.clips import StoredClips, stored_format
-from backbones.learner import TorchBackbone
-from backbones.processes import joined, local_device
-from backbones.settings import BackboneSettings
-from backbones.sync_norm import synchronised
-from selavi_ref.backbone import working_datasets
-from selavi_ref.checkpoints import Checkpoints
-from selavi_ref.exchange import gather_lines, share
-from selavi_ref.media.cache import KeptVideo
-from selavi_ref.schedule import TrainingSettings
-from selavi_ref.selflabel import self_label
+from backbones.data.clips import StoredClips, stored_format
+from backbones.distributed.processes import local_device, process_group
+from backbones.distributed.sync_batch_norm import synchronised
+from backbones.learner.settings import BackboneSettings
+from backbones.learner.torch_backbone import TorchBackbone
+from selavi_ref.media.video_cache import DecodedVideo
+from selavi_ref.runs.checkpoints import Checkpoints
+from selavi_ref.runs.processes import gather_lines, local_rows
+from selavi_ref.selflabel.backbone import working_datasets
+from selavi_ref.selflabel.self_labelling import self_label
+from selavi_ref.selflabel.settings import TrainingSettings
+from selavi_ref.selflabel.training import Training
 from selavi_ref.store import WorkingStore
-from selavi_ref.training import Training
 
 N = 41
 CLASSES = np.arange(N) % 3
@@ -37,7 +37,7 @@ def collection(settings: BackboneSettings) -> StoredClips:
         energies = rng.normal(size=(clip.n_filters, 149))
         pictures[..., kind] += 150
         energies[20 * kind : 20 * kind + 20] += 3
-        kept.append(KeptVideo(pictures.astype(np.uint8), energies.astype(np.float32)))
+        kept.append(DecodedVideo(pictures.astype(np.uint8), energies.astype(np.float32)))
     return StoredClips(kept, clip)
 
 
@@ -78,7 +78,7 @@ def solved(exchange, place: Path) -> dict[str, np.ndarray]:
     n, K = 5003, 37
     rng = np.random.default_rng(3)
     scores = {m: rng.normal(0, 2, (n, K)).astype(np.float32) for m in ("video", "audio")}
-    own = share(n, exchange)
+    own = local_rows(n, exchange)
     names = {f"log_prob/{m}/0": K for m in scores}
     with WorkingStore.create(
         place / f"given-{exchange.size}-{exchange.rank}.h5", [str(i) for i in own], names
@@ -93,9 +93,9 @@ def learnt(exchange, place: Path, device) -> dict[str, np.ndarray]:
     settings = BackboneSettings()
     backbone = TorchBackbone(settings, (3, 3), collection(settings), device=device.type, exchange=exchange)
     training_settings = TrainingSettings(
-        epochs=3, batch_size=12 // exchange.size, rate=0.02, labellings=4, warmup_epochs=1, norm_warmup=3
+        epochs=3, batch_size=12 // exchange.size, learning_rate=0.02, labellings=4, warmup_epochs=1, bn_warmup_batches=3
     )
-    own = share(N, exchange)
+    own = local_rows(N, exchange)
     folder = place / f"run{exchange.size}"
     folder.mkdir(exist_ok=True)
     losses, records = [], []
@@ -123,7 +123,7 @@ def learnt(exchange, place: Path, device) -> dict[str, np.ndarray]:
 def main(place: Path, name: str = "cpu") -> None:
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False
-    with joined(name) as exchange:
+    with process_group(name) as exchange:
         device = local_device(name)
         found = exchanged(exchange) | normed(exchange, device) | solved(exchange, place)
         found |= learnt(exchange, place, device)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from media_files import tone, write_video
 
 from selavi_ref.errors import InputError, MediaError, StoreError
-from selavi_ref.media import cache as cache_module
-from selavi_ref.media.cache import ClipCache, KeptVideo, StoredFormat, read_packed, read_stored
+from selavi_ref.media import video_cache as cache_module
+from selavi_ref.media.video_cache import ClipCache, DecodedVideo, StoredFormat, read_packed, read_stored
 
 ROOT = Path(__file__).parent.parent.parent
 LAYOUT = StoredFormat(fps=10, size=32, sample_rate=8000, n_filters=20)
@@ -53,7 +53,7 @@ def raw(videos: list[str], tmp_path_factory: pytest.TempPathFactory) -> ClipCach
 
 
 @pytest.fixture(scope="module")
-def kept(videos: list[str]) -> list[KeptVideo]:
+def kept(videos: list[str]) -> list[DecodedVideo]:
     return [read_stored(path, LAYOUT) for path in videos[:4]]
 
 
@@ -138,7 +138,7 @@ def test_other_rates_and_sizes_lie_beside(videos, raw, tmp_path: Path) -> None:
 
 FILL = """
 import sys
-from selavi_ref.media import cache
+from selavi_ref.media import video_cache as cache
 cache._SHARD_BYTES = 1
 made = cache.ClipCache(sys.argv[1], cache.StoredFormat(10, 32, 8000, 20), jpeg=False)
 made.fill(sys.argv[2:], [30.0] * len(sys.argv[2:]), 1)
@@ -200,7 +200,7 @@ def test_a_full_disk_and_a_folder_that_cannot_be_made(videos, tmp_path: Path) ->
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
-        "from selavi_ref.media import cache; from selavi_ref.errors import StoreError\n"
+        "from selavi_ref.media import video_cache as cache; from selavi_ref.errors import StoreError\n"
         "made = cache.ClipCache(sys.argv[1], cache.StoredFormat(10, 32, 8000, 20), jpeg=False)\n"
         "try: made.fill(sys.argv[2:], [30.0] * len(sys.argv[2:]), 1)\n"
         "except StoreError as error: print(error)"

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from media_files import tone, write_video
 
+from selavi_ref.datasets import scan
 from selavi_ref.errors import MediaError
-from selavi_ref.media import Clip, Decoder, VideoInfo, probe, read_clip, read_video, scan
+from selavi_ref.media import Clip, Decoder, VideoInfo, probe, read_clip, read_video
 from selavi_ref.media.decoder import DecoderError
 
 N_FILES = 1000

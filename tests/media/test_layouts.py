@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selavi_ref.datasets.layouts import LAYOUTS, SILENT_LAYOUTS, list_layout
+from selavi_ref.datasets.manifest import Manifest
 from selavi_ref.errors import InputError
-from selavi_ref.media.layouts import LAYOUTS, SILENT_LAYOUTS, list_layout
-from selavi_ref.media.manifest import Manifest
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 LISTS = {

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from media_files import tone, write_video
 
+from selavi_ref.datasets import Manifest, ManifestEntry, find_videos, read_manifest, scan, write_manifest
 from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.media import Manifest, ManifestEntry, find_videos, read_manifest, scan, write_manifest
 
 
 def touch(root: Path, *names: str) -> None:

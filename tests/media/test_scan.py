@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from media_files import tone, write_video
 
+from selavi_ref.datasets import Manifest, ManifestEntry, read_manifest, scan
+from selavi_ref.datasets.scan import list_videos, scan_to
 from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.media import Manifest, ManifestEntry, read_manifest, scan
-from selavi_ref.media.scan import list_videos, scan_to
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -149,7 +149,7 @@ def test_files_of_any_name_are_scanned_and_known_again(tmp_path: Path) -> None:
 
 MEASURE = """
 import sys
-from selavi_ref.media.scan import list_videos, scan_to
+from selavi_ref.datasets.scan import list_videos, scan_to
 manifest = scan_to(sys.argv[2], list_videos(sys.argv[1]))
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(len(manifest), peak)  # kB since the program began, unlike getrusage's, which is that of its parent at first

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from selavi_ref.datasets import KINDS, find_videos, make_collection, scan
+from selavi_ref.datasets.synthetic_audio import NOISES
+from selavi_ref.datasets.synthetic_video import SCENES, Beat, draw
 from selavi_ref.errors import InputError
-from selavi_ref.media import KINDS, find_videos, make_collection, read_video, scan
-from selavi_ref.media.noises import NOISES
-from selavi_ref.media.scenes import SCENES, Beat, draw
+from selavi_ref.media import read_video
 
 
 def test_every_kind_has_a_picture_and_a_sound() -> None:

@@ -12,7 +12,7 @@ from sklearn.metrics.cluster import contingency_matrix
 
 from selavi_ref import metrics
 from selavi_ref.errors import InputError
-from selavi_ref.metrics.expected import expected_mutual_information
+from selavi_ref.metrics.expected_mi import expected_mutual_information
 
 WITH_MEANS = ["normalized_mutual_info_score", "adjusted_mutual_info_score"]
 ONE_IF_EQUAL = [*WITH_MEANS, "adjusted_rand_score", "rand_score", "v_measure_score"]

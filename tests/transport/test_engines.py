@@ -173,7 +173,7 @@ def test_what_an_engine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         engines.create("sharded", data(2, 2), 1.0)
     monkeypatch.setattr(engines, "_loaded", {})
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "backbones.plan_pass", raising=False)
+    monkeypatch.delitem(sys.modules, "backbones.engines.torch_engine", raising=False)
     with pytest.raises(InputError, match=r"engine 'torch' .* is not available: .*torch"):
         engines.create("torch", data(2, 2), 1.0)
 

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from media_files import tone, write_video
 
+from selavi_ref.diagnostics import agreement
+from selavi_ref.diagnostics.check import check, verdict
+from selavi_ref.diagnostics.file_measures import Measures, measure_all
+from selavi_ref.diagnostics.finding import Finding, listed, percent, score
+from selavi_ref.diagnostics.fit import far_out, misfits, modality_views
+from selavi_ref.ensemble.labels import label_store
 from selavi_ref.errors import InputError
-from selavi_ref.labels import label
 from selavi_ref.store import FeatureStore, StoreWriter
-from selavi_ref.trust import agreement
-from selavi_ref.trust.finding import Finding, listed, percent, score
-from selavi_ref.trust.findings import check, verdict
-from selavi_ref.trust.fit import far_out, look, misfits
-from selavi_ref.trust.measures import Measures, measure_all
 
 K = 4
 SECTIONS = ["sizes", "confidence", "heads", "modalities", "clips", "stability"]
@@ -74,7 +74,7 @@ def make_store(
 
 def report_of(path, **kwargs):
     with FeatureStore(path) as store:
-        return check(store, label(store), rng=np.random.default_rng(0), **kwargs)
+        return check(store, label_store(store), rng=np.random.default_rng(0), **kwargs)
 
 
 def named(report):
@@ -89,7 +89,7 @@ def even(n=200, seed=0):
 
 def consensus(path):
     with FeatureStore(path) as store:
-        found = label(store)
+        found = label_store(store)
     return dict(zip(found.paths, found.label.tolist(), strict=True))
 
 
@@ -138,7 +138,7 @@ def test_strangers_that_the_heads_are_sure_of_are_found_by_their_features(tmp_pa
     path = make_store(tmp_path / "s.h5", classes)
     odd = make_store(tmp_path / "odd.h5", classes, strangers=[7, 8], seed=0)
     with FeatureStore(path) as sure, FeatureStore(odd) as store:
-        labels = label(sure).label
+        labels = label_store(sure).label
         outlying = far_out(store, labels)
         found = misfits(np.ones(len(classes), np.float32), outlying, K)
         assert np.flatnonzero(found).tolist() == [7, 8]
@@ -155,8 +155,8 @@ def test_fit_is_low_where_picture_and_sound_like_different_clusters(tmp_path):
         w.write(slice(None), {"log_prob/video/0": sure, "log_prob/audio/0": other})
         w.finish()
     with FeatureStore(tmp_path / "s.h5") as store:
-        view = look(store, np.arange(K, dtype=np.int32)[None])
-        assert far_out(store, label(store).label) is None
+        view = modality_views(store, np.arange(K, dtype=np.int32)[None])
+        assert far_out(store, label_store(store).label) is None
     expected = np.sqrt(np.exp(sure) * np.exp(other)).max(1)
     assert np.allclose(view.fit, expected, atol=1e-5)
     assert view.fit[0] < 0.1 < 0.9 < view.fit[1:].min()
@@ -167,16 +167,16 @@ def test_labels_of_modalities_are_in_the_numbering_of_the_labels(tmp_path):
     classes = even()
     path = make_store(tmp_path / "s.h5", classes, heads=5)
     with FeatureStore(path) as store:
-        labels = label(store)
-        agreed = agreement.modalities(labels.label, look(store, agree_of(labels)).labels, K)
-        assert np.array_equal(look(store, agree_of(labels)).labels["video"], labels.label)
+        labels = label_store(store)
+        agreed = agreement.modalities(labels.label, modality_views(store, agree_of(labels)).labels, K)
+        assert np.array_equal(modality_views(store, agree_of(labels)).labels["video"], labels.label)
     assert agreed.figures["equal"] == 1
 
 
 def agree_of(labels):
-    from selavi_ref.labels import agree
+    from selavi_ref.ensemble.consensus import find_consensus
 
-    return agree(labels.heads, K).groups
+    return find_consensus(labels.heads, K).groups
 
 
 def test_modalities_that_share_nothing_are_a_warning(tmp_path):
@@ -234,7 +234,7 @@ def test_clips_are_compared(tmp_path):
 def test_heads_are_compared_and_those_that_learnt_the_same_labels_say_little(tmp_path):
     path = make_store(tmp_path / "s.h5", even())
     assert named(report_of(path))["heads"].figures["nmi"] == pytest.approx(1, abs=0.05)
-    taught = make_store(tmp_path / "t.h5", even(), provenance={"settings": {"training": {"side_heads": 5}}})
+    taught = make_store(tmp_path / "t.h5", even(), provenance={"settings": {"training": {"overclustering_heads": 5}}})
     assert "says little" in named(report_of(taught))["heads"].sentence
     noise = make_store(tmp_path / "n.h5", even(), sharpness=0.3)
     assert named(report_of(noise))["heads"].severity == "warning"
@@ -332,7 +332,7 @@ def test_planted_copies_and_a_planted_shortcut_in_real_files(tmp_path):
 
 def test_labels_of_other_videos_are_refused(tmp_path):
     with FeatureStore(make_store(tmp_path / "s.h5", even(20))) as store:
-        labels = label(store)
+        labels = label_store(store)
     with FeatureStore(make_store(tmp_path / "t.h5", even(24))) as store, pytest.raises(InputError, match="must be of"):
         check(store, labels, rng=np.random.default_rng(0))
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from media_files import tone, write_video
 
+from selavi_ref.diagnostics import file_measures as module
+from selavi_ref.diagnostics.file_measures import Measures, measure, measure_all, measure_here
+from selavi_ref.diagnostics.fingerprints import audio_fingerprint, video_fingerprint
 from selavi_ref.errors import InputError, SelaviError
-from selavi_ref.trust import measures as module
-from selavi_ref.trust.measures import Measures, look_into, measure, measure_all
-from selavi_ref.trust.prints import picture_print, sound_print
 
 
 def equal(a, b):
@@ -72,9 +72,9 @@ def test_a_file_that_cannot_be_read_says_why(folder, tmp_path):
 
 
 def test_a_long_video_is_looked_at_in_the_same_places(folder, monkeypatch):
-    whole = look_into(folder / "a.mp4")
+    whole = measure_here(folder / "a.mp4")
     monkeypatch.setattr(module, "_SHORT", 0.5)
-    sought = look_into(folder / "a.mp4")
+    sought = measure_here(folder / "a.mp4")
     assert sought.red == pytest.approx(whole.red, abs=3)
     assert sought.loudness == pytest.approx(whole.loudness, abs=0.5)
 
@@ -111,7 +111,7 @@ def test_a_job_that_was_killed_goes_on(folder, tmp_path):
     for number in range(40):
         (tmp_path / f"{number}.mp4").write_bytes((folder / "a.mp4").read_bytes())
     paths = [str(tmp_path / f"{number}.mp4") for number in range(40)]
-    code = f"from selavi_ref.trust.measures import measure_all; measure_all({paths!r}, keep={str(keep)!r})"
+    code = f"from selavi_ref.diagnostics.file_measures import measure_all; measure_all({paths!r}, keep={str(keep)!r})"
     job = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     deadline = time.monotonic() + 20
     while (not keep.exists() or keep.stat().st_size < 2000) and time.monotonic() < deadline:
@@ -158,11 +158,11 @@ def test_nothing_to_measure_is_no_error(tmp_path):
 
 def test_plain_and_silent_things_have_no_print():
     rng = np.random.default_rng(0)
-    assert picture_print(np.full((4, 32, 40, 3), 90, np.uint8)) is None
-    assert picture_print(np.empty((0, 32, 32, 3), np.uint8)) is None
-    assert sound_print(np.zeros(16000, np.float32), 16000) is None
-    assert sound_print(rng.normal(0, 1e-5, 16000).astype(np.float32), 16000) is None
-    assert sound_print(np.ones(3, np.float32), 16000) is None
+    assert video_fingerprint(np.full((4, 32, 40, 3), 90, np.uint8)) is None
+    assert video_fingerprint(np.empty((0, 32, 32, 3), np.uint8)) is None
+    assert audio_fingerprint(np.zeros(16000, np.float32), 16000) is None
+    assert audio_fingerprint(rng.normal(0, 1e-5, 16000).astype(np.float32), 16000) is None
+    assert audio_fingerprint(np.ones(3, np.float32), 16000) is None
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.13, 1.0, 10.0])
@@ -170,7 +170,7 @@ def test_prints_have_no_mean_and_length_one(seconds):
     rng = np.random.default_rng(1)
     frames = rng.integers(0, 255, (4, 33, 57, 3)).astype(np.uint8)
     samples = rng.normal(0, 0.1, round(16000 * seconds)).astype(np.float32)
-    for one, size in ((picture_print(frames), 256), (sound_print(samples, 16000), 128)):
+    for one, size in ((video_fingerprint(frames), 256), (audio_fingerprint(samples, 16000), 128)):
         assert one.shape == (size,)
         assert one.dtype == np.float32
         assert abs(one.mean()) < 1e-3
@@ -181,8 +181,8 @@ def test_louder_and_brighter_copies_have_the_same_print():
     rng = np.random.default_rng(2)
     frames = rng.integers(0, 120, (4, 32, 32, 3)).astype(np.uint8)
     samples = rng.normal(0, 0.05, 16000).astype(np.float32) * np.linspace(0, 1, 16000, dtype=np.float32)
-    assert picture_print(frames) @ picture_print(frames + 60) > 0.999
-    assert sound_print(samples, 16000) @ sound_print(3 * samples, 16000) > 0.999
+    assert video_fingerprint(frames) @ video_fingerprint(frames + 60) > 0.999
+    assert audio_fingerprint(samples, 16000) @ audio_fingerprint(3 * samples, 16000) > 0.999
 
 
 def test_measures_can_be_compared_without_their_prints():

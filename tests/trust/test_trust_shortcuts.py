@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selavi_ref.diagnostics.file_measures import Measures
+from selavi_ref.diagnostics.shortcuts import Shortcut, _cut, _named, shortcuts
+from selavi_ref.diagnostics.suspicion import shortcut_findings
 from selavi_ref.errors import InputError
-from selavi_ref.trust.measures import Measures
-from selavi_ref.trust.shortcuts import Shortcut, _cut, _named, shortcuts
-from selavi_ref.trust.suspicion import shortcut_findings
 
 
 def some_measures(n, rng):

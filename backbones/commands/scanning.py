@@ -1,0 +1,51 @@
+"""Collections as commands name them: listed, and looked into with a progress bar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from backbones.commands.program import refuse_options
+from selavi_ref.errors import InputError
+
+
+def list_collection(
+    videos: str,
+    layout: str | None = None,
+    annotations: str | None = None,
+    split: str | None = None,
+    fold: int = 1,
+) -> Any:
+    """
+    List the videos of a folder, a list, or a published collection, without opening them.
+
+    Raises
+    ------
+    InputError
+        If there are none, or options do not go together.
+    """
+    from selavi_ref.datasets.layouts import list_layout
+    from selavi_ref.datasets.scan import list_videos
+
+    if layout is not None:
+        return list_layout(videos, layout, annotations=annotations, split=split, fold=fold)
+    options = [option for option in ("annotations", "fold") if option in click.get_current_context().params]
+    refuse_options(options, "goes with --layout")
+    listed = list_videos(videos)
+    if split is None:
+        return listed
+    splits = sorted({entry.split for entry in listed} - {""})
+    if split not in splits:
+        known = f"it has {', '.join(splits)}" if splits else "it names no splits; give --layout, or a list with a split"
+        raise InputError(f"--split {split}: {videos} has no such part; {known}")
+    return listed.only(split)
+
+
+def scan_videos(listed: Any, workers: int | None = None, **wanted: Any) -> Any:
+    """Look into every video that is listed, as `selavi_ref.datasets.scan` does, and show how far it is."""
+    from backbones.commands.progress import counter
+    from selavi_ref.datasets import scan
+
+    with counter(len(listed), "scanning", "video") as count:
+        return scan(listed, **wanted, workers=workers, progress=lambda done, total: count(1))

@@ -1,0 +1,1 @@
+"""Clips for training and evaluation: decoded, cut, augmented, and put into batches."""

@@ -1,0 +1,207 @@
+"""From a batch of decoded clips to the input of the networks, with or without random changes, on any device."""
+
+from __future__ import annotations
+
+import math
+from itertools import permutations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from backbones.learner.settings import AugmentSettings, ClipSettings
+
+# What each uniform number of a clip's draw decides; some are used when the clip is cut out of its video.
+DRAWS = (
+    *("rotation", "zoom", "scale", "shift_x", "shift_y", "flip", "gain", "offset", "grey"),
+    *(f"colour_{row}{column}" for row in range(3) for column in range(3)),
+    *("volume", "band_shift", "band_mask", "band_mask_at", "time_mask", "time_mask_at"),
+    *("start", "across", "down", "time_shift"),
+    *("jitter", "jitter_order", "jitter_brightness", "jitter_contrast", "jitter_saturation", "blur", "blur_width"),
+)
+_COLUMN = {name: index for index, name in enumerate(DRAWS)}
+_LUMA = (0.299, 0.587, 0.114)
+_PICTURE_MEAN, _PICTURE_STD = 0.45, 0.225
+_BLUR = (0.1, 2.0)  # standard deviations, pixels
+_EMPTY_BAND = -35.5  # below it lies only the log energy of a filter without a bin, which no volume changes
+_ADJUSTMENTS = ("brightness", "contrast", "saturation")
+_ORDERS = tuple(permutations(_ADJUSTMENTS))
+
+
+class Draw:
+    """
+    The random numbers of a batch, looked up by name.
+
+    Parameters
+    ----------
+    numbers : Tensor
+        float32 in [0, 1), shape (B, ``len(DRAWS)``).
+    """
+
+    def __init__(self, numbers: Tensor):
+        self._numbers = numbers
+
+    def between(self, name: str, low: float, high: float) -> Tensor:
+        """Return B numbers between `low` and `high`."""
+        return low + (high - low) * self._numbers[:, _COLUMN[name]]
+
+    def around(self, name: str, spread: float) -> Tensor:
+        """Return B numbers between minus and plus `spread`."""
+        return self.between(name, -spread, spread)
+
+    def chance(self, name: str, probability: float) -> Tensor:
+        """Return B booleans, each true with the probability."""
+        return self._numbers[:, _COLUMN[name]] < probability
+
+    def whole(self, name: str, low: int, high: int) -> Tensor:
+        """Return B whole numbers from `low` to `high`, both included."""
+        return self.between(name, low, high + 1).floor().long()
+
+    def colour(self, spread: float) -> Tensor:
+        """Return B matrices (3, 3) around zero whose entries have the standard deviation `spread`."""
+        first = _COLUMN["colour_00"]
+        return (self._numbers[:, first : first + 9].reshape(-1, 3, 3) - 0.5) * (math.sqrt(12) * spread)
+
+
+def picture(frames: Tensor, clip: ClipSettings, change: AugmentSettings | None, draw: Draw | None) -> Tensor:
+    """
+    Turn decoded frames into the video network's input.
+
+    Parameters
+    ----------
+    frames : Tensor
+        uint8, shape (B, T, R, R, 3).
+    clip : ClipSettings
+        Gives the side S of the result.
+    change, draw
+        What to change, and the batch's random numbers, the same for all frames of a clip; without them the whole
+        square is shown as it is.
+
+    Returns
+    -------
+    Tensor
+        float32, shape (B, 3, T, S, S).
+    """
+    n_clips, n_frames, side = frames.shape[:3]
+    planes = torch.empty((n_clips, n_frames, 3, side, side), device=frames.device)
+    x = planes.copy_(frames.permute(0, 1, 4, 2, 3)).div_(255).view(n_clips, n_frames * 3, side, side)
+    if change is not None and draw is not None:
+        x = _warp(x, clip.size, change, draw) if change.warps else _flip(_resize(x, clip.size), change, draw)
+        x = _jitter(x.view(n_clips, n_frames, 3, clip.size, clip.size), change, draw)
+        x = _recolour(x.view(n_clips, n_frames, 3, -1), change, draw)
+        x = _blur(x.view(n_clips, n_frames, 3, clip.size, clip.size), change, draw)
+    else:
+        x = _resize(x, clip.size)
+    x = x.view(n_clips, n_frames, 3, clip.size, clip.size).transpose(1, 2)
+    return x.sub_(_PICTURE_MEAN).div_(_PICTURE_STD)
+
+
+def sound(mel: Tensor, clip: ClipSettings, change: AugmentSettings | None, draw: Draw | None) -> Tensor:
+    """
+    Turn log mel energies (B, F, T) into the audio network's input (B, 1, F, T), both float32.
+
+    Parameters are those of `picture`. What a mask hides has the collection's mean.
+    """
+    x = mel.clamp(min=clip.mel_floor)
+    if change is not None and draw is not None:
+        if change.volume:
+            x = x + draw.around("volume", 2 * change.volume)[:, None, None] * (x > _EMPTY_BAND)
+        x = _shift_bands(x, draw.whole("band_shift", -change.band_shift, change.band_shift)) if change.band_shift else x
+    x = (x - clip.mel_mean) / clip.mel_std
+    if change is not None and draw is not None:
+        if change.band_mask:
+            x = x.masked_fill(_mask(draw, "band_mask", change.band_mask, x.shape[1], x.device)[:, :, None], 0.0)
+        if change.time_mask:
+            x = x.masked_fill(_mask(draw, "time_mask", change.time_mask, x.shape[2], x.device)[:, None, :], 0.0)
+    return x[:, None]
+
+
+def _resize(x: Tensor, size: int) -> Tensor:
+    side = x.shape[-1]
+    if side == size:
+        return x
+    return F.interpolate(x, size=(size, size), mode="bilinear", antialias=side > size)
+
+
+def _flip(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
+    """Mirror some clips (B, C, S, S)."""
+    if not change.flip:
+        return x
+    chosen = draw.chance("flip", change.flip)
+    x[chosen] = x[chosen].flip(-1)
+    return x
+
+
+def _warp(x: Tensor, size: int, change: AugmentSettings, draw: Draw) -> Tensor:
+    """Rotate, zoom, shift and mirror: one affine map for all frames of a clip, which are its channels here."""
+    half = draw.around("zoom", change.zoom).exp()
+    angle = draw.around("rotation", change.rotation)
+    mirror = 1 - 2 * draw.chance("flip", change.flip).float()
+    cosine, sine = half * angle.cos(), half * angle.sin()
+    rows = (
+        torch.stack([mirror * cosine, -sine, draw.around("shift_x", 1.0) * change.shift], 1),
+        torch.stack([mirror * sine, cosine, draw.around("shift_y", 1.0) * change.shift], 1),
+    )
+    grid = F.affine_grid(torch.stack(rows, 1), [len(x), 1, size, size], align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+
+
+def _jitter(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
+    """Change brightness, contrast and saturation of some clips (B, T, 3, S, S), in an order of its own for each."""
+    if not change.jitter:
+        return x
+    from torchvision.transforms.v2 import functional as adjust
+
+    jittered = draw.chance("jitter", change.jitter_chance).tolist()
+    orders = draw.whole("jitter_order", 0, len(_ORDERS) - 1).tolist()
+    factors = {name: (1 + draw.around(f"jitter_{name}", change.jitter)).tolist() for name in _ADJUSTMENTS}
+    clips = []
+    for index, clip in enumerate(x):
+        if jittered[index]:
+            for name in _ORDERS[orders[index]]:
+                clip = getattr(adjust, f"adjust_{name}")(clip, factors[name][index])
+        clips.append(clip)
+    return torch.stack(clips)
+
+
+def _blur(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
+    """Blur some clips (B, T, 3, S, S)."""
+    if not change.blur:
+        return x
+    from torchvision.transforms.v2 import functional as adjust
+
+    blurred = draw.chance("blur", change.blur).tolist()
+    widths = draw.between("blur_width", *_BLUR).tolist()
+    kernel = x.shape[-1] // 20 * 2 + 1  # a tenth of the side, odd
+    clips = [
+        adjust.gaussian_blur(clip, [kernel, kernel], [width, width]) if yes else clip
+        for clip, yes, width in zip(x, blurred, widths, strict=True)
+    ]
+    return torch.stack(clips)
+
+
+def _recolour(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
+    """Mix the channels of pictures (B, T, 3, pixels), make some grey, and change gain and offset."""
+    if not (change.colour or change.grey or change.brightness):
+        return x
+    mix = torch.eye(3, device=x.device) + draw.colour(change.colour)
+    luma = torch.tensor(_LUMA, device=x.device).expand(3, 3)
+    mix = torch.where(draw.chance("grey", change.grey)[:, None, None], luma, mix)
+    mix = mix * draw.around("gain", change.brightness).exp()[:, None, None]
+    offset = draw.around("offset", change.brightness / 2)
+    return torch.matmul(mix[:, None], x) + offset[:, None, None, None]
+
+
+def _shift_bands(x: Tensor, bands: Tensor) -> Tensor:
+    """Move each sound up or down by whole mel bands; the outermost band fills the gap."""
+    n_bands = x.shape[1]
+    source = (torch.arange(n_bands, device=x.device) + bands[:, None]).clamp(0, n_bands - 1)
+    return x.gather(1, source[:, :, None].expand_as(x))
+
+
+def _mask(draw: Draw, name: str, longest: int, length: int, device: torch.device) -> Tensor:
+    """Return B stretches of up to `longest` of `length` places: bool, shape (B, length)."""
+    width = draw.whole(name, 0, min(longest, length))
+    begin = (draw.between(f"{name}_at", 0.0, 1.0) * (length - width)).long()
+    place = torch.arange(length, device=device)
+    return (place >= begin[:, None]) & (place < (begin + width)[:, None])

@@ -1,0 +1,320 @@
+"""Clips for the learner: cut out of videos that are kept decoded, or decoded from the files as they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from backbones.data.degradation import Degradation
+from backbones.learner.settings import AugmentSettings, ClipSettings
+from selavi_ref.errors import MediaError, SelaviError
+from selavi_ref.media import Squares, log_mel, probe, read_clip
+from selavi_ref.media.decoder import LIMIT, guarded, side_by_side
+from selavi_ref.media.video_cache import CachedVideo, ClipCache, DecodedVideo, StoredFormat, read_stored
+
+_SLOW_RATE = 15.0  # frames per second below which kept videos have frames between those of a clip
+_AHEAD = 32  # videos per thread that are decoded before their turn
+_CENTRE = ((0.5, 0.5),)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """
+    Which part of its pictures a clip shows: squares cut out of frames that were scaled.
+
+    Parameters
+    ----------
+    side, window : int
+        Pixels of the short side after scaling, and of the squares.
+    places : tuple of (float, float)
+        Where along the height and the width that is left free each of the P squares lies, 0 to 1.
+    """
+
+    side: int
+    window: int
+    places: tuple[tuple[float, float], ...] = _CENTRE
+
+    @classmethod
+    def whole(cls, clip: ClipSettings, change: AugmentSettings, n_crops: int = 1) -> Crop:
+        """Return the view of an evaluation: the middle square, or `n_crops` of them spread along the long side."""
+        window = _window(clip, change)
+        spread = [(crop + 0.5) / n_crops for crop in range(n_crops)] if n_crops < 3 else np.linspace(0, 1, n_crops)
+        return cls(window, window, tuple((float(place), float(place)) for place in spread))
+
+    @classmethod
+    def varied(cls, clip: ClipSettings, change: AugmentSettings, scale: float, down: float, across: float) -> Crop:
+        """Return the view that random numbers between 0 and 1 choose."""
+        window = _window(clip, change)
+        low, high = change.scale
+        return cls(round(window * (low + (high - low) * scale)), window, ((down, across),))
+
+
+def _window(clip: ClipSettings, change: AugmentSettings) -> int:
+    return clip.decode_size if change.warps else clip.size
+
+
+@dataclass(frozen=True)
+class RawClip:
+    """
+    One decoded clip, before any change.
+
+    Parameters
+    ----------
+    frames : array
+        uint8, shape (P, T, R, R, 3): P squares of the same frames; T = 0 without a picture.
+    mel : array
+        Log mel energies, float32, shape (F, T'); T' = 0 without sound.
+    """
+
+    frames: NDArray[np.uint8]
+    mel: NDArray[np.float32]
+
+
+class ClipSource(Protocol):
+    """Gives clips of the videos of a collection, which are known by their row."""
+
+    settings: ClipSettings
+
+    def __len__(self) -> int:
+        """Return the number of videos."""
+
+    def seconds(self, row: int) -> float:
+        """Return the length of the video (of the shorter of picture and sound, where it has both), seconds."""
+
+    def clip(self, row: int, start: float, view: Crop, sound_shift: float = 0.0) -> RawClip:
+        """
+        Return the clip that begins `start` seconds into the video, its sound `sound_shift` seconds later.
+
+        Raises
+        ------
+        MediaError
+            If it cannot be decoded.
+        """
+
+
+class StreamedClips:
+    """
+    Decodes each clip from its file when asked, in a process of its own that a damaged file may crash.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        The videos.
+    settings : ClipSettings
+        What a clip is.
+    seconds : sequence of float or None, optional
+        Lengths of the videos; those not known are probed on first use.
+    degradation : Degradation
+        What is to be made worse.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        settings: ClipSettings,
+        seconds: Sequence[float | None] | None = None,
+        degradation: Degradation | None = None,
+    ):
+        self.paths = list(paths)
+        self.settings = settings
+        self.degradation = degradation or Degradation()
+        self._seconds: list[float | None] = list(seconds) if seconds is not None else [None] * len(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def seconds(self, row: int) -> float:
+        """Return the length of a video; see `ClipSource`."""
+        known = self._seconds[row]
+        if known is None:
+            info = guarded(probe, self.paths[row])
+            both = info.has_video and info.has_audio
+            known = min(info.picture_seconds, info.sound_seconds) if both else info.seconds
+            self._seconds[row] = known
+        return known
+
+    def clip(self, row: int, start: float, view: Crop, sound_shift: float = 0.0) -> RawClip:
+        """Decode a clip; see `ClipSource`."""
+        s = self.settings
+        clip = guarded(
+            read_clip,
+            self.paths[row],
+            start,
+            s.seconds,
+            squares=Squares(view.window, view.places),
+            fps=s.fps,
+            frames=s.frames,
+            size=view.side,
+            sample_rate=s.sample_rate,
+            sound_shift=sound_shift,
+        )
+        frames = self.degradation.picture(clip.frames)
+        if not clip.samples.size:
+            return RawClip(frames, np.empty((s.n_filters, 0), np.float32))
+        samples = self.degradation.sound(clip.samples, seed=(row, round(clip.start * s.sample_rate)))
+        return RawClip(frames, log_mel(samples, s.sample_rate, n_filters=s.n_filters))
+
+
+@dataclass
+class StoredClips:
+    """
+    Cuts clips out of videos that are decoded already: kept in memory, or in a cache on disk.
+
+    Frames are kept at the clips' own rate, or at twice that if it is low, so that clips can begin between; a clip
+    begins on the kept frame nearest to the moment asked for.
+
+    Parameters
+    ----------
+    videos : sequence
+        Of each video what is kept of it, or the reason why it cannot be decoded, which is raised as a MediaError when a
+        clip of it is asked for.
+    settings : ClipSettings
+        What a clip is.
+    """
+
+    videos: Sequence[DecodedVideo | CachedVideo | str]
+    settings: ClipSettings
+    format: StoredFormat = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.format = stored_format(self.settings)
+
+    @classmethod
+    def in_memory(
+        cls,
+        paths: Sequence[str],
+        settings: ClipSettings,
+        workers: int,
+        progress: Callable[[int], None] | None = None,
+        seconds: Sequence[float | None] | None = None,
+    ) -> StoredClips:
+        """Decode all videos, `workers` at a time; `progress` hears of each video done."""
+        layout = stored_format(settings)
+        lengths = seconds or [None] * len(paths)
+
+        def decode(listed: tuple[str, float | None]) -> DecodedVideo | str:
+            path, length = listed
+            try:
+                return guarded(read_stored, path, layout, limit=time_limit(length))
+            except MediaError as error:
+                return str(error)
+
+        videos = []
+        for _, video in side_by_side(decode, list(zip(paths, lengths, strict=True)), workers, _AHEAD):
+            videos.append(video)
+            if progress is not None:
+                progress(1)
+        return cls(videos, settings)
+
+    @classmethod
+    def cached(
+        cls,
+        cache: ClipCache,
+        paths: Sequence[str],
+        settings: ClipSettings,
+        workers: int,
+        progress: Callable[[int], None] | None = None,
+        seconds: Sequence[float | None] | None = None,
+    ) -> StoredClips:
+        """Take all videos from a cache, decoding those that it lacks, `workers` at a time."""
+        lengths = seconds or [None] * len(paths)
+        cache.fill(paths, [time_limit(length) for length in lengths], workers, progress)
+        return cls(cache.videos(paths), settings)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    @property
+    def in_memory_only(self) -> bool:
+        """Whether no video has to be read from a disk."""
+        return not any(isinstance(video, CachedVideo) for video in self.videos)
+
+    def seconds(self, row: int) -> float:
+        """Return the length of a video; see `ClipSource`."""
+        video = self._video(row)
+        lengths = [video.n_frames / self.format.fps, video.n_steps * self.format.mel_step]
+        return min(length for length in lengths if length) if any(lengths) else 0.0
+
+    def clip(self, row: int, start: float, view: Crop, sound_shift: float = 0.0) -> RawClip:
+        """Cut a clip out; see `ClipSource`."""
+        video = self._video(row)
+        s = self.settings
+        frames = np.empty((len(view.places), 0, view.window, view.window, 3), np.uint8)
+        step = round(self.format.fps / s.fps)
+        if video.n_frames:
+            places = np.arange(s.frames) * step
+            first = max(0, min(round(start * self.format.fps), video.n_frames - 1 - places[-1]))
+            frames = self._squares(video.frames(np.minimum(first + places, video.n_frames - 1)), view)
+        mel = np.empty((s.n_filters, 0), np.float32)
+        if video.n_steps:
+            width = n_steps(s)
+            begin = max(0, min(round((start + sound_shift) / self.format.mel_step), video.n_steps - width))
+            mel = video.mel(begin, min(width, video.n_steps - begin))
+            if mel.shape[1] < width:
+                mel = np.pad(mel, ((0, 0), (0, width - mel.shape[1])), constant_values=float(mel.min()))
+        return RawClip(frames, mel)
+
+    def _squares(self, frames: NDArray[np.uint8], view: Crop) -> NDArray[np.uint8]:
+        """Cut squares out of kept pictures, and bring them to the size that they would have been decoded at."""
+        short = min(frames.shape[1:3])
+        kept = max(1, min(short, round(view.window * short / view.side)))
+        return resized(Squares(kept, view.places).cut(frames), view.window)
+
+    def _video(self, row: int) -> DecodedVideo | CachedVideo:
+        video = self.videos[row]
+        if isinstance(video, str):
+            raise MediaError(video)
+        return video
+
+
+def stored_format(settings: ClipSettings) -> StoredFormat:
+    """Return at which rate and size videos are kept for such clips."""
+    finer = 2 if settings.fps < _SLOW_RATE else 1
+    return StoredFormat(finer * settings.fps, settings.decode_size, settings.sample_rate, settings.n_filters)
+
+
+def resized(squares: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Scale pictures (P, T, S, S, 3) to (P, T, size, size, 3)."""
+    if squares.shape[2] == size:
+        return squares
+    from torchvision.transforms.v2 import functional as transform
+
+    planes = torch.from_numpy(squares).permute(0, 1, 4, 2, 3)
+    scaled = transform.resize(planes, [size, size], antialias=True)
+    return np.ascontiguousarray(scaled.permute(0, 1, 3, 4, 2).numpy())
+
+
+def time_limit(seconds: float | None) -> float:
+    """Return how long the whole of a video of so many seconds may take to be decoded, seconds."""
+    return LIMIT + 10 * (seconds or 0.0)
+
+
+def n_steps(settings: ClipSettings) -> int:
+    """Return the number of time steps T' of a clip's log mel energies (windows of 20 ms every 10 ms)."""
+    return max(1, 1 + round((settings.seconds - 0.02) / 0.01 + 0.499))
+
+
+def mel_statistics(source: ClipSource, rows: Sequence[int]) -> tuple[float, float]:
+    """Return mean and standard deviation of the log mel energies of the middle clips of some videos."""
+    sounds = []
+    view = Crop(16, 16)  # of pictures that nobody looks at
+    for row in rows:
+        try:
+            sounds.append(source.clip(row, source.seconds(row) / 2, view).mel)
+        except SelaviError:
+            continue
+    return _moments([mel for mel in sounds if mel.size])
+
+
+def _moments(sounds: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    if not sounds:
+        return 0.0, 1.0
+    count = sum(mel.size for mel in sounds)
+    mean = sum(float(mel.sum(dtype=np.float64)) for mel in sounds) / count
+    square = sum(float(((mel - np.float32(mean)) ** 2).sum(dtype=np.float64)) for mel in sounds) / count
+    return mean, max(square**0.5, 1e-3)

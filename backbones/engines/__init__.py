@@ -1,0 +1,1 @@
+"""The plan pass of the transport solver in PyTorch and Triton."""

@@ -1,0 +1,79 @@
+"""Clips of pictures alone: most videos of the usual collections are silent, and others' sound is not heard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from backbones.data.clips import ClipSource, Crop, RawClip, StoredClips, StreamedClips
+from backbones.data.data_source import DataSource, open_clips
+from backbones.learner.settings import BackboneSettings, ClipSettings
+from selavi_ref.datasets import Manifest
+from selavi_ref.media import Squares, read_clip
+from selavi_ref.media.decoder import guarded
+from selavi_ref.runs.reporter import SILENT, Reporter
+
+_UNHEARD = np.zeros((1, 1), np.float32)  # in place of a clip's log mel energies
+
+
+class SilentClips:
+    """
+    The pictures of a collection, of whose videos each fold takes its own.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The videos that can be used.
+    clip : ClipSettings
+        What a clip is.
+    loading : Loading
+        Where clips come from; a cache is one that `selavi train` fills and reads, too.
+    """
+
+    def __init__(self, manifest: Manifest, clip: ClipSettings, data_source: DataSource, reporter: Reporter = SILENT):
+        self._source = open_clips(manifest, BackboneSettings(clip=clip), data_source, reporter=reporter)
+        self._rows = {path: row for row, path in enumerate(manifest.paths)}
+        self._seconds = [entry.info.picture_seconds if entry.info else None for entry in manifest]
+        self._clip = replace(clip, seconds=0.02, n_filters=1)  # of the sound that nobody hears, one number
+
+    def part(self, paths: Sequence[str]) -> ClipSource:
+        """Return the clips of some of the videos, which are known by their place in `paths`."""
+        rows = [self._rows[path] for path in paths]
+        if isinstance(self._source, StoredClips):
+            return StoredSilentClips([self._source.videos[row] for row in rows], self._clip)
+        return StreamedSilentClips(paths, self._clip, [self._seconds[row] for row in rows])
+
+
+class StoredSilentClips(StoredClips):
+    """Pictures cut out of videos that are decoded already; a video is as long as its picture."""
+
+    def seconds(self, row: int) -> float:
+        """Return the length of a video; see `ClipSource`."""
+        return self._video(row).n_frames / self.format.fps
+
+    def clip(self, row: int, start: float, view: Crop, sound_shift: float = 0.0) -> RawClip:
+        """Cut a clip out; see `ClipSource`."""
+        return RawClip(super().clip(row, start, view).frames, _UNHEARD)
+
+
+class StreamedSilentClips(StreamedClips):
+    """Pictures decoded from their files when asked; the lengths of the videos are given, and their pictures'."""
+
+    def clip(self, row: int, start: float, view: Crop, sound_shift: float = 0.0) -> RawClip:
+        """Decode a clip; see `ClipSource`."""
+        s = self.settings
+        clip = guarded(
+            read_clip,
+            self.paths[row],
+            start,
+            s.seconds,
+            squares=Squares(view.window, view.places),
+            fps=s.fps,
+            frames=s.frames,
+            size=view.side,
+            sample_rate=s.sample_rate,
+            want_audio=False,
+        )
+        return RawClip(clip.frames, _UNHEARD)

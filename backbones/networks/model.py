@@ -1,0 +1,116 @@
+"""The two networks with their heads, under the parameter names of the published checkpoints."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from backbones.networks.registry import Base, NetworkSpec
+
+MODALITIES = ("video", "audio")
+
+
+class Head(nn.Module):
+    """
+    An MLP from features (B, D) to the logits of the clusters (B, K).
+
+    The layers are numbered as in the published checkpoints: 2 and 8 are linear, 4 is the batch norm.
+    """
+
+    def __init__(self, n_features: int, hidden: int, n_clusters: int, dropout: float = 0.3):
+        super().__init__()
+        self.block_forward = nn.Sequential(
+            OrderedDict(
+                [
+                    ("0", nn.Flatten()),
+                    ("1", nn.Dropout(dropout)),
+                    ("2", nn.Linear(n_features, hidden, bias=False)),
+                    ("4", nn.BatchNorm1d(hidden)),
+                    ("5", nn.ReLU(inplace=True)),
+                    ("6", nn.Dropout(dropout)),
+                    ("8", nn.Linear(hidden, n_clusters)),
+                ]
+            )
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits (B, K)."""
+        logits: Tensor = self.block_forward(features)
+        return logits
+
+    def permute(self, permutation: Sequence[int]) -> None:
+        """Give output k what output ``permutation[k]`` computed before."""
+        _permute_outputs(self.block_forward[-1], permutation)
+
+
+class LinearHead(nn.Linear):
+    """One linear layer from features (B, D) to the logits of the clusters (B, K): the published heads without MLP."""
+
+    def permute(self, permutation: Sequence[int]) -> None:
+        """Give output k what output ``permutation[k]`` computed before."""
+        _permute_outputs(self, permutation)
+
+
+class SelaviModel(nn.Module):
+    """
+    A video network and an audio network, each with the same number of heads.
+
+    Parameters
+    ----------
+    video, audio : NetworkSpec
+        The networks.
+    clusters : sequence of int
+        Number of clusters of each head.
+    dropout : float
+        Of the heads, before each linear layer.
+    mlp : bool
+        Whether heads have a hidden layer; without, they are single linear layers, without dropout.
+    """
+
+    def __init__(
+        self,
+        video: NetworkSpec,
+        audio: NetworkSpec,
+        clusters: Sequence[int],
+        dropout: float = 0.3,
+        *,
+        mlp: bool = True,
+    ):
+        super().__init__()
+        self.video_network = Base(video.build())
+        self.audio_network = Base(audio.build())
+        self.clusters = tuple(clusters)
+        for modality, spec in (("v", video), ("a", audio)):
+            for head, n_clusters in enumerate(self.clusters):
+                made = (
+                    Head(spec.n_features, spec.hidden, n_clusters, dropout)
+                    if mlp
+                    else LinearHead(spec.n_features, n_clusters)
+                )
+                setattr(self, self._head_name(modality, head), made)
+
+    def network(self, modality: str) -> nn.Module:
+        """Return the network of a modality, ``"video"`` or ``"audio"``."""
+        return self.video_network if modality == "video" else self.audio_network
+
+    def head(self, modality: str, head: int) -> Head | LinearHead:
+        """Return one head of a modality."""
+        module: Head | LinearHead = getattr(self, self._head_name(modality[0], head))
+        return module
+
+    def logits(self, modality: str, features: Tensor) -> list[Tensor]:
+        """Return the logits of every head (B, K) for features (B, D)."""
+        return [self.head(modality, head)(features) for head in range(len(self.clusters))]
+
+    def _head_name(self, letter: str, head: int) -> str:
+        return f"mlp_{letter}{head}" if len(self.clusters) > 1 else f"mlp_{letter}"
+
+
+@torch.no_grad()
+def _permute_outputs(linear: nn.Module, permutation: Sequence[int]) -> None:
+    order = list(permutation)
+    for parameter in linear.parameters():
+        parameter.copy_(parameter[order].clone())

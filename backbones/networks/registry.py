@@ -1,0 +1,253 @@
+"""Video and audio networks by name: the published ones, torchvision's, small ones, and those of installed packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from torch import Tensor, nn
+
+from backbones.networks.tiny import TinyAudio, TinyVideo
+from selavi_ref.errors import InputError
+
+GROUP = "selavi.backbones"
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """
+    A network that can be asked for by name, with the input that it is made for.
+
+    Parameters
+    ----------
+    name : str
+        What ``--video-net`` or ``--audio-net`` is called with.
+    modality : str
+        ``"video"`` (input (B, 3, T, S, S)) or ``"audio"`` (input (B, 1, F, T)).
+    build : callable
+        Returns a module that maps the input to features (B, D).
+    n_features : int
+        D.
+    hidden : int
+        Width of the hidden layer of the heads on these features.
+    clip : dict
+        Settings of the clip (fields of `backbones.learner.settings.ClipSettings`) that the network is made for.
+    limits : dict
+        Smallest and largest value of a setting of the clip that the network can compute with; None is no bound.
+    classifier : str
+        Name of the layer that files of pretrained weights have, and the network here has not.
+    maps : str
+        Name of the module inside the network whose output are the last maps (B, C, T, S, S), or (B, C, F, T) of sounds,
+        before they are averaged to features; "" for a network without, such as a transformer.
+    """
+
+    name: str
+    modality: str
+    build: Callable[[], nn.Module]
+    n_features: int
+    hidden: int
+    clip: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, tuple[float, float | None]] = field(default_factory=dict)
+    classifier: str = "fc"
+    maps: str = ""
+
+    def check(self, clip: Any) -> None:
+        """
+        Refuse a clip that the network cannot take.
+
+        Parameters
+        ----------
+        clip : ClipSettings
+            Or anything with its attributes.
+
+        Raises
+        ------
+        InputError
+            If a setting is out of the limits; it says all that the network takes.
+        """
+        given = {name: getattr(clip, name) for name in self.limits}
+        wrong = [
+            f"{name}={given[name]:g}"
+            for name, (low, high) in self.limits.items()
+            if given[name] < low or (high is not None and given[name] > high)
+        ]
+        if wrong:
+            takes = " and ".join(_range_text(name, low, high) for name, (low, high) in self.limits.items())
+            raise InputError(f"{self.modality} network {self.name} takes {takes}, not {', '.join(wrong)}")
+
+
+class Base(nn.Module):
+    """Holds a network under the published name ``base`` and flattens its output to features (B, D)."""
+
+    def __init__(self, base: nn.Module):
+        super().__init__()
+        self.base = base
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return the features (B, D) of a batch of clips."""
+        features: Tensor = self.base(clips)
+        return features.flatten(1)
+
+
+def find(modality: str, name: str) -> NetworkSpec:
+    """
+    Look a network up by name; of other packages, only one that offers this name is imported.
+
+    Raises
+    ------
+    InputError
+        If no installed package has it, or its package cannot be loaded; the names known are listed.
+    """
+    for spec in builtin(modality):
+        if spec.name == name:
+            return spec
+    for point in entry_points(group=GROUP, name=name):
+        spec = _load(point)
+        if spec.modality == modality:
+            return spec
+    message = f"there is no {modality} network {name!r}; known are: {', '.join(names(modality))}"
+    raise InputError("; ".join([message, *broken()]))
+
+
+def names(modality: str) -> list[str]:
+    """Return the names of all networks of a modality that can be built, sorted."""
+    return sorted({spec.name for spec in [*builtin(modality), *_installed()[0]] if spec.modality == modality})
+
+
+def broken() -> list[str]:
+    """Return one line on each entry point of another package that cannot be loaded: its name and why."""
+    return _installed()[1]
+
+
+def builtin(modality: str) -> list[NetworkSpec]:
+    """Return the networks of this package, the published ones first; an installed package cannot replace them."""
+    second = {"frames": 30, "fps": 30.0, "size": 112, "decode_size": 160}
+    large = {**second, "size": 224, "decode_size": 256}
+    sound = {"n_filters": 257, "sample_rate": 24_000}
+    specs = [
+        NetworkSpec("r2plus1d_18", "video", lambda: video_cnn("r2plus1d_18"), 512, 512, second, maps="layer4"),
+        NetworkSpec("r3d_18", "video", lambda: video_cnn("r3d_18"), 512, 512, second, maps="layer4"),
+        NetworkSpec("mc3_18", "video", lambda: video_cnn("mc3_18"), 512, 512, second, maps="layer4"),
+        NetworkSpec(
+            "s3d",
+            "video",
+            lambda: video_cnn("s3d", "classifier"),
+            1024,
+            512,
+            large,
+            {"frames": (13, None), "size": (209, None)},  # less would not fill its last pooling, of 2 x 7 x 7
+            "classifier",
+            "features",
+        ),
+        NetworkSpec(
+            "mvit_v2_s",
+            "video",
+            lambda: without_classifier("mvit_v2_s", "head"),
+            768,
+            512,
+            {**large, "frames": 16, "fps": 16.0},
+            {"frames": (15, 16), "size": (221, 224)},  # its positions are learnt for 8 x 56 x 56 patches
+            "head",
+        ),
+        NetworkSpec(
+            "swin3d_t",
+            "video",
+            lambda: without_classifier("swin3d_t", "head"),
+            768,
+            512,
+            {**large, "frames": 32},
+            classifier="head",
+        ),
+        NetworkSpec(
+            "tiny",
+            "video",
+            TinyVideo,
+            192,
+            256,
+            {"frames": 4, "fps": 4.0, "size": 40, "decode_size": 48},
+            maps="23",  # its last ReLU
+        ),
+        NetworkSpec("resnet9", "audio", lambda: audio_resnet((1, 1, 1, 1)), 512, 512, sound, maps="layer4"),
+        NetworkSpec("resnet18", "audio", lambda: audio_resnet((2, 2, 2, 2)), 512, 512, sound, maps="layer4"),
+        NetworkSpec("resnet34", "audio", lambda: audio_resnet((3, 4, 6, 3)), 512, 512, sound, maps="layer4"),
+        NetworkSpec(
+            "resnet50", "audio", lambda: audio_resnet((3, 4, 6, 3), "Bottleneck"), 2048, 512, sound, maps="layer4"
+        ),
+        NetworkSpec("tiny", "audio", TinyAudio, 192, 256, {"n_filters": 64, "sample_rate": 16_000}, maps="11"),
+    ]
+    return [spec for spec in specs if spec.modality == modality]
+
+
+def video_cnn(name: str, classifier: str = "fc") -> nn.Module:
+    """
+    Return a convolutional video network of torchvision's, without its classifier, Kaiming fan-out weights.
+
+    R(2+1)D-18, R3D-18 and MC3-18 are of Tran et al. (2018), S3D of Xie et al. (2018).
+    """
+    return _kaiming_fan_out(without_classifier(name, classifier))
+
+
+def without_classifier(name: str, classifier: str) -> nn.Module:
+    """
+    Return a video network as torchvision builds and initialises it, without its classifier.
+
+    The transformers are so: MViTv2-S of Li et al. (2022), Swin3D-T of Liu et al. (2022).
+    """
+    from torchvision.models import video
+
+    network: nn.Module = getattr(video, name)(weights=None)
+    setattr(network, classifier, nn.Identity())
+    return network
+
+
+def audio_resnet(layers: tuple[int, int, int, int], block: str = "BasicBlock") -> nn.Module:
+    """ResNet (He et al., 2016) on one channel of log mel energies, without its classifier."""
+    from torchvision.models import resnet
+
+    network = resnet.ResNet(getattr(resnet, block), list(layers))
+    network.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    network.fc = nn.Identity()
+    return _kaiming_fan_out(network)
+
+
+def _kaiming_fan_out(network: nn.Module) -> nn.Module:
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network
+
+
+def _installed() -> tuple[list[NetworkSpec], list[str]]:
+    """Load the networks of all other packages, and say why some cannot be loaded."""
+    found, failed = [], []
+    for point in entry_points(group=GROUP):
+        try:
+            found.append(_load(point))
+        except InputError as error:
+            failed.append(str(error))
+    return found, failed
+
+
+def _load(point: EntryPoint) -> NetworkSpec:
+    """Return the network of an entry point, under the name of the entry point."""
+    where = f"entry point {point.name!r} of {GROUP} ({point.value})"
+    try:
+        spec = point.load()
+    except Exception as error:  # whatever another package does when it is imported
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"{where} cannot be loaded: {type(error).__name__}: {reason}") from error
+    if not isinstance(spec, NetworkSpec):
+        raise InputError(f"{where} is no NetworkSpec but a {type(spec).__name__}")
+    if spec.modality not in ("video", "audio"):
+        raise InputError(f"{where} is a network of {spec.modality!r}; a modality is video or audio")
+    return replace(spec, name=point.name)
+
+
+def _range_text(name: str, low: float, high: float | None) -> str:
+    if high is None:
+        return f"{name} of {low:g} or more"
+    return f"{name}={low:g}" if low == high else f"{name} of {low:g} to {high:g}"

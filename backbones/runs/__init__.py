@@ -1,0 +1,1 @@
+"""What is done with a run folder: start it, train it, extract features, convert checkpoints."""

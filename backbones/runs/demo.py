@@ -1,0 +1,76 @@
+"""`selavi demo`: makes a synthetic collection, labels it from scratch, and shows how that compares with K-means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from backbones.data.data_source import DataSource, open_clips
+from backbones.data.loader import ClipSampling
+from backbones.runs import train as jobs
+from backbones.runs.baselines import kmeans_on_inputs
+from backbones.runs.extract import extract
+from backbones.runs.presets import run_settings
+from backbones.runs.run_settings import RunSettings, choose_device
+from selavi_ref.datasets import KINDS, make_collection, scan
+from selavi_ref.ensemble.label_table import write_csv
+from selavi_ref.ensemble.labels import label_store
+from selavi_ref.errors import InputError
+from selavi_ref.metrics import summary
+from selavi_ref.report.contact_sheet import contact_sheet
+from selavi_ref.report.evaluation import evaluate_csv
+from selavi_ref.runs.reporter import SILENT, Reporter
+from selavi_ref.store import FeatureStore
+
+
+def run_demo(
+    out: str | os.PathLike[str], n_videos: int, seed: int, device: str, *, reporter: Reporter = SILENT
+) -> dict[str, dict[str, float | int]]:
+    """
+    Make a synthetic collection in a new folder, train and label it, and score it beside K-means.
+
+    Returns
+    -------
+    dict
+        Scores of ours and of K-means.
+
+    Raises
+    ------
+    InputError
+        If the folder exists and is not empty.
+    """
+    choose_device(device)
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already; name another folder with --out")
+    videos = folder / "videos"
+    reporter.info(f"drawing {n_videos} synthetic videos of {len(KINDS)} kinds: {', '.join(KINDS)}")
+    with reporter.bar(n_videos, "drawing", "video") as bar:
+        make_collection(videos, n_videos, seed=seed, progress=lambda done, total: bar.update(1))
+    with reporter.bar(n_videos, "scanning", "video") as bar:
+        manifest = scan(videos, progress=lambda done, total: bar.update(1))
+    run = jobs.start(
+        folder / "run", manifest, run_settings(len(manifest.usable), clusters=len(KINDS), device=device, seed=seed)
+    )
+    data_source = DataSource(memory_gb=4.0)
+    jobs.train(run, device=device, data_source=data_source, reporter=reporter)
+    manifest = manifest.usable
+    extract(
+        run,
+        manifest,
+        run.features_file,
+        sampling=ClipSampling(2),
+        device=device,
+        data_source=data_source,
+        reporter=reporter,
+    )
+    with FeatureStore(run.features_file) as store:
+        labels = label_store(store)
+    write_csv(labels, run.labels_file)
+    contact_sheet(run.labels_file, run.sheet_file)
+
+    settings = RunSettings.from_dict(run.config).backbone
+    clusterings = kmeans_on_inputs(open_clips(manifest, settings, data_source, reporter=reporter), len(KINDS), seed)
+    rows = {"selavi": evaluate_csv(run.labels_file)}
+    rows |= {f"K-means, {name}": summary(manifest.classes, found.tolist()) for name, found in clusterings.items()}
+    return rows

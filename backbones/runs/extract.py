@@ -1,0 +1,164 @@
+"""Stores of any videos, made with the networks of a run: features, and log-probabilities of every head."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backbones.data.data_source import DataSource, n_loader_processes, open_clips
+from backbones.data.degradation import Degradation
+from backbones.data.loader import ClipSampling
+from backbones.learner.checkpoint import read_newest
+from backbones.learner.torch_backbone import TorchBackbone
+from backbones.runs.run_settings import RunSettings, choose_device
+from selavi_ref.datasets import Manifest, read_manifest
+from selavi_ref.ensemble.consensus import HeadConsensus, find_consensus
+from selavi_ref.errors import InputError
+from selavi_ref.runs.processes import Exchange, SingleProcess, local_rows, raise_together
+from selavi_ref.runs.reporter import SILENT, Reporter
+from selavi_ref.runs.run import Run
+from selavi_ref.store import StoreWriter, join, shard_path
+
+
+def extract(
+    run: Run,
+    manifest: Manifest,
+    out: str | os.PathLike[str],
+    *,
+    sampling: ClipSampling = ClipSampling(),  # noqa: B008
+    degradation: Degradation = Degradation(),  # noqa: B008
+    device: str = "auto",
+    data_source: DataSource = DataSource(),  # noqa: B008
+    exchange: Exchange = SingleProcess(),  # noqa: B008
+    reporter: Reporter = SILENT,
+) -> Path:
+    """
+    Write the store of any videos: features, and the log-probabilities of every labelling head.
+
+    A store that was cut off is continued. Every video of the manifest has a row; one that cannot be decoded has its
+    reason. The store carries the potentials of the run's last self-labelling, how its heads go together, and the
+    self-labels, if the videos are those that were learnt from.
+
+    Parameters
+    ----------
+    run : Run
+        A trained run.
+    manifest : Manifest
+        The videos.
+    out : path
+        The store.
+    watch : Watch
+        Clips of each video, and squares of each clip, whose features and log-probabilities are averaged.
+    degradation : Degradation
+        What is made worse before the networks see it; with one, every clip is decoded from its file.
+    device, loading
+        As in `train`; by default every clip is decoded from its file.
+
+    Returns
+    -------
+    Path
+        The store.
+    """
+    settings = RunSettings.from_dict(run.config)
+    source = open_clips(manifest, settings.backbone, data_source, degradation, exchange, reporter)
+    workers = n_loader_processes(source, data_source) if len(manifest) > 8 * data_source.n_workers else 0
+    backbone = TorchBackbone(
+        settings.backbone, settings.head_sizes, source, device=choose_device(device), workers=workers
+    )
+    reporter = reporter if exchange.rank == 0 else SILENT
+    with raise_together(exchange):
+        state = backbone.take_over(read_newest(run, reporter), run.checkpoint_folder)
+    agreement = consensus_of_checkpoint(state, settings)
+    heads = range(settings.heads)
+    datasets = {**backbone.datasets(), "disagreement": settings.heads}
+    datasets |= {f"log_prob/{m}/{head}": settings.clusters for m in ("video", "audio") for head in heads}
+    self_labels = None
+    if run.videos_file.exists() and manifest.paths == read_manifest(run.videos_file).paths:  # those learnt from
+        self_labels = state["labels"][:, : settings.heads].astype(np.int32)
+        datasets["labels"] = settings.heads
+    whole: dict[str, Any] = {"alignment": agreement.alignment, "groups": agreement.groups}
+    if all(f"potentials_{head}" in state for head in heads):
+        whole["potentials"] = np.stack([state[f"potentials_{head}"] for head in heads])
+    own, shards = local_rows(len(manifest), exchange), _shards(out, len(manifest), exchange.size)
+    with raise_together(exchange):
+        if own:
+            part = slice(own.start, own.stop)
+            writer = StoreWriter(
+                shard_path(out, exchange.rank, exchange.size),
+                manifest.paths[part],
+                datasets,
+                classes=manifest.classes[part],
+                provenance=_provenance(run, settings, state, agreement, sampling, degradation),
+                whole=whole,
+                start=own.start,
+                total=len(manifest),
+            )
+            done = int(writer.done.sum())
+            with writer, reporter.bar(len(own), "extracting", "video", done) as bar:
+                backbone.extract(writer, heads, sampling, bar.update, self_labels, own.start)
+                writer.finish()
+    with raise_together(exchange):
+        if exchange.rank == 0 and exchange.size > 1:
+            join(out, shards)
+    return Path(out)
+
+
+def _shards(out: str | os.PathLike[str], n_videos: int, size: int) -> list[Path]:
+    """Return the files of the processes that have videos at all."""
+    return [
+        shard_path(out, rank, size) for rank in range(size) if n_videos * rank // size < n_videos * (rank + 1) // size
+    ]
+
+
+def consensus_of_checkpoint(state: Mapping[str, Any], settings: RunSettings) -> HeadConsensus:
+    """Return how the labelling heads of a checkpoint go together."""
+    if int(state["epoch"]) == 0:
+        raise InputError("the run has not learnt anything yet")
+    return find_consensus(state["labels"][:, : settings.heads].astype(np.int32), settings.clusters)
+
+
+def _provenance(
+    run: Run,
+    settings: RunSettings,
+    state: Mapping[str, Any],
+    agreement: HeadConsensus,
+    sampling: ClipSampling,
+    degradation: Degradation,
+) -> dict[str, Any]:
+    return {
+        "run": os.path.abspath(run.folder),
+        "epoch": int(state["epoch"]),
+        "video_net": settings.backbone.video_net,
+        "audio_net": settings.backbone.audio_net,
+        "settings": settings.to_dict(),
+        "strength": settings.training.strength,
+        "clips": sampling.n_clips,
+        "crops": sampling.n_crops,
+        **({"degradation": _finite(asdict(degradation))} if degradation else {}),
+        "reference": agreement.reference,
+        "agreement": agreement.agreement.tolist(),
+        "versions": {**_versions(("selavi-ref", "torch", "numpy", "h5py")), "python": platform.python_version()},
+    }
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Leave out what is infinite, which JSON has no number for."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

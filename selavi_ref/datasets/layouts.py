@@ -1,0 +1,298 @@
+"""The collections of the published experiments, listed from the annotation files that they are distributed with."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from selavi_ref.datasets.manifest import Manifest, ManifestEntry, walk
+from selavi_ref.errors import FilePath, InputError, printable, reason
+
+LAYOUTS = ("vggsound", "kinetics", "kinetics-sound", "ave", "ucf101", "hmdb51")
+SILENT_LAYOUTS = frozenset({"ucf101", "hmdb51"})  # largely without sound: a video of these needs a picture only
+
+
+@dataclass(frozen=True)
+class _Annotated:
+    """One video of a list: stems that its file may have, the likeliest first, and its place if it is missing."""
+
+    stems: list[str]
+    place: str
+    class_name: str
+    split: str
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How the lists of a collection are read and called; N is the number of a fold."""
+
+    read: Callable[[str], Iterator[_Annotated]]
+    usual: str
+    names: str
+    splits: tuple[str, ...] = ("train", "val", "test")
+    folds: int = 1
+
+
+def list_layout(
+    videos: FilePath, layout: str, *, annotations: FilePath | None = None, split: str | None = None, fold: int = 1
+) -> Manifest:
+    """
+    List the videos of a published collection with their classes and splits, without opening them.
+
+    Each annotated video appears once: splits in the order train, val, test, and in the order of the lists within each.
+    Its file may lie at any depth of the folder, with any ending of a video. If several files have its name, the one in
+    a folder called like its class is taken, else the first. A video without file is kept, as skipped. A video that is
+    annotated twice (some of AVE have two classes), or whose file another one has taken, keeps its first class and
+    split, whether or not `split` is given. Files that no list names are left out.
+
+    Parameters
+    ----------
+    videos
+        The folder with the video files.
+    layout
+        One of `LAYOUTS`. The test split of ``kinetics`` may have no classes; ``kinetics-sound`` is its 32 sounding
+        classes. Videos of ``ave`` that only ``Annotations.txt`` names have no split. ``ucf101`` is held against a
+        ``classInd.txt`` beside its lists. What a fold of ``hmdb51`` leaves unused is left out.
+    annotations
+        The folder of the annotation files, or the only one of them to read; by default they are looked for in
+        `videos`, in the folder above, and in folders of both that are called as usual.
+    split
+        List only ``train``, ``val`` or ``test``; by default all that the collection has.
+    fold
+        Which of the three divisions of ``ucf101`` and ``hmdb51``.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, layout, split or fold, no list, nothing in it, or a line that cannot be understood.
+    """
+    if layout not in _FORMS:
+        raise InputError(f"unknown layout {printable(layout)}; expected {', '.join(LAYOUTS)}")
+    form = _FORMS[layout]
+    if split is not None and split not in form.splits:
+        raise InputError(f"{layout} has no split {printable(split)}; expected {', '.join(form.splits)}")
+    if not 1 <= fold <= form.folds:
+        raise InputError(f"{layout} has no fold {fold}; expected {'1' if form.folds == 1 else f'1 to {form.folds}'}")
+    root = os.fspath(videos)
+    if not os.path.isdir(root):
+        raise InputError(f"{printable(root)} is not a folder; expected the one with the videos of {layout}")
+    lists = _find_lists(layout, root, annotations, fold)
+    annotated = [video for path in lists for video in form.read(path)]
+    annotated.sort(key=lambda video: (*form.splits, "").index(video.split))
+    entries = [entry for entry in _match(annotated, root) if split in (None, entry.split)]
+    if not entries:
+        source, which = ", ".join(map(printable, lists[:3])), "" if split is None else f" of the split {split}"
+        raise InputError(f"no video{which} in {source}; expected the annotations of {layout}")
+    return Manifest(entries, root)
+
+
+def _find_lists(layout: str, root: str, annotations: FilePath | None, fold: int) -> list[str]:
+    """Annotation files in the first folder that has any, or the one file that is given."""
+    form = _FORMS[layout]
+    usual = form.usual.replace("N.", f"{fold}.")
+    names = re.compile(form.names.replace("N", str(fold)), re.IGNORECASE)
+    places = [root, os.path.dirname(os.path.abspath(root))]
+    if annotations is not None:
+        places = [os.fspath(annotations)]
+        if os.path.isfile(places[0]):
+            if form.folds > 1 and not names.fullmatch(os.path.basename(places[0])):
+                raise InputError(f"{printable(places[0])} is no list of fold {fold} of {layout}; expected {usual}")
+            return places
+    for folder in (os.path.join(place, below) for place in places for below in ("", *_FOLDERS)):
+        with suppress(OSError):  # most of these folders do not exist
+            found = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if names.fullmatch(name)]
+            if found:
+                return _one_generation(found) if layout.startswith("kinetics") else found
+    raise InputError(
+        f"no annotations of {layout}: looked for {usual} in {' and '.join(map(printable, places))}, and in folders "
+        f"there called {', '.join(_FOLDERS)}; name the file or its folder by --annotations"
+    )
+
+
+def _one_generation(lists: list[str]) -> list[str]:
+    """Refuse a folder with the lists of Kinetics-400 and Kinetics-600, say, whose videos would be mixed."""
+    if len(set(map(_split_of, lists))) < len(lists):
+        several = f"{printable(os.path.dirname(lists[0]))} holds {', '.join(map(os.path.basename, lists))}"
+        raise InputError(f"{several}; expected one list of each split: name one, or a folder of them, by --annotations")
+    return lists
+
+
+def _match(annotated: Iterable[_Annotated], root: str) -> Iterator[ManifestEntry]:
+    """Lead each annotated video to its file, once."""
+    root = root.rstrip(os.sep) or os.sep
+    files: defaultdict[str, list[str]] = defaultdict(list)
+    for path in walk(root):
+        files[_stem(path)].append(path)
+    taken: set[str] = set()
+    for video in annotated:
+        place = os.path.join(root, video.place)
+        path = _best_file(video, files)
+        if place not in taken and path not in taken:
+            taken.update(filter(None, (place, path)))
+            skipped = "" if path else "not in the folder"
+            yield ManifestEntry(path or place, video.class_name, split=video.split, skipped=skipped)
+
+
+def _best_file(video: _Annotated, files: dict[str, list[str]]) -> str:
+    """File of a video, preferably in a folder called like its class; "" if there is none."""
+    wanted = _plain(video.class_name)
+    for stem in video.stems:
+        if stem in files:
+            return min(files[stem], key=lambda path: (_plain(os.path.basename(os.path.dirname(path))) != wanted, path))
+    return ""
+
+
+def _read_vggsound(path: str) -> Iterator[_Annotated]:
+    for number, line in _lines(path):
+        cells = _cells(path, number, line)
+        if number == 1 and cells[-1].lower().endswith("split"):  # some copies have a header
+            continue
+        if len(cells) != 4 or not cells[2] or cells[3] not in ("train", "test"):
+            raise _damaged(path, number, line, "youtube id, start second, label, and train or test")
+        yield _clip(path, number, cells[0], cells[1:2], cells[2], cells[3])
+
+
+def _read_kinetics(path: str) -> Iterator[_Annotated]:
+    lines = _lines(path)
+    number, line = next(lines, (1, ""))
+    header = [_plain(cell) for cell in _cells(path, number, line)]
+    if "youtubeid" not in header:
+        raise _damaged(path, number, line, "a header such as label,youtube_id,time_start,time_end,split")
+    for number, line in lines:
+        cells = _cells(path, number, line)
+        if len(cells) != len(header):
+            raise _damaged(path, number, line, f"{len(header)} cells as in the header")
+        row = dict(zip(header, cells, strict=True))
+        split = _KINETICS_SPLITS.get((row.get("split") or _split_of(path)).lower())
+        if split is None:
+            raise _damaged(path, number, line, f"one of the splits {', '.join(filter(None, _KINETICS_SPLITS))}")
+        times = [row[column] for column in ("timestart", "timeend") if row.get(column)]
+        yield _clip(path, number, row["youtubeid"], times, row.get("label", ""), split)
+
+
+def _read_kinetics_sound(path: str) -> Iterator[_Annotated]:
+    sounding = {_plain(name) for name in _SOUND_CLASSES.split(",")}
+    return (video for video in _read_kinetics(path) if _plain(video.class_name) in sounding)
+
+
+def _read_ave(path: str) -> Iterator[_Annotated]:
+    for number, parts in _parsed(path, r"(.+)&([^&]+)(&[^&]*){3}", "Category&VideoID&Quality&StartTime&EndTime"):
+        if parts[2] != "VideoID":
+            yield _clip(path, number, parts[2].strip(), [], parts[1].strip(), _split_of(path))
+
+
+def _read_ucf101(path: str) -> Iterator[_Annotated]:
+    index = os.path.join(os.path.dirname(path), "classInd.txt")
+    classes = {}
+    if os.path.exists(index):
+        for _, parts in _parsed(index, r"([0-9]{1,4})\s+(\S+)", "the number and the name of a class"):
+            classes[_plain(parts[2])] = int(parts[1]), parts[2]
+    for number, parts in _parsed(path, r"([^/\s]+)/([^/\s]+)(?:\s+([0-9]{1,4}))?", "Class/video.avi and a number"):
+        class_name, name, label = parts.groups()
+        known, class_name = classes.get(_plain(class_name), (None, class_name))
+        if classes and (known is None or (label and int(label) != known)):
+            what = "has no such class" if known is None else f"gives {class_name} the number {known}"
+            raise _damaged(path, number, parts[0], f"what agrees with {printable(index)}, which {what}")
+        yield _Annotated([_stem(name)], f"{class_name}/{name}", class_name, _split_of(path))
+
+
+def _read_hmdb51(path: str) -> Iterator[_Annotated]:
+    class_name = re.sub(r"_test_split[0-9]\.txt$", "", os.path.basename(path), flags=re.IGNORECASE)
+    for _, parts in _parsed(path, r"([^/]+?)\s+([012])", "video.avi and 1 (train), 2 (test) or 0 (unused)"):
+        split = {"1": "train", "2": "test"}.get(parts[2])
+        if split is not None:
+            yield _Annotated([_stem(parts[1])], f"{class_name}/{parts[1]}", class_name, split)
+
+
+def _clip(path: str, number: int, name: str, times: list[str], class_name: str, split: str) -> _Annotated:
+    """Return a video of YouTube; its file has the seconds in its name (padded or not), or is the whole of it."""
+    whole = [re.fullmatch(r"([0-9]{1,9})(\.[0-9]*)?", time) for time in times]
+    seconds = [int(time[1]) for time in whole if time]
+    if not name or "/" in name or len(seconds) != len(times):
+        raise _damaged(path, number, ",".join([name, *times]), "the id of a video, and times in seconds")
+    stems = ["_".join([name, *(f"{second:0{width}d}" for second in seconds)]) for width in (6, 1)]
+    return _Annotated([*stems, name], f"{stems[0]}.mp4", class_name, split)
+
+
+def _parsed(path: str, form: str, expected: str) -> Iterator[tuple[int, re.Match[str]]]:
+    """Lines of a list, taken apart by a regular expression that each must fit."""
+    for number, line in _lines(path):
+        parts = re.fullmatch(form, line)
+        if parts is None:
+            raise _damaged(path, number, line, expected)
+        yield number, parts
+
+
+def _lines(path: str) -> Iterator[tuple[int, str]]:
+    """Lines of a list that are not blank, with their numbers."""
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            yield from ((number, line.strip()) for number, line in enumerate(file, 1) if line.strip())
+    except OSError as error:
+        raise InputError(f"{printable(path)} cannot be read: {reason(error)}") from error
+
+
+def _cells(path: str, number: int, line: str) -> list[str]:
+    """Cells of one line of a CSV file, so that an open quotation does not swallow the lines that follow."""
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], strict=True))]
+    except csv.Error as error:
+        raise _damaged(path, number, line, f"cells separated by commas ({error})") from error
+
+
+def _damaged(path: str, number: int, line: str, expected: str) -> InputError:
+    found = line if len(line) <= 80 else f"{line[:80]}..."
+    return InputError(f'{printable(path)}, line {number}: found "{printable(found)}"; expected {expected}')
+
+
+def _split_of(path: str) -> str:
+    """Split that the name of a list tells, or ""."""
+    found = re.search(r"(?<![a-z])(train|val|test)", os.path.basename(path).lower())
+    return found[0] if found else ""
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def _plain(name: str) -> str:
+    """Letters and digits only: folders write classes with spaces or underscores, and in other letter case."""
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+_SOUND_CLASSES = (
+    "blowing nose, blowing out candles, bowling, chopping wood, dribbling basketball, laughing, mowing lawn, "
+    "playing accordion, playing bagpipes, playing bass guitar, playing clarinet, playing drums, playing guitar, "
+    "playing harmonica, playing keyboard, playing organ, playing piano, playing saxophone, playing trombone, "
+    "playing trumpet, playing violin, playing xylophone, ripping paper, shoveling snow, shuffling cards, singing, "
+    "stomping grapes, strumming guitar, tap dancing, tapping guitar, tapping pen, tickling"
+)
+_KINETICS_SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test", "": ""}
+_KINETICS = _Form(
+    _read_kinetics,
+    "train.csv, val.csv (or validate.csv) and test.csv, also as kinetics400_train.csv or the like",
+    r"(kinetics[-_]?([0-9]+([-_][0-9]+)?)?[-_])?(train|val|validate|validation|test)\.csv",
+)
+_FORMS = {
+    "vggsound": _Form(_read_vggsound, "vggsound.csv", r"vggsound\.csv", ("train", "test")),
+    "kinetics": _KINETICS,
+    "kinetics-sound": replace(_KINETICS, read=_read_kinetics_sound),
+    "ave": _Form(
+        _read_ave, "trainSet.txt, valSet.txt, testSet.txt or Annotations.txt", r"((train|val|test)set|annotations)\.txt"
+    ),
+    "ucf101": _Form(
+        _read_ucf101, "trainlist0N.txt and testlist0N.txt", r"(train|test)list0N\.txt", ("train", "test"), folds=3
+    ),
+    "hmdb51": _Form(
+        _read_hmdb51, "CLASS_test_splitN.txt of each class", r".+_test_splitN\.txt", ("train", "test"), folds=3
+    ),
+}
+_FOLDERS = (  # in which the archives and the usual tools leave annotations
+    *("annotations", "data", "splits", "AVE_Dataset", "ucfTrainTestlist"),
+    *("testTrainMulti_7030_splits", "test_train_splits", "kinetics400", "kinetics600", "kinetics700"),
+)

@@ -1,0 +1,262 @@
+"""Collections of videos: found in folders, read from and written to lists."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+from selavi_ref.errors import FilePath, InputError, SelaviError, printable
+from selavi_ref.media.container import VideoInfo
+
+ENDINGS = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"),
+    *(".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv"),
+)
+LISTS = (".csv", ".tsv", ".txt", ".lst")  # endings of files that are taken for a list of videos
+_INFO_COLUMNS = ("picture_seconds", "sound_seconds", "fps", "width", "height", "sample_rate")
+_COLUMNS = ("path", "class", "split", *_INFO_COLUMNS, "skipped", "stamp")
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestEntry:
+    """
+    One video of a collection.
+
+    Parameters
+    ----------
+    path
+        The file.
+    class_name
+        Its class, for reporting only; "" if unknown.
+    info
+        What it holds; None before scanning, or if it cannot be read.
+    skipped
+        Why it cannot be used; "" if it can, or before scanning.
+    split
+        The part of the collection that it belongs to, such as ``train``; "" if there are none.
+    stamp
+        Size and time of change of the file when it was looked into, by which a later scan knows it again; "" before.
+    """
+
+    path: str
+    class_name: str = ""
+    info: VideoInfo | None = None
+    skipped: str = ""
+    split: str = ""
+    stamp: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """
+    The videos of a collection, in a fixed order.
+
+    Parameters
+    ----------
+    entries
+        All of them.
+    source
+        The folder, list or file that they come from.
+    """
+
+    entries: list[ManifestEntry] = field(default_factory=list)
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[ManifestEntry]:
+        return iter(self.entries)
+
+    @property
+    def paths(self) -> list[str]:
+        """Path of each entry."""
+        return [entry.path for entry in self.entries]
+
+    @property
+    def classes(self) -> list[str]:
+        """Class of each entry."""
+        return [entry.class_name for entry in self.entries]
+
+    def only(self, split: str) -> Manifest:
+        """Return the entries of one split."""
+        return replace(self, entries=[entry for entry in self.entries if entry.split == split])
+
+    @property
+    def usable(self) -> Manifest:
+        """The entries that can be used."""
+        return replace(self, entries=[entry for entry in self.entries if not entry.skipped])
+
+    @property
+    def skipped(self) -> Manifest:
+        """The entries that cannot be used; each says why."""
+        return replace(self, entries=[entry for entry in self.entries if entry.skipped])
+
+
+def find_videos(folder: FilePath) -> Manifest:
+    """
+    Find the video files of a folder at any depth, in the order of their paths.
+
+    A file in a folder below `folder` has that folder's name as its class (``ROOT/{class}/x.mp4`` as well as
+    ``ROOT/{split}/{class}/x.mp4``). Hidden files and folders, and files
+    with endings that no video has, are passed over; links are followed, but no folder is entered twice.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing or holds no video.
+    """
+    root = os.fspath(folder)
+    if not os.path.isdir(root):
+        raise InputError(f"{printable(root)} is not a folder")
+    entries = [
+        ManifestEntry(path, "" if os.path.dirname(path) == root.rstrip(os.sep) else Path(path).parent.name)
+        for path in sorted(walk(root.rstrip(os.sep) or os.sep))
+    ]
+    if not entries:
+        raise InputError(f"{printable(root)} holds no video: no file in it ends in {', '.join(ENDINGS)}")
+    return Manifest(entries, root)
+
+
+def read_manifest(path: FilePath) -> Manifest:
+    """
+    Read a list of videos.
+
+    Either a CSV file whose header has a column ``path`` and, optionally, ``class``, with the columns that
+    `write_manifest` adds, and any others; or a file without header: one path a line, or path and class separated by a
+    comma (CSV, with quotes where needed). A file called ``*.tsv`` is separated by tabs. Relative paths start from
+    the folder of the list. Bytes that are not UTF-8 survive (surrogateescape).
+
+    Raises
+    ------
+    InputError
+        If the list is missing, empty, or has a header without a column ``path``.
+    """
+    name = os.fspath(path)
+    delimiter = "\t" if name.lower().endswith(".tsv") else ","
+    folder = os.path.dirname(name)
+    try:
+        with open(name, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            rows: Iterator[list[str]] = filter(any, csv.reader(file, delimiter=delimiter))
+            first = next(rows, [])
+            header = [cell.strip().lower() for cell in first]
+            if "path" not in header:
+                if "class" in header:
+                    columns = ", ".join(header)
+                    raise InputError(f'{printable(name)} has the columns {columns}; one must be called "path"')
+                header, rows = ["path", "class"], chain([first], rows)
+            entries = [_entry_of(dict(zip(header, row, strict=False)), folder) for row in rows]
+    except OSError as error:
+        raise InputError(f"{printable(name)} cannot be read: {error.strerror}") from error
+    except csv.Error as error:
+        raise InputError(f"{printable(name)} is no list of videos: {error}") from error
+    entries = [entry for entry in entries if entry.path]
+    if not entries:
+        raise InputError(f"{printable(name)} lists no video")
+    return Manifest(entries, name)
+
+
+def write_manifest(manifest: Manifest, path: FilePath) -> None:
+    """
+    Write a list of videos as CSV, with what is known of each; `read_manifest` gives the same manifest back.
+
+    Paths below the folder of the list are written relative to it, so that both can be moved together.
+    The file is replaced whole or not at all.
+
+    Raises
+    ------
+    SelaviError
+        If it cannot be written; the old one stays.
+    """
+    name = os.fspath(path)
+    partial = f"{name}.part"
+    try:
+        with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(_COLUMNS)
+            writer.writerows(manifest_row(entry, name) for entry in manifest)
+        os.replace(partial, name)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise SelaviError(f"{printable(name)} cannot be written: {error.strerror or error}") from error
+
+
+def is_scanned(path: FilePath) -> bool:
+    """Tell whether a file begins like a list that `write_manifest` wrote."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline().strip() == ",".join(_COLUMNS)
+    except OSError:
+        return False
+
+
+def manifest_row(entry: ManifestEntry, path: FilePath) -> list[object]:
+    """Return the cells of one video in the list at `path`, in the order of its columns."""
+    folder = os.path.dirname(os.path.abspath(os.fspath(path)))
+    full = os.path.abspath(entry.path)
+    inside = full.startswith(folder.rstrip(os.sep) + os.sep)
+    info = [getattr(entry.info, column) if entry.info else "" for column in _INFO_COLUMNS]
+    shown = os.path.relpath(full, folder) if inside else full
+    return [shown, entry.class_name, entry.split, *info, entry.skipped, entry.stamp]
+
+
+def walk(root: str) -> Iterator[str]:
+    """Video files below a folder, each real folder visited once (links may form loops)."""
+    seen: set[tuple[int, int]] = set()
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            listing = list(os.scandir(folder))
+        except OSError:  # a folder that may not be entered, or vanished
+            continue
+        for item in listing:
+            if item.name.startswith("."):
+                continue
+            if item.is_dir():
+                pending.append(item.path)
+            elif item.name.lower().endswith(ENDINGS):
+                yield item.path
+
+
+def _entry_of(row: dict[str, str], folder: str) -> ManifestEntry:
+    """One row of a list; a relative path starts from the list's folder."""
+    path = row.get("path", "")
+    full = os.path.join(folder, path) if path else ""
+    return ManifestEntry(
+        full,
+        row.get("class", "").strip(),
+        _info_of(row, full),
+        row.get("skipped", ""),
+        row.get("split", "").strip(),
+        row.get("stamp", ""),
+    )
+
+
+def _info_of(row: dict[str, str], path: str) -> VideoInfo | None:
+    """Return what `write_manifest` noted of a video, or None."""
+    try:
+        width, sample_rate = int(row["width"]), int(row["sample_rate"])
+        return VideoInfo(
+            path=path,
+            picture_seconds=float(row["picture_seconds"]),
+            sound_seconds=float(row["sound_seconds"]),
+            fps=float(row["fps"]),
+            width=width,
+            height=int(row["height"]),
+            sample_rate=sample_rate,
+            has_video=width > 0,
+            has_audio=sample_rate > 0,
+        )
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""Checks of how far labels can be trusted, which need no true labels."""

@@ -1,0 +1,105 @@
+"""One finding of a report: how bad it is, one plain sentence, and the figures that the sentence rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from selavi_ref.errors import printable
+
+Severity = Literal["ok", "look", "warning"]
+Figure = float | int | str
+
+_NAMED = 5  # clusters or the like that a sentence names before it only counts them
+_ALL = 1 - 1e-12  # what only rounding keeps from 1
+_SHOWN = {"video": "picture", "audio": "sound"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    One finding.
+
+    Parameters
+    ----------
+    name : str
+        What was looked at, such as ``modalities``.
+    severity : {"ok", "look", "warning"}
+        Whether nothing is wrong, a person should have a look, or the labels are in doubt.
+    sentence : str
+        The finding in plain English, with its main figures.
+    figures : mapping
+        All figures by name; ``measured`` is 0 where the finding only says that something could not be measured.
+    """
+
+    name: str
+    severity: Severity
+    sentence: str
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        """Whether this says something about the labels, not only why nothing can be said."""
+        return self.figures.get("measured", 1) != 0
+
+
+def unmeasured(name: str, why: str) -> Finding:
+    """Return the finding that something could not be measured, and why or what to do about it."""
+    return Finding(name, "ok", f"{name} not measured: {why}", {"measured": 0})
+
+
+def at_least(value: float, look: float, warning: float) -> Severity:
+    """Judge a figure that should be large by the values below which to look and to warn."""
+    return "warning" if value < warning else "look" if value < look else "ok"
+
+
+def at_most(value: float, look: float, warning: float) -> Severity:
+    """Judge a figure that should be small by the values above which to look and to warn."""
+    return at_least(-value, -look, -warning)
+
+
+def worst(*severities: Severity) -> Severity:
+    """Return the worst of several judgements."""
+    order: tuple[Severity, ...] = ("warning", "look", "ok")
+    return next((level for level in order if level in severities), "ok")
+
+
+def percent(share: float) -> str:
+    """Write a share in per cent, so that only nothing is 0 % and only all is 100 %."""
+    value = 100.0 if share > _ALL else 100 * share
+    if 0 < value < 0.1:
+        return "under 0.1 %"
+    if value < 10 or 99 < value < 100:
+        value = math.floor(10 * value) / 10 if value > 99 else round(value, 1)
+        return f"{value:g} %"
+    return f"{value:.0f} %"
+
+
+def score(value: float) -> str:
+    """Write a score, so that only 1 is 1.00."""
+    return f"{value:.2f}" if value > _ALL or value < 0.995 else f"{min(value, 0.9999):.4f}"
+
+
+def counted(number: int, what: str) -> str:
+    """Write a number with what it counts, in the plural where needed."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def listed(items: Sequence[object]) -> str:
+    """Write items as a list in words; of many, only the first ones and how many more there are."""
+    names = [str(item) for item in items[:_NAMED]]
+    if len(items) > _NAMED:
+        return f"{', '.join(names)} and {len(items) - _NAMED:,} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def clusters(numbers: Sequence[int]) -> str:
+    """Write clusters by their numbers."""
+    return f"cluster{'' if len(numbers) == 1 else 's'} {listed(numbers)}"
+
+
+def shown(modality: str) -> str:
+    """Return what people call a modality."""
+    return _SHOWN.get(modality, printable(modality))

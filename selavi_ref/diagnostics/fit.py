@@ -1,0 +1,207 @@
+"""How well each video fits a cluster: as its modalities see it together and apart, and among the cluster's features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from selavi_ref.ensemble.posterior import labelling_modalities, posterior
+from selavi_ref.store import FeatureStore
+
+LOWEST = 0.5  # share of the median fit below which a video fits no cluster
+FARTHEST = 6.0  # robust deviations from its cluster, in every modality, from which on a video fits no cluster
+_FEWEST = 5  # videos of a cluster below which distances are compared with those of all videos
+_TO_SIGMA = 1.4826  # times the median absolute deviation: the standard deviation of a normal distribution
+_TINY = 1e-6
+
+
+@dataclass(frozen=True)
+class ModalityViews:
+    """
+    What the log-probabilities of a store say of each of N videos.
+
+    Parameters
+    ----------
+    labels : dict of str to array
+        Of each modality by itself: the label that all heads together give, int32, shape (N,); -1 without the modality.
+    fit : array
+        Mean over the heads of ``max_k sqrt(p[i, k] q[i, k])`` for the posteriors p and q of the two modalities (their
+        geometric mean for any number of them; the largest posterior for one), float32, shape (N,), 0 to 1; NaN for a
+        video without any. It is low for a video that no cluster is liked for by picture and sound alike.
+    """
+
+    labels: dict[str, NDArray[np.int32]]
+    fit: NDArray[np.float32]
+
+
+def modality_views(store: FeatureStore, groups: NDArray[np.int32]) -> ModalityViews:
+    """
+    Look at the modalities of a store one by one.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With log-probabilities of H heads.
+    groups : array
+        int32, shape (H, K): see `selavi_ref.ensemble.consensus.HeadConsensus`.
+    """
+    membership = np.eye(store.n_clusters, dtype=np.float32)[groups]
+    N, names = store.n_videos, store.heads
+    seen_by = [labelling_modalities(store, name) for name in names]
+    modalities = [m for m in store.modalities if any(m in seen for seen in seen_by)]
+    present = {m: store.present(m) for m in modalities}
+    labels = {m: np.full(N, -1, np.int32) for m in modalities}
+    fit = np.full(N, np.nan, np.float32)
+    for rows in store.blocks():
+        n = rows.stop - rows.start
+        votes = {m: np.zeros((n, store.n_clusters), np.float32) for m in modalities}
+        total, heads = np.zeros(n, np.float32), np.zeros(n, np.float32)
+        for head, name in enumerate(names):
+            logs = np.zeros((n, store.n_clusters), np.float32)
+            seen = np.zeros(n, np.float32)
+            for m in seen_by[head]:
+                has = present[m][rows]
+                shares = posterior(np.where(has[:, None], store.log_prob(m, name, rows), 0))
+                votes[m] += shares @ membership[head]
+                logs += np.where(has[:, None], np.log(np.maximum(shares, np.finfo(np.float32).tiny)), 0)
+                seen += has
+            total += np.where(seen > 0, np.exp(logs.max(1) / np.maximum(seen, 1)), 0)
+            heads += seen > 0
+        for m in modalities:
+            labels[m][rows] = np.where(present[m][rows], votes[m].argmax(1), -1)
+        fit[rows] = np.where(heads > 0, total / np.maximum(heads, 1), np.nan)
+    return ModalityViews(labels, fit)
+
+
+def far_out(store: FeatureStore, labels: NDArray[np.int32]) -> NDArray[np.float32] | None:
+    """
+    Measure how far each video's features lie from its cluster, compared with the cluster's other videos.
+
+    In each modality, features are brought to length 1; a video's distance is ``1 - cos`` to the centre of its cluster,
+    the mean of the half of the cluster's videos that lies nearest to the mean of all of them; its deviation is the
+    distance minus the cluster's median, divided by 1.4826 times the median absolute deviation. A video with picture and
+    sound gets the smaller of both deviations: it is far out only if it is so in each.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With ``features/{modality}``.
+    labels : array
+        int32, shape (N,); -1 for none.
+
+    Returns
+    -------
+    array or None
+        float32, shape (N,); NaN without a label or features. None if the store has no features.
+    """
+    modalities = [m for m in store.modalities if store.has(f"features/{m}")]
+    if not modalities:
+        return None
+    smallest = np.full(store.n_videos, np.nan, np.float32)
+    for modality in modalities:
+        used = (labels >= 0) & store.present(modality)
+        distance = _distances(store, modality, labels, used)
+        smallest = np.fmin(smallest, _deviations(distance, labels, used & np.isfinite(distance)))
+    return smallest
+
+
+def misfits(fit: NDArray[np.float32], outlying: NDArray[np.float32] | None, K: int) -> NDArray[np.bool_]:
+    """
+    Say which videos fit no cluster: those whose fit is below half of the median fit, or that lie six deviations out.
+
+    The median is the yardstick, as the fits of a network that has learnt little are low for all videos. With a single
+    cluster, every fit is 1.
+
+    Parameters
+    ----------
+    fit : array
+        Of `modality_views`, shape (N,).
+    outlying : array or None
+        Of `far_out`, shape (N,).
+    K : int
+        Number of clusters.
+    """
+    known = np.isfinite(fit)
+    bad = np.zeros(len(fit), bool)
+    if known.any() and K > 1:
+        bad |= known & (fit < LOWEST * np.median(fit[known]))
+    if outlying is not None:
+        bad |= np.nan_to_num(outlying, nan=0.0) > FARTHEST
+    return bad
+
+
+def _distances(
+    store: FeatureStore, modality: str, labels: NDArray[np.int32], used: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return ``1 - cos`` of each video to the centre of its cluster, NaN for those not used."""
+    centres = _centres(store, modality, labels, used)
+    distance = _to_centres(store, modality, labels, used, centres)
+    near = used.copy()
+    for rows in _by_cluster(labels, used):
+        near[rows] = distance[rows] <= np.nanmedian(distance[rows])
+    return _to_centres(store, modality, labels, used, _centres(store, modality, labels, near))
+
+
+def _centres(
+    store: FeatureStore, modality: str, labels: NDArray[np.int32], used: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return the mean direction of each cluster's features, shape (clusters, D), of length 1."""
+    K = int(labels.max(initial=0)) + 1
+    sums = np.zeros((K, store.width(f"features/{modality}")), np.float64)
+    for rows in store.blocks():
+        mine = np.flatnonzero(used[rows])
+        pick = csr_array((np.ones(len(mine), np.float32), (labels[rows][mine], mine)), (K, rows.stop - rows.start))
+        sums += pick @ _directions(store, modality, rows)
+    return _unit(sums).astype(np.float32)
+
+
+def _to_centres(
+    store: FeatureStore,
+    modality: str,
+    labels: NDArray[np.int32],
+    used: NDArray[np.bool_],
+    centres: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    distance = np.full(store.n_videos, np.nan, np.float32)
+    for rows in store.blocks():
+        cosine = np.einsum("nd,nd->n", _directions(store, modality, rows), centres[np.maximum(labels[rows], 0)])
+        distance[rows] = np.where(used[rows], 1 - cosine, np.nan)
+    return distance
+
+
+def _directions(store: FeatureStore, modality: str, rows: slice) -> NDArray[np.float32]:
+    """Return features of length 1; zeros where a value is missing or infinite, or where all are zero."""
+    values = store.features(modality, rows)
+    values[~np.isfinite(values).all(1)] = 0
+    return _unit(values)
+
+
+def _unit(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.asarray(values / np.where(length > 0, length, 1))
+
+
+def _by_cluster(labels: NDArray[np.int32], used: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    rows = np.flatnonzero(used)
+    order = rows[np.argsort(labels[rows], kind="stable")]
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(order) else []
+
+
+def _deviations(
+    distance: NDArray[np.float32], labels: NDArray[np.int32], used: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    found = np.full(len(distance), np.nan, np.float32)
+    overall = _spread(distance[used]) if used.any() else (0.0, 1.0)
+    for rows in _by_cluster(labels, used):
+        middle, spread = _spread(distance[rows]) if len(rows) >= _FEWEST else overall
+        # A cluster tighter than all others is not judged by its own width alone: a hair's breadth is no outlier.
+        found[rows] = (distance[rows] - middle) / max(spread, overall[1] / 4, _TINY)
+    return found
+
+
+def _spread(distance: NDArray[np.float32]) -> tuple[float, float]:
+    middle = float(np.median(distance))
+    return middle, _TO_SIGMA * float(np.median(np.abs(distance - middle)))

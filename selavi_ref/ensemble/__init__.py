@@ -1,0 +1,1 @@
+"""From the clusters of several heads to one label for each video, without true labels."""

@@ -1,0 +1,175 @@
+"""How many kinds of videos there are, estimated from heads that have learnt more clusters than there may be kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.ensemble.posterior import joint_log_prob
+from selavi_ref.ensemble.spectral import cross_modal_confusion, cut_graph, leading_vectors
+from selavi_ref.errors import InputError, printable
+from selavi_ref.metrics import adjusted_mutual_info_score
+from selavi_ref.store import FeatureStore
+
+_COMPARED = 20_000  # videos, evenly spread, whose labels are compared
+_AS_GOOD = 0.02  # adjusted mutual information by which agreement may fall short of the best
+_SPLITS = 10  # of the heads in halves
+_EACH = 32  # numbers of clusters up to which each is tried; beyond, steps grow
+_FINENESS = 1.5  # times the square root of the number of videos: fine clusters of heads that count
+_LEAST_FINE = 8  # videos of a fine cluster
+
+
+@dataclass(frozen=True)
+class NClustersEstimate:
+    """
+    An estimate of the number of clusters.
+
+    Parameters
+    ----------
+    clusters : int
+        The estimate.
+    tried : array
+        Numbers of clusters K that were tried, ascending, int64, shape (C,).
+    agreement : array
+        For each, how far groupings by different heads agree, adjusted mutual information, shape (C,).
+    spectrum : array
+        Leading eigenvalues of the graph of what the modalities confuse (see `selavi_ref.selflabel.overclustering`),
+        descending.
+    gap : int
+        The number of eigenvalues before the widest gap: what the spectrum alone would say, of the numbers tried.
+    """
+
+    clusters: int
+    tried: NDArray[np.int64]
+    agreement: NDArray[np.float64]
+    spectrum: NDArray[np.float64]
+    gap: int
+
+    @property
+    def at_the_end(self) -> bool:
+        """Whether the estimate is the largest number tried, so that there may be more."""
+        return self.clusters == int(self.tried[-1])
+
+
+def estimate_n_clusters(store: FeatureStore, *, most: int | None = None) -> NClustersEstimate:
+    """
+    Estimate how many kinds of videos there are.
+
+    Every head of the store has learnt F clusters, more than there are kinds. For each number K, the clusters of one
+    half of the heads are brought together to K groups by what picture and sound confuse, and those of the other half
+    as well, each by itself. Where K is the number of kinds, both come to the same groups; fewer must merge kinds, and
+    more must split them, for which there is no reason that both halves would share. So what counts is how far the
+    labels of the halves agree (adjusted mutual information, mean over divisions of the heads). Of all K at which they
+    agree as well as anywhere, to 0.02, the one is taken after which the spectrum of the confusions falls most.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With log-probabilities of two modalities and two heads or more.
+    most : int, optional
+        Largest number tried; by default half of F.
+
+    Raises
+    ------
+    InputError
+        If the store has too few heads, modalities, clusters or videos.
+
+    References
+    ----------
+    Lange, Roth, Braun and Buhmann, Stability-based validation of clustering solutions, Neural Computation 16 (2004).
+    """
+    heads, F = store.heads, store.n_clusters if store.heads else 0
+    most = max(2, F // 2) if most is None else most
+    if len(heads) < 2 or len(store.modalities) < 2 or not 2 <= most <= F:
+        raise InputError(
+            f"{printable(store.path)}: to count kinds, it needs two modalities and two heads of at least "
+            f"{max(2, most)} clusters; it has {len(store.modalities)} and {len(heads)} of {F}"
+        )
+    confusion = cross_modal_confusion(store, heads)
+    rows = np.unique(np.linspace(0, store.n_videos - 1, min(store.n_videos, _COMPARED)).astype(np.int64))
+    labels = _labels(store, heads)[rows]
+    tried = _numbers(most)
+    agreement = np.zeros(len(tried))
+    divisions = _divisions(len(heads))
+    for halves in divisions:
+        groupings = [_groupings(confusion, half, F, tried) for half in halves]
+        for index, K in enumerate(tried.tolist()):
+            votes = [_votes(labels, half, g[index], K) for half, g in zip(halves, groupings, strict=True)]
+            agreement[index] += adjusted_mutual_info_score(*votes) / len(divisions)
+    spectrum = leading_vectors(confusion, most)[1]
+    falls = spectrum[tried - 1] - np.append(spectrum, 0.0)[tried]
+    as_good = agreement >= agreement.max() - _AS_GOOD
+    found = int(tried[np.where(as_good, falls, -np.inf).argmax()])
+    return NClustersEstimate(found, tried, agreement, spectrum, int(tried[falls.argmax()]))
+
+
+def pilot_n_clusters(n_videos: int, most: int | None = None) -> int:
+    """
+    Return how many clusters heads should have that are to count kinds among so many videos.
+
+    Parameters
+    ----------
+    n_videos : int
+        Videos to learn from.
+    most : int, optional
+        Kinds that there may be at most: heads have twice as many clusters.
+
+    Raises
+    ------
+    InputError
+        If there are too few videos.
+    """
+    fine = round(_FINENESS * n_videos**0.5) if most is None else 2 * most
+    limit = n_videos // _LEAST_FINE
+    if limit < 4 or (most is not None and fine > limit):
+        what = "counting kinds" if most is None else f"counting up to {most} kinds"
+        needed = _LEAST_FINE * (4 if most is None else fine)
+        raise InputError(
+            f"{what} needs at least {needed:,} videos, but there are {n_videos:,}; give --clusters a number"
+        )
+    return min(fine, limit)
+
+
+def _labels(store: FeatureStore, heads: Sequence[str]) -> NDArray[np.int64]:
+    found = np.empty((store.n_videos, len(heads)), np.int64)
+    for column, head in enumerate(heads):
+        for rows in store.blocks():
+            found[rows, column] = joint_log_prob(store, head, rows).argmax(1)
+    return found
+
+
+def _numbers(most: int) -> NDArray[np.int64]:
+    """Return the numbers to try: each up to 32, then some 5 % apart."""
+    numbers = list(range(2, min(most, _EACH) + 1))
+    while numbers[-1] < most:
+        numbers.append(min(most, max(numbers[-1] + 1, round(1.05 * numbers[-1]))))
+    return np.array(numbers)
+
+
+def _divisions(H: int) -> list[tuple[list[int], list[int]]]:
+    """Return some ways to divide H heads in halves, each once."""
+    halves = [list(half) for half in combinations(range(H), H // 2) if H % 2 or 0 in half]
+    chosen = np.unique(np.linspace(0, len(halves) - 1, min(len(halves), _SPLITS)).astype(int))
+    return [(halves[i], [h for h in range(H) if h not in halves[i]]) for i in chosen]
+
+
+def _groupings(
+    confusion: NDArray[np.float64], half: Sequence[int], F: int, tried: NDArray[np.int64]
+) -> list[NDArray[np.int64]]:
+    """Return for each number tried the group of each cluster of each head of a half, shape (heads, F)."""
+    own = np.concatenate([np.arange(F) + head * F for head in half])
+    vectors, _ = leading_vectors(confusion[np.ix_(own, own)], int(tried[-1]))
+    return [cut_graph(vectors[:, :K]).reshape(len(half), F) for K in tried.tolist()]
+
+
+def _votes(labels: NDArray[np.int64], half: Sequence[int], groups: NDArray[np.int64], K: int) -> NDArray[np.int64]:
+    """Return the group of each video for which most heads of a half are."""
+    votes = np.zeros((len(labels), K), np.int16)
+    every = np.arange(len(labels))
+    for row, head in enumerate(half):
+        votes[every, groups[row, labels[:, head]]] += 1
+    return votes.argmax(1)

@@ -1,0 +1,220 @@
+"""Out of the sound as it is decoded, exactly the samples of one stretch of time: mono, at the wanted rate."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+PREROLL = 0.1  # seconds decoded ahead of those wanted: codecs need what came before (overlap, bit reservoir)
+_RATES = range(1000, 768001)  # samples per second; others are damage
+_SLACK = 0.02  # seconds by which a frame's time may differ from where the frame before ended, and still adjoin it
+_FORMATS: dict[str, tuple[Any, float]] = {
+    "u8": (np.uint8, 2.0**-7),
+    "s16": (np.int16, 2.0**-15),
+    "s32": (np.int32, 2.0**-31),
+    "s64": (np.int64, 2.0**-63),
+    "flt": (np.float32, 1.0),
+    "dbl": (np.float64, 1.0),
+}
+_ZEROS, _KAISER, _CUTOFF = 24, 8.0, 0.93  # of the resampling filter: half width in samples, window, pass band
+_OUTPUTS = 64  # samples that one row of the resampling product makes, at least: enough for a fast product
+_LARGEST_KERNEL = 1 << 20
+_SERIAL_PRODUCT = 1 << 18  # multiplications
+
+
+class _Chunk(NamedTuple):
+    time: float  # seconds
+    samples: NDArray[np.float32]
+
+
+class AudioTrack:
+    """
+    Takes frames of sound in the order of their times, and gives back any stretch of them.
+
+    Parameters
+    ----------
+    start, end
+        Stretch of time that will be asked for, seconds; math.inf for up to the end.
+    sample_rate
+        Wanted samples per second.
+    """
+
+    def __init__(self, start: float, end: float, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self.first, self.last = start - PREROLL, end + 0.01
+        self.rate = 0  # of the source, known with the first frame
+        self._chunks: list[_Chunk] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether all that is needed has come."""
+        return bool(self._chunks) and self.end >= self.last
+
+    @property
+    def begin(self) -> float:
+        """When the first frame that came begins, seconds; NaN if none came."""
+        return self._chunks[0].time if self._chunks else math.nan
+
+    @property
+    def end(self) -> float:
+        """When the last frame that came ends, seconds; NaN if none came."""
+        return self._chunks[-1].time + len(self._chunks[-1].samples) / self.rate if self._chunks else math.nan
+
+    def needs(self, packet_end: float) -> bool:
+        """Tell whether a packet that ends at `packet_end` (seconds) must be decoded."""
+        return not self.done and not packet_end < self.first
+
+    def push(self, time: float, frame: Any) -> None:
+        """Take the next frame, heard from `time` (seconds) on; NaN for one that follows the last without a gap."""
+        if frame.sample_rate not in _RATES:
+            return
+        samples = mono(frame)
+        self.rate = self.rate or frame.sample_rate
+        if frame.sample_rate != self.rate:  # a broadcast that changes its rate: rare, and good enough
+            n = round(len(samples) * self.rate / frame.sample_rate)
+            samples = np.interp(np.arange(n) * frame.sample_rate / self.rate, np.arange(len(samples)), samples)
+            samples = samples.astype(np.float32)
+        if math.isnan(time):
+            time = self.end if self._chunks else 0.0
+        if len(samples):
+            self._chunks.append(_Chunk(time, samples))
+
+    def stretch(self, start: float, count: int) -> NDArray[np.float32]:
+        """Return `count` samples from `start` (seconds) on; zeros where there is no sound."""
+        if not self._chunks or count == 0:
+            return np.zeros(count, np.float32)
+        # Resampling starts where a source sample and a wanted one fall on the same moment, so that any two stretches
+        # of one file are cut from the same wave.
+        common = math.gcd(self.rate, self.sample_rate)
+        source_step, wanted_step = self.rate // common, self.sample_rate // common
+        margin = math.ceil(_ZEROS * max(1.0, self.rate / self.sample_rate)) + 1
+        first = round(start * self.sample_rate)
+        step = first // wanted_step - math.ceil(margin / source_step)
+        skip = first - step * wanted_step
+        length = math.ceil((skip + count) * self.rate / self.sample_rate) + margin
+        source = self._placed(step * source_step, length)
+        return resample(source, self.rate, self.sample_rate)[skip : skip + count]
+
+    def _placed(self, first: int, length: int) -> NDArray[np.float32]:
+        """Return samples number `first` to `first + length` at the source's rate, counted from time 0."""
+        out = np.zeros(length, np.float32)
+        for time, samples in self._adjoined():
+            begin = round(time * self.rate) - first
+            source = samples[max(0, -begin) : max(0, length - begin)]
+            begin = max(0, begin)
+            out[begin : begin + len(source)] = source
+        return out
+
+    def _adjoined(self) -> list[_Chunk]:
+        """Join frames that follow each other without a gap, each run placed by the median of its frames' times."""
+        runs: list[list[_Chunk]] = []
+        expected = math.nan
+        for chunk in self._chunks:
+            if abs(chunk.time - expected) <= _SLACK:
+                runs[-1].append(chunk)
+            else:
+                runs.append([chunk])
+                expected = chunk.time
+            expected += len(chunk.samples) / self.rate
+        return [self._joined(run) for run in runs]
+
+    def _joined(self, run: list[_Chunk]) -> _Chunk:
+        lengths = np.array([len(chunk.samples) for chunk in run])
+        starts = [chunk.time for chunk in run] - (np.cumsum(lengths) - lengths) / self.rate
+        return _Chunk(float(np.median(starts)), np.concatenate([chunk.samples for chunk in run]))
+
+
+def mono(frame: Any) -> NDArray[np.float32]:
+    """Mean over the channels of a decoded frame, scaled to -1..1, shape (n,), float32."""
+    dtype, scale = _FORMATS[frame.format.name.removesuffix("p")]
+    planes = frame.planes
+    channels = frame.layout.nb_channels
+    if frame.format.is_planar or channels == 1:
+        total = np.frombuffer(planes[0], dtype, frame.samples).astype(np.float32)
+        for plane in planes[1:channels]:
+            total += np.frombuffer(plane, dtype, frame.samples)
+    else:
+        packed = np.frombuffer(planes[0], dtype, frame.samples * channels)
+        total = packed.reshape(-1, channels).sum(axis=1, dtype=np.float32)
+    if scale != channels:
+        total *= scale / channels
+    return total - 1.0 if dtype is np.uint8 else total
+
+
+def resample(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[np.float32]:
+    """
+    Bring a sound from one sample rate to another: the first sample stays at its moment.
+
+    By a windowed sinc, flat up to 0.85 of the lower of both Nyquist frequencies and 80 dB down a little above it,
+    applied as a matrix product to overlapping stretches of the sound. Outside of its ends the sound counts as zero.
+
+    Parameters
+    ----------
+    samples
+        float32, shape (n,).
+    rate, new_rate
+        Samples per second, whole numbers.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        Shape (ceil(n * new_rate / rate),).
+    """
+    if rate == new_rate:
+        return samples
+    common = math.gcd(rate, new_rate)
+    up, down = new_rate // common, rate // common
+    count = math.ceil(len(samples) * up / down)
+    if up * down > _LARGEST_KERNEL:
+        return _interpolated(samples, count, down / up)
+    kernel, reach, hop, outputs = _sinc_kernel(up, down)
+    # Products too small for BLAS to share out over threads, which would wait for each other on a busy machine.
+    batch = max(1, _SERIAL_PRODUCT // kernel.size)
+    rows = math.ceil(count / outputs / batch) * batch
+    padded = np.zeros((rows - 1) * hop + len(kernel), np.float32)
+    used = min(len(samples), len(padded) - reach)
+    padded[reach : reach + used] = samples[:used]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, len(kernel))[::hop]
+    return (windows.reshape(-1, batch, len(kernel)) @ kernel).reshape(-1)[:count]
+
+
+@lru_cache(maxsize=8)
+def _sinc_kernel(up: int, down: int) -> tuple[NDArray[np.float32], int, int, int]:
+    """
+    Return the matrix that makes `outputs` samples out of a stretch, and how stretches lie.
+
+    Returns
+    -------
+    tuple
+        Kernel (reach + hop + reach, outputs); `reach`, source samples that it sees to either side; `hop`, source
+        samples from one stretch to the next; `outputs`, samples made out of each.
+    """
+    repeats = math.ceil(_OUTPUTS / up)
+    reach, hop, outputs = math.ceil(_ZEROS * max(1.0, down / up)), down * repeats, up * repeats
+    distance = np.arange(-reach, hop + reach)[:, None] - np.arange(outputs) * (down / up)
+    kernel = _windowed_sinc(distance, reach, min(1.0, up / down))
+    return kernel.astype(np.float32), reach, hop, outputs
+
+
+def _windowed_sinc(distance: NDArray[np.float64], reach: int, band: float) -> NDArray[np.float64]:
+    """Weights of source samples at these distances, each column adding up to 1; `band`: share of the band kept."""
+    kaiser = np.i0(_KAISER * np.sqrt(np.clip(1.0 - (distance / reach) ** 2, 0.0, None)))
+    weights = np.where(np.abs(distance) <= reach, kaiser * np.sinc(_CUTOFF * band * distance), 0.0)
+    return np.asarray(weights / weights.sum(axis=0))
+
+
+def _interpolated(samples: NDArray[np.float32], count: int, step: float) -> NDArray[np.float32]:
+    """Resample between rates without a useful common divisor, for which the matrix would be huge: output by output."""
+    reach = math.ceil(_ZEROS * max(1.0, step))
+    padded = np.pad(samples, (reach, reach + 2))
+    out = np.empty(count, np.float32)
+    for first in range(0, count, block := 4096):
+        position = np.arange(first, min(count, first + block)) * step
+        index = np.floor(position).astype(np.int64) + np.arange(-reach + 1, reach + 1)[:, None]
+        weights = _windowed_sinc(index - position, reach, min(1.0, 1.0 / step))
+        out[first : first + block] = (padded[np.minimum(index + reach, len(padded) - 1)] * weights).sum(axis=0)
+    return out

@@ -1,0 +1,165 @@
+"""One file of a cache of decoded videos: how it is written, and read by many processes."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.errors import StoreError, reason
+from selavi_ref.store.hdf5_errors import abandon, explain, sync
+
+_FORMAT, _VERSION = "selavi-clip-cache", 1
+_CHUNK = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class PackedVideo:
+    """A video as it lies in a cache: bytes of its pictures, one after the other, and its log mel energies."""
+
+    shape: tuple[int, int]  # height and width
+    data: NDArray[np.uint8]
+    ends: NDArray[np.int64]  # of the pictures' bytes
+    energies: NDArray[np.float32]  # (n', F)
+
+
+class Shard:
+    """One file of a cache: where its videos lie in it."""
+
+    def __init__(self, path: Path, jpeg: bool) -> None:
+        self.path, self.jpeg = path, jpeg
+        file = self.file
+        try:
+            if file.attrs["format"] != _FORMAT or int(file.attrs["version"]) != _VERSION:
+                raise StoreError(f"{path} is no part of a cache of this version; delete it")
+            texts = [[os.fsdecode(text) for text in file[name][:]] for name in ("path", "stamp", "reason")]
+            self.keys = list(zip(texts[0], texts[1], strict=True))
+            self.reasons = texts[2]
+            self.shapes = file["shape"][:]
+            self.n_frames, self.n_steps = file["n_frames"][:], file["n_steps"][:]
+        except (KeyError, OSError, RuntimeError) as error:
+            raise StoreError(f"{path} is damaged; delete it ({reason(error)})") from error
+        self.first_frame = np.cumsum(self.n_frames) - self.n_frames
+        self.first_step = np.cumsum(self.n_steps) - self.n_steps
+
+    @property
+    def file(self) -> Any:
+        """The open file."""
+        try:
+            return _open_files.get(self.path)
+        except OSError as error:
+            raise StoreError(f"{self.path} is damaged; delete it ({reason(error)})") from error
+
+
+class _OpenFiles:
+    """Keeps the HDF5 files open that this process read last; a forked process opens its own."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._process = os.getpid()
+        self._files: dict[Path, Any] = {}
+
+    def get(self, path: Path) -> Any:
+        """Return an open file."""
+        import h5py
+
+        if self._process != os.getpid():
+            self._process, self._files = os.getpid(), {}
+        file = self._files.pop(path, None)
+        self._files[path] = file = h5py.File(path, "r") if file is None else file
+        if len(self._files) > self._most:
+            self._files.pop(next(iter(self._files))).close()
+        return file
+
+
+_open_files = _OpenFiles(64)
+
+
+class ShardWriter:
+    """Writes one file of a cache, under another name until it is complete."""
+
+    def __init__(self, folder: Path, n_filters: int, jpeg: bool) -> None:
+        import h5py
+
+        self._jpeg = jpeg
+        self._final = folder / f"{uuid.uuid4().hex}.h5"
+        self._partial = self._final.with_suffix(".partial")
+        self.n_bytes = 0
+        self._rows: list[tuple[str, str, str]] = []
+        self._shapes: list[tuple[int, int]] = []
+        self._counts: list[tuple[int, int]] = []
+        self._file: Any = None
+        try:
+            self._file = h5py.File(self._partial, "w")
+            self._data = self._growing("data", np.uint8, (), _CHUNK)
+            self._ends = self._growing("ends", np.int64, (), 1 << 14)
+            self._energies = self._growing("energies", np.float32, (n_filters,), 1 << 10)
+            self._append(self._ends, np.zeros(1, np.int64))
+        except OSError as error:
+            raise self._trouble(error) from error
+
+    def add(self, key: tuple[str, str], video: PackedVideo | str) -> None:
+        """Write a video, or the reason why there is none."""
+        if isinstance(video, str):
+            self._enter(key, video, (0, 0), (0, 0))
+            return
+        try:
+            self._append(self._ends, len(self._data) + video.ends)
+            self._append(self._data, video.data)
+            self._append(self._energies, video.energies)
+        except (OSError, RuntimeError) as error:
+            raise self._trouble(error) from error
+        self.n_bytes += video.data.nbytes + video.energies.nbytes
+        self._enter(key, "", video.shape, (len(video.ends), len(video.energies)))
+
+    def finish(self) -> Shard:
+        """Complete the file and give it its name."""
+        try:
+            for column, name in enumerate(("path", "stamp", "reason")):
+                texts = [os.fsencode(row[column]) for row in self._rows]
+                self._file.create_dataset(name, data=np.array(texts, dtype=object), dtype=_bytes_type())
+            self._file["shape"] = np.array(self._shapes, np.int32).reshape(-1, 2)
+            for column, name in enumerate(("n_frames", "n_steps")):
+                self._file[name] = np.array([counts[column] for counts in self._counts], np.int64)
+            self._file.attrs["format"], self._file.attrs["version"] = _FORMAT, _VERSION
+            sync(self._file)  # what cannot be written shows here, and not when the file is closed
+            self._file.close()
+            os.replace(self._partial, self._final)
+        except (OSError, RuntimeError) as error:
+            raise self._trouble(error) from error
+        return Shard(self._final, self._jpeg)
+
+    def _enter(self, key: tuple[str, str], why: str, shape: tuple[int, int], counts: tuple[int, int]) -> None:
+        self._rows.append((*key, why))
+        self._shapes.append(shape)
+        self._counts.append(counts)
+
+    def _growing(self, name: str, dtype: Any, tail: tuple[int, ...], chunk: int) -> Any:
+        shape = (0, *tail)
+        return self._file.create_dataset(
+            name, shape, dtype, maxshape=(None, *tail), chunks=(chunk, *tail), fletcher32=True
+        )
+
+    def _append(self, dataset: Any, values: NDArray[Any]) -> None:
+        before = len(dataset)
+        dataset.resize(before + len(values), axis=0)
+        dataset[before:] = values
+
+    def _trouble(self, error: Exception) -> StoreError:
+        if self._file is not None:
+            abandon(self._file)
+        with suppress(OSError):
+            self._partial.unlink()
+        return explain(self._final.parent, error)
+
+
+def _bytes_type() -> Any:
+    import h5py
+
+    return h5py.string_dtype("ascii")  # bytes as they are: a path may be of any

@@ -1,0 +1,153 @@
+"""Tables of results: one content as text for people, and as CSV and JSON for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from selavi_ref.errors import InputError, printable
+from selavi_ref.runs.atomic import replacing
+
+FORMATS = ("text", "csv", "json")
+
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """
+    A table of results.
+
+    Parameters
+    ----------
+    title : str
+        What it is about, in one line.
+    columns : mapping of str to str
+        Name of each column in files, and its heading for people.
+    rows : list of mapping
+        Cells by the name of their column; one that is missing or None is empty.
+    notes : sequence of str
+        Sentences below the table.
+    facts : mapping
+        What else the JSON holds, such as settings and versions.
+    """
+
+    title: str
+    columns: Mapping[str, str]
+    rows: list[Mapping[str, Cell]] = field(default_factory=list)
+    notes: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Return the table for people: columns aligned, numbers to three decimals."""
+        grid = [list(self.columns.values())]
+        grid += [[_shown(row.get(name)) for name in self.columns] for row in self.rows]
+        numeric = [any(isinstance(row.get(name), (int, float)) for row in self.rows) for name in self.columns]
+        widths = [max(len(line[column]) for line in grid) for column in range(len(self.columns))]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(line, widths, numeric, strict=True)
+            ).rstrip()
+            for line in grid
+        ]
+        title = [printable(self.title)] if self.title else []
+        return "\n".join([*title, *lines, *map(printable, self.notes)])
+
+    def csv(self) -> str:
+        """Return the table as CSV, numbers in full."""
+        out = io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow(self.columns)
+        writer.writerows([["" if row.get(n) is None else row[n] for n in self.columns] for row in self.rows])
+        return out.getvalue()
+
+    def json(self) -> str:
+        """Return the table as JSON: ``title``, ``columns``, ``rows``, ``notes``, and the facts; NaN becomes null."""
+        content = {
+            "title": self.title,
+            "columns": dict(self.columns),
+            "rows": [{name: row.get(name) for name in self.columns} for row in self.rows],
+            "notes": list(self.notes),
+            **self.facts,
+        }
+        return json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
+
+    def to(self, kind: str) -> str:
+        """
+        Return the table in one of `FORMATS`.
+
+        Raises
+        ------
+        InputError
+            If there is no such format.
+        """
+        if kind not in FORMATS:
+            raise InputError(f"a table can be had as {', '.join(FORMATS)}, not as {kind}")
+        return {"text": self.text, "csv": self.csv, "json": self.json}[kind]()
+
+    def write(self, stem: str | os.PathLike[str]) -> list[Path]:
+        """Write ``STEM.txt``, ``STEM.csv`` and ``STEM.json``, each whole or not at all, and return their paths."""
+        written = []
+        for ending, kind in (("txt", "text"), ("csv", "csv"), ("json", "json")):
+            path = Path(f"{os.fspath(stem)}.{ending}")
+            content = self.to(kind)
+            with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                file.write(content if content.endswith("\n") else content + "\n")
+            written.append(path)
+        return written
+
+
+def echo(text: str) -> None:
+    """Print a text as it would be written to a file: names that are not UTF-8 keep their bytes."""
+    click.echo(text.rstrip("\n").encode("utf-8", "surrogateescape"))
+
+
+def results_folder(out: str | os.PathLike[str]) -> Path:
+    """
+    Make the folder of some results, unless it is there.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made.
+    """
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{printable(folder)} cannot be made: {error.strerror}") from error
+    return folder
+
+
+def _shown(value: Any) -> str:
+    value = value.item() if hasattr(value, "item") else value  # of NumPy
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else printable(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: numbers of NumPy as Python's, NaN and infinity as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

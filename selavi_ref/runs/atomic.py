@@ -1,0 +1,57 @@
+"""Files that are replaced whole or not at all, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from selavi_ref.errors import SelaviError, printable
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], mode: str = "wb", **options: Any) -> Iterator[Any]:
+    """
+    Open a file for writing, which takes the place of `path` when the block is left and all of it is on the disk.
+
+    Parameters
+    ----------
+    path : path
+        The file; until then, what is written lies beside it as ``<path>.partial``.
+    mode, options
+        As for `open`.
+
+    Raises
+    ------
+    SelaviError
+        If it cannot be written; one that was there stays, and nothing else does.
+    """
+    partial = Path(f"{os.fspath(path)}.partial")
+    try:
+        with open(partial, mode, **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if not isinstance(error, (OSError, RuntimeError)):  # PyTorch and HDF5 raise RuntimeErrors for a full disk
+            raise
+        why = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise SelaviError(f"{printable(path)} cannot be written: {why}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """
+    Replace a text file whole or not at all.
+
+    Raises
+    ------
+    SelaviError
+        If it cannot be written; the old one stays.
+    """
+    with replacing(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)

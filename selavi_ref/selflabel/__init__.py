@@ -1,0 +1,1 @@
+"""The self-labelling loop, written against a backbone of any framework."""

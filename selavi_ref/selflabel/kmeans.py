@@ -1,0 +1,137 @@
+"""K-means on features: what labels are compared with, and, in ablations, what takes the place of transport."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.errors import InputError
+from selavi_ref.store import FeatureStore
+
+_COMPONENTS = 100  # leading principal components that stand for a video of more than _WIDE numbers
+_WIDE = 2000
+
+
+def kmeans(values: NDArray[np.float32], K: int, *, seed: int = 0, starts: int = 10) -> NDArray[np.int32]:
+    """Return the labels, int32, shape (N,), that `kmeans_centres` finds for its rows."""
+    return kmeans_centres(values, K, seed=seed, starts=starts)[0]
+
+
+def kmeans_centres(
+    values: NDArray[np.float32], K: int, *, seed: int = 0, starts: int = 10
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """
+    Cluster rows by K-means (scikit-learn's, Lloyd's iterations from k-means++).
+
+    Parameters
+    ----------
+    values : array
+        Shape (N, D), with N >= K.
+    K : int
+        Number of clusters.
+    seed : int
+        Of the random starts.
+    starts : int
+        Of which the best is kept.
+
+    Returns
+    -------
+    labels, centres : array
+        int32, shape (N,), and float32, shape (K, D).
+
+    Raises
+    ------
+    InputError
+        If there are fewer rows than clusters.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    if len(values) < K:
+        raise InputError(f"K-means with {K} clusters needs as many videos; there are {len(values)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer different rows than clusters
+        found = KMeans(K, n_init=starts, random_state=seed).fit(values)
+    return found.labels_.astype(np.int32), found.cluster_centers_.astype(np.float32)
+
+
+def nearest_centre(values: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Return for each row (N, D) which of the centres (K, D) is nearest, int32, shape (N,)."""
+    squares = (centres**2).sum(1) - 2 * values @ centres.T
+    found: NDArray[np.int32] = squares.argmin(1).astype(np.int32)
+    return found
+
+
+@dataclass(frozen=True)
+class FeatureScaler:
+    """
+    How the numbers of several modalities are brought to equal weight, as fitted on some videos.
+
+    Every number has mean 0 and standard deviation 1 over these videos; of a modality with more than 2,000 numbers, the
+    100 leading principal components take their place; each modality is divided so that its total variance is 1.
+
+    Parameters
+    ----------
+    parts : mapping
+        Of each modality: mean and standard deviation (D,), components (C, D) or None, and the final divisor.
+    """
+
+    parts: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None, np.float32]]
+
+    @classmethod
+    def fit(cls, values: Mapping[str, NDArray[np.float32]], *, seed: int = 0) -> FeatureScaler:
+        """Measure videos, (N, D) of each modality; the seed is that of the randomised decomposition."""
+        parts = {}
+        for name, x in values.items():
+            mean, spread = x.mean(0), np.maximum(x.std(0), 1e-6)
+            components = None
+            x = (x - mean) / spread
+            if x.shape[1] > _WIDE:
+                from sklearn.decomposition import PCA
+
+                components = PCA(min(_COMPONENTS, *x.shape), random_state=seed).fit(x).components_.astype(np.float32)
+                x = x @ components.T
+            total = np.float32(np.sqrt(max(float(x.var(0).sum()), 1e-12)))
+            parts[name] = (mean, spread, components, total)
+        return cls(parts)
+
+    def __call__(self, values: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the modalities that are given side by side, float32, shape (N, sum of D or C)."""
+        scaled = []
+        for name, x in values.items():
+            mean, spread, components, total = self.parts[name]
+            x = (x - mean) / spread
+            scaled.append((x if components is None else x @ components.T) / total)
+        return np.concatenate(scaled, 1).astype(np.float32)
+
+
+def kmeans_of_each(
+    values: Mapping[str, NDArray[np.float32]], K: int, *, seed: int = 0, both: str = "both"
+) -> dict[str, NDArray[np.int32]]:
+    """
+    Cluster by each modality alone, and, if there are several, by all of them together.
+
+    Parameters
+    ----------
+    values : mapping
+        Of each modality, float32, shape (N, D).
+    K, seed
+        As in `kmeans`.
+    both : str
+        What the labels by all modalities are called.
+    """
+    scaling = FeatureScaler.fit(values, seed=seed)
+    found = {name: kmeans(scaling({name: part}), K, seed=seed) for name, part in values.items()}
+    if len(values) > 1:
+        found[both] = kmeans(scaling(values), K, seed=seed)
+    return found
+
+
+def kmeans_labels(store: FeatureStore, K: int, *, seed: int = 0) -> NDArray[np.int32]:
+    """Label all videos of a store, which have all modalities, by K-means on the features of all, from one start."""
+    values = {modality: store.features(modality) for modality in store.modalities}
+    return kmeans(FeatureScaler.fit(values, seed=seed)(values), K, seed=seed, starts=1)

@@ -1,0 +1,169 @@
+"""One self-labelling: from the log-probabilities of a feature store to labels under prescribed cluster sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+
+from selavi_ref.ensemble.posterior import joint_scores, labelling_modalities
+from selavi_ref.errors import InputError
+from selavi_ref.runs.processes import Exchange, SingleProcess, engine, raise_together
+from selavi_ref.store import FeatureStore
+from selavi_ref.transport import Assignment, Blocks, assign, engines, marginals
+
+STRENGTH = 10.0  # lambda / 2 of the paper
+
+
+@dataclass(frozen=True)
+class ClusterSizes:
+    """
+    How large the clusters should be.
+
+    Parameters
+    ----------
+    distribution : str
+        ``"uniform"``, ``"gaussian"``, ``"zipf"``, or the name of the file that `given` was read from.
+    spread : float
+        Standard deviation of the gaussian sizes, relative to the mean size.
+    given : tuple of float
+        Sizes of K clusters, in any unit; empty for the distributions with a name.
+    per_head : bool
+        Whether each head draws sizes of its own.
+    redrawn : bool
+        Whether they are drawn anew for each self-labelling, not kept for the run.
+    matched : bool
+        Whether the cluster with the largest predicted mass gets the largest size; else the sizes stay in the order in
+        which they were drawn.
+    penalty : float
+        What it costs to miss the sizes (``marginal_penalty`` of `selavi_ref.transport.assign`); 0: they are met. In
+        training they are met in any case until it settles (see `selavi_ref.selflabel.settings.TrainingSettings`):
+        networks that
+        have learnt nothing yet would rather put all videos into one cluster.
+    """
+
+    distribution: str = "gaussian"
+    spread: float = 0.1
+    given: tuple[float, ...] = ()
+    per_head: bool = True
+    redrawn: bool = False
+    matched: bool = True
+    marginal_penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.marginal_penalty < float("inf"):
+            raise InputError(
+                f"the price of missing the sizes must be a number of at least 0, not {self.marginal_penalty}"
+            )
+
+    def draw(self, K: int, N: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return the sizes of K clusters of N videos, as shares (K,)."""
+        if self.given:
+            return marginals.given(self.given, K)
+        if self.distribution == "gaussian":
+            return marginals.gaussian(K, N, self.spread, rng)
+        return marginals.make(self.distribution, K, N, rng)
+
+
+def self_label(
+    store: FeatureStore,
+    head: str | int,
+    sizes: ArrayLike,
+    *,
+    strength: float = STRENGTH,
+    potentials: ArrayLike | None = None,
+    tol: float = 1e-6,
+    max_passes: int = 2000,
+    matched: bool = True,
+    marginal_penalty: float = 0.0,
+    only: str | None = None,
+    exchange: Exchange = SingleProcess(),  # noqa: B008
+) -> tuple[Assignment, NDArray[np.float64]]:
+    """
+    Label all videos of a store with one head, under prescribed cluster sizes.
+
+    With several processes, each has a store of its share of the videos, and gets the labels of these.
+
+    Parameters
+    ----------
+    store, head
+        As in `joint_log_prob`.
+    sizes : array of float, shape (K,)
+        Of the clusters, in any order: the cluster with the largest predicted mass gets the largest size.
+    strength : float
+        lambda / 2: how closely the labels follow the predictions.
+    potentials : array of float, shape (K,), optional
+        Of the last self-labelling of this head, to start from.
+    tol, max_passes
+        As in `selavi_ref.transport.assign`.
+    matched : bool
+        False: the sizes are those of clusters 0, 1, 2, ... as they stand.
+    penalty : float
+        What it costs to miss the sizes; 0: they are met.
+    only : str, optional
+        The one modality whose log-probabilities are looked at.
+    exchange : Exchange
+        With the other processes of the run.
+
+    Returns
+    -------
+    Assignment, array
+        The labels, and the marginal (K,) that the clusters were given.
+    """
+    with raise_together(exchange):
+        scores = joint_scores(store, head, only=only)
+    marginal = np.asarray(sizes, np.float64)
+    if matched:
+        marginal = marginals.match(marginal, predicted_mass(scores, exchange))
+    found = assign(
+        scores,
+        marginal,
+        strength=strength,
+        potentials=potentials,
+        tol=tol,
+        max_passes=max_passes,
+        marginal_penalty=marginal_penalty or None,
+        engine=engine(exchange),
+    )
+    return found, marginal
+
+
+def predicted_mass(
+    log_prob: NDArray[np.float32] | Blocks,
+    exchange: Exchange = SingleProcess(),  # noqa: B008
+) -> NDArray[np.float64]:
+    """
+    Return the means over all videos (K,) of the posteriors, row softmaxes of joint log-probabilities (N, K).
+
+    With several processes, each gives the rows of its videos.
+    """
+    return engines.create(engine(exchange), log_prob, 1.0)(np.zeros(log_prob.shape[1]))[1]
+
+
+def align_modalities(
+    store: FeatureStore,
+    head: str | int,
+    exchange: Exchange = SingleProcess(),  # noqa: B008
+) -> NDArray[np.int64]:
+    """
+    Find which output of the second modality's head goes with which of the first's, before they have learnt anything.
+
+    Minimises ``sum_k sum_i |p_v[i, k] - p_a[i, permutation[k]]|`` exactly, as a linear assignment problem; the
+    modalities are those of the store, video first. With several processes, each has a store of its share of the videos.
+
+    Returns
+    -------
+    array
+        The permutation, int64, shape (K,).
+    """
+    first, second = labelling_modalities(store, head)[:2]
+    K = store.width(f"log_prob/{first}/{head}")
+    cost = np.zeros((K, K))
+    for rows in store.blocks():
+        a, b = (np.exp(store.log_prob(modality, head, rows)) for modality in (first, second))
+        cost += np.stack([np.abs(a[:, k, None] - b).sum(0, dtype=np.float64) for k in range(K)])
+    cost = exchange.all_sum(cost.reshape(-1)).reshape(K, K)
+    permutation: NDArray[np.int64] = linear_sum_assignment(cost)[1].astype(np.int64)
+    return permutation

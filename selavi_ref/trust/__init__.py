@@ -1,1 +1,0 @@
-"""How far labels can be trusted, told without a single true label."""
