@@ -20,7 +20,7 @@ import torch
 from data_source import CHANGE, CLIP, ONE_THREAD, collections, seconds_of
 from sinkhorn import processor, said
 
-from backbones.data.clips import ClipSource, Crop, StoredClips, StreamedClips, stored_format
+from backbones.data.clips import ClipSource, Crop, StoredClips, StreamedClips, cache_format
 from backbones.data.loader import TrainingLoader
 from selavi_ref.media import probe
 from selavi_ref.media.video_cache import ClipCache, DecodedVideo
@@ -72,7 +72,7 @@ def cached(given: argparse.Namespace) -> list[str]:
                     if isinstance(video, DecodedVideo)
                 )
             else:
-                cache = ClipCache(folder, stored_format(CLIP), jpeg=way == "JPEG cache")
+                cache = ClipCache(folder, cache_format(CLIP), jpeg=way == "JPEG cache")
                 ways[way] = StoredClips.cached(cache, paths, CLIP, 1)
                 size = sum(file.stat().st_size for file in cache.folder.iterdir())
             costs[way] = f"{1e3 * (time.perf_counter() - begin) / seconds:.0f} | {size / seconds / 1e3:,.0f}"
@@ -101,7 +101,7 @@ def loaded(given: argparse.Namespace) -> list[str]:
     for name, starts in collections(given):
         paths = sorted({path for path, _ in starts})
         lengths = [probe(path).seconds for path in paths]
-        cache = ClipCache(given.folder / f"cache {len(paths)}", stored_format(CLIP))
+        cache = ClipCache(given.folder / f"cache {len(paths)}", cache_format(CLIP))
         for way in ("files", "JPEG cache"):
             rates = []
             for workers in (0, 1, 2):

@@ -162,7 +162,7 @@ def pieces(given: argparse.Namespace) -> list[str]:
         our_clip(*starts[0], np.random.default_rng(0))
         for turn, start in enumerate(starts):
             times["all"] += seconds_of(our_clip, *start, np.random.default_rng(turn))
-            with mock.patch.object(backbones.data.clips, "guarded", lambda read, *a, **k: read(*a, **k)):
+            with mock.patch.object(backbones.data.clips, "run_guarded", lambda read, *a, **k: read(*a, **k)):
                 times["here"] += seconds_of(our_clip, *start, np.random.default_rng(turn))
                 with watched(times):
                     times["the rest"] += seconds_of(our_clip, *start, np.random.default_rng(turn))

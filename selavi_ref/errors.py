@@ -15,7 +15,7 @@ class MediaError(SelaviError):
     """A video file that cannot be read; the message names the file and the reason."""
 
 
-class PassingError(MediaError):
+class TransientMediaError(MediaError):
     """A video file that could not be read this time, through no fault of its content: another time it might be."""
 
 

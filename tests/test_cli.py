@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from media_files import tone, write_video
 
 import cli
 from selavi_ref.datasets import make_collection
 from selavi_ref.store import FeatureStore
+from tests.support.media_files import tone, write_video
 
 ROOT = Path(__file__).parent.parent
 # The program, with a video removed after the scan.

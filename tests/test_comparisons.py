@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media_files import tone, write_video
 from scipy.spatial.distance import cdist
 from small_runs import (
     figure_at,
@@ -41,6 +40,7 @@ from selavi_ref.metrics import nearest
 from selavi_ref.report.retrieval import Gallery, neighbours_table, retrieval_table
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore, StoreWriter
+from tests.support.media_files import tone, write_video
 
 BASE = ["--workers", "0"]
 

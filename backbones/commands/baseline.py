@@ -160,6 +160,6 @@ def _show(classes: list[str], found: dict[str, Any], folder: Any, form: str) -> 
 
 
 def _is_list(source: str) -> bool:
-    from selavi_ref.datasets.manifest import LISTS
+    from selavi_ref.datasets.manifest import LIST_EXTENSIONS
 
-    return source.lower().endswith(LISTS)
+    return source.lower().endswith(LIST_EXTENSIONS)

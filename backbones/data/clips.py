@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from backbones.data.degradation import Degradation
 from backbones.learner.settings import AugmentSettings, ClipSettings
 from selavi_ref.errors import MediaError, SelaviError
-from selavi_ref.media import Squares, log_mel, probe, read_clip
-from selavi_ref.media.decoder import LIMIT, guarded, side_by_side
-from selavi_ref.media.video_cache import CachedVideo, ClipCache, DecodedVideo, StoredFormat, read_stored
+from selavi_ref.media import SquareCrops, log_mel, probe, read_clip
+from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
+from selavi_ref.media.video_cache import CachedVideo, CacheFormat, ClipCache, DecodedVideo, decode_video
 
 _SLOW_RATE = 15.0  # frames per second below which kept videos have frames between those of a clip
 _AHEAD = 32  # videos per thread that are decoded before their turn
@@ -86,9 +86,9 @@ class ClipSource(Protocol):
     def seconds(self, row: int) -> float:
         """Return the length of the video (of the shorter of picture and sound, where it has both), seconds."""
 
-    def clip(self, row: int, start: float, view: Crop, sound_shift: float = 0.0) -> RawClip:
+    def clip(self, row: int, start: float, view: Crop, audio_shift: float = 0.0) -> RawClip:
         """
-        Return the clip that begins `start` seconds into the video, its sound `sound_shift` seconds later.
+        Return the clip that begins `start` seconds into the video, its sound `audio_shift` seconds later.
 
         Raises
         ------
@@ -132,26 +132,26 @@ class StreamedClips:
         """Return the length of a video; see `ClipSource`."""
         known = self._seconds[row]
         if known is None:
-            info = guarded(probe, self.paths[row])
+            info = run_guarded(probe, self.paths[row])
             both = info.has_video and info.has_audio
-            known = min(info.picture_seconds, info.sound_seconds) if both else info.seconds
+            known = min(info.video_seconds, info.audio_seconds) if both else info.seconds
             self._seconds[row] = known
         return known
 
-    def clip(self, row: int, start: float, view: Crop, sound_shift: float = 0.0) -> RawClip:
+    def clip(self, row: int, start: float, view: Crop, audio_shift: float = 0.0) -> RawClip:
         """Decode a clip; see `ClipSource`."""
         s = self.settings
-        clip = guarded(
+        clip = run_guarded(
             read_clip,
             self.paths[row],
             start,
             s.seconds,
-            squares=Squares(view.window, view.places),
+            squares=SquareCrops(view.window, view.places),
             fps=s.fps,
             frames=s.frames,
             size=view.side,
             sample_rate=s.sample_rate,
-            sound_shift=sound_shift,
+            audio_shift=audio_shift,
         )
         frames = self.degradation.picture(clip.frames)
         if not clip.samples.size:
@@ -179,10 +179,10 @@ class StoredClips:
 
     videos: Sequence[DecodedVideo | CachedVideo | str]
     settings: ClipSettings
-    format: StoredFormat = field(init=False)
+    format: CacheFormat = field(init=False)
 
     def __post_init__(self) -> None:
-        self.format = stored_format(self.settings)
+        self.format = cache_format(self.settings)
 
     @classmethod
     def in_memory(
@@ -194,18 +194,18 @@ class StoredClips:
         seconds: Sequence[float | None] | None = None,
     ) -> StoredClips:
         """Decode all videos, `workers` at a time; `progress` hears of each video done."""
-        layout = stored_format(settings)
+        layout = cache_format(settings)
         lengths = seconds or [None] * len(paths)
 
         def decode(listed: tuple[str, float | None]) -> DecodedVideo | str:
             path, length = listed
             try:
-                return guarded(read_stored, path, layout, limit=time_limit(length))
+                return run_guarded(decode_video, path, layout, limit=time_limit(length))
             except MediaError as error:
                 return str(error)
 
         videos = []
-        for _, video in side_by_side(decode, list(zip(paths, lengths, strict=True)), workers, _AHEAD):
+        for _, video in parallel_map(decode, list(zip(paths, lengths, strict=True)), workers, _AHEAD):
             videos.append(video)
             if progress is not None:
                 progress(1)
@@ -240,7 +240,7 @@ class StoredClips:
         lengths = [video.n_frames / self.format.fps, video.n_steps * self.format.mel_step]
         return min(length for length in lengths if length) if any(lengths) else 0.0
 
-    def clip(self, row: int, start: float, view: Crop, sound_shift: float = 0.0) -> RawClip:
+    def clip(self, row: int, start: float, view: Crop, audio_shift: float = 0.0) -> RawClip:
         """Cut a clip out; see `ClipSource`."""
         video = self._video(row)
         s = self.settings
@@ -253,7 +253,7 @@ class StoredClips:
         mel = np.empty((s.n_filters, 0), np.float32)
         if video.n_steps:
             width = n_steps(s)
-            begin = max(0, min(round((start + sound_shift) / self.format.mel_step), video.n_steps - width))
+            begin = max(0, min(round((start + audio_shift) / self.format.mel_step), video.n_steps - width))
             mel = video.mel(begin, min(width, video.n_steps - begin))
             if mel.shape[1] < width:
                 mel = np.pad(mel, ((0, 0), (0, width - mel.shape[1])), constant_values=float(mel.min()))
@@ -263,7 +263,7 @@ class StoredClips:
         """Cut squares out of kept pictures, and bring them to the size that they would have been decoded at."""
         short = min(frames.shape[1:3])
         kept = max(1, min(short, round(view.window * short / view.side)))
-        return resized(Squares(kept, view.places).cut(frames), view.window)
+        return resized(SquareCrops(kept, view.places).cut(frames), view.window)
 
     def _video(self, row: int) -> DecodedVideo | CachedVideo:
         video = self.videos[row]
@@ -272,10 +272,10 @@ class StoredClips:
         return video
 
 
-def stored_format(settings: ClipSettings) -> StoredFormat:
+def cache_format(settings: ClipSettings) -> CacheFormat:
     """Return at which rate and size videos are kept for such clips."""
     finer = 2 if settings.fps < _SLOW_RATE else 1
-    return StoredFormat(finer * settings.fps, settings.decode_size, settings.sample_rate, settings.n_filters)
+    return CacheFormat(finer * settings.fps, settings.decode_size, settings.sample_rate, settings.n_filters)
 
 
 def resized(squares: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from backbones.data.clips import ClipSource, StoredClips, StreamedClips, stored_format, time_limit
+from backbones.data.clips import ClipSource, StoredClips, StreamedClips, cache_format, time_limit
 from backbones.data.degradation import Degradation
 from backbones.distributed.processes import local_size
 from backbones.learner.settings import BackboneSettings
@@ -63,12 +63,12 @@ def open_clips(
     """
     infos = [entry.info for entry in manifest]
     seconds = [
-        (min(i.picture_seconds, i.sound_seconds) if i.has_video and i.has_audio else i.seconds) if i else None
+        (min(i.video_seconds, i.audio_seconds) if i.has_video and i.has_audio else i.seconds) if i else None
         for i in infos
     ]
     if degradation:
         return StreamedClips(manifest.paths, settings.clip, seconds, degradation)
-    layout = stored_format(settings.clip)
+    layout = cache_format(settings.clip)
     lengths = [i.seconds if i else None for i in infos]
     reporter = reporter if exchange.rank == 0 else SILENT
     if data_source.cache is not None:

@@ -11,8 +11,8 @@ from backbones.data.clips import ClipSource, Crop, RawClip, StoredClips, Streame
 from backbones.data.data_source import DataSource, open_clips
 from backbones.learner.settings import BackboneSettings, ClipSettings
 from selavi_ref.datasets import Manifest
-from selavi_ref.media import Squares, read_clip
-from selavi_ref.media.decoder import guarded
+from selavi_ref.media import SquareCrops, read_clip
+from selavi_ref.media.decoder import run_guarded
 from selavi_ref.runs.reporter import SILENT, Reporter
 
 _UNHEARD = np.zeros((1, 1), np.float32)  # in place of a clip's log mel energies
@@ -35,7 +35,7 @@ class SilentClips:
     def __init__(self, manifest: Manifest, clip: ClipSettings, data_source: DataSource, reporter: Reporter = SILENT):
         self._source = open_clips(manifest, BackboneSettings(clip=clip), data_source, reporter=reporter)
         self._rows = {path: row for row, path in enumerate(manifest.paths)}
-        self._seconds = [entry.info.picture_seconds if entry.info else None for entry in manifest]
+        self._seconds = [entry.info.video_seconds if entry.info else None for entry in manifest]
         self._clip = replace(clip, seconds=0.02, n_filters=1)  # of the sound that nobody hears, one number
 
     def part(self, paths: Sequence[str]) -> ClipSource:
@@ -53,7 +53,7 @@ class StoredSilentClips(StoredClips):
         """Return the length of a video; see `ClipSource`."""
         return self._video(row).n_frames / self.format.fps
 
-    def clip(self, row: int, start: float, view: Crop, sound_shift: float = 0.0) -> RawClip:
+    def clip(self, row: int, start: float, view: Crop, audio_shift: float = 0.0) -> RawClip:
         """Cut a clip out; see `ClipSource`."""
         return RawClip(super().clip(row, start, view).frames, _UNHEARD)
 
@@ -61,15 +61,15 @@ class StoredSilentClips(StoredClips):
 class StreamedSilentClips(StreamedClips):
     """Pictures decoded from their files when asked; the lengths of the videos are given, and their pictures'."""
 
-    def clip(self, row: int, start: float, view: Crop, sound_shift: float = 0.0) -> RawClip:
+    def clip(self, row: int, start: float, view: Crop, audio_shift: float = 0.0) -> RawClip:
         """Decode a clip; see `ClipSource`."""
         s = self.settings
-        clip = guarded(
+        clip = run_guarded(
             read_clip,
             self.paths[row],
             start,
             s.seconds,
-            squares=Squares(view.window, view.places),
+            squares=SquareCrops(view.window, view.places),
             fps=s.fps,
             frames=s.frames,
             size=view.side,

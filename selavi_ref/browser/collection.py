@@ -19,7 +19,7 @@ from selavi_ref.browser.labelling import CONSENSUS, Labelling
 from selavi_ref.browser.posterior_index import PosteriorIndex
 from selavi_ref.browser.store_labels import StoredLabels
 from selavi_ref.browser.table_labels import TableLabels
-from selavi_ref.datasets.manifest import ENDINGS, read_manifest
+from selavi_ref.datasets.manifest import VIDEO_EXTENSIONS, read_manifest
 from selavi_ref.ensemble.label_table import read_truths
 from selavi_ref.errors import InputError, printable
 from selavi_ref.media.container import VideoInfo
@@ -262,7 +262,7 @@ def video_file(path: str) -> str | None:
     """Return a listed path if it is that of a video, or else None: a list may name anything, a link lead anywhere."""
     try:
         endings = {os.path.splitext(name)[1].lower() for name in (path, os.path.realpath(path))}
-        regular = endings.issubset(ENDINGS) and stat.S_ISREG(os.stat(path).st_mode)
+        regular = endings.issubset(VIDEO_EXTENSIONS) and stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):  # the latter: a name that no file can have
         return None
     return path if regular else None

@@ -132,7 +132,7 @@ def video_payload(
             "exists": file is not None,
             "preview": preview,
             "bytes": 0 if file is None else os.path.getsize(file),
-            "seconds": None if info is None else round(max(info.picture_seconds, info.sound_seconds), 2),
+            "seconds": None if info is None else round(max(info.video_seconds, info.audio_seconds), 2),
             "width": None if info is None else info.width,
             "height": None if info is None else info.height,
         },

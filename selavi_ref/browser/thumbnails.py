@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from selavi_ref.browser.previews import preview
 from selavi_ref.browser.thumbnail_strip import NoVideoError, placeholder, strip
-from selavi_ref.datasets.manifest import ENDINGS
+from selavi_ref.datasets.manifest import VIDEO_EXTENSIONS
 from selavi_ref.errors import FilePath, InputError, MediaError, SelaviError, printable
 from selavi_ref.media.decoder import Decoder
 from selavi_ref.runs.atomic import replacing
@@ -272,7 +272,7 @@ class ThumbnailCache:
     def _file(self, i: int, kind: str) -> Path | None:
         """Return where a picture of a video is kept; None unless that is a file that may be opened."""
         path = self.paths[i]
-        if os.path.splitext(path)[1].lower() not in ENDINGS:
+        if os.path.splitext(path)[1].lower() not in VIDEO_EXTENSIONS:
             return None
         try:
             full = os.path.abspath(path)

@@ -13,13 +13,14 @@ from pathlib import Path
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
 from selavi_ref.media.container import VideoInfo
 
-ENDINGS = (
+VIDEO_EXTENSIONS = (
     *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"),
     *(".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv"),
 )
-LISTS = (".csv", ".tsv", ".txt", ".lst")  # endings of files that are taken for a list of videos
-_INFO_COLUMNS = ("picture_seconds", "sound_seconds", "fps", "width", "height", "sample_rate")
+LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".lst")  # endings of files that are taken for a list of videos
+_INFO_COLUMNS = ("video_seconds", "audio_seconds", "fps", "width", "height", "sample_rate")
 _COLUMNS = ("path", "class", "split", *_INFO_COLUMNS, "skipped", "stamp")
+_OLD_COLUMNS = {"picture_seconds": "video_seconds", "sound_seconds": "audio_seconds"}  # names that 0.1.0 wrote
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def find_videos(folder: FilePath) -> Manifest:
         for path in sorted(walk(root.rstrip(os.sep) or os.sep))
     ]
     if not entries:
-        raise InputError(f"{printable(root)} holds no video: no file in it ends in {', '.join(ENDINGS)}")
+        raise InputError(f"{printable(root)} holds no video: no file in it ends in {', '.join(VIDEO_EXTENSIONS)}")
     return Manifest(entries, root)
 
 
@@ -144,7 +145,7 @@ def read_manifest(path: FilePath) -> Manifest:
         with open(name, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows: Iterator[list[str]] = filter(any, csv.reader(file, delimiter=delimiter))
             first = next(rows, [])
-            header = [cell.strip().lower() for cell in first]
+            header = [_OLD_COLUMNS.get(name, name) for name in (cell.strip().lower() for cell in first)]
             if "path" not in header:
                 if "class" in header:
                     columns = ", ".join(header)
@@ -187,13 +188,14 @@ def write_manifest(manifest: Manifest, path: FilePath) -> None:
         raise SelaviError(f"{printable(name)} cannot be written: {error.strerror or error}") from error
 
 
-def is_scanned(path: FilePath) -> bool:
+def is_scan_list(path: FilePath) -> bool:
     """Tell whether a file begins like a list that `write_manifest` wrote."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return file.readline().strip() == ",".join(_COLUMNS)
+            header = file.readline().strip().split(",")
     except OSError:
         return False
+    return tuple(_OLD_COLUMNS.get(name, name) for name in header) == _COLUMNS
 
 
 def manifest_row(entry: ManifestEntry, path: FilePath) -> list[object]:
@@ -225,7 +227,7 @@ def walk(root: str) -> Iterator[str]:
                 continue
             if item.is_dir():
                 pending.append(item.path)
-            elif item.name.lower().endswith(ENDINGS):
+            elif item.name.lower().endswith(VIDEO_EXTENSIONS):
                 yield item.path
 
 
@@ -249,8 +251,8 @@ def _info_of(row: dict[str, str], path: str) -> VideoInfo | None:
         width, sample_rate = int(row["width"]), int(row["sample_rate"])
         return VideoInfo(
             path=path,
-            picture_seconds=float(row["picture_seconds"]),
-            sound_seconds=float(row["sound_seconds"]),
+            video_seconds=float(row["video_seconds"]),
+            audio_seconds=float(row["audio_seconds"]),
             fps=float(row["fps"]),
             width=width,
             height=int(row["height"]),

@@ -9,18 +9,18 @@ from contextlib import suppress
 from dataclasses import replace
 
 from selavi_ref.datasets.manifest import (
-    LISTS,
+    LIST_EXTENSIONS,
     Manifest,
     ManifestEntry,
     find_videos,
-    is_scanned,
+    is_scan_list,
     manifest_row,
     read_manifest,
     write_manifest,
 )
-from selavi_ref.errors import FilePath, InputError, MediaError, PassingError, SelaviError, printable, reason
+from selavi_ref.errors import FilePath, InputError, MediaError, SelaviError, TransientMediaError, printable, reason
 from selavi_ref.media.container import VideoInfo, import_av, probe
-from selavi_ref.media.decoder import LIMIT, guarded, side_by_side
+from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
 
 REQUIREMENTS = ("both", "picture", "any")
 _NO_VIDEO = "not a video: "  # begins the reason of files that stay useless as long as they stay the same
@@ -114,7 +114,7 @@ def scan_to(
     journal = f"{name}.partial"
     if not os.path.isdir(os.path.dirname(os.path.abspath(name))):
         raise InputError(f"{printable(name)} cannot be written: its folder does not exist")
-    if os.path.exists(name) and not is_scanned(name):
+    if os.path.exists(name) and not is_scan_list(name):
         raise InputError(f"{printable(name)} is there already and is no list that a scan wrote; name another file")
     known = list({os.path.abspath(e.path): e for e in (*_earlier(name), *_earlier(journal))}.values())
     entries: list[ManifestEntry] = []
@@ -146,7 +146,7 @@ def list_videos(videos: FilePath) -> Manifest:
         return find_videos(path)
     if not os.path.exists(path):
         raise InputError(f"{printable(path)} does not exist; expected a folder of videos, a list of them or a video")
-    if os.path.splitext(path)[1].lower() in LISTS:
+    if os.path.splitext(path)[1].lower() in LIST_EXTENSIONS:
         return read_manifest(path)
     return Manifest([ManifestEntry(path)], path)
 
@@ -180,7 +180,7 @@ def _scanned(
         return replace(entry, skipped=_why_unusable(entry.info, min_seconds, require))
 
     threads = min(workers or os.cpu_count() or 1, len(listed))
-    for _, entry in side_by_side(look, listed, threads, _AHEAD):
+    for _, entry in parallel_map(look, listed, threads, _AHEAD):
         yield entry
 
 
@@ -195,16 +195,16 @@ def _looked_into(entry: ManifestEntry, earlier: Mapping[str, ManifestEntry], lim
         if before is not None and before.stamp == stamp and (before.info or before.skipped.startswith(_NO_VIDEO)):
             return replace(entry, info=before.info, skipped=before.skipped, stamp=stamp)
     try:
-        return replace(entry, info=guarded(probe, entry.path, limit=limit), skipped="", stamp=stamp)
+        return replace(entry, info=run_guarded(probe, entry.path, limit=limit), skipped="", stamp=stamp)
     except MediaError as error:
         why = str(error).removeprefix(f"{printable(entry.path)}: ")
-        lasting = "" if isinstance(error, PassingError) else _NO_VIDEO
+        lasting = "" if isinstance(error, TransientMediaError) else _NO_VIDEO
         return replace(entry, info=None, skipped=f"{lasting}{why}", stamp=stamp)
 
 
 def _why_unusable(info: VideoInfo, min_seconds: float, require: str) -> str:
     """Reason why a video cannot be used, or ""."""
-    lengths = {"picture": info.picture_seconds, "sound": info.sound_seconds}
+    lengths = {"picture": info.video_seconds, "sound": info.audio_seconds}
     there = {"picture": info.has_video, "sound": info.has_audio}
     if not any(there.values()):
         return f"{_NO_VIDEO}neither picture nor sound"

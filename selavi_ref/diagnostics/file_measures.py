@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.diagnostics.fingerprints import FRAMES, audio_fingerprint, video_fingerprint
-from selavi_ref.errors import FilePath, InputError, MediaError, PassingError, SelaviError, printable, reason
+from selavi_ref.errors import FilePath, InputError, MediaError, SelaviError, TransientMediaError, printable, reason
 from selavi_ref.media.clip import read_clip, read_video
 from selavi_ref.media.container import Media, media_error, open_media
-from selavi_ref.media.decoder import LIMIT, guarded, side_by_side
+from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
 from selavi_ref.runs.atomic import replacing
 
 _SHORT = 20.0  # seconds up to which a video is decoded in one go; in longer ones, the frames are sought
@@ -167,7 +167,7 @@ def measure_all(
         progress(sum(name in found for name in names))
     times = Counter(names)
     with _journal(keep) as note:
-        for name, (measures, lasting) in side_by_side(lambda name: _measured(name, limit), todo, workers, _AHEAD):
+        for name, (measures, lasting) in parallel_map(lambda name: _measured(name, limit), todo, workers, _AHEAD):
             found[name] = measures
             if lasting:
                 note(measures)
@@ -281,10 +281,10 @@ def _measured(path: str, limit: float) -> tuple[Measures, bool]:
     stamp = _stamp(path)  # before it is read: a file that changes meanwhile is measured again next time
     size = int(stamp.partition("-")[0]) if stamp else None
     try:
-        return replace(guarded(measure_here, path, limit=limit), bytes=size, stamp=stamp), True
+        return replace(run_guarded(measure_here, path, limit=limit), bytes=size, stamp=stamp), True
     except MediaError as error:
         why = str(error).removeprefix(f"{printable(path)}: ")
-        return Measures(path, bytes=size, reason=why, stamp=stamp), not isinstance(error, PassingError)
+        return Measures(path, bytes=size, reason=why, stamp=stamp), not isinstance(error, TransientMediaError)
 
 
 def _read_kept(keep: FilePath) -> dict[str, Measures]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selavi_ref.errors import FilePath, InputError
 from selavi_ref.media.audio_track import PREROLL, AudioTrack
 from selavi_ref.media.container import Media, media_error, open_media
-from selavi_ref.media.frames import TOLERANCE, FramePicker, Squares, empty_frames
+from selavi_ref.media.frames import TOLERANCE, FramePicker, SquareCrops, empty_frames
 
 _LEADS = (PREROLL, 3.0, 15.0, math.inf)  # seconds before the clip to seek to, one after the other if that was too late
 _UNSKIPPED = 0.3  # seconds before a clip from which on all frames are decoded, not only those that others need
@@ -50,8 +50,8 @@ def read_clip(
     frames: int,
     size: int,
     sample_rate: int,
-    sound_shift: float = 0.0,
-    squares: Squares | None = None,
+    audio_shift: float = 0.0,
+    squares: SquareCrops | None = None,
     want_video: bool = True,
     want_audio: bool = True,
 ) -> Clip:
@@ -79,7 +79,7 @@ def read_clip(
         Pixels of the short side; the shape is kept.
     sample_rate
         Samples per second, mono.
-    sound_shift
+    audio_shift
         Seconds by which the sound begins after the picture (before it, if negative), as far as there is sound.
     squares
         Which parts of the pictures to return; all of each by default.
@@ -99,9 +99,9 @@ def read_clip(
         If an argument is out of range, or PyAV is not installed.
     """
     _check_positive(seconds=seconds, fps=fps, frames=frames, size=size, sample_rate=sample_rate)
-    if not (math.isfinite(start) and math.isfinite(sound_shift)):
-        raise InputError(f"a clip cannot start at {start} s, its sound {sound_shift} s later")
-    span = _Span(start, seconds, fps, frames, sound_shift)
+    if not (math.isfinite(start) and math.isfinite(audio_shift)):
+        raise InputError(f"a clip cannot start at {start} s, its sound {audio_shift} s later")
+    span = _Span(start, seconds, fps, frames, audio_shift)
     skip = True
     leads = list(_LEADS)
     while leads:
@@ -134,7 +134,7 @@ class _Span(NamedTuple):
     seconds: float  # of sound
     fps: float
     frames: int
-    sound_shift: float
+    audio_shift: float
 
 
 def _beginnings(media: Media, span: _Span, want_video: bool, want_audio: bool) -> tuple[float, float]:
@@ -143,7 +143,7 @@ def _beginnings(media: Media, span: _Span, want_video: bool, want_audio: bool) -
     latest_sight = media.end(media.video) - span.frames / span.fps if sees else math.inf
     latest_sound = media.end(media.audio) - span.seconds if hears else math.inf
     begin = max(0.0, min(span.start, latest_sight, latest_sound))
-    return begin, max(0.0, min(begin + span.sound_shift, latest_sound))
+    return begin, max(0.0, min(begin + span.audio_shift, latest_sound))
 
 
 def read_video(
@@ -206,7 +206,7 @@ def _picker(
     fps: float,
     count: int | None,
     size: int,
-    squares: Squares | None,
+    squares: SquareCrops | None,
     enlarge: bool = True,
 ) -> FramePicker | None:
     if media.video is None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from selavi_ref.errors import FilePath, InputError, MediaError, PassingError, printable, reason
+from selavi_ref.errors import FilePath, InputError, MediaError, TransientMediaError, printable, reason
 
 _ODDEST_PIXEL = 8.0  # ratio of the sides of pixels; more is damage
 _FIRST_PACKETS = 64  # packets among which a healthy picture has shown its first frame
@@ -31,7 +31,7 @@ class VideoInfo:
     ----------
     path
         The file.
-    picture_seconds, sound_seconds
+    video_seconds, audio_seconds
         Length of the picture and of the sound; 0.0 where there is none.
     fps
         Mean frame rate; 0.0 without a picture.
@@ -44,8 +44,8 @@ class VideoInfo:
     """
 
     path: str
-    picture_seconds: float
-    sound_seconds: float
+    video_seconds: float
+    audio_seconds: float
     fps: float
     width: int
     height: int
@@ -56,7 +56,7 @@ class VideoInfo:
     @property
     def seconds(self) -> float:
         """Length of the longer of picture and sound, seconds."""
-        return max(self.picture_seconds, self.sound_seconds)
+        return max(self.video_seconds, self.audio_seconds)
 
 
 def probe(path: FilePath) -> VideoInfo:
@@ -87,8 +87,8 @@ def probe(path: FilePath) -> VideoInfo:
         rate = (media.video.average_rate or media.video.guessed_rate or 0) if width else 0
         return VideoInfo(
             path=os.fspath(path),
-            picture_seconds=media.seconds(media.video) if width else 0.0,
-            sound_seconds=media.seconds(media.audio),
+            video_seconds=media.seconds(media.video) if width else 0.0,
+            audio_seconds=media.seconds(media.audio),
             fps=float(rate),
             width=width,
             height=height,
@@ -231,7 +231,7 @@ def open_media(path: FilePath) -> Iterator[Media]:
     except av.InvalidDataError as error:
         raise media_error(path, "of no kind that FFmpeg can read, or damaged at its beginning or end") from error
     except media_errors() as error:
-        kind = PassingError if getattr(error, "errno", None) in _PASSING else MediaError
+        kind = TransientMediaError if getattr(error, "errno", None) in _PASSING else MediaError
         raise kind(str(media_error(path, reason(error)))) from error
     with container:
         try:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, TypeVar
 
-from selavi_ref.errors import FilePath, PassingError, SelaviError, printable
+from selavi_ref.errors import FilePath, SelaviError, TransientMediaError, printable
 from selavi_ref.media.container import import_av
 
 A = TypeVar("A")
@@ -32,7 +32,7 @@ _START = "import sys; sys.path[:] = {path!r}; from selavi_ref.media.decoder impo
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-class DecoderError(PassingError):
+class DecoderError(TransientMediaError):
     """The decoder crashed on a file, took too long, or needed too much memory: another time it might not."""
 
 
@@ -42,7 +42,7 @@ class Decoder:
 
     The process holds neither PyTorch nor Numba, works in one thread, and is started with the first call. It is started
     anew after a call in which it crashed or which took too long; that call raises `DecoderError`. Where processes are
-    forked or threads share an object, each needs a decoder of its own: see `guarded`.
+    forked or threads share an object, each needs a decoder of its own: see `run_guarded`.
     """
 
     def __init__(self) -> None:
@@ -237,7 +237,7 @@ class SharedMemory:
 _local = threading.local()
 
 
-def guarded(function: Callable[..., T], path: FilePath, *args: Any, limit: float = LIMIT, **kwargs: Any) -> T:
+def run_guarded(function: Callable[..., T], path: FilePath, *args: Any, limit: float = LIMIT, **kwargs: Any) -> T:
     """
     Return ``function(path, *args, **kwargs)``, carried out by the `Decoder` that this thread of this process keeps.
 
@@ -253,7 +253,7 @@ def guarded(function: Callable[..., T], path: FilePath, *args: Any, limit: float
     return decoder.call(function, path, *args, limit=limit, **kwargs)
 
 
-def side_by_side(function: Callable[[A], T], given: Iterable[A], threads: int, ahead: int) -> Iterator[tuple[A, T]]:
+def parallel_map(function: Callable[[A], T], given: Iterable[A], threads: int, ahead: int) -> Iterator[tuple[A, T]]:
     """
     Yield each item with what `function` makes of it, in their order, made by threads that each keep a decoder.
 

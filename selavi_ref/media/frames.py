@@ -14,7 +14,7 @@ TOLERANCE = 1e-3  # seconds; containers with a millisecond clock round a frame's
 
 
 @dataclass(frozen=True)
-class Squares:
+class SquareCrops:
     """
     Parts of a picture.
 
@@ -71,7 +71,7 @@ class FramePicker:
         count: int | None,
         size: int,
         pixel_aspect: float,
-        squares: Squares | None = None,
+        squares: SquareCrops | None = None,
         enlarge: bool = True,
     ) -> None:
         self.start, self.fps, self.count, self.size = start, fps, count, size
@@ -154,7 +154,7 @@ def fitted(width: float, height: float, size: int) -> tuple[int, int]:
     return max(size, round(width * scale)), max(size, round(height * scale))
 
 
-def empty_frames(size: int, squares: Squares | None = None) -> NDArray[np.uint8]:
+def empty_frames(size: int, squares: SquareCrops | None = None) -> NDArray[np.uint8]:
     """Return no pictures at all, shape (0, size, size, 3), or (P, 0, side, side, 3) of squares."""
     if squares is None:
         return np.empty((0, size, size, 3), np.uint8)

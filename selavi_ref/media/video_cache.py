@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.errors import FilePath, InputError, MediaError, PassingError, StoreError, printable, reason
+from selavi_ref.errors import FilePath, InputError, MediaError, StoreError, TransientMediaError, printable, reason
 from selavi_ref.media.cache_file import PackedVideo, Shard, ShardWriter
 from selavi_ref.media.clip import read_video
 from selavi_ref.media.container import media_error
-from selavi_ref.media.decoder import guarded, side_by_side
+from selavi_ref.media.decoder import parallel_map, run_guarded
 from selavi_ref.media.mel import log_mel
 
 _JPEG_QUALITY = 92
@@ -28,7 +28,7 @@ _AHEAD = 2  # videos per thread that are decoded before their turn
 
 
 @dataclass(frozen=True)
-class StoredFormat:
+class CacheFormat:
     """
     At which rates and sizes whole videos are kept.
 
@@ -80,7 +80,7 @@ class DecodedVideo:
         return self.energies[:, begin : begin + width]
 
 
-def read_stored(path: FilePath, layout: StoredFormat) -> DecodedVideo:
+def decode_video(path: FilePath, layout: CacheFormat) -> DecodedVideo:
     """
     Decode a whole video.
 
@@ -95,9 +95,9 @@ def read_stored(path: FilePath, layout: StoredFormat) -> DecodedVideo:
     return DecodedVideo(video.frames, log_mel(video.samples, layout.sample_rate, n_filters=layout.n_filters))
 
 
-def read_packed(path: FilePath, layout: StoredFormat, jpeg: bool) -> PackedVideo:
+def decode_packed(path: FilePath, layout: CacheFormat, jpeg: bool) -> PackedVideo:
     """Decode a whole video and pack it for a cache, its pictures as JPEG or as they are."""
-    video = read_stored(path, layout)
+    video = decode_video(path, layout)
     shape = (video.pictures.shape[1], video.pictures.shape[2])
     energies = np.ascontiguousarray(video.energies.T)
     if not jpeg:
@@ -139,7 +139,7 @@ class ClipCache:
         If a file in it is damaged.
     """
 
-    def __init__(self, folder: FilePath, layout: StoredFormat, *, jpeg: bool = True) -> None:
+    def __init__(self, folder: FilePath, layout: CacheFormat, *, jpeg: bool = True) -> None:
         self.layout, self.jpeg = layout, jpeg
         kind = "jpeg" if jpeg else "raw"
         name = f"{layout.fps:g}fps-{layout.size}px-{layout.sample_rate}Hz-{layout.n_filters}mel-{kind}"
@@ -179,7 +179,7 @@ class ClipCache:
         writer: ShardWriter | None = None
         try:
             for row, (key, packed) in self._packed(paths, limits, missing, workers):
-                if isinstance(packed, PassingError):
+                if isinstance(packed, TransientMediaError):
                     self._passing[paths[row]] = str(packed)
                 else:
                     writer = self._add(writer, key, packed)
@@ -210,19 +210,19 @@ class ClipCache:
 
     def _packed(
         self, paths: Sequence[str], limits: Sequence[float], rows: Sequence[int], workers: int
-    ) -> Iterator[tuple[int, tuple[tuple[str, str], PackedVideo | str | PassingError]]]:
+    ) -> Iterator[tuple[int, tuple[tuple[str, str], PackedVideo | str | TransientMediaError]]]:
         """Yield rows with their keys and packed videos, or the lasting reasons why there are none, or passing ones."""
 
-        def pack(row: int) -> tuple[tuple[str, str], PackedVideo | str | PassingError]:
+        def pack(row: int) -> tuple[tuple[str, str], PackedVideo | str | TransientMediaError]:
             key = self._key(paths[row])  # before decoding: a file that changes meanwhile is decoded again next time
             try:
-                return key, guarded(read_packed, paths[row], self.layout, self.jpeg, limit=limits[row])
-            except PassingError as error:
+                return key, run_guarded(decode_packed, paths[row], self.layout, self.jpeg, limit=limits[row])
+            except TransientMediaError as error:
                 return key, error
             except MediaError as error:
                 return key, str(error)
 
-        return side_by_side(pack, rows, workers, _AHEAD)
+        return parallel_map(pack, rows, workers, _AHEAD)
 
     def _add(self, writer: ShardWriter | None, key: tuple[str, str], packed: PackedVideo | str) -> ShardWriter | None:
         """Write a video to the current file, or a new one; return that file unless it is full now."""

@@ -77,7 +77,7 @@ def contact_sheet(
 def _middle_frame(path: str, side: int) -> NDArray[np.uint8]:
     """Return the square in the middle of the middle frame, uint8 (side, side, 3); grey if there is none."""
     try:
-        middle = probe(path).picture_seconds / 2
+        middle = probe(path).video_seconds / 2
         clip = read_clip(path, middle, 0.04, fps=25, frames=1, size=side, sample_rate=8000, want_audio=False)
     except MediaError:
         return np.full((side, side, 3), 200, np.uint8)

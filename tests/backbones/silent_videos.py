@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from media_files import write_video
+
+from tests.support.media_files import write_video
 
 CLASSES = ("Across", "Down", "Plain")
 GROUPS = 6  # videos of a class; every third is tested in each of the three folds

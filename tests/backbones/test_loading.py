@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import broken_decoders
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media_files import bursts, tone, write_video
 
 from backbones.data.augment import DRAWS
 from backbones.data.clips import Crop, StoredClips, StreamedClips
@@ -23,8 +21,10 @@ from backbones.data.loader import ClipSampling, TrainingClips, TrainingLoader, e
 from backbones.learner.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
 from selavi_ref.errors import InputError, MediaError
 from selavi_ref.media import log_mel, read_clip
-from selavi_ref.media.decoder import guarded
+from selavi_ref.media.decoder import run_guarded
 from selavi_ref.media.video_cache import ClipCache
+from tests.support import broken_decoders
+from tests.support.media_files import bursts, tone, write_video
 
 CLIP = ClipSettings(frames=4, fps=10.0, decode_size=32, size=28, sample_rate=8000, n_filters=20)
 PUBLISHED = replace(PUBLISHED_AUGMENTATION, scale=(1.0, 32 / 28), time_shift=0.2)
@@ -89,7 +89,7 @@ def test_a_training_clip_is_scaled_while_decoding_and_cut_out_exactly(paths: lis
     shift = 0.2 * (2 * drawn["time_shift"] - 1)
     start = drawn["start"] * 3.0
     options = {"fps": 10.0, "frames": 4, "size": side, "sample_rate": 8000}
-    whole = read_clip(paths[0], start, 1.0, sound_shift=shift, **options)
+    whole = read_clip(paths[0], start, 1.0, audio_shift=shift, **options)
     down, across = (round(drawn[name] * room) for name, room in (("down", side - 28), ("across", 2 * side - 28)))
     np.testing.assert_array_equal(clip.frames[0], whole.frames[:, down : down + 28, across : across + 28])
     np.testing.assert_array_equal(clip.mel, log_mel(whole.samples, 8000, n_filters=20))
@@ -129,12 +129,12 @@ def test_looks_hold_every_clip_and_every_square_of_each_video(paths: list[str], 
 class Breaking(StreamedClips):
     """The decoder crashes on one video and hangs in another."""
 
-    def clip(self, row, start, view, sound_shift=0.0):
+    def clip(self, row, start, view, audio_shift=0.0):
         if row == 1:
-            guarded(broken_decoders.crash, self.paths[row])
+            run_guarded(broken_decoders.crash, self.paths[row])
         if row == 4:
-            guarded(broken_decoders.hang, self.paths[row], limit=0.3)
-        return super().clip(row, start, view, sound_shift)
+            run_guarded(broken_decoders.hang, self.paths[row], limit=0.3)
+        return super().clip(row, start, view, audio_shift)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

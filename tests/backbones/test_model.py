@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from backbones.data.clips import StoredClips, n_steps, stored_format
+from backbones.data.clips import StoredClips, cache_format, n_steps
 from backbones.data.loader import Batch, ClipSampling
 from backbones.learner.checkpoint import read_checkpoint
 from backbones.learner.settings import BackboneSettings
@@ -22,7 +22,7 @@ from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
 def videos(settings, n, seed=0, seconds=2.0):
     rng = np.random.default_rng(seed)
     clip = settings.clip
-    shape = (round(seconds * stored_format(clip).fps), clip.decode_size, clip.decode_size, 3)
+    shape = (round(seconds * cache_format(clip).fps), clip.decode_size, clip.decode_size, 3)
     frames = [rng.integers(0, 255, shape) for _ in range(n)]
     mels = [rng.normal(size=(clip.n_filters, round(seconds * 100) - 1)) for _ in range(n)]
     return [DecodedVideo(f.astype(np.uint8), m.astype(np.float32)) for f, m in zip(frames, mels, strict=True)]

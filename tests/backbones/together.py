@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from backbones.data.clips import StoredClips, stored_format
+from backbones.data.clips import StoredClips, cache_format
 from backbones.distributed.processes import local_device, process_group
 from backbones.distributed.sync_batch_norm import synchronised
 from backbones.learner.settings import BackboneSettings
@@ -30,7 +30,7 @@ CLASSES = np.arange(N) % 3
 def collection(settings: BackboneSettings) -> StoredClips:
     rng = np.random.default_rng(0)
     clip = settings.clip
-    frames = round(1.5 * stored_format(clip).fps)
+    frames = round(1.5 * cache_format(clip).fps)
     kept = []
     for kind in CLASSES:
         pictures = rng.integers(0, 60, (frames, clip.decode_size, clip.decode_size, 3))

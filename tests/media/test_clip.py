@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_files import bursts, index_of, tone, write_video
 
 from selavi_ref.errors import InputError, MediaError
 from selavi_ref.media import probe, read_clip, read_video
+from tests.support.media_files import bursts, index_of, tone, write_video
 
 SETTINGS = {"fps": 30, "frames": 30, "size": 48, "sample_rate": 24000}
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_files import tone, write_video
 
 from selavi_ref.errors import InputError, MediaError
 from selavi_ref.media import probe, read_clip
 from selavi_ref.media.container import import_av, open_media
+from tests.support.media_files import tone, write_video
 
 
 def test_probe_tells_what_a_file_holds(tmp_path: Path) -> None:
     info = probe(write_video(tmp_path / "a.mp4", n_frames=50, fps=25, size=(80, 60), sound=tone(1.5, 440)))
-    assert info.picture_seconds == pytest.approx(2.0)
-    assert info.sound_seconds == pytest.approx(1.5, abs=0.025)
-    assert info.seconds == info.picture_seconds
+    assert info.video_seconds == pytest.approx(2.0)
+    assert info.audio_seconds == pytest.approx(1.5, abs=0.025)
+    assert info.seconds == info.video_seconds
     assert (info.fps, info.width, info.height, info.sample_rate) == (25.0, 80, 60, 48000)
     assert info.has_video
     assert info.has_audio
@@ -37,15 +37,15 @@ def test_a_missing_length_is_found_from_the_packets(tmp_path: Path) -> None:
     with av.open(path) as live:
         assert live.duration is None
     info = probe(path)
-    assert info.picture_seconds == pytest.approx(2.0, abs=0.05)
-    assert info.sound_seconds == pytest.approx(2.0, abs=0.05)
+    assert info.video_seconds == pytest.approx(2.0, abs=0.05)
+    assert info.audio_seconds == pytest.approx(2.0, abs=0.05)
 
 
 def test_silent_and_pictureless_files(tmp_path: Path) -> None:
     silent = probe(write_video(tmp_path / "silent.mp4", n_frames=40))
-    assert (silent.has_video, silent.has_audio, silent.sound_seconds, silent.sample_rate) == (True, False, 0.0, 0)
+    assert (silent.has_video, silent.has_audio, silent.audio_seconds, silent.sample_rate) == (True, False, 0.0, 0)
     deaf = probe(write_video(tmp_path / "sound_only.mp4", n_frames=0, sound=tone(2.0, 440)))
-    assert (deaf.has_video, deaf.has_audio, deaf.width, deaf.picture_seconds) == (False, True, 0, 0.0)
+    assert (deaf.has_video, deaf.has_audio, deaf.width, deaf.video_seconds) == (False, True, 0, 0.0)
 
 
 def test_cover_art_is_no_picture(tmp_path: Path) -> None:

@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import broken_decoders
 import numpy as np
 import pytest
-from media_files import tone, write_video
 
 from selavi_ref.datasets import scan
 from selavi_ref.errors import MediaError
 from selavi_ref.media import Clip, Decoder, VideoInfo, probe, read_clip, read_video
 from selavi_ref.media.decoder import DecoderError
+from tests.support import broken_decoders
+from tests.support.media_files import tone, write_video
 
 N_FILES = 1000
 LIMIT = 20.0  # seconds that one file may take
 SIZE = 32
 CLIP = {"fps": 25, "frames": 5, "size": SIZE, "sample_rate": 16000}
 WHOLE = {"fps": 10, "size": SIZE, "sample_rate": 16000}
-ENDINGS = ("mp4", "mkv", "ts", "webm", "avi", "mov", "mpg")
+VIDEO_EXTENSIONS = ("mp4", "mkv", "ts", "webm", "avi", "mov", "mpg")
 
 Damage = Callable[[bytearray, np.random.Generator, list[bytes]], bytes]
 
@@ -156,7 +156,7 @@ def damaged_files(good: list[Path], folder: Path, count: int) -> Iterator[Path]:
     for number in range(count):
         damage = DAMAGES[number % len(DAMAGES)]
         which = int(rng.integers(len(good)))
-        ending = good[which].suffix[1:] if rng.random() < 0.8 else rng.choice(ENDINGS)
+        ending = good[which].suffix[1:] if rng.random() < 0.8 else rng.choice(VIDEO_EXTENSIONS)
         path = folder / f"{number:03d}_{good[which].stem}_{damage.__name__}.{ending}"
         path.write_bytes(damage(bytearray(contents[which]), rng, contents))
         yield path
@@ -232,8 +232,8 @@ def test_no_file_crashes_or_holds_up_the_decoder(story: Story) -> None:
 def test_what_was_decoded_has_its_shape_and_finite_numbers(story: Story) -> None:
     for result in story.decoded:
         if isinstance(result, VideoInfo):
-            assert np.isfinite([result.picture_seconds, result.sound_seconds, result.fps]).all()
-            assert min(result.picture_seconds, result.sound_seconds) >= 0
+            assert np.isfinite([result.video_seconds, result.audio_seconds, result.fps]).all()
+            assert min(result.video_seconds, result.audio_seconds) >= 0
             continue
         if result.start > 0:  # a clip, not a whole video
             assert len(result.frames) in (0, CLIP["frames"])

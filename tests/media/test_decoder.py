@@ -11,19 +11,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import broken_decoders
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from media_files import tone, write_video
 
 from selavi_ref.errors import MediaError, SelaviError
-from selavi_ref.media import Decoder, Squares, decoder, probe, read_clip
-from selavi_ref.media.decoder import DecoderError, SharedMemory, guarded, side_by_side
+from selavi_ref.media import Decoder, SquareCrops, decoder, probe, read_clip
+from selavi_ref.media.decoder import DecoderError, SharedMemory, parallel_map, run_guarded
+from tests.support import broken_decoders
+from tests.support.media_files import tone, write_video
 
-CLIP = {"fps": 30, "frames": 5, "size": 24, "squares": Squares(20, ((0, 0), (0.5, 1))), "sample_rate": 8000}
+CLIP = {"fps": 30, "frames": 5, "size": 24, "squares": SquareCrops(20, ((0, 0), (0.5, 1))), "sample_rate": 8000}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_errors_of_a_call_are_raised_here(own: Decoder, tmp_path: Path) -> None:
 
 def test_threads_have_decoders_of_their_own_which_end_with_them(video: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
-        numbers = set(pool.map(lambda _: guarded(broken_decoders.process_number, video), range(30)))
+        numbers = set(pool.map(lambda _: run_guarded(broken_decoders.process_number, video), range(30)))
     assert 1 <= len(numbers) <= 3
     gc.collect()
     assert wait_until(lambda: not any(map(is_running, numbers)))
@@ -120,10 +120,12 @@ def test_threads_have_decoders_of_their_own_which_end_with_them(video: Path) -> 
 def test_what_is_under_way_is_given_up_when_nobody_waits_for_it() -> None:
     def work(seconds: float) -> float:
         return (
-            guarded(broken_decoders.echo, "a.mp4", seconds) if seconds < 1 else guarded(broken_decoders.hang, "a.mp4")
+            run_guarded(broken_decoders.echo, "a.mp4", seconds)
+            if seconds < 1
+            else run_guarded(broken_decoders.hang, "a.mp4")
         )
 
-    results = side_by_side(work, [0.0, 0.1, 60.0, 60.0, 60.0], 2, 1)
+    results = parallel_map(work, [0.0, 0.1, 60.0, 60.0, 60.0], 2, 1)
     assert next(results) == (0.0, 0.0)
     begin = time.monotonic()
     results.close()
@@ -142,22 +144,22 @@ def test_a_decoder_that_cannot_be_started_says_so_and_starts_later(
 
 
 def test_a_forked_process_has_a_decoder_of_its_own(video: Path) -> None:
-    here = guarded(broken_decoders.process_number, video)
+    here = run_guarded(broken_decoders.process_number, video)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, str(guarded(broken_decoders.process_number, video)).encode())
+        os.write(writing, str(run_guarded(broken_decoders.process_number, video)).encode())
         os._exit(0)
     os.waitpid(child, 0)
     assert int(os.read(reading, 20)) != here
-    assert guarded(broken_decoders.process_number, video) == here
+    assert run_guarded(broken_decoders.process_number, video) == here
 
 
 def test_it_ends_when_the_program_is_killed(video: Path) -> None:
     program = (
-        "import sys, time; sys.path[:0] = sys.argv[1].split(':'); import broken_decoders;"
-        "from selavi_ref.media.decoder import guarded;"
-        "print(guarded(broken_decoders.process_number, 'a.mp4'), flush=True); time.sleep(60)"
+        "import sys, time; sys.path[:0] = sys.argv[1].split(':'); from tests.support import broken_decoders;"
+        "from selavi_ref.media.decoder import run_guarded;"
+        "print(run_guarded(broken_decoders.process_number, 'a.mp4'), flush=True); time.sleep(60)"
     )
     running = subprocess.Popen([sys.executable, "-c", program, ":".join(sys.path)], stdout=subprocess.PIPE)
     assert running.stdout is not None

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_files import write_video
 
 from selavi_ref.datasets import make_collection
 from selavi_ref.diagnostics import duplicates as module
 from selavi_ref.diagnostics.duplicates import duplicates
 from selavi_ref.diagnostics.file_measures import Measures, measure_all
 from selavi_ref.media import read_video
+from tests.support.media_files import write_video
 
 
 def recoded(source, target, size, sample_rate, audio_codec="aac", crf="32", fps=12.5):

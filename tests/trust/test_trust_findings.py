@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media_files import tone, write_video
 
 from selavi_ref.diagnostics import agreement
 from selavi_ref.diagnostics.check import check, verdict
@@ -17,6 +16,7 @@ from selavi_ref.diagnostics.fit import far_out, misfits, modality_views
 from selavi_ref.ensemble.labels import label_store
 from selavi_ref.errors import InputError
 from selavi_ref.store import FeatureStore, StoreWriter
+from tests.support.media_files import tone, write_video
 
 K = 4
 SECTIONS = ["sizes", "confidence", "heads", "modalities", "clips", "stability"]

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from media_files import tone, write_video
 
 from selavi_ref.diagnostics import file_measures as module
 from selavi_ref.diagnostics.file_measures import Measures, measure, measure_all, measure_here
 from selavi_ref.diagnostics.fingerprints import audio_fingerprint, video_fingerprint
 from selavi_ref.errors import InputError, SelaviError
+from tests.support.media_files import tone, write_video
 
 
 def equal(a, b):
@@ -87,7 +87,7 @@ def test_kept_measures_are_not_measured_again_until_the_file_changes(folder, tmp
     first = measure_all(paths, keep=keep, progress=done.append)
     assert sum(done) == len(paths)
     assert [bool(one.reason) for one in first] == [False, True, False, False]
-    monkeypatch.setattr(module, "guarded", None)
+    monkeypatch.setattr(module, "run_guarded", None)
     again = measure_all(paths, keep=keep, progress=done.append)
     assert all(map(equal, first, again))
     assert sum(done) == 2 * len(paths)

@@ -8,7 +8,6 @@ import os
 
 import numpy as np
 import pytest
-from browser_place import HEADS, ODD, ODD_CLASS, K, make_run, make_videos, write_store
 
 from selavi_ref.browser.collection import open_collection, video_file
 from selavi_ref.browser.final_labels import final_labels
@@ -24,6 +23,7 @@ from selavi_ref.browser.posterior_index import PosteriorIndex, top
 from selavi_ref.ensemble.labels import label_store
 from selavi_ref.errors import InputError
 from selavi_ref.store import FeatureStore, StoreWriter
+from tests.support.browser_run import HEADS, ODD, ODD_CLASS, K, make_run, make_videos, write_store
 
 
 @pytest.fixture(scope="module")

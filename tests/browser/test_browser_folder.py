@@ -14,15 +14,15 @@ import sys
 import threading
 
 import pytest
-from browser_place import ODD_CLASS, K, make_run, make_videos
-from browser_program import ROOT, becomes, has_values, ready
-from browser_truth import in_words, truth_of
 
 from selavi_ref.browser.annotations import annotations_of
+from tests.support.browser_run import ODD_CLASS, K, make_run, make_videos
+from tests.support.browser_server import ROOT, becomes, has_values, ready
+from tests.support.browser_truth import in_words, truth_of
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
-pytest_plugins = ["chromium"]
+pytest_plugins = ["tests.support.chromium"]
 pytestmark = pytest.mark.browser
 
 TILES = "main [data-at]"

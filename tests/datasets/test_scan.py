@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from media_files import tone, write_video
 
 from selavi_ref.datasets import Manifest, ManifestEntry, read_manifest, scan
 from selavi_ref.datasets.scan import list_videos, scan_to
 from selavi_ref.errors import InputError, SelaviError
+from tests.support.media_files import tone, write_video
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -13,7 +13,7 @@ from selavi_ref.datasets.manifest import Manifest
 from selavi_ref.errors import InputError
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
-LISTS = {
+LIST_EXTENSIONS = {
     "vggsound": {"vggsound.csv": '--0PQM4-hqg,30,"female speech, woman speaking",train\na_b_c-d_e_f,0,airplane,test\n'},
     "kinetics": {"train.csv": HEADER + "abseiling,-3B32lodo2M,59,69,train\n"},
     "kinetics-sound": {"train.csv": HEADER + "singing,-3B32lodo2M,59,69,train\n"},
@@ -148,7 +148,7 @@ def test_ave_is_listed_by_its_sets_and_the_rest_by_its_annotations(tmp_path: Pat
 
 
 def test_ucf101_is_listed_by_fold_and_found_with_other_endings(tmp_path: Path) -> None:
-    write(tmp_path / "ucfTrainTestlist", LISTS["ucf101"])
+    write(tmp_path / "ucfTrainTestlist", LIST_EXTENSIONS["ucf101"])
     second = {"trainlist02.txt": "handstandpushups/v_HandStandPushups_g08_c01.avi 2\r\n"}
     write(tmp_path / "ucfTrainTestlist", second)
     videos = tmp_path / "UCF-101"
@@ -165,7 +165,7 @@ def test_ucf101_is_listed_by_fold_and_found_with_other_endings(tmp_path: Path) -
 
 
 def test_hmdb51_is_listed_by_fold_without_what_is_unused(tmp_path: Path) -> None:
-    write(tmp_path / "testTrainMulti_7030_splits", LISTS["hmdb51"])
+    write(tmp_path / "testTrainMulti_7030_splits", LIST_EXTENSIONS["hmdb51"])
     other = {"wave_test_split1.txt": "w.avi 1 \n", "wave_test_split2.txt": "w.avi 2 \n"}
     write(tmp_path / "testTrainMulti_7030_splits", other)
     touch(tmp_path, "brush_hair/April_09_brush_0.avi", "brush_hair/(Rad)_brush!_2.avi", "wave/w.avi")
@@ -225,7 +225,7 @@ def test_window_line_ends_marks_blank_lines_a_header_and_odd_bytes_do_no_harm(tm
 def test_a_damaged_line_is_named_with_what_would_be_right(
     tmp_path: Path, layout: str, name: str, text: str, line: int
 ) -> None:
-    write(tmp_path, LISTS[layout] | {name: text})
+    write(tmp_path, LIST_EXTENSIONS[layout] | {name: text})
     with pytest.raises(InputError, match=rf"{name}, line {line}: found .*; expected ") as caught:
         list_layout(tmp_path, layout)
     assert str(caught.value).isprintable()
@@ -249,19 +249,19 @@ def test_annotations_are_found_beside_above_and_where_they_are_said_to_be(tmp_pa
     touch(tmp_path, "up/videos/a.mp4")
     found = []
     for place in ("elsewhere", "up/annotations", "up", "up/videos"):
-        write(tmp_path / place, LISTS[layout])
+        write(tmp_path / place, LIST_EXTENSIONS[layout])
         folder = tmp_path / "elsewhere" if place == "elsewhere" else None
         found.append(list_layout(tmp_path / "up/videos", layout, annotations=folder))
         if folder is None:
-            for name in LISTS[layout]:
+            for name in LIST_EXTENSIONS[layout]:
                 (tmp_path / place / name).unlink()
     assert found[1:] == found[:1] * 3
 
 
 def test_what_does_not_exist_is_an_input_error_that_lists_what_does(tmp_path: Path) -> None:
-    assert tuple(LISTS) == LAYOUTS
+    assert tuple(LIST_EXTENSIONS) == LAYOUTS
     assert set(LAYOUTS) > SILENT_LAYOUTS
-    for layout, lists in LISTS.items():
+    for layout, lists in LIST_EXTENSIONS.items():
         write(tmp_path / layout, lists)
     with pytest.raises(InputError, match=r"imagenet.*vggsound, kinetics, .*hmdb51"):
         list_layout(tmp_path, "imagenet")

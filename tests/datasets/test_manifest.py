@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from media_files import tone, write_video
 
 from selavi_ref.datasets import Manifest, ManifestEntry, find_videos, read_manifest, scan, write_manifest
+from selavi_ref.datasets.manifest import is_scan_list
 from selavi_ref.errors import InputError, SelaviError
+from tests.support.media_files import tone, write_video
 
 
 def touch(root: Path, *names: str) -> None:
@@ -148,3 +149,16 @@ def test_a_list_with_a_hostile_name_is_named_in_one_line(tmp_path: Path) -> None
     with pytest.raises(SelaviError) as caught:
         write_manifest(Manifest(), tmp_path / "no\nfolder" / "l.csv")
     assert str(caught.value).isprintable()
+
+
+def test_a_list_that_version_0_1_wrote_is_read_and_continued(tmp_path: Path) -> None:
+    header = "path,class,split,picture_seconds,sound_seconds,fps,width,height,sample_rate,skipped,stamp"
+    old = tmp_path / "old.csv"
+    old.write_text(f"{header}\na.mp4,dog,train,2.0,1.5,25.0,64,48,24000,,9-9\n")
+    (entry,) = read_manifest(old)
+    assert entry.info is not None
+    assert (entry.info.video_seconds, entry.info.audio_seconds, entry.stamp) == (2.0, 1.5, "9-9")
+    assert is_scan_list(old)
+    write_manifest(read_manifest(old), tmp_path / "new.csv")
+    assert is_scan_list(tmp_path / "new.csv")
+    assert read_manifest(tmp_path / "new.csv").entries == [entry]

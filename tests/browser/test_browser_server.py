@@ -8,7 +8,6 @@ import re
 from contextlib import ExitStack, closing
 
 import pytest
-from browser_place import ODD, K, make_run, make_videos
 from PIL import Image
 
 from selavi_ref.browser import server
@@ -16,6 +15,7 @@ from selavi_ref.browser.collection import open_collection
 from selavi_ref.browser.map_process import MapMaker
 from selavi_ref.browser.server import make_app
 from selavi_ref.browser.thumbnails import ThumbnailCache
+from tests.support.browser_run import ODD, K, make_run, make_videos
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-from browser_place import HEADS
 from numpy.typing import NDArray
+
+from tests.support.browser_run import HEADS
 
 MODALITIES = ("video", "audio")
 NAME = "weather <i>&amp;</i>"  # given to cluster 2 of the run that is only looked at

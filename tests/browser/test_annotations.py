@@ -202,7 +202,7 @@ kept = Annotations({str(file)!r}, {CLUSTERS!r})
 for i in range(20):
     kept.apply({{"op": "wrong", "videos": [f"other{{i}}"], "wrong": True}})
 """
-    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent) as other:
+    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) as other:
         kept = Annotations(file, CLUSTERS)
 
         def mark(thread: int) -> None:

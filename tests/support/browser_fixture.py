@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser_place import make_run, make_videos
-from browser_program import Program
-from browser_truth import NAME, WRONG, Truth, truth_of
 
 from selavi_ref.browser.annotations import annotations_of
+from tests.support.browser_run import make_run, make_videos
+from tests.support.browser_server import Program
+from tests.support.browser_truth import NAME, WRONG, Truth, truth_of
 
 
 @pytest.fixture(scope="module")

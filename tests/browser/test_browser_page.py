@@ -6,13 +6,14 @@ import json
 import re
 
 import pytest
-from browser_place import ODD, ODD_CLASS, K
-from browser_program import ROOT, becomes, has_values, points_on, ready
-from browser_truth import NAME, WRONG, figures_of, in_words
+
+from tests.support.browser_run import ODD, ODD_CLASS, K
+from tests.support.browser_server import ROOT, becomes, has_values, points_on, ready
+from tests.support.browser_truth import NAME, WRONG, figures_of, in_words
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
-pytest_plugins = ["chromium", "browser_shown"]
+pytest_plugins = ["tests.support.chromium", "tests.support.browser_fixture"]
 pytestmark = pytest.mark.browser
 
 CLASS = ODD_CLASS.replace("/", "\u2215")

@@ -7,14 +7,15 @@ import re
 
 import numpy as np
 import pytest
-from browser_place import K
-from browser_program import has_values, points_on, ready
-from browser_truth import in_words
 from PIL import Image
+
+from tests.support.browser_run import K
+from tests.support.browser_server import has_values, points_on, ready
+from tests.support.browser_truth import in_words
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
-pytest_plugins = ["chromium", "browser_shown"]
+pytest_plugins = ["tests.support.chromium", "tests.support.browser_fixture"]
 pytestmark = pytest.mark.browser
 
 TILES = "main [data-at]"

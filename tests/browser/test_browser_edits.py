@@ -10,13 +10,14 @@ import shutil
 
 import pyarrow.parquet
 import pytest
-from browser_place import K, make_run, make_videos
-from browser_program import Program, becomes, has_values, ready
-from browser_truth import truth_of
+
+from tests.support.browser_run import K, make_run, make_videos
+from tests.support.browser_server import Program, becomes, has_values, ready
+from tests.support.browser_truth import truth_of
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
-pytest_plugins = ["chromium"]
+pytest_plugins = ["tests.support.chromium"]
 pytestmark = pytest.mark.browser
 
 TILES = "main [data-at]"

@@ -9,12 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
-import broken_decoders
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_files import level_of, tone, write_video
 from PIL import Image
 
 from selavi_ref.browser import thumbnail_strip as strips
@@ -23,6 +21,8 @@ from selavi_ref.browser.previews import first_codec, preview, small_size
 from selavi_ref.browser.thumbnail_strip import NoVideoError, placeholder, strip
 from selavi_ref.browser.thumbnails import ThumbnailCache
 from selavi_ref.errors import InputError, MediaError, SelaviError
+from tests.support import broken_decoders
+from tests.support.media_files import level_of, tone, write_video
 
 NAMES = ["a b'c\"d.mp4", "новый 🎬.MP4", "two\nlines.mp4", "\u202egpj.mp4", "שלום.mp4", "b\udcff.mp4", "#?%20&.mkv"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 WEB = ROOT / "selavi_ref" / "browser" / "web"
 BUILT = WEB / "built"
 LOCK = json.loads((WEB / "package-lock.json").read_text(encoding="utf-8"))

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from media_files import tone, write_video
 
 from selavi_ref.errors import InputError, MediaError, StoreError
 from selavi_ref.media import video_cache as cache_module
-from selavi_ref.media.video_cache import ClipCache, DecodedVideo, StoredFormat, read_packed, read_stored
+from selavi_ref.media.video_cache import CacheFormat, ClipCache, DecodedVideo, decode_packed, decode_video
+from tests.support.media_files import tone, write_video
 
 ROOT = Path(__file__).parent.parent.parent
-LAYOUT = StoredFormat(fps=10, size=32, sample_rate=8000, n_filters=20)
+LAYOUT = CacheFormat(fps=10, size=32, sample_rate=8000, n_filters=20)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def raw(videos: list[str], tmp_path_factory: pytest.TempPathFactory) -> ClipCach
 
 @pytest.fixture(scope="module")
 def kept(videos: list[str]) -> list[DecodedVideo]:
-    return [read_stored(path, LAYOUT) for path in videos[:4]]
+    return [decode_video(path, LAYOUT) for path in videos[:4]]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -79,8 +79,8 @@ def test_jpeg_looks_the_same_in_less_room(videos, kept, tmp_path: Path) -> None:
     assert got.shape == wanted.shape
     assert np.abs(got.astype(int) - wanted).mean() < 5
     np.testing.assert_array_equal(packed.videos(videos)[0].mel(5, 40), kept[0].mel(5, 40))
-    large = StoredFormat(10, 160, 8000, 20)
-    sizes = [read_packed(videos[0], large, jpeg).data.nbytes for jpeg in (True, False)]
+    large = CacheFormat(10, 160, 8000, 20)
+    sizes = [decode_packed(videos[0], large, jpeg).data.nbytes for jpeg in (True, False)]
     assert sizes[0] < 0.2 * sizes[1]
 
 
@@ -112,7 +112,7 @@ def test_a_file_that_changes_while_it_is_decoded_is_decoded_again(tmp_path: Path
     path = write_video(tmp_path / "a.mp4", n_frames=30, sound=tone(1.0, 440))
     whole = path.read_bytes()
     path.write_bytes(whole[:200])
-    decoding = cache_module.guarded
+    decoding = cache_module.run_guarded
 
     def decode_and_complete(*args, **options):
         try:
@@ -121,7 +121,7 @@ def test_a_file_that_changes_while_it_is_decoded_is_decoded_again(tmp_path: Path
             path.write_bytes(whole)
 
     with monkeypatch.context() as changed:
-        changed.setattr(cache_module, "guarded", decode_and_complete)
+        changed.setattr(cache_module, "run_guarded", decode_and_complete)
         first = filled(tmp_path / "cache", [str(path)], workers=1)
     assert isinstance(first.videos([str(path)])[0], str)
     assert filled(tmp_path / "cache", [str(path)]).videos([str(path)])[0].n_frames == 10
@@ -129,7 +129,7 @@ def test_a_file_that_changes_while_it_is_decoded_is_decoded_again(tmp_path: Path
 
 def test_other_rates_and_sizes_lie_beside(videos, raw, tmp_path: Path) -> None:
     ClipCache(tmp_path, LAYOUT, jpeg=True)
-    ClipCache(tmp_path, StoredFormat(30, 160, 24000, 257), jpeg=False)
+    ClipCache(tmp_path, CacheFormat(30, 160, 24000, 257), jpeg=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "10fps-32px-8000Hz-20mel-jpeg",
         "30fps-160px-24000Hz-257mel-raw",
@@ -140,7 +140,7 @@ FILL = """
 import sys
 from selavi_ref.media import video_cache as cache
 cache._SHARD_BYTES = 1
-made = cache.ClipCache(sys.argv[1], cache.StoredFormat(10, 32, 8000, 20), jpeg=False)
+made = cache.ClipCache(sys.argv[1], cache.CacheFormat(10, 32, 8000, 20), jpeg=False)
 made.fill(sys.argv[2:], [30.0] * len(sys.argv[2:]), 1)
 """
 
@@ -201,7 +201,7 @@ def test_a_full_disk_and_a_folder_that_cannot_be_made(videos, tmp_path: Path) ->
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
         "from selavi_ref.media import video_cache as cache; from selavi_ref.errors import StoreError\n"
-        "made = cache.ClipCache(sys.argv[1], cache.StoredFormat(10, 32, 8000, 20), jpeg=False)\n"
+        "made = cache.ClipCache(sys.argv[1], cache.CacheFormat(10, 32, 8000, 20), jpeg=False)\n"
         "try: made.fill(sys.argv[2:], [30.0] * len(sys.argv[2:]), 1)\n"
         "except StoreError as error: print(error)"
     )

@@ -28,8 +28,8 @@ def test_the_collection_is_usable_and_in_class_folders(tmp_path: Path) -> None:
     info = scanned.entries[0].info
     assert info is not None
     assert (info.width, info.height, info.fps, info.sample_rate) == (64, 64, 12.5, 24000)
-    assert info.picture_seconds == pytest.approx(2.0)
-    assert info.sound_seconds == pytest.approx(2.0, abs=0.05)
+    assert info.video_seconds == pytest.approx(2.0)
+    assert info.audio_seconds == pytest.approx(2.0, abs=0.05)
 
 
 def test_a_seed_gives_the_same_videos_and_another_seed_others(tmp_path: Path) -> None:

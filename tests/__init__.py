@@ -1,0 +1,1 @@
+"""Tests of selavi-ref, in the order of its packages."""

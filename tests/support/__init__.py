@@ -1,0 +1,1 @@
+"""Helpers of several tests: videos, runs and stores, programs, and a browser."""
