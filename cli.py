@@ -366,12 +366,12 @@ def convert(source: str, out: str | None, to: str | None, **sound: Any) -> None:
     """
     if (out is None) == (to is None):
         raise InputError("give either --out RUN, to make a run of a checkpoint, or --to FILE, to write one of a run")
-    from backbones.runs.initial_weights import published_of_run, run_of_published
+    from backbones.runs.convert import export_published, import_published
     from selavi_ref.runs.run import Run
 
     if to is not None:
         refuse_options(sound, "goes with --out")
-        published_of_run(Run.of_videos(source), to)
+        export_published(Run.of_videos(source), to)
         click.echo(f"wrote {click.format_filename(to)}")
         return
     assert out is not None
@@ -379,7 +379,7 @@ def convert(source: str, out: str | None, to: str | None, **sound: Any) -> None:
         raise InputError(f"{source} is a folder; name the file of a checkpoint, or write one of a run by --to FILE")
     if sound["sound_level"] == "collection":
         raise InputError("--sound-level collection: a checkpoint has no collection; none, published, or MEAN,STD")
-    run, found = run_of_published(source, out, **sound)
+    run, found = import_published(source, out, **sound)
     click.echo(
         f"{found.video_net} and {found.audio_net}, {len(found.clusters)} heads of {found.clusters[0]} clusters, "
         f"epoch {found.epoch}\nwrote {run.folder}{os.sep}"

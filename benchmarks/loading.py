@@ -40,7 +40,7 @@ import backbones.data.clips
 from backbones.data.augment import DRAWS, Draw
 from backbones.data.augment import picture as our_picture
 from backbones.data.clips import Crop, RawClip, StreamedClips
-from backbones.learner.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, ClipSettings
+from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, ClipSettings
 from selavi_ref.datasets import make_collection
 from selavi_ref.media import log_mel
 from selavi_ref.media.audio_track import AudioTrack

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from sinkhorn import SHARPNESS, add_log_softmax, gaussian_sizes, mixture, most_memory, processor, said
 
 from backbones.data.clips import StreamedClips
+from backbones.data.settings import ClipSettings
 from backbones.distributed.processes import process_group
-from backbones.learner.settings import ClipSettings
 from selavi_ref.datasets import Manifest, read_manifest, write_manifest
 from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.ensemble.posterior import joint_scores

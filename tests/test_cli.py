@@ -282,7 +282,7 @@ def test_clips_and_augmentation_can_be_set(place, tmp_path):
     assert done.exit_code == 0, done.stderr
     config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     clip, change = config["backbone"]["clip"], config["backbone"]["augment"]
-    assert (clip["frames"], clip["fps"], clip["seconds"], clip["n_filters"]) == (3, 2.0, 0.5, 32)
+    assert (clip["frames"], clip["fps"], clip["audio_seconds"], clip["n_filters"]) == (3, 2.0, 0.5, 32)
     assert (change["blur"], change["time_shift"], change["rotation"], change["jitter"]) == (0.5, 0.2, 0.0, 0.4)
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["step"] == 2  # 64 clips of 32 videos, 32 at a time

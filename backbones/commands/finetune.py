@@ -45,8 +45,24 @@ _LEARNING = (
     ),
     click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True, help="Clips per step."),
     click.option("--optimizer", type=click.Choice(["sgd", "adam"]), default="sgd", show_default=True),
-    click.option("--rate", type=_POSITIVE, default=0.0025, show_default=True, help="Of the classifier, at first."),
-    click.option("--base-rate", type=_FROM_0, default=0.00025, show_default=True, help="Of the network, at first."),
+    click.option(
+        "--learning-rate",
+        "--rate",
+        "learning_rate",
+        type=_POSITIVE,
+        default=0.0025,
+        show_default=True,
+        help="Of the classifier, at first.",
+    ),
+    click.option(
+        "--base-learning-rate",
+        "--base-rate",
+        "base_learning_rate",
+        type=_FROM_0,
+        default=0.00025,
+        show_default=True,
+        help="Of the network, at first.",
+    ),
     click.option(
         "--warmup-epochs", type=click.IntRange(0), default=2, show_default=True, help="Over which the rates rise."
     ),
@@ -118,7 +134,7 @@ _FREE = {"device", "workers", "memory_gb", "cache", "cache_format", "minutes"}  
     selavi finetune RUN UCF-101 --layout ucf101 --out UCF
     selavi finetune RUN HMDB-51 --layout hmdb51 --fold 1 --linear-probe --norm batch --out PROBE
     selavi finetune RUN UCF-101 --layout ucf101 --from-scratch --out SCRATCH
-    selavi finetune RUN VIDEOS --epochs 4 --warmup-epochs 0 --milestones 3 --rate 0.02 --base-rate 0.002 --out OUT
+    selavi finetune RUN VIDEOS --epochs 4 --warmup-epochs 0 --milestones 3 --learning-rate 0.02 --out OUT
     selavi finetune --resume --out UCF
     """,
 )
@@ -177,7 +193,7 @@ def _wanted(
     if options["test_split"] == "train":
         raise InputError("--test-split train: these are the videos that are learnt from")
     if options["linear_probe"]:
-        refuse_options(("base_rate",), "goes without --linear-probe, which leaves the network as it is")
+        refuse_options(("base_learning_rate",), "goes without --linear-probe, which leaves the network as it is")
     return run, videos
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones.learner.settings import AugmentSettings, ClipSettings
+from backbones.data.settings import AugmentSettings, ClipSettings
 
 # What each uniform number of a clip's draw decides; some are used when the clip is cut out of its video.
 DRAWS = (

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from backbones.data.degradation import Degradation
-from backbones.learner.settings import AugmentSettings, ClipSettings
+from backbones.data.settings import AugmentSettings, ClipSettings
 from selavi_ref.errors import MediaError, SelaviError
 from selavi_ref.media import SquareCrops, log_mel, probe, read_clip
 from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
@@ -145,7 +145,7 @@ class StreamedClips:
             read_clip,
             self.paths[row],
             start,
-            s.seconds,
+            s.audio_seconds,
             squares=SquareCrops(view.window, view.places),
             fps=s.fps,
             frames=s.frames,
@@ -296,7 +296,7 @@ def time_limit(seconds: float | None) -> float:
 
 def n_steps(settings: ClipSettings) -> int:
     """Return the number of time steps T' of a clip's log mel energies (windows of 20 ms every 10 ms)."""
-    return max(1, 1 + round((settings.seconds - 0.02) / 0.01 + 0.499))
+    return max(1, 1 + round((settings.audio_seconds - 0.02) / 0.01 + 0.499))
 
 
 def mel_statistics(source: ClipSource, rows: Sequence[int]) -> tuple[float, float]:

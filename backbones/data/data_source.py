@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from backbones.data.clips import ClipSource, StoredClips, StreamedClips, cache_format, time_limit
 from backbones.data.degradation import Degradation
+from backbones.data.settings import ClipSettings
 from backbones.distributed.processes import local_size
-from backbones.learner.settings import BackboneSettings
 from selavi_ref.datasets import Manifest
 from selavi_ref.media.video_cache import ClipCache
 from selavi_ref.runs.processes import Exchange, SingleProcess, local_rows, raise_together
@@ -50,7 +50,7 @@ class DataSource:
 
 def open_clips(
     manifest: Manifest,
-    settings: BackboneSettings,
+    settings: ClipSettings,
     data_source: DataSource,
     degradation: Degradation = Degradation(),  # noqa: B008
     exchange: Exchange = SingleProcess(),  # noqa: B008
@@ -67,8 +67,8 @@ def open_clips(
         for i in infos
     ]
     if degradation:
-        return StreamedClips(manifest.paths, settings.clip, seconds, degradation)
-    layout = cache_format(settings.clip)
+        return StreamedClips(manifest.paths, settings, seconds, degradation)
+    layout = cache_format(settings)
     lengths = [i.seconds if i else None for i in infos]
     reporter = reporter if exchange.rank == 0 else SILENT
     if data_source.cache is not None:
@@ -81,12 +81,12 @@ def open_clips(
                 cache.fill(manifest.paths[part], limits, data_source.n_workers, bar.update)
         cache = ClipCache(data_source.cache, layout, jpeg=data_source.jpeg)
         with reporter.bar(len(manifest), "caching", "video") as bar:
-            return StoredClips.cached(cache, manifest.paths, settings.clip, data_source.n_workers, bar.update, lengths)
+            return StoredClips.cached(cache, manifest.paths, settings, data_source.n_workers, bar.update, lengths)
     needed = sum(layout.n_bytes(i.seconds, i.width / i.height if i.height else 1.0) if i else 0 for i in infos)
     if needed * local_size() <= data_source.memory_gb * 1e9:
         with reporter.bar(len(manifest), "decoding", "video") as bar:
-            return StoredClips.in_memory(manifest.paths, settings.clip, data_source.n_workers, bar.update, lengths)
-    return StreamedClips(manifest.paths, settings.clip, seconds)
+            return StoredClips.in_memory(manifest.paths, settings, data_source.n_workers, bar.update, lengths)
+    return StreamedClips(manifest.paths, settings, seconds)
 
 
 def n_loader_processes(source: ClipSource, data_source: DataSource) -> int:

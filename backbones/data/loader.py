@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from backbones.data.augment import DRAWS
 from backbones.data.clips import ClipSource, Crop, RawClip, n_steps
-from backbones.learner.settings import AugmentSettings, ClipSettings
+from backbones.data.settings import AugmentSettings, ClipSettings
 from selavi_ref.errors import MediaError
 
 T = TypeVar("T")

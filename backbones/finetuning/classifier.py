@@ -82,7 +82,7 @@ def optimizer_of(model: Classifier, settings: FineTuneSettings) -> torch.optim.O
 
 def set_rates(optimizer: torch.optim.Optimizer, settings: FineTuneSettings, epoch: int) -> tuple[float, ...]:
     """Give an optimiser the learning rates of an epoch, and return them: the classifier's, and the network's."""
-    rates = tuple(rate * settings.factor(epoch) for rate in (settings.rate, settings.base_rate))
+    rates = tuple(rate * settings.factor(epoch) for rate in (settings.learning_rate, settings.base_learning_rate))
     for group, rate in zip(optimizer.param_groups, rates, strict=False):
         group["lr"] = rate
     return rates

@@ -236,9 +236,9 @@ class FoldLearning:
             "step": state.step,
             "loss": float(np.mean(state.losses)),
         }
-        record |= {"rate": s.rate * s.factor(epoch)}
+        record |= {"rate": s.learning_rate * s.factor(epoch)}
         if not s.linear_probe:
-            record |= {"base_rate": s.base_rate * s.factor(epoch)}
+            record |= {"base_rate": s.base_learning_rate * s.factor(epoch)}
         if epoch + 1 == s.epochs or not s.test_last_only:
             self.answers = self._ask()
             record |= {"top_1": self.answers.top_1, "top_5": self.answers.top_5}
@@ -289,4 +289,4 @@ class FoldLearning:
         good = self.place.checkpoints.newest_first()
         last = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
         step = f"step {self.state.step} of fold {self.fold.number}"
-        return f"{what} at {step}; {last}; try a lower --rate and --base-rate in another --out"
+        return f"{what} at {step}; {last}; try a lower --learning-rate and --base-learning-rate in another --out"

@@ -7,13 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from backbones.learner.settings import (
-    NO_AUGMENTATION,
-    PUBLISHED_AUGMENTATION,
-    AugmentSettings,
-    BackboneSettings,
-    ClipSettings,
-)
+from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
+from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.networks.registry import NetworkSpec
 from selavi_ref.errors import InputError
@@ -30,8 +25,8 @@ _LEAST = {
     "epochs": 1,
     "batch_size": 2,
     "clips_per_video": 1,
-    "rate": 0,
-    "base_rate": 0,
+    "learning_rate": 0,
+    "base_learning_rate": 0,
     "momentum": 0,
     "weight_decay": 0,
     "warmup_epochs": 0,
@@ -71,7 +66,7 @@ class FineTuneSettings:
         Passes over the videos, clips of one step, and clips of each video in one pass.
     optimizer : str
         One of `OPTIMIZERS`.
-    rate, base_rate : float
+    learning_rate, base_learning_rate : float
         Learning rate of the classifier, and of the network.
     momentum, weight_decay : float
         Of the optimiser; Adam has no momentum.
@@ -114,8 +109,8 @@ class FineTuneSettings:
     batch_size: int = 32
     clips_per_video: int = 10
     optimizer: str = "sgd"
-    rate: float = 0.0025
-    base_rate: float = 0.00025
+    learning_rate: float = 0.0025
+    base_learning_rate: float = 0.00025
     momentum: float = 0.9
     weight_decay: float = 0.005
     warmup_epochs: int = 2

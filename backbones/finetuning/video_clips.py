@@ -9,7 +9,7 @@ import numpy as np
 
 from backbones.data.clips import ClipSource, Crop, RawClip, StoredClips, StreamedClips
 from backbones.data.data_source import DataSource, open_clips
-from backbones.learner.settings import BackboneSettings, ClipSettings
+from backbones.data.settings import ClipSettings
 from selavi_ref.datasets import Manifest
 from selavi_ref.media import SquareCrops, read_clip
 from selavi_ref.media.decoder import run_guarded
@@ -33,10 +33,10 @@ class SilentClips:
     """
 
     def __init__(self, manifest: Manifest, clip: ClipSettings, data_source: DataSource, reporter: Reporter = SILENT):
-        self._source = open_clips(manifest, BackboneSettings(clip=clip), data_source, reporter=reporter)
+        self._source = open_clips(manifest, clip, data_source, reporter=reporter)
         self._rows = {path: row for row, path in enumerate(manifest.paths)}
         self._seconds = [entry.info.video_seconds if entry.info else None for entry in manifest]
-        self._clip = replace(clip, seconds=0.02, n_filters=1)  # of the sound that nobody hears, one number
+        self._clip = replace(clip, audio_seconds=0.02, n_filters=1)  # of the sound that nobody hears, one number
 
     def part(self, paths: Sequence[str]) -> ClipSource:
         """Return the clips of some of the videos, which are known by their place in `paths`."""
@@ -68,7 +68,7 @@ class StreamedSilentClips(StreamedClips):
             read_clip,
             self.paths[row],
             start,
-            s.seconds,
+            s.audio_seconds,
             squares=SquareCrops(view.window, view.places),
             fps=s.fps,
             frames=s.frames,

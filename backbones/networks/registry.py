@@ -33,7 +33,7 @@ class NetworkSpec:
     hidden : int
         Width of the hidden layer of the heads on these features.
     clip : dict
-        Settings of the clip (fields of `backbones.learner.settings.ClipSettings`) that the network is made for.
+        Settings of the clip (fields of `backbones.data.settings.ClipSettings`) that the network is made for.
     limits : dict
         Smallest and largest value of a setting of the clip that the network can compute with; None is no bound.
     classifier : str

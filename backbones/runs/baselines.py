@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from backbones.data import augment
 from backbones.data.clips import ClipSource, Crop, mel_statistics
 from backbones.data.data_source import DataSource, n_loader_processes, open_clips
-from backbones.learner.settings import AugmentSettings
+from backbones.data.settings import AugmentSettings
 from backbones.learner.torch_backbone import TorchBackbone
 from backbones.runs.extract import extract
 from backbones.runs.initial_weights import check_initial_weights, load_initial_weights
@@ -103,13 +103,13 @@ class Baselines:
 
     def on_inputs(self, settings: RunSettings) -> Labellings:
         """Return labels by K-means on what networks would see."""
-        source = open_clips(self.manifest, settings.backbone, self.data_source, reporter=self.reporter)
+        source = open_clips(self.manifest, settings.backbone.clip, self.data_source, reporter=self.reporter)
         return _named("K-means on inputs", kmeans_on_inputs(source, self.clusters, self.seed))
 
     def on_networks(self, what: str, settings: RunSettings) -> Labellings:
         """Return labels by K-means on the features of networks that a run with these settings would begin with."""
         settings = check_initial_weights(settings)
-        source = open_clips(self.manifest, settings.backbone, self.data_source, reporter=self.reporter)
+        source = open_clips(self.manifest, settings.backbone.clip, self.data_source, reporter=self.reporter)
         settings = _with_level(settings, source)
         source.settings = settings.backbone.clip
         backbone = TorchBackbone(

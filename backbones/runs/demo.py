@@ -69,8 +69,9 @@ def run_demo(
     write_csv(labels, run.labels_file)
     contact_sheet(run.labels_file, run.sheet_file)
 
-    settings = RunSettings.from_dict(run.config).backbone
-    clusterings = kmeans_on_inputs(open_clips(manifest, settings, data_source, reporter=reporter), len(KINDS), seed)
+    clip = RunSettings.from_dict(run.config).backbone.clip
+    source = open_clips(manifest, clip, data_source, reporter=reporter)
+    clusterings = kmeans_on_inputs(source, len(KINDS), seed)
     rows = {"selavi": evaluate_csv(run.labels_file)}
     rows |= {f"K-means, {name}": summary(manifest.classes, found.tolist()) for name, found in clusterings.items()}
     return rows

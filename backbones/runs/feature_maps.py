@@ -204,7 +204,7 @@ def _backbone(
     run: Run, settings: RunSettings, manifest: Manifest, device: str, data_source: DataSource
 ) -> tuple[TorchBackbone, int]:
     """Return the networks of a run, in evaluation mode, with the clips of the videos, and the epochs learnt."""
-    source = open_clips(manifest, settings.backbone, data_source)
+    source = open_clips(manifest, settings.backbone.clip, data_source)
     workers = n_loader_processes(source, data_source) if len(manifest) > 8 * data_source.n_workers else 0
     backbone = TorchBackbone(
         settings.backbone, settings.head_sizes, source, device=choose_device(device), workers=workers

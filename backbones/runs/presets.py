@@ -10,7 +10,8 @@ from copy import deepcopy
 from dataclasses import asdict, replace
 from typing import Any
 
-from backbones.learner.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, BackboneSettings
+from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings
+from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.runs.run_settings import RunSettings, choose_device, choose_precision
 from selavi_ref.errors import InputError
@@ -71,7 +72,7 @@ _PLACES = {
         for name in ("dropout", "mlp", "momentum", "weight_decay", "sync_batch_norm", "compile")
     },
     "frames": "backbone.clip.frames",
-    "sound_seconds": "backbone.clip.seconds",
+    "sound_seconds": "backbone.clip.audio_seconds",
     "sound_rate": "backbone.clip.sample_rate",
     "mel_bands": "backbone.clip.n_filters",
 }
@@ -332,8 +333,8 @@ def _checked(settings: RunSettings) -> RunSettings:
     clip, training = settings.backbone.clip, settings.training
     if clip.sample_rate % 100:
         raise InputError(f"--sound-rate {clip.sample_rate}: a multiple of 100, so that 10 ms are whole samples")
-    if not (math.isfinite(clip.seconds) and clip.seconds >= _LEAST_SOUND):
-        raise InputError(f"--sound-seconds {clip.seconds:g}: at least {_LEAST_SOUND} s")
+    if not (math.isfinite(clip.audio_seconds) and clip.audio_seconds >= _LEAST_SOUND):
+        raise InputError(f"--sound-seconds {clip.audio_seconds:g}: at least {_LEAST_SOUND} s")
     for modality, name in (("video", settings.backbone.video_net), ("audio", settings.backbone.audio_net)):
         registry.find(modality, name).check(clip)
     if training.overclustering_heads and training.overclustering_heads * settings.overclusters < settings.clusters:

@@ -132,7 +132,7 @@ def train(
         with raise_together(exchange):
             settings = RunSettings.from_dict(run.config)
             manifest = read_manifest(run.videos_file)
-        source = open_clips(manifest, settings.backbone, data_source, exchange=exchange, reporter=reporter)
+        source = open_clips(manifest, settings.backbone.clip, data_source, exchange=exchange, reporter=reporter)
         checkpoints = checkpoint_policy.checkpoints(run)
         if not checkpoints.newest_first():
             settings = _with_sound_level(run, settings, source, exchange)

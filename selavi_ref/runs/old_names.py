@@ -7,6 +7,8 @@ from typing import Any
 
 RENAMED = {
     "rate": "learning_rate",
+    "base_rate": "base_learning_rate",
+    "seconds": "audio_seconds",
     "scale_rate": "scale_learning_rate",
     "norm_warmup": "bn_warmup_batches",
     "side_heads": "overclustering_heads",
@@ -16,8 +18,6 @@ RENAMED = {
     "look_batch": "eval_batch_size",
     "sync_norm": "sync_batch_norm",
 }
-# Tables of a run's settings in which a name of `RENAMED` means something else.
-_OTHERS = {"kind": ("finetune",)}
 
 
 def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,8 +29,6 @@ def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     settings : mapping
         As read from ``config.toml``, from the provenance of a store, or from the options of a pilot run.
     """
-    if any(settings.get(name) in kinds for name, kinds in _OTHERS.items()):
-        return dict(settings)
     return {
         RENAMED.get(name, name): with_current_names(value) if isinstance(value, Mapping) else value
         for name, value in settings.items()

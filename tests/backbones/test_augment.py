@@ -11,13 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backbones.data.augment import DRAWS, Draw, picture, sound
-from backbones.learner.settings import (
-    NO_AUGMENTATION,
-    PUBLISHED_AUGMENTATION,
-    AugmentSettings,
-    BackboneSettings,
-    ClipSettings,
-)
+from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
+from backbones.learner.settings import BackboneSettings
 from selavi_ref.errors import InputError
 
 CLIP = ClipSettings(frames=3, decode_size=24, size=20, mel_mean=2.0, mel_std=3.0, mel_floor=-5.0)

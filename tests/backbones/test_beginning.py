@@ -15,7 +15,8 @@ from backbones.data.data_source import DataSource, open_clips
 from backbones.data.loader import ClipSampling, eval_batches
 from backbones.learner.checkpoint import read_newest
 from backbones.learner.torch_backbone import TorchBackbone
-from backbones.runs.initial_weights import load_initial_weights, run_of_published
+from backbones.runs.convert import import_published
+from backbones.runs.initial_weights import load_initial_weights
 from backbones.runs.presets import run_settings
 from backbones.runs.run_settings import RunSettings
 from selavi_ref.datasets import make_collection, scan
@@ -54,7 +55,7 @@ def test_a_converted_checkpoint_labels_as_the_original_computes(place, monkeypat
     manifest = scan(folder / "videos")
     settings = RunSettings.from_dict(Run.open(folder / "run").config).backbone
     assert (settings.clip.mel_mean, settings.clip.mel_std, settings.clip.n_filters) == (2, 3, 64)
-    source = open_clips(manifest, settings, DataSource(workers=0))
+    source = open_clips(manifest, settings.clip, DataSource(workers=0))
     (look,) = eval_batches(source, range(16), settings.augment, ClipSampling(), batch_size=16, workers=0)
     pictures = augment.picture(look.frames, settings.clip, None, None)
     sounds = augment.sound(look.mel, settings.clip, None, None)
@@ -97,7 +98,7 @@ def test_balanced_labels_need_potentials_that_no_checkpoint_has(place):
 def test_a_run_begins_with_the_networks_of_another_and_new_heads(place, source):
     folder, model = place
     settings = run_settings(16, clusters=9, heads=2, init=str(folder / source), epochs=1)
-    clips = open_clips(scan(folder / "videos"), settings.backbone, DataSource())
+    clips = open_clips(scan(folder / "videos"), settings.backbone.clip, DataSource())
     backbone = TorchBackbone(settings.backbone, settings.head_sizes, clips, seed=5)
     before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
     load_initial_weights(backbone, settings)
@@ -156,5 +157,5 @@ def test_heads_of_different_widths_are_refused(tmp_path):
     model.mlp_a1.block_forward[8] = torch.nn.Linear(256, 6)
     torch.save(checkpoint(model), tmp_path / "p.pth")
     with pytest.raises(InputError, match="different numbers of clusters"):
-        run_of_published(tmp_path / "p.pth", tmp_path / "run", sound_rate=16_000, mel_bands=64, sound_level="none")
+        import_published(tmp_path / "p.pth", tmp_path / "run", sound_rate=16_000, mel_bands=64, sound_level="none")
     assert not (tmp_path / "run").exists()

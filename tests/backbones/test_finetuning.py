@@ -36,7 +36,7 @@ from backbones.finetuning.training_run import settings_for, start  # noqa: E402
 from backbones.finetuning.video_clips import SilentClips  # noqa: E402
 from backbones.learner.checkpoint import read_checkpoint, read_newest  # noqa: E402
 from backbones.learner.settings import BackboneSettings  # noqa: E402
-from backbones.runs.initial_weights import run_of_published  # noqa: E402
+from backbones.runs.convert import import_published  # noqa: E402
 from selavi_ref.media import read_clip  # noqa: E402
 from selavi_ref.runs.checkpoints import Checkpoints  # noqa: E402
 from selavi_ref.runs.run import Run  # noqa: E402
@@ -70,7 +70,7 @@ def place(tmp_path_factory):
     make_ucf101(place)
     torch.manual_seed(0)
     torch.save(checkpoint(learnt_model(4, 2, video="tiny", audio="tiny", hidden=256)), place / "published.pth")
-    run_of_published(place / "published.pth", place / "run", sound_rate=16_000, mel_bands=64, sound_level="none")
+    import_published(place / "published.pth", place / "run", sound_rate=16_000, mel_bands=64, sound_level="none")
     return place
 
 
@@ -153,7 +153,7 @@ def test_finished_folds_are_not_repeated_and_other_settings_are_refused(place, w
         assert done.stdout == whole.stdout
     assert {path: path.stat().st_mtime_ns for path in (place / "whole").glob("fold*/**/*")} == before
     done = selavi(place, *UCF, "--rate", "0.2", "--clips", "3", "--out", "whole")
-    refused(done, "started with another --clips, --rate; go on with --resume --out whole alone")
+    refused(done, "started with another --clips, --learning-rate; go on with --resume --out whole alone")
     refused(selavi(place, "--resume", "--epochs", "3", "--out", "whole"), "--epochs cannot be changed with --resume")
 
 
@@ -294,7 +294,7 @@ def refused(done, *words):
         ([*UCF, "--fold", "one"], "--fold one: whole numbers"),
         ([*UCF, "--milestones", "soon"], "--milestones soon: whole numbers"),
         ([*UCF, "--test-split", "val"], "--test-split goes without --layout"),
-        ([*UCF, "--linear-probe"], "--base-rate goes without --linear-probe"),
+        ([*UCF, "--linear-probe"], "--base-learning-rate goes without --linear-probe"),
         ([*UCF, "--augment", "spin=1"], "--augment spin=1: write name=value"),
         (["heads", *UCF[1:]], "heads has learnt from features"),
         (["nowhere", *UCF[1:]], "nowhere is not a folder"),
@@ -334,19 +334,19 @@ def test_the_rates_over_the_epochs_are_those_of_the_published_schedulers():
     """The published program chains two schedulers: a rise to 8 times the rate, then steps at 6 and 10 less 2."""
     settings = a_settings()
     parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=settings.rate)
+    optimizer = torch.optim.SGD([parameter], lr=settings.learning_rate)
     rise, steps, published = [1.0, 4.5, 8.0], None, []
     for epoch in range(12):
         if epoch < 3:
-            optimizer.param_groups[0]["lr"] = settings.rate * rise[epoch]
+            optimizer.param_groups[0]["lr"] = settings.learning_rate * rise[epoch]
         elif steps is None:  # it takes over an epoch after the rise has ended
-            optimizer.param_groups[0]["initial_lr"] = settings.rate * 8
+            optimizer.param_groups[0]["initial_lr"] = settings.learning_rate * 8
             steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, [6 - 2, 10 - 2], gamma=0.05)
         else:
             optimizer.step()
             steps.step()
         published.append(optimizer.param_groups[0]["lr"])
-    assert [settings.rate * settings.factor(epoch) for epoch in range(12)] == pytest.approx(published)
+    assert [settings.learning_rate * settings.factor(epoch) for epoch in range(12)] == pytest.approx(published)
     factors = [settings.factor(epoch) for epoch in range(12)]
     assert factors == pytest.approx([1, 4.5, 8, 8, 8, 8, 8, 0.4, 0.4, 0.4, 0.4, 0.02])
     constant = a_settings(warmup_epochs=0, milestones=())
@@ -368,7 +368,12 @@ def test_the_defaults_are_the_published_protocol():
     )
     assert (settings.augment.scale, settings.augment.jitter, settings.augment.flip) == ((1.0, 1.25), 0.4, 0.5)
     assert (settings.epochs, settings.batch_size, settings.clips_per_video) == (12, 32, 10)
-    assert (settings.rate, settings.base_rate, settings.weight_decay, settings.momentum) == (0.0025, 2.5e-4, 5e-3, 0.9)
+    assert (settings.learning_rate, settings.base_learning_rate, settings.weight_decay, settings.momentum) == (
+        0.0025,
+        2.5e-4,
+        5e-3,
+        0.9,
+    )
     assert (settings.test_clips, settings.test_crops, settings.optimizer) == (10, 3, "sgd")
     assert FineTuneSettings.from_dict(settings.to_dict()) == settings
     assert FineTuneSettings.from_dict(tomllib.loads(_toml(settings))) == settings

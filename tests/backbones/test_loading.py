@@ -18,7 +18,7 @@ from backbones.data.augment import DRAWS
 from backbones.data.clips import Crop, StoredClips, StreamedClips
 from backbones.data.degradation import Degradation
 from backbones.data.loader import ClipSampling, TrainingClips, TrainingLoader, eval_batches, prefetch
-from backbones.learner.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
+from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
 from selavi_ref.errors import InputError, MediaError
 from selavi_ref.media import log_mel, read_clip
 from selavi_ref.media.decoder import run_guarded

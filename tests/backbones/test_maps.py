@@ -17,9 +17,9 @@ from backbones.data.loader import ClipSampling, eval_batches
 from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.networks.registry import Base
+from backbones.runs.convert import import_published
 from backbones.runs.extract import extract
 from backbones.runs.feature_maps import averaged, map_features, pooled
-from backbones.runs.initial_weights import run_of_published
 from backbones.runs.run_settings import RunSettings
 from selavi_ref.datasets import make_collection, scan
 from selavi_ref.errors import InputError
@@ -38,7 +38,7 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("maps")
     torch.manual_seed(0)
     torch.save(checkpoint(learnt_model(4, 2, video="tiny", audio="tiny", hidden=256)), place / "published.pth")
-    run_of_published(place / "published.pth", place / "run", sound_rate=16_000, mel_bands=64, sound_level="none")
+    import_published(place / "published.pth", place / "run", sound_rate=16_000, mel_bands=64, sound_level="none")
     make_collection(place / "videos", 8, seed=0)
     write_silent(place / "videos" / "y_silent.avi", "Down", 0)
     (place / "videos" / "z_damaged.mp4").write_bytes(b"no video")
@@ -80,7 +80,7 @@ def test_maxima_are_those_of_each_clip_at_length_one_and_averaged(run, manifest)
     )
     assert sum(told) == 10
     settings = RunSettings.from_dict(run.config).backbone
-    source = open_clips(manifest, settings, DataSource(0))
+    source = open_clips(manifest, settings.clip, DataSource(0))
     (look,) = eval_batches(source, [2], settings.augment, ClipSampling(3), batch_size=1, workers=0)
     clips = augment.picture(look.frames, settings.clip, None, None)
     network = loaded(run)

@@ -12,7 +12,8 @@ import pytest
 import torch
 import torchvision
 
-from backbones.learner.settings import BackboneSettings, ClipSettings
+from backbones.data.settings import ClipSettings
+from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.networks.registry import Base, NetworkSpec
 from backbones.networks.weights import load_weights, read_torch

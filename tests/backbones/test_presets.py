@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import tomli_w
 
-from backbones.learner.settings import PUBLISHED_AUGMENTATION
+from backbones.data.settings import PUBLISHED_AUGMENTATION
 from backbones.runs.presets import read_config, run_settings
 from backbones.runs.run_settings import RunSettings
 from selavi_ref.errors import InputError
