@@ -309,7 +309,7 @@ def train_heads(store: str | None, out: str, resume: bool, clusters: int | None,
     from selavi_ref.heads.training_run import apply_heads, start_heads
     from selavi_ref.heads.training_run import train_heads as train_run
     from selavi_ref.runs.pilot_run import PilotRun
-    from selavi_ref.runs.run import Run
+    from selavi_ref.runs.run import Run, RunKind
 
     if resume:
         refuse_options(["clusters", *options], "cannot be changed with --resume; the run keeps its settings")
@@ -317,7 +317,7 @@ def train_heads(store: str | None, out: str, resume: bool, clusters: int | None,
             raise InputError("STORE cannot be changed with --resume; the run keeps its settings")
         counting = PilotRun(Path(out))
         run = counting.pilot if counting.under_way else Run.open(out)
-        if run.config.get("kind") != "heads":
+        if run.kind is not RunKind.HEADS:
             raise InputError(f"{out} is a run on videos; go on with: selavi train --resume --out {out}")
     else:
         if store is None:
@@ -452,10 +452,10 @@ def label(
         refuse_options(["as_learnt"], "goes with RUN VIDEOS; a store is labelled as learnt")
         _label_store(source, out, head, balanced)
         return
-    from selavi_ref.runs.run import Run
+    from selavi_ref.runs.run import Run, RunKind
 
     run = Run.open(source)
-    of_heads = run.config.get("kind") == "heads"
+    of_heads = run.kind is RunKind.HEADS
     if not of_heads:
         Run.of_videos(source)
     else:

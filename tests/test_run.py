@@ -43,15 +43,15 @@ def test_the_log_is_one_record_a_line(tmp_path):
     assert [json.loads(line) for line in run.log_file.read_text().splitlines()] == records
 
 
-def test_a_resumed_run_forgets_what_it_will_do_again(tmp_path):
+def test_records_that_will_be_written_again_are_removed_from_the_log(tmp_path):
     run = Run.prepare(tmp_path / "run")
-    run.forget_log_after(6)
+    run.keep_records(lambda record: record["step"] <= 6)
     assert not run.log_file.exists()
     for record in ({"step": 0, "changed": 1.0}, {"step": 6, "epoch": 1}, {"step": 6, "changed": 0.5}, {"step": 8}):
         run.log(record)
     with open(run.log_file, "a") as file:
         file.write('{"step": 3, "ch')  # of a killed process
-    run.forget_log_after(6)
+    run.keep_records(lambda record: record["step"] < 6 or record == {"step": 6, "epoch": 1})
     run.log({"step": 7})
     kept = [json.loads(line) for line in run.log_file.read_text().splitlines()]
     assert kept == [{"step": 0, "changed": 1.0}, {"step": 6, "epoch": 1}, {"step": 7}]
@@ -85,7 +85,7 @@ def test_a_text_that_cannot_take_its_place_leaves_the_old_one_and_nothing_else(t
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("heads", "r has learnt from features, and has no networks that look at videos; do that"),
+        ("heads", "r has learnt from features, and has no networks for videos; do that"),
         ("finetune", "r is no run of selavi train, but one of selavi finetune"),
     ],
 )

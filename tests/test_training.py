@@ -12,6 +12,7 @@ from selavi_ref.errors import CheckpointError, DivergedError, ElsewhereError, In
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.processes import SingleProcess, gather_lines, local_rows, raise_together
+from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.selflabel.backbone import working_datasets
 from selavi_ref.selflabel.self_labelling import ClusterSizes
 from selavi_ref.selflabel.settings import TrainingSettings
@@ -118,7 +119,7 @@ SETTINGS = TrainingSettings(
 
 
 def start(
-    tmp_path, settings=SETTINGS, clusters=(4, 4, 4), log=None, exchange=ALONE, minutes=60.0, warn=print, **kwargs
+    tmp_path, settings=SETTINGS, clusters=(4, 4, 4), log=None, exchange=ALONE, minutes=60.0, reporter=SILENT, **kwargs
 ):
     features, classes = two_views(**kwargs)
     backbone = LinearBackbone(features, clusters, exchange=exchange)
@@ -138,12 +139,20 @@ def start(
         records.append,
         exchange=exchange,
         classes=[str(c) for c in classes],
-        warn=warn,
+        reporter=reporter,
     ), classes
 
 
 class KilledError(Exception):
     pass
+
+
+class Warnings(Reporter):
+    def __init__(self):
+        self.warnings = []
+
+    def warn(self, message):
+        self.warnings.append(message)
 
 
 def killed_at(step):
@@ -225,6 +234,13 @@ def test_a_run_that_is_asked_to_stop_saves_at_once_and_loses_nothing(tmp_path, s
     assert timeless[0] == timeless[1]
 
 
+def test_the_log_of_a_resumed_run_is_cut_where_it_resumes(tmp_path):
+    training, _ = start(tmp_path)
+    training.step = 6
+    records = ({"step": 0, "changed": 1.0}, {"step": 6, "epoch": 1}, {"step": 6, "changed": 0.5}, {"step": 8})
+    assert [training.covers(record) for record in records] == [True, True, False, False]
+
+
 def test_a_request_to_stop_during_a_labelling_is_met_at_once(tmp_path):
     training, _ = start(tmp_path, minutes=0.0)
     write = training.backbone.write_features
@@ -271,13 +287,13 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path)
     first.pseudo_labels.store.close()
     newest, before, *_ = first.checkpoints.newest_first()
     newest.write_bytes(newest.read_bytes()[:2000])
-    said = []
-    second, _ = start(tmp_path / "b", warn=said.append)
+    reporter = Warnings()
+    second, _ = start(tmp_path / "b", reporter=reporter)
     assert second.restore()
     assert second.epoch == 11
-    assert len(said) == 1
-    assert newest.name in said[0]
-    assert before.name in said[0]
+    assert len(reporter.warnings) == 1
+    assert newest.name in reporter.warnings[0]
+    assert before.name in reporter.warnings[0]
     second.run()
     assert_same_end(whole, second)
     for path in second.checkpoints.newest_first():

@@ -67,7 +67,7 @@ def check(
     from selavi_ref.diagnostics.check import check as check_labels
     from selavi_ref.ensemble.labels import label_store
     from selavi_ref.report.table import echo, results_folder
-    from selavi_ref.runs.run import Run
+    from selavi_ref.runs.run import Run, RunKind
     from selavi_ref.store import FeatureStore
 
     run = Run.open(source) if os.path.isdir(source) else None
@@ -81,7 +81,7 @@ def check(
     folder = results_folder(out or ("check" if run is None else run.folder / "check"))
     with Interruptible("the same command goes on where it stopped"), FeatureStore(place) as store:
         labels = label_store(store)
-        if run is not None and clips > 1 and labels.disagreement is None and run.config.get("kind") != "heads":
+        if run is not None and clips > 1 and labels.disagreement is None and run.kind is not RunKind.HEADS:
             labels = replace(labels, disagreement=_disagreement(run, folder, clips, device, workers, store.paths))
         measures = _measures(store.paths, folder, workers) if files else None
         rng = np.random.default_rng(seed)

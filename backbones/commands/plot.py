@@ -56,12 +56,11 @@ def plot(run: str, out: str | None, only: tuple[str, ...], truth: str | None, te
     from selavi_ref.report.figures import check_drawing
     from selavi_ref.report.run_figures import draw_run_figures
     from selavi_ref.report.table import results_folder
-    from selavi_ref.runs.run import Run
+    from selavi_ref.runs.run import Run, RunKind
 
     opened = Run.open(run)
-    kind = opened.config.get("kind")
-    if kind not in (None, "heads"):
-        raise InputError(f"{run} is no run of selavi train or train-heads, but one of selavi {kind}")
+    if opened.kind is RunKind.FINETUNE:
+        raise InputError(f"{run} is no run of selavi train or train-heads, but one of selavi {opened.kind}")
     check_drawing()
     names = annotations_of(opened).read().of("consensus").names
     chosen = list(dict.fromkeys(only)) or list(_FIGURES)
@@ -100,9 +99,13 @@ class _Bar:
 
 def _last_state(run: Run) -> Mapping[str, Any] | None:
     """Return the state of the loop in the newest checkpoint; without it, say what will be missing."""
+    from selavi_ref.runs.run import RunKind
+
     try:
-        if run.config.get("kind") == "heads":
-            return _state_of_heads(run)
+        if run.kind is RunKind.HEADS:
+            from selavi_ref.heads.training_run import newest_state
+
+            return newest_state(run, TERMINAL)
         from backbones.learner.checkpoint import read_newest
 
         state: Mapping[str, Any] = read_newest(run, TERMINAL)["state"]
@@ -113,20 +116,6 @@ def _last_state(run: Run) -> Mapping[str, Any] | None:
         why = str(error)
     click.echo(f"sizes are drawn without those wanted: {why}", err=True)
     return None
-
-
-def _state_of_heads(run: Run) -> Mapping[str, Any]:
-    from selavi_ref.errors import CheckpointError
-    from selavi_ref.heads.backbone import read_checkpoint
-    from selavi_ref.runs.checkpoints import Checkpoints
-
-    for path in Checkpoints(run.checkpoint_folder, suffix=".npz").newest_first():
-        try:
-            content = read_checkpoint(path)
-        except CheckpointError:
-            continue
-        return {name.removeprefix("state/"): value for name, value in content.items() if name.startswith("state/")}
-    raise InputError(f"{run.folder} has no whole checkpoint")
 
 
 def _to_tensorboard(run: Run, plots: RunFigures) -> None:

@@ -21,7 +21,7 @@ from backbones.finetuning.evaluation import Predictions, evaluate
 from backbones.finetuning.folds import Fold
 from backbones.finetuning.settings import FineTuneSettings
 from backbones.learner.checkpoint import read_checkpoint, write_checkpoint
-from selavi_ref.errors import CheckpointError, DivergedError, InputError, StopRequest
+from selavi_ref.errors import DivergedError, InputError, StopRequest
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.reporter import SILENT, Reporter
 
@@ -143,23 +143,15 @@ class FoldLearning:
         InputError
             If it is of another network or collection.
         """
-        damaged: CheckpointError | None = None
-        for path in self.place.checkpoints.newest_first():
-            try:
-                checkpoint = read_checkpoint(path)
-            except CheckpointError as error:
-                damaged = error
-                continue
-            try:
-                self._take_over(checkpoint)
-            except (KeyError, RuntimeError, ValueError) as error:
-                raise InputError(f"{path} does not fit this fold: {str(error).splitlines()[0]}") from error
-            if damaged is not None:
-                self.place.reporter.warn(f"{damaged}; going on from the one before, {path.name}")
-            return True
-        if damaged is not None:
-            raise damaged
-        return False
+        newest = self.place.checkpoints.read_newest(read_checkpoint, reporter=self.place.reporter)
+        if newest is None:
+            return False
+        path, checkpoint = newest
+        try:
+            self._take_over(checkpoint)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(f"{path} does not fit this fold: {str(error).splitlines()[0]}") from error
+        return True
 
     def request_stop(self) -> None:
         """Ask to end with a `StopRequest`: after this step, with the state saved, or at once while it is tested."""
@@ -272,8 +264,8 @@ class FoldLearning:
             "cuda_random": torch.cuda.get_rng_state(self.device) if on_gpu else None,
             "state": state,
         }
-        write_checkpoint(self.place.checkpoints.place(self.state.step), content)
-        self.place.checkpoints.tidy()
+        write_checkpoint(self.place.checkpoints.next_path(self.state.step), content)
+        self.place.checkpoints.prune()
 
     def _take_over(self, checkpoint: Mapping[str, Any]) -> None:
         self.model.load_state_dict(checkpoint["model"])

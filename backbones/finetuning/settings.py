@@ -12,8 +12,8 @@ from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.networks.registry import NetworkSpec
 from selavi_ref.errors import InputError
+from selavi_ref.runs.run import RunKind
 
-KIND = "finetune"  # stands in the settings of such a run
 NORMS = ("none", "batch", "l2")
 OPTIMIZERS = ("sgd", "adam")
 
@@ -126,14 +126,14 @@ class FineTuneSettings:
     eval_batch_size: int = 64
     precision: str = "float32"
     seed: int = 0
-    kind: str = KIND
+    kind: str = RunKind.FINETUNE.value
 
     def __post_init__(self) -> None:
         for name, known in (
             ("norm", NORMS),
             ("optimizer", OPTIMIZERS),
             ("precision", ("float32", "bfloat16")),
-            ("kind", (KIND,)),
+            ("kind", (RunKind.FINETUNE.value,)),
         ):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")

@@ -15,7 +15,7 @@ from backbones.data.data_source import DataSource, n_loader_processes
 from backbones.finetuning.fold_training import FoldContext, FoldLearning, FoldProgress
 from backbones.finetuning.folds import Fold
 from backbones.finetuning.results import Outcome, write_results
-from backbones.finetuning.settings import KIND, FineTuneSettings, clips_of
+from backbones.finetuning.settings import FineTuneSettings, clips_of
 from backbones.finetuning.video_clips import SilentClips
 from backbones.learner.checkpoint import read_checkpoint, read_newest, write_checkpoint
 from backbones.runs.run_settings import RunSettings, choose_device
@@ -25,7 +25,7 @@ from selavi_ref.report.table import Table
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.reporter import SILENT, Reporter
-from selavi_ref.runs.run import Run
+from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.runs.signals import Stops, stoppable
 
 _PREFIX = "video_network."  # of the video network's weights in a run's checkpoint
@@ -109,7 +109,7 @@ def open_started(folder: str | os.PathLike[str]) -> tuple[Run, FineTuneSettings]
         If the folder holds none.
     """
     run = Run.open(folder)
-    if run.config.get("kind") != KIND:
+    if run.kind is not RunKind.FINETUNE:
         raise InputError(f"{printable(folder)} holds a run that is no fine-tuning; choose another --out")
     return run, FineTuneSettings.from_dict(run.config)
 
@@ -185,7 +185,7 @@ def _carry_out(
     learning = FoldLearning(settings, fold, train, test, base, place)
     learning.restore()
     _forget_log(run, fold.number, len(learning.state.epochs))
-    stops.ask = learning.request_stop
+    stops.on_stop = learning.request_stop
     with reporter.bar(learning.total_steps, f"learning fold {fold.number}", "step", learning.state.step) as bar:
 
         def show_progress(now: FoldProgress) -> None:
@@ -193,7 +193,7 @@ def _carry_out(
             bar.update(1)
 
         answers = learning.run(show_progress)
-    stops.ask = None
+    stops.on_stop = None
     answers.write(files.predictions, fold)
     if learning.state.failures:
         write_text(files.not_decoded, "".join(f"{why}\n" for _, why in sorted(learning.state.failures.items())))

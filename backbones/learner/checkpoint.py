@@ -67,7 +67,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def read_newest(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
     """
-    Read the newest checkpoint of a run that is whole, and say so where it is not the newest of all.
+    Read the newest checkpoint of a run that is not damaged, with a warning if a newer one is.
 
     Raises
     ------
@@ -76,14 +76,7 @@ def read_newest(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
     InputError
         If there is none.
     """
-    damaged: CheckpointError | None = None
-    for path in Checkpoints(run.checkpoint_folder).newest_first():
-        try:
-            checkpoint = read_checkpoint(path)
-        except CheckpointError as error:
-            damaged = error
-            continue
-        if damaged is not None:
-            reporter.warn(f"{damaged}; using the one before, {path.name}")
-        return checkpoint
-    raise damaged or InputError(f"{run.folder} has no checkpoint yet: the run has not learnt anything")
+    newest = Checkpoints(run.checkpoint_folder).read_newest(read_checkpoint, reporter=reporter)
+    if newest is None:
+        raise InputError(f"{run.folder} has no checkpoint yet: the run has not learnt anything")
+    return newest[1]

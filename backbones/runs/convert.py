@@ -76,7 +76,7 @@ def import_published(
         state[f"sizes_{head}"] = torch.from_numpy(sizes / sizes.sum())
     run = Run.prepare(folder)
     write_checkpoint(
-        Checkpoints(run.checkpoint_folder).place(found.epoch),
+        Checkpoints(run.checkpoint_folder).next_path(found.epoch),
         {
             "model": model.state_dict(),
             "optimizer": found.optimizer or optimizer.state_dict(),

@@ -162,17 +162,17 @@ def train(
                 log,
                 exchange=exchange,
                 classes=manifest.classes,
-                warn=reporter.warn,
+                reporter=reporter,
             )
             if not training.restore():
                 with raise_together(exchange):
                     load_initial_weights(backbone, settings)
             if exchange.rank == 0:
-                run.forget_log_after(training.step)
+                run.keep_records(training.covers)
                 events.restart(run.records)
-            stops.ask = training.request_stop
+            stops.on_stop = training.request_stop
             _learn(training, reporter)
-            stops.ask = None
+            stops.on_stop = None
         store.path.unlink(missing_ok=True)
     if training.failures and exchange.rank == 0:
         reasons = "".join(f"{reason}\n" for _, reason in sorted(training.failures.items()))
@@ -186,10 +186,7 @@ def _learn(training: Training, reporter: Reporter) -> None:
 
         def show_progress(now: TrainingProgress) -> None:
             bar.total = now.total
-            bar.note(
-                f"epoch {now.epoch}, loss {now.loss:.3f}, rate {now.learning_rate:.3g}, "
-                f"labelling {now.labelling_seconds:.1f} s ({now.changed:.0%} changed)",
-            )
+            bar.note(now.summary)
             bar.update(1)
 
         training.run(show_progress)

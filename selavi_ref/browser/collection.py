@@ -24,7 +24,7 @@ from selavi_ref.ensemble.label_table import read_truths
 from selavi_ref.errors import InputError, printable
 from selavi_ref.media.container import VideoInfo
 from selavi_ref.report.export import whole_text
-from selavi_ref.runs.run import Run
+from selavi_ref.runs.run import Run, RunKind
 
 _ASKED = 100  # relative paths that are looked for to find out what they are relative to
 
@@ -190,9 +190,8 @@ def _run_of(path: Path) -> Run | None:
 
 
 def _of_run(run: Run) -> Collection:
-    kind = run.config.get("kind")
-    if kind not in (None, "heads"):
-        raise InputError(f"{printable(run.folder)} is no run that labels videos, but one of selavi {kind}")
+    if run.kind is RunKind.FINETUNE:
+        raise InputError(f"{printable(run.folder)} is no run that labels videos, but one of selavi {run.kind}")
     if run.features_file.exists():
         opened = _of_store(run.features_file, run.browser_folder)
     elif run.labels_file.exists():

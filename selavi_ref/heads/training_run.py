@@ -12,21 +12,19 @@ from typing import Any
 import numpy as np
 
 from selavi_ref.ensemble.consensus import find_consensus
-from selavi_ref.errors import CheckpointError, InputError, printable
+from selavi_ref.errors import InputError, printable
 from selavi_ref.heads.backbone import HeadOptions, HeadsBackbone, read_checkpoint, standardizer_of
 from selavi_ref.heads.features import PairedFeatures
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.reporter import SILENT, Reporter
-from selavi_ref.runs.run import Run
-from selavi_ref.runs.signals import stoppable
-from selavi_ref.runs.tensorboard import Events
+from selavi_ref.runs.run import Run, RunKind
+from selavi_ref.runs.session import training_session
 from selavi_ref.selflabel.backbone import working_datasets
 from selavi_ref.selflabel.self_labelling import ClusterSizes
 from selavi_ref.selflabel.settings import TrainingSettings, overclustering_for
-from selavi_ref.selflabel.training import Training, TrainingProgress
+from selavi_ref.selflabel.training import Training
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
 
-KIND = "heads"  # stands in the settings of such a run
 _STEPS = 1000
 _SETTLING = 0.3  # of the steps: those in which the rate falls
 
@@ -58,7 +56,7 @@ class HeadsSettings:
     training: TrainingSettings
     options: HeadOptions
     store: str
-    kind: str = KIND
+    kind: str = RunKind.HEADS.value
 
     @property
     def head_sizes(self) -> tuple[int, ...]:
@@ -151,7 +149,7 @@ def train_heads(run: Run, reporter: Reporter = SILENT) -> Training:
         If the system has sent SIGTERM or SIGUSR1; the state is saved.
     """
     settings = HeadsSettings.from_dict(run.config)
-    with stoppable() as stops, FeatureStore(settings.store) as features, Events(run.events_folder) as events:
+    with training_session(run, reporter=reporter) as session, FeatureStore(settings.store) as features:
         collection = PairedFeatures(features)
         backbone = HeadsBackbone(
             collection.level,
@@ -164,31 +162,13 @@ def train_heads(run: Run, reporter: Reporter = SILENT) -> Training:
         datasets = working_datasets(backbone, settings.training.overclustering_heads)
         datasets = {name: width for name, width in datasets.items() if not name.startswith("features/")}
         classes = [features.classes[row] for row in collection.videos]
-
-        def log(record: Mapping[str, Any]) -> None:
-            run.log(record)
-            events.add(record)
-
         with WorkingStore.create(run.working_file, names, datasets) as store:
-            checkpoints = _checkpoints(run)
             training = Training(
-                backbone, settings.training, store, checkpoints, log, classes=classes, warn=reporter.warn
+                backbone, settings.training, store, _checkpoints(run), session.log, classes=classes, reporter=reporter
             )
-            training.restore()
-            run.forget_log_after(training.step)
-            events.restart(run.records)
-            stops.ask = training.request_stop
-            with reporter.bar(training.total_steps, "learning", "step", training.step) as bar:
-
-                def told(now: TrainingProgress) -> None:
-                    bar.total = now.total
-                    bar.note(f"epoch {now.epoch}, loss {now.loss:.3f}")
-                    bar.update(1)
-
-                training.run(told)
-            if not training.finished:
-                training.finish()
-            stops.ask = None
+            session.restore(training)
+            session.learn(training)
+            training.finish()
     run.working_file.unlink(missing_ok=True)
     return training
 
@@ -207,7 +187,7 @@ def apply_heads(
         If the run has not learnt anything, or the features are of another width.
     """
     settings = HeadsSettings.from_dict(run.config)
-    backbone, state = _newest(run, settings)
+    backbone, state = _trained_heads(run, settings, reporter)
     with FeatureStore(store) as features:
         for m, width in backbone.level.widths.items():
             if not features.has(f"features/{m}") or features.width(f"features/{m}") != width:
@@ -265,15 +245,31 @@ def _look(
     return values, present
 
 
-def _newest(run: Run, settings: HeadsSettings) -> tuple[HeadsBackbone, dict[str, Any]]:
-    """Return the heads of the newest whole checkpoint, and the state of the loop."""
-    for path in _checkpoints(run).newest_first():
-        try:
-            backbone = HeadsBackbone(standardizer_of(read_checkpoint(path)), settings.head_sizes, settings.options)
-            return backbone, backbone.load(path)
-        except CheckpointError:
-            continue
-    raise InputError(f"{run.folder} has no whole checkpoint: the run has not learnt anything yet")
+def newest_state(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
+    """
+    Return the state of the training loop of a run of heads, from its newest checkpoint that is not damaged.
+
+    Raises
+    ------
+    CheckpointError
+        If all checkpoints are damaged.
+    InputError
+        If there is none.
+    """
+    return _trained_heads(run, HeadsSettings.from_dict(run.config), reporter)[1]
+
+
+def _trained_heads(run: Run, settings: HeadsSettings, reporter: Reporter) -> tuple[HeadsBackbone, dict[str, Any]]:
+    """Return the heads of the newest checkpoint that is not damaged, and the state of the training loop."""
+
+    def read(path: Path) -> tuple[HeadsBackbone, dict[str, Any]]:
+        backbone = HeadsBackbone(standardizer_of(read_checkpoint(path)), settings.head_sizes, settings.options)
+        return backbone, backbone.load(path)
+
+    newest = _checkpoints(run).read_newest(read, reporter=reporter)
+    if newest is None:
+        raise InputError(f"{run.folder} has no checkpoint yet: the run has not learnt anything")
+    return newest[1]
 
 
 def _checkpoints(run: Run) -> Checkpoints:

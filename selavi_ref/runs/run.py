@@ -1,12 +1,13 @@
-"""The run folder: what a command leaves behind and the next one picks up."""
+"""The run folder: settings, log and the names of all files that a command leaves for the next one."""
 
 from __future__ import annotations
 
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,22 @@ from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.old_names import with_current_names
 
 
+class RunKind(StrEnum):
+    """What a run has learnt: networks for videos, heads on features, or a classifier of known classes."""
+
+    VIDEOS = "videos"
+    HEADS = "heads"
+    FINETUNE = "finetune"
+
+
 class Run:
     """
-    The files of one training run.
+    A run folder, and the names of its files.
 
     Parameters
     ----------
     folder : path
-        Where they lie.
+        The folder.
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
@@ -47,7 +56,7 @@ class Run:
     @classmethod
     def prepare(cls, folder: str | os.PathLike[str]) -> Run:
         """
-        Make the folder of a new run; it becomes a run when its settings are written, which should come last.
+        Make the folder of a new run; it counts as a run once its settings are written, which should come last.
 
         Raises
         ------
@@ -83,14 +92,14 @@ class Run:
     @classmethod
     def of_videos(cls, folder: str | os.PathLike[str], instead: str = "") -> Run:
         """
-        Open a run that has learnt from videos, and so has both networks and their heads.
+        Open a run that has learnt from videos, with both networks and their heads.
 
         Parameters
         ----------
         folder : path
-            The run.
+            The folder.
         instead : str
-            What to do with a run of heads that have learnt from features.
+            Advice in the error if the run has learnt from features.
 
         Raises
         ------
@@ -98,23 +107,37 @@ class Run:
             If there is no run, or it is of another kind.
         """
         run = cls.open(folder)
-        kind = run.config.get("kind")
-        if kind == "heads":
+        if run.kind is RunKind.HEADS:
             advice = f"; {instead}" if instead else ""
-            raise InputError(f"{run.folder} has learnt from features, and has no networks that look at videos{advice}")
-        if kind is not None:
-            raise InputError(f"{run.folder} is no run of selavi train, but one of selavi {kind}")
+            raise InputError(f"{run.folder} has learnt from features, and has no networks for videos{advice}")
+        if run.kind is not RunKind.VIDEOS:
+            raise InputError(f"{run.folder} is no run of selavi train, but one of selavi {run.kind}")
         return run
 
     @property
-    def config(self) -> dict[str, Any]:
+    def kind(self) -> RunKind:
         """
-        The settings.
+        What the run has learnt.
 
         Raises
         ------
         InputError
-            If the file is damaged.
+            If the settings cannot be read, or name no known kind.
+        """
+        kind = self.config.get("kind", RunKind.VIDEOS)
+        if kind not in list(RunKind):
+            raise InputError(f"{printable(self.config_file)}: kind is {kind!r}; known are {', '.join(RunKind)}")
+        return RunKind(kind)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """
+        The settings, under today's names.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read.
         """
         try:
             return with_current_names(tomllib.loads(self.config_file.read_text(encoding="utf-8")))
@@ -122,11 +145,11 @@ class Run:
             raise InputError(f"{self.config_file} cannot be read: {error}") from error
 
     def rewrite_config(self, config: Mapping[str, Any]) -> None:
-        """Replace the settings, such as by what was measured of the collection."""
+        """Write the settings, in place of those that were there."""
         write_text(self.config_file, tomli_w.dumps(dict(config)))
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one line of JSON to the run's metrics."""
+        """Append a record to the log, as one line of JSON."""
         try:
             with open(self.log_file, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
@@ -135,7 +158,7 @@ class Run:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """The run's metrics so far, without the half line that a killed process may have left."""
+        """The records of the log, without incomplete lines that a killed process may have left."""
         records = []
         for line in self.log_file.read_text(encoding="utf-8").splitlines() if self.log_file.exists() else ():
             with suppress(ValueError):
@@ -144,8 +167,8 @@ class Run:
                     records.append(record)
         return records
 
-    def forget_log_after(self, step: int) -> None:
-        """Drop what a resumed run will do again: steps after this one, and the self-labelling just before the next."""
+    def keep_records(self, keep: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Remove all records of the log for which `keep` is false, such as those of steps that will be taken again."""
         if self.log_file.exists():
-            kept = [r for r in self.records if r["step"] < step or (r["step"] == step and "changed" not in r)]
+            kept = [record for record in self.records if keep(record)]
             write_text(self.log_file, "".join(f"{json.dumps(record)}\n" for record in kept))

@@ -1,4 +1,4 @@
-"""Signals by which a system asks a program to end soon: SIGTERM, and SIGUSR1, as job schedulers can send it."""
+"""Signals by which a system asks a program to end soon: SIGTERM, and SIGUSR1, which job schedulers can send."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stops:
-    """Who is asked to stop: ``ask``, if it is set, and else the program at once, by a `StopRequest`."""
+    """Signal handler that calls ``on_stop`` if it is set, and raises a `StopRequest` otherwise."""
 
     def __init__(self) -> None:
-        self.ask: Callable[[], None] | None = None
-        self.asked = False
+        self.on_stop: Callable[[], None] | None = None
+        self.requested = False
         self._process = os.getpid()
 
     def __call__(self, number: int, frame: Any) -> None:
         """Handle a signal."""
-        if os.getpid() != self._process:  # a worker that was forked: it ends when the program does
+        if os.getpid() != self._process:  # a forked worker: it ends when the program does
             return
-        self.asked = True
-        if self.ask is None:
+        self.requested = True
+        if self.on_stop is None:
             raise StopRequest
-        self.ask()
+        self.on_stop()
 
 
 @contextmanager
 def stoppable() -> Iterator[Stops]:
     """
-    Within this block, let SIGTERM and SIGUSR1 raise a `StopRequest`, now or when it suits.
+    Let SIGTERM and SIGUSR1 raise a `StopRequest` within this block, or call ``on_stop`` of the handler it yields.
 
-    Any other error after such a signal, such as that of another process that has stopped already, is taken for it. It
-    works in the main thread alone, as signals do.
+    Any other error after such a signal, such as that of another process that has stopped already, becomes a
+    `StopRequest` too. Only the main thread can use it, since Python delivers signals there.
     """
     stops = Stops()
-    before = {number: signal.signal(number, stops) for number in _SIGNALS}
+    previous = {number: signal.signal(number, stops) for number in _SIGNALS}
     try:
         yield stops
     except StopRequest:
         raise
     except Exception as error:
-        if stops.asked:
+        if stops.requested:
             raise StopRequest from error
         raise
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

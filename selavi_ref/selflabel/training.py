@@ -12,37 +12,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.errors import CheckpointError, DivergedError, InputError, StopRequest
+from selavi_ref.errors import DivergedError, InputError, StopRequest
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.processes import Exchange, SingleProcess, gather_lines
+from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.selflabel.backbone import Backbone
 from selavi_ref.selflabel.pseudo_labels import PseudoLabels
 from selavi_ref.selflabel.settings import TrainingSettings
 from selavi_ref.store import WorkingStore
 
-_LOSS_STEPS = 50  # every so many steps the loss is logged
-_LABELLING_SECONDS = 60.0  # what was learnt is saved before a self-labelling if the last checkpoint is as old as this
-# First entries of the seeds of independent random streams, so that no two ever meet; 2 and 3 are `Labelling`'s.
+_LOSS_STEPS = 50  # steps between two records of the loss
+_LABELLING_SECONDS = 60.0  # a checkpoint of at least this age is renewed before a self-labelling, which takes long
+# First entries of the seeds of independent random streams; 2 and 3 are those of `selavi_ref.selflabel.pseudo_labels`.
 _ORDER, _CLIPS, _WARM_UP = 0, 1, 4
 
 
 @dataclass
 class TrainingProgress:
     """
-    What is told after each step.
+    State of a training after a step, as its callback receives it.
 
     Parameters
     ----------
     step, total : int
-        Steps taken, and in all.
+        Steps taken, and steps of the whole run as far as it is known.
     epoch : int
-        Epoch of the step, from 1.
-    loss, rate : float
-        Mean loss since the last self-labelling, and learning rate.
+        Epoch of the step, counted from 1.
+    loss : float
+        Mean loss of the last 50 steps of this epoch.
+    learning_rate : float
+        Learning rate of the step.
     labelling_seconds : float
         Duration of the last self-labelling.
     changed : float
-        Share of the labels that it changed.
+        Fraction of the pseudo-labels that it changed, 0 to 1.
     """
 
     step: int
@@ -53,30 +56,46 @@ class TrainingProgress:
     labelling_seconds: float
     changed: float
 
+    @property
+    def summary(self) -> str:
+        """Short text beside the progress bar."""
+        return (
+            f"epoch {self.epoch}, loss {self.loss:.3f}, rate {self.learning_rate:.3g}, "
+            f"labelling {self.labelling_seconds:.1f} s ({self.changed:.0%} changed)"
+        )
+
 
 class Training:
     """
-    A training run: create it, `restore` it if a checkpoint is there, and `run` it.
+    Alternating training: learn the pseudo-labels for some steps, then find them anew by optimal transport.
+
+    Call `restore` to resume from a checkpoint if there is one, then `run` and `finish`.
 
     Parameters
     ----------
     backbone : Backbone
-        Learns.
+        Networks, optimiser and data of a deep-learning framework.
     settings : TrainingSettings
-        How.
+        Schedule, cluster sizes and solver.
     store : WorkingStore
-        Where features and log-probabilities are handed over, those of this process's share of the videos; see
+        Scratch store for features and log-probabilities of this process's rows; see
         `selavi_ref.selflabel.backbone.working_datasets`.
     checkpoints : Checkpoints
-        Where the state is kept: after each epoch, every few minutes, and when the run is asked to stop.
+        Files of the state, which is saved after each epoch, every few minutes, and when the run is asked to stop.
     log : callable
-        Gets a record (a mapping of plain values) of each self-labelling, each epoch, and the loss now and then.
+        Called with a record (a mapping of plain values) of each self-labelling, of each epoch, and of the loss every
+        50 steps.
     exchange : Exchange
-        With the other processes of the run.
+        The other processes of the run.
     classes : sequence of str, optional
-        True classes, which are compared with the labels for the log, and nothing else.
-    warn : callable
-        Hears of what a user should know, such as a damaged checkpoint.
+        True classes; only the log compares them with the labels.
+    reporter : Reporter
+        Receives warnings, such as of a damaged checkpoint.
+
+    Raises
+    ------
+    InputError
+        If there are fewer videos than clusters, or too few for so many processes.
     """
 
     def __init__(
@@ -89,14 +108,14 @@ class Training:
         *,
         exchange: Exchange = SingleProcess(),  # noqa: B008
         classes: Sequence[str] | None = None,
-        warn: Callable[[str], None] = lambda message: None,
+        reporter: Reporter = SILENT,
     ):
         self.backbone = backbone
         self.settings = settings
         self.checkpoints = checkpoints
         self.log = log
         self.exchange = exchange
-        self.warn = warn
+        self.reporter = reporter
         N, size = backbone.n_videos, exchange.size
         if max(backbone.clusters) > N:
             raise InputError(f"{max(backbone.clusters)} clusters need as many videos, but only {N} can be used")
@@ -108,76 +127,72 @@ class Training:
         self.settle_from: int | None = None
         self.finished = False
         self.pseudo_labels = PseudoLabels(backbone, settings, store, exchange, classes)
-        self.failures: dict[int, str] = {}
+        self.failures: dict[int, str] = {}  # reasons by row
         self._losses: list[float] = []  # of the steps of this epoch
-        self._last_labelling = (0.0, 0.0)
-        self._saved: tuple[int, bool] | None = None  # step of the last checkpoint
-        self._stop_asked = False
+        self._last_labelling = (0.0, 0.0)  # seconds, and fraction of labels changed
+        self._saved: tuple[int, bool] | None = None  # step of the last checkpoint, and whether it was final
+        self._stop_requested = False
         self._learning = False
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """Labels of all videos by every head, int32, shape (N, H)."""
+        """Pseudo-labels of all videos and heads, int32, shape (N, H)."""
         return self.pseudo_labels.labels
 
     @property
     def epoch(self) -> int:
-        """Whole epochs learnt."""
+        """Number of complete epochs."""
         return self.step // self.per_epoch
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run, or the most that there can be as long as it has not settled."""
+        """Steps of the whole run; the largest possible number until the modalities agree (see `settle_epochs`)."""
         s = self.settings
         return self.per_epoch * (s.epochs if self.settle_from is None else self.settle_from + s.settle_epochs)
 
     def restore(self) -> bool:
         """
-        Go on from the newest checkpoint that is whole; return False if there is none at all.
+        Load the newest checkpoint that is not damaged; return False if there is none.
 
         Raises
         ------
         CheckpointError
-            If all that there are are damaged.
+            If all checkpoints are damaged.
         InputError
-            If it is of another run.
+            If the checkpoint is of another run.
         """
-        damaged: CheckpointError | None = None
-        for path in self.checkpoints.newest_first():
-            state: dict[str, Any] | None = None
-            try:
-                state = self.backbone.load(path)
-            except CheckpointError as error:
-                damaged = error
-            everywhere = self.exchange.all_sum(np.array([float(state is not None)]))[0] == self.exchange.size
-            if state is not None and everywhere:
-                self._take_over(state, path)
-                if damaged is not None:
-                    self.warn(f"{damaged}; going on from the one before, {path.name}")
-                return True
-            damaged = damaged or CheckpointError(f"{path} cannot be read by every process")
-        if damaged is not None:
-            raise damaged
-        return False
+        newest = self.checkpoints.read_newest(self.backbone.load, exchange=self.exchange, reporter=self.reporter)
+        if newest is not None:
+            self._load_state(newest[1], newest[0])
+        return newest is not None
+
+    def covers(self, record: Mapping[str, Any]) -> bool:
+        """Return whether a record of the log is of steps taken; a self-labelling belongs to the step after it."""
+        return bool(record["step"] < self.step or (record["step"] == self.step and "changed" not in record))
 
     def request_stop(self) -> None:
         """
-        Ask the run to keep what it has learnt and end with a `StopRequest`: after this step, or at once between them.
+        Make the run save its state and raise a `StopRequest`: after the current step, or at once between steps.
 
-        It may be called by the handler of a signal.
+        A signal handler may call it.
         """
-        self._stop_asked = True
+        self._stop_requested = True
         if not self._learning:
             raise StopRequest
 
     def run(self, on_step: Callable[[TrainingProgress], None] | None = None) -> None:
         """
-        Learn to the end, or until it is asked to stop; `on_step` hears of each step.
+        Train to the end.
+
+        Parameters
+        ----------
+        on_step : callable, optional
+            Called after each step.
 
         Raises
         ------
         DivergedError
-            If the loss is no longer a number.
+            If the loss or the weights are no longer finite.
         StopRequest
             If `request_stop` was called; the state is saved.
         """
@@ -187,27 +202,29 @@ class Training:
             self._learn_epoch(on_step or (lambda progress: None))
 
     def finish(self) -> None:
-        """Label once more from the final networks, looking at the videos as they are, and keep that."""
+        """Find the final labels from undistorted clips, and save them; nothing happens if that was done before."""
+        if self.finished:
+            return
         self.pseudo_labels.label_finally()
         self.finished = True
         self._save(self.epoch)
 
     def _learn_epoch(self, on_step: Callable[[TrainingProgress], None]) -> None:
-        """Learn an epoch, or what is left of one."""
+        """Train for the rest of the current epoch."""
         s, epoch = self.settings, self.epoch
         if s.settle_epochs and self.settle_from is None and epoch >= s.epochs - s.settle_epochs:
             self.settle_from = epoch
         self._learning = True
         try:
-            for batch, part in self._batches(epoch):
+            for batch, weight in self._batches(epoch):
                 if self.step in self.labelling_steps:
                     self._relabel()
                 learning_rate = s.learning_rate_at(
                     self.step, self.backbone.n_videos, self.settle_from, self.exchange.size
                 )
-                loss = self.backbone.train_step(batch, self.labels[batch.rows], learning_rate, part)
+                loss = self.backbone.train_step(batch, self.labels[batch.rows], learning_rate, weight)
                 self.failures.update(batch.failures)
-                loss, save, stop = self._agree(loss * part)
+                loss, save, stop = self._combine(loss * weight)
                 if not math.isfinite(loss):
                     raise DivergedError(self._diverged(f"the loss became {loss}", learning_rate))
                 self.step += 1
@@ -227,20 +244,20 @@ class Training:
             self._learning = False
 
     def _batches(self, epoch: int) -> Iterator[tuple[Any, float]]:
-        """Yield what this process has of each batch that is left of an epoch, and which part of the batch that is."""
+        """Yield this process's clips of each remaining batch of an epoch, and their fraction of the batch."""
         s, N = self.settings, self.backbone.n_videos
         clips = np.random.default_rng([_ORDER, s.seed, epoch]).permutation(N * s.clips_per_video)
-        whole = np.array_split(clips, self.per_epoch)[self.step % self.per_epoch :]
-        own = [batch[self.exchange.rank :: self.exchange.size] for batch in whole]
-        parts = [len(mine) / len(batch) for mine, batch in zip(own, whole, strict=True)]
-        yield from zip(self.backbone.batches(own, [_CLIPS, s.seed, epoch]), parts, strict=True)
+        remaining = np.array_split(clips, self.per_epoch)[self.step % self.per_epoch :]
+        own = [batch[self.exchange.rank :: self.exchange.size] for batch in remaining]
+        weights = [len(part) / len(batch) for part, batch in zip(own, remaining, strict=True)]
+        yield from zip(self.backbone.batches(own, [_CLIPS, s.seed, epoch]), weights, strict=True)
 
-    def _agree(self, loss: float) -> tuple[float, bool, bool]:
-        """Return the loss of the whole step, whether to save the state after it, and whether to stop then."""
+    def _combine(self, loss: float) -> tuple[float, bool, bool]:
+        """Return the loss of the step over all processes, whether to save the state after it, and whether to stop."""
         age = _LABELLING_SECONDS / 60 if self.step + 1 in self.labelling_steps else self.checkpoints.minutes
         due = self.checkpoints.older_than(min(age, self.checkpoints.minutes))
-        on_step = np.array([loss, self._stop_asked, due and self.exchange.rank == 0], np.float64)
-        loss, stop, save = self.exchange.all_sum(on_step).tolist()
+        values = np.array([loss, self._stop_requested, due and self.exchange.rank == 0], np.float64)
+        loss, stop, save = self.exchange.all_sum(values).tolist()
         return loss, bool(save or stop), bool(stop)
 
     def _end_epoch(self, learning_rate: float) -> None:
@@ -252,22 +269,22 @@ class Training:
         self._save(self.epoch, learning_rate)
 
     def _relabel(self) -> None:
-        if self.exchange.all_sum(np.array([float(self._stop_asked)]))[0]:
+        if self.exchange.all_sum(np.array([float(self._stop_requested)]))[0]:
             self._save(None)
             raise StopRequest
         self._learning = False
-        settled = self._settled()
+        settled = self._has_settled()
         record = self.pseudo_labels.relabel(self.step, settled and self.settings.overclustering_heads > 0, settled)
         self._learning = True
         self._last_labelling = record["labelling_seconds"], record["changed"]
         self.log({"step": self.step} | record)
         spectrum = self.pseudo_labels.spectrum
-        waiting = self.settings.settle_epochs and self.settle_from is None
-        if waiting and spectrum is not None and modality_agreement(spectrum) >= self.settings.agreement:
+        undecided = self.settings.settle_epochs and self.settle_from is None
+        if undecided and spectrum is not None and modality_agreement(spectrum) >= self.settings.agreement:
             self.settle_from = self.epoch + 1
 
-    def _settled(self) -> bool:
-        """Tell whether labelling heads get the labels that the side heads agree on, and sizes may bend."""
+    def _has_settled(self) -> bool:
+        """Return whether merged over-clusters label the main heads now, and cluster sizes are soft."""
         s = self.settings
         if s.settle_epochs:
             return self.settle_from is not None
@@ -293,12 +310,12 @@ class Training:
         )
 
     def _gather_failures(self) -> None:
-        """Let all processes know which videos could not be decoded."""
+        """Collect from all processes which videos could not be decoded."""
         lines = [json.dumps([row, reason]) for row, reason in self.failures.items()]
         self.failures = dict(json.loads(line) for line in gather_lines(lines, self.exchange))
 
     def _save(self, epoch: int | None, learning_rate: float = 0.0) -> None:
-        """Write a checkpoint, which ends an epoch if one is given, unless the step has one."""
+        """Write a checkpoint, unless this step has one; `epoch` is that which has just ended, if any."""
         if self._saved == (self.step, self.finished):
             return
         self._gather_failures()
@@ -311,20 +328,20 @@ class Training:
             "losses": np.array(self._losses, np.float64),
             "failures": json.dumps(sorted(self.failures.items())),
         } | self.pseudo_labels.state()
-        path = self.checkpoints.place(self.step, epoch)
+        path = self.checkpoints.next_path(self.step, epoch)
         try:
             self.backbone.save(path, state)
         except DivergedError as error:
             raise DivergedError(self._diverged(str(error), learning_rate)) from error
         self._saved = self.step, self.finished
         if self.exchange.rank == 0:
-            self.checkpoints.tidy()
+            self.checkpoints.prune()
 
-    def _take_over(self, state: Mapping[str, Any], path: Path) -> None:
+    def _load_state(self, state: Mapping[str, Any], path: Path) -> None:
         if state["labels"].shape != self.labels.shape:
-            raise InputError(f"{path} is of another number of videos or heads")
+            raise InputError(f"{path} is a checkpoint of another number of videos or heads")
         self.pseudo_labels.restore(state)
-        # With another number of processes, a step has another number of clips.
+        # A run that is resumed with more processes has more clips in a step.
         self.step = int(state["step"]) * self.per_epoch // int(state["per_epoch"])
         self.settle_from = int(state["settle_from"]) if int(state["settle_from"]) >= 0 else None
         self.finished = bool(state["finished"])
@@ -332,12 +349,12 @@ class Training:
         self._saved = self.step, self.finished
         self.failures = {int(row): str(reason) for row, reason in json.loads(str(state["failures"]))}
 
-    def _diverged(self, what: str, learning_rate: float) -> str:
+    def _diverged(self, problem: str, learning_rate: float) -> str:
         good = self.checkpoints.newest_first()
         last = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
-        return f"{what} at step {self.step} (learning rate {learning_rate:.3g}); {last}; try a lower --learning-rate"
+        return f"{problem} at step {self.step} (learning rate {learning_rate:.3g}); {last}; try a lower --learning-rate"
 
 
 def modality_agreement(spectrum: NDArray[np.float64]) -> float:
-    """Return how far picture and sound agree: the mean of the eigenvalues 2 to K of K + 1, or 1 for a single kind."""
+    """Return the agreement of the modalities: the mean of the eigenvalues 2 to K of K + 1; 1 for a single cluster."""
     return float(np.mean(spectrum[1:-1])) if len(spectrum) > 2 else 1.0

@@ -195,7 +195,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(place, whole):
     newest.write_bytes(content)
     done = selavi(place, "--resume", "--workers", "0", "--out", "broken")
     assert done.exit_code == 0, done.output
-    assert "is damaged; going on from the one before" in done.stderr
+    assert "is damaged; using the checkpoint before it" in done.stderr
     assert everything(place / "broken") == everything(place / "whole")
 
 
