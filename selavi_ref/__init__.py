@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _LAZY = {"assign": "selavi_ref.transport", "sinkhorn": "selavi_ref.transport"}
 __all__ = ["__version__", "assign", "sinkhorn"]
