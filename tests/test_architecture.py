@@ -39,13 +39,12 @@ RANKS = {room: rank for rank, line in enumerate(ROOMS.strip().splitlines()) for 
 KNOWN_IMPORTS = {
     ("selavi_ref.ensemble", "selavi_ref.selflabel"): "loop",
     ("selavi_ref.heads", "selavi_ref.report"): "loop",
-    ("selavi_ref.transport", "selavi_ref.ensemble"): "core",
     ("selavi_ref.runs", "selavi_ref.ensemble"): "loop",
     ("selavi_ref.runs", "selavi_ref.report"): "loop",
     ("backbones.data", "backbones.learner"): "torch",
 }
 KNOWN_LONG = {"selavi_ref/browser/annotations.py": "media", "cli.py": "cli"}
-KNOWN_CYCLES = {("selavi_ref.transport.exact", "selavi_ref.transport.assignment"): "core"}
+KNOWN_CYCLES: dict[tuple[str, str], str] = {}
 
 
 class Import(NamedTuple):

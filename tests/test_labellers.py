@@ -7,12 +7,12 @@ import pytest
 from test_training import SETTINGS, start
 
 from selavi_ref.ensemble.matching import match_numbers
-from selavi_ref.ensemble.posterior import joint_log_prob
 from selavi_ref.errors import InputError
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.selflabel.kmeans import FeatureScaler, kmeans, kmeans_of_each
 from selavi_ref.selflabel.self_labelling import ClusterSizes, self_label
 from selavi_ref.store import FeatureStore, StoreWriter
+from selavi_ref.store.joint_log_prob import joint_log_prob
 
 
 def store_of_two_kinds(path, share=0.8, n=200):

@@ -19,16 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from selavi_ref.errors import InputError
-from selavi_ref.transport.engines import (
-    STATS_ROWS,
-    PlanStats,
-    Rows,
-    Vector,
-    check_size,
-    in_memory,
-    normalised,
-    refuse_entry,
-)
+from selavi_ref.transport.arguments import Vector, check_size, in_memory, normalised, refuse_entry
+from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows
 
 FUSED = "backbones.engines.triton_kernels"  # module of the fused kernel, which is optional
 
@@ -144,7 +136,7 @@ class TorchPass:
         return _numpy(highest * _LN2)
 
     @_exactly
-    def survey(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
+    def stats(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
         """See `PlanPass`."""
         f, _, _ = self._split(potentials, torch.float64)
         sums = f.new_zeros(4)

@@ -14,9 +14,10 @@ from scipy.sparse import csr_array
 from selavi_ref.browser.labelling import CONSENSUS
 from selavi_ref.ensemble.consensus import find_consensus, groups_of
 from selavi_ref.ensemble.labels import label_store, stored_consensus
-from selavi_ref.ensemble.posterior import joint_log_prob, labelling_modalities, posterior
+from selavi_ref.ensemble.posterior import posterior
 from selavi_ref.metrics import nearest
 from selavi_ref.store import FeatureStore
+from selavi_ref.store.joint_log_prob import joint_log_prob, labelling_modalities
 
 Neighbours = dict[str, list[tuple[int, float]]]
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from selavi_ref.ensemble.posterior import labelling_modalities, posterior
+from selavi_ref.ensemble.posterior import posterior
 from selavi_ref.store import FeatureStore
+from selavi_ref.store.joint_log_prob import labelling_modalities
 
 LOWEST = 0.5  # share of the median fit below which a video fits no cluster
 FARTHEST = 6.0  # robust deviations from its cluster, in every modality, from which on a video fits no cluster

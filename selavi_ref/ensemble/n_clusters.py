@@ -9,11 +9,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.ensemble.posterior import joint_log_prob
 from selavi_ref.ensemble.spectral import cross_modal_confusion, cut_graph, leading_vectors
 from selavi_ref.errors import InputError, printable
 from selavi_ref.metrics import adjusted_mutual_info_score
 from selavi_ref.store import FeatureStore
+from selavi_ref.store.joint_log_prob import joint_log_prob
 
 _COMPARED = 20_000  # videos, evenly spread, whose labels are compared
 _AS_GOOD = 0.02  # adjusted mutual information by which agreement may fall short of the best

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, qr, svd
 
-from selavi_ref.ensemble.posterior import labelling_modalities
 from selavi_ref.errors import InputError
 from selavi_ref.store import FeatureStore
+from selavi_ref.store.joint_log_prob import labelling_modalities
 
 
 def cross_modal_confusion(store: FeatureStore, heads: list[str]) -> NDArray[np.float64]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.ensemble.posterior import labelling_modalities, posterior
+from selavi_ref.ensemble.posterior import posterior
 from selavi_ref.errors import InputError
 from selavi_ref.metrics import nearest, retrieval_recall
 from selavi_ref.report.table import Cell, Table
 from selavi_ref.store import FeatureStore
+from selavi_ref.store.joint_log_prob import labelling_modalities
 
 AT = (1, 5, 10, 20, 50)
 

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.ensemble.matching import best_match, overlap
-from selavi_ref.ensemble.posterior import joint_log_prob, labelling_modalities, posterior
+from selavi_ref.ensemble.posterior import posterior
 from selavi_ref.ensemble.spectral import cross_modal_confusion, spectral_groups
 from selavi_ref.runs.processes import Exchange, SingleProcess
 from selavi_ref.store import FeatureStore
+from selavi_ref.store.joint_log_prob import joint_log_prob, labelling_modalities
 
 
 @dataclass(frozen=True)

@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 from selavi_ref.errors import InputError
 from selavi_ref.store.mapped_blocks import Views, map_dataset, map_file
 
-_BYTES = 1 << 24  # of a block; three of them may be held
+_BYTES = 1 << 24  # size of a block; up to three are in memory
 
 Read = Callable[[slice, NDArray[Any]], NDArray[Any]]
 
 
 class Blocks:
-    """Scores to be solved out of core: one source, or the sum of several that have rows and columns in common.
+    """Scores in a file, for solving out of core: one source, or the sum of several of the same shape.
 
-    Give it to `assign` in place of an array, or have `assign(..., engine="store")` make it. Sources that lie in their
-    file as they lie in memory are mapped; others are read, one block ahead of the work.
+    Pass it to `assign` in place of an array; ``assign(..., engine="store")`` makes it from a single source. Sources
+    that lie in their file as they would in memory are mapped; others are read, one block ahead of the computation.
 
     Parameters
     ----------
     *sources : h5py.Dataset, selavi_ref.store.mapped_blocks.Views, or array such as numpy.memmap
-        Real numbers of shape (N, K). Files must stay open and be left as they are; what was written to views in memory
-        may be lost.
+        Real numbers of shape (N, K). Files must stay open and unchanged; changes that were made to views in memory may
+        be lost.
 
     Raises
     ------
@@ -41,28 +41,30 @@ class Blocks:
 
     def __init__(self, *sources: Any) -> None:
         if not sources:
-            raise InputError("give at least one source of scores")
-        sources = tuple(_mapped(source) for source in sources)
+            raise InputError("give at least one source of scores", option="sources")
+        sources = tuple(_map_if_plain(source) for source in sources)
         views = [source for source in sources if isinstance(source, Views)]
         shapes = [_shape(source) for source in sources]
         if len(set(shapes)) > 1 or len(shapes[0]) != 2 or 0 in shapes[0]:
-            raise InputError(f"scores have shape {' and '.join(map(str, shapes))}; it must be (N, K), the same for all")
+            message = f"scores have shape {' and '.join(map(str, shapes))}; it must be (N, K), the same for all"
+            raise InputError(message, option="sources")
         types = [source[0][1].dtype if isinstance(source, Views) else source.dtype for source in sources]
         if any(kind.kind not in "fiub" for kind in types):
-            raise InputError(f"sources of scores have types {', '.join(map(str, types))}; they must be real numbers")
+            message = f"sources of scores have types {', '.join(map(str, types))}; they must be real numbers"
+            raise InputError(message, option="sources")
         self.shape: tuple[int, int] = shapes[0]
-        self.dtype: np.dtype[Any] = np.result_type(*(_type(source) for source in sources))
-        self.slices = _joined(views, self) if views else _even(self.shape, self.dtype.itemsize)
+        self.dtype: np.dtype[Any] = np.result_type(*(_read_type(source) for source in sources))
+        self.slices = _joined_slices(views, self) if views else _even_slices(self.shape, self.dtype.itemsize)
         self._reads = [_reader(source) for source in sources]
-        self._own = [isinstance(source, (_Whole, Views)) for source in sources]
+        self._is_mapped = [isinstance(source, (_MappedArray, Views)) for source in sources]
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def walk(self, apart: int = 1) -> Iterator[tuple[int, slice, NDArray[Any]]]:
-        """Yield number, rows and scores of every ``apart``-th block, while the next one is read.
+        """Yield number, rows and scores of every ``apart``-th block, and read the next one meanwhile.
 
-        A block is valid until the next one is asked for.
+        A block is valid until the next one is requested.
         """
         numbers = range(0, len(self.slices), apart)
         rows = max(block.stop - block.start for block in self.slices)
@@ -75,8 +77,8 @@ class Blocks:
                 if turn + 1 < len(numbers):
                     following = reader.submit(self._read, numbers[turn + 1], buffers[(turn + 1) % 2], spare)
                 yield number, self.slices[number], scores
-                if self._own == [True]:
-                    _forget(scores)
+                if self._is_mapped == [True]:
+                    _drop_pages(scores)
 
     def array(self) -> NDArray[Any]:
         """Return all scores in memory."""
@@ -92,15 +94,15 @@ class Blocks:
         for i, read in enumerate(self._reads[1:], 1):
             more = read(rows, spare)
             before, scores = scores, np.add(scores, more, out=buffer)
-            for own, part in ((self._own[i - 1], before), (self._own[i], more)):
-                if own:
-                    _forget(part)
+            for is_mapped, part in ((self._is_mapped[i - 1], before), (self._is_mapped[i], more)):
+                if is_mapped:
+                    _drop_pages(part)
         return scores
 
 
 @dataclass(frozen=True)
-class _Whole:
-    """An array in a file that was mapped here, and that nobody else writes to."""
+class _MappedArray:
+    """An array in a file that was mapped by this module alone, so that its pages may be dropped."""
 
     array: NDArray[Any]
 
@@ -119,23 +121,24 @@ def _shape(source: Any) -> tuple[int, ...]:
     return tuple(source.shape)
 
 
-def _type(source: Any) -> np.dtype[Any]:
+def _read_type(source: Any) -> np.dtype[Any]:
     """Return the type in which a source is read."""
     stored = np.dtype(source[0][1].dtype if isinstance(source, Views) else source.dtype)
     return np.dtype(np.float32 if stored.kind == "f" and stored.itemsize <= 4 else np.float64)
 
 
-def _even(shape: tuple[int, int], itemsize: int) -> list[slice]:
+def _even_slices(shape: tuple[int, int], itemsize: int) -> list[slice]:
     """Divide rows into blocks of equal size."""
     rows = max(1, _BYTES // (shape[1] * itemsize))
     return [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
 
 
-def _joined(views: Sequence[Views], blocks: Blocks) -> list[slice]:
+def _joined_slices(views: Sequence[Views], blocks: Blocks) -> list[slice]:
     """Join the blocks of views, which must be the same in all of them, where they are small."""
     slices = [each.slices for each in views]
     if any(each != slices[0] for each in slices):
-        raise InputError("views of different blocks cannot be added up; write the data sets with equal chunks")
+        message = "views of different blocks cannot be added up; write the data sets with equal chunks"
+        raise InputError(message, option="sources")
     most = max(1, _BYTES // (blocks.shape[1] * blocks.dtype.itemsize))
     joined: list[slice] = []
     for rows in slices[0]:
@@ -146,8 +149,8 @@ def _joined(views: Sequence[Views], blocks: Blocks) -> list[slice]:
     return joined
 
 
-def _joiner(views: Views) -> Read:
-    """Return the function that copies blocks of views, one after the other, into the buffer that it is given."""
+def _view_reader(views: Views) -> Read:
+    """Return a function that copies consecutive blocks of views into its buffer."""
     starts = [rows.start for rows in views.slices]
 
     def read(rows: slice, buffer: NDArray[Any]) -> NDArray[Any]:
@@ -157,17 +160,17 @@ def _joiner(views: Views) -> Read:
         for number in numbers:
             part, scores = views[number]
             buffer[part.start - rows.start : part.stop - rows.start] = scores
-            _forget(scores)
+            _drop_pages(scores)
         return buffer
 
     return read
 
 
 def _reader(source: Any) -> Read:
-    """Return the function that reads rows of ``source``, into the buffer that it is given or as a view."""
+    """Return a function that reads rows of ``source`` into its buffer, or returns them as a view."""
     if isinstance(source, Views):
-        return _joiner(source)
-    if isinstance(source, _Whole):
+        return _view_reader(source)
+    if isinstance(source, _MappedArray):
         return lambda rows, buffer: source.array[rows]
     if hasattr(source, "read_direct"):
 
@@ -187,8 +190,8 @@ def _reader(source: Any) -> Read:
     return copy
 
 
-def _mapped(source: Any) -> Any:
-    """Map an HDF5 data set that lies in its file as it lies in memory; return other sources as they are."""
+def _map_if_plain(source: Any) -> Any:
+    """Map an HDF5 data set that lies in its file as it would in memory; return other sources as they are."""
     if not hasattr(source, "read_direct") or source.ndim != 2 or 0 in source.shape:
         return source
     plain = source.dtype in (np.float32, np.float64) and source.file.driver == "sec2" and source.file.mode == "r"
@@ -202,11 +205,11 @@ def _mapped(source: Any) -> Any:
         return Views(lambda rows: np.asarray(source[rows]), blocks, iter(()), has_checksums=False)
     offset = source.id.get_offset()
     mapped = None if offset is None else map_file(path, source.dtype, source.shape, offset)
-    return source if mapped is None else _Whole(mapped)
+    return source if mapped is None else _MappedArray(mapped)
 
 
-def _forget(scores: NDArray[Any]) -> None:
-    """Give the pages of a block that was mapped here back, so that memory does not fill up with the file."""
+def _drop_pages(scores: NDArray[Any]) -> None:
+    """Return the pages of a mapped block to the system, so that memory does not fill up with the file."""
     base: Any = scores
     while isinstance(base, np.ndarray):
         base = base.base

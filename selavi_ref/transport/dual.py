@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.transport.engines import PlanPass, PlanStats, Vector
+from selavi_ref.transport.arguments import Vector
+from selavi_ref.transport.engines import PlanPass, PlanStats
 
 _STARVED = 1e-14  # a column with less than this part of its target has to be lifted in the log domain
 
@@ -28,13 +29,13 @@ class Point:
     Attributes
     ----------
     potentials, mass, target, gradient : (K',) float64
-        f, the column sums there, what they should be, and ``target - mass``.
+        f, the column sums there, their target, and ``target - mass``.
     value : float
         ``D(f)``.
     error : float
         L1 norm of the gradient.
     sharpness : float
-        Factor of the log-plan, and of the penalty, at which all this holds.
+        Factor of the log-plan, and of the penalty, at which the dual was evaluated.
     """
 
     potentials: Vector
@@ -64,12 +65,12 @@ class Dual:
 
     @property
     def exhausted(self) -> bool:
-        """Whether all passes that were granted have been used."""
+        """Whether all permitted passes have been used."""
         return self.n_passes >= self.max_passes
 
     @property
     def spares_one(self) -> bool:
-        """Whether a pass may be spent on something else than the next point."""
+        """Whether one pass can be used for something else than the next point."""
         return self.max_passes - self.n_passes > 1
 
     def at(self, potentials: Vector, sharpness: float = 1.0) -> Point:
@@ -87,7 +88,7 @@ class Dual:
         return point
 
     def aim(self, potentials: Vector, sharpness: float = 1.0) -> tuple[Vector, float]:
-        """Return what the column sums should be at these potentials, and the first term of the dual."""
+        """Return the target of the column sums at these potentials, and the first term of the dual."""
         if np.isinf(self.penalty):
             return self.sizes, float(self.sizes @ potentials)
         rho = self.penalty * sharpness
@@ -98,21 +99,21 @@ class Dual:
         return target / total, float(-rho * (top + np.log(total)))
 
     def centred(self, change: Vector) -> Vector:
-        """Take off a common constant, which changes nothing, to keep potentials small."""
+        """Subtract a common constant, which does not change the plan, to keep potentials small."""
         return np.asarray(change - self.sizes @ change)
 
     def full(self, potentials: Vector) -> Vector:
-        """Return potentials of all K columns."""
+        """Return the potentials of all K columns, ``-inf`` in those of size zero."""
         everywhere = np.full(self.active.size, -np.inf)
         everywhere[self.active] = potentials
         return everywhere
 
-    def survey(self, potentials: Vector, sharpness: float) -> PlanStats:
-        """Return how the plan looks on the whole."""
-        return self.plan_pass.survey(self.full(potentials), sharpness).mean()
+    def stats(self, potentials: Vector, sharpness: float) -> PlanStats:
+        """Return statistics of the plan at these potentials."""
+        return self.plan_pass.stats(self.full(potentials), sharpness).mean()
 
     def stiffness(self, sharpness: float) -> float:
-        """Return the curvature that a penalty adds, as a multiple of the target: 0 without."""
+        """Return the curvature that a penalty adds, as a multiple of the target; 0 without a penalty."""
         return 1.0 / (self.penalty * sharpness)
 
     def scaling(self, point: Point) -> Vector:
@@ -130,7 +131,7 @@ class Dual:
         return step / (1.0 + self.stiffness(point.sharpness))
 
     def restart_precisely(self) -> None:
-        """From here on compute in float64, and forget what was found in less."""
+        """Compute in float64 from here on, and discard the best point so far."""
         self.precise = True
         self.best = None
 

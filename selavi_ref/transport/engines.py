@@ -6,19 +6,17 @@ An engine is a function ``(log_prob, strength, weight) -> PlanPass``. Those of t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError
-
-Vector = NDArray[np.float64]
+from selavi_ref.transport.arguments import Vector, in_memory, is_tensor
 
 _BUILT_IN = {
     "numpy": "selavi_ref.transport.numpy_engine:NumpyPass",
@@ -26,21 +24,20 @@ _BUILT_IN = {
     "store": "selavi_ref.transport.store_engine:StorePass",
 }
 _GROUP = "selavi.engines"
-STATS_ROWS = 1024  # about how many rows a survey looks at
+STATS_ROWS = 1024  # rows, about, that the statistics of a plan are taken from
 _SMALL = 20_000  # entries up to which the start of compiled code costs more than it saves
-_LARGEST = 1e30  # |strength * log_prob| beyond which sums of two such numbers carry no information
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What a walk over the rows leaves behind, always computed in float64.
+    """Labels, confidences and column sums of a plan, always computed in float64.
 
     Attributes
     ----------
     labels : (N,) int32
-        Column with the largest share of each row; the first one where shares are equal.
+        Column with the largest entry in each row of the plan; the first one where entries are equal.
     confidence : (N,) float32
-        That share.
+        That entry, divided by the sum of the row.
     logsumexp : (N,) float64
         ``logsumexp_k(strength * log_prob_ik + f_k)``.
     mass : (K,) float64
@@ -59,19 +56,21 @@ class Rows:
 
 @dataclass(frozen=True)
 class PlanStats:
-    """How a plan looks on the whole: means over about a thousand of its rows, weighted.
+    """Statistics of a plan that tell how peaked it is: weighted means over about a thousand of its rows.
+
+    With ``q_i`` the softmax of row i.
 
     Attributes
     ----------
     weight : float
-        What the rows that were looked at weigh; the other three are sums that it has yet to divide, so that surveys of
-        parts of the rows can be added up.
+        Sum of the weights of these rows. The other three are weighted sums that `mean` divides by it, so that the
+        statistics of parts of the rows can be added up.
     softness : float
-        Of ``1 - sum_k q_ik ** 2``: 0 where every row has one share.
+        ``1 - sum_k q_ik ** 2``: 0 where each row has a single entry.
     many : float
-        Of the number of shares above 0.001.
+        Number of entries of ``q_i`` above 0.001.
     small : float
-        Of the number of shares below 1e-6, in columns with a potential.
+        Number of entries of ``q_i`` below 1e-6, in columns of finite potential.
     """
 
     weight: float
@@ -80,7 +79,7 @@ class PlanStats:
     small: float
 
     def mean(self) -> PlanStats:
-        """Return the means; if the rows that were looked at weigh nothing, those of a plan as soft as can be."""
+        """Return the means; those of the softest possible plan if all these rows have weight zero."""
         if not self.weight > 0:
             return PlanStats(1.0, 1.0, np.inf, 0.0)
         weight = self.weight
@@ -88,12 +87,12 @@ class PlanStats:
 
 
 class PlanPass(Protocol):
-    """One operation on N x K data, as the optimiser needs it: K numbers in, K numbers out.
+    """The operation on N x K data that the optimiser needs: K potentials in, K column sums out.
 
     With ``L = sharpness * strength * log_prob`` and row weights w of sum 1, the plan at potentials f is
     ``Q_ik = w_i softmax_k(L_ik + f_k)``. Potentials may be ``-inf`` for columns that are to receive nothing, and are
     finite for at least one. No finite data may lead to NaN. A pass may also have a ``metric``, which
-    `selavi_ref.transport.preconditioner.curvature` then asks in place of ``coupling``.
+    `selavi_ref.transport.preconditioner.curvature` then calls in place of ``coupling``.
     """
 
     shape: tuple[int, int]
@@ -104,22 +103,22 @@ class PlanPass(Protocol):
         ...
 
     def rows(self, potentials: Vector) -> Rows:
-        """Walk over the rows once more, for labels, confidences, certified column sums and cost."""
+        """Return labels, confidences, certified column sums and cost, from one more pass over the rows."""
         ...
 
     def peak(self, potentials: Vector) -> Vector:
-        """Return the logarithm of the largest share that each column has in any row (K,), however small it is."""
+        """Return the logarithm of the largest posterior ``q_ik`` of each column over all rows (K,), however small."""
         ...
 
-    def survey(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
-        """Look at about `STATS_ROWS` rows, evenly spread."""
+    def stats(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
+        """Return statistics of about `STATS_ROWS` rows, evenly spread."""
         ...
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
-        """Return the mean (K, K) of ``q_i q_i^T`` over every ``step``-th row, weighted by w; q_i the shares of row i.
+        """Return the weighted mean (K, K) of ``q_i q_i^T`` over every ``step``-th row; q_i is the softmax of row i.
 
-        Where that is easier, over a like selection of rows.
-        It serves as a metric: shares below 0.001 may be left out, and single precision will do.
+        It may be taken over another selection of about as many rows, entries below 0.001 may be left out, and single
+        precision is enough: it only serves as a metric.
         """
         ...
 
@@ -128,12 +127,12 @@ Engine = Callable[[Any, float, "Vector | None"], PlanPass]
 
 
 def register(name: str, engine: Engine) -> None:
-    """Make ``engine`` known in this process under ``name``, before those of other packages."""
+    """Register ``engine`` in this process under ``name``; it takes precedence over those of other packages."""
     _registered[name] = engine
 
 
 _registered: dict[str, Engine] = {}
-_loaded: dict[str, Engine] = {}  # those of other packages
+_loaded: dict[str, Engine] = {}  # engines of other packages
 
 
 def names() -> list[str]:
@@ -148,7 +147,7 @@ def create(engine: str | Engine, log_prob: Any, strength: float, weight: Vector 
     ----------
     engine : str or function
         A registered name; or an engine itself; or ``"auto"``: ``store`` for what lies in a file, ``torch`` for tensors
-        on an accelerator, else ``numba``, but ``numpy`` for problems too small to be worth compiled code.
+        on an accelerator, else ``numba``, but ``numpy`` for problems too small for compiled code to pay.
     log_prob : (N, K) float32 or float64
         Finite numbers; they are scaled by ``strength`` inside the pass and not copied.
     strength : float
@@ -163,7 +162,11 @@ def create(engine: str | Engine, log_prob: Any, strength: float, weight: Vector 
     """
     if not isinstance(engine, str):
         if not callable(engine):
-            raise InputError(f"engine must be a name or a function of (log_prob, strength, weight), not {engine!r}")
+            raise InputError(
+                f"engine must be a name or a function of (log_prob, strength, weight), not {engine!r}",
+                option="engine",
+                value=engine,
+            )
         return engine(log_prob, strength, weight)
     if engine == "auto":
         engine = _suitable(log_prob)
@@ -180,21 +183,6 @@ def _suitable(log_prob: Any) -> str:
     return "numpy" if log_prob.size < _SMALL else "numba"
 
 
-def is_tensor(x: Any) -> bool:
-    """Return whether ``x`` is a tensor of PyTorch, without importing it."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.Tensor)
-
-
-def in_memory(log_prob: Any) -> NDArray[Any]:
-    """Return scores as an array: tensors of PyTorch, `Blocks`, and what else is not one."""
-    if is_tensor(log_prob):
-        log_prob = log_prob.detach().cpu()
-        return np.asarray((log_prob if log_prob.element_size() >= 4 else log_prob.float()).numpy())
-    whole: NDArray[Any] = log_prob.array() if hasattr(log_prob, "walk") else np.asarray(log_prob)
-    return whole
-
-
 def _load(name: str) -> Engine:
     if name in _registered:
         return _registered[name]
@@ -209,38 +197,12 @@ def _load(name: str) -> Engine:
             try:
                 loaded: Engine = point.load()
             except ImportError as error:
-                raise InputError(f"engine {name!r} of {point.value} is not available: {error}") from error
+                message = f"engine {name!r} of {point.value} is not available: {error}"
+                raise InputError(message, option="engine", value=name) from error
             _loaded[name] = loaded  # looking through all installed packages takes as long as many passes on a GPU
             return loaded
     if name == "sharded":
-        raise InputError("engine 'sharded' needs to know its processes: engine=Sharded(all_sum, rank, size)")
-    raise InputError(f"unknown engine {name!r}; known are auto, {', '.join(names())}, and Sharded(...)")
-
-
-def numbers(values: Any, name: str) -> NDArray[Any]:
-    """Return real numbers as an array, or raise an error that names the argument."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{name} has type {array.dtype}; it must hold real numbers")
-    return array
-
-
-def normalised(weight: Vector | None) -> Vector | None:
-    """Return row weights of sum 1."""
-    if weight is None:
-        return None
-    if not weight.any():
-        raise InputError("all sample weights are zero; at least one must be positive")
-    weight = weight / weight.max()
-    return np.asarray(weight / weight.sum())
-
-
-def refuse_entry(row: int, column: int, value: float) -> NoReturn:
-    """Raise the error of an engine that has met an entry that is not finite."""
-    raise InputError(f"log_prob has {value} in row {row}, column {column}; all entries must be finite")
-
-
-def check_size(largest: float, strength: float) -> None:
-    """Raise if the largest absolute entry is too large for exponents to mean anything."""
-    if largest * abs(strength) > _LARGEST:
-        raise InputError(f"log_prob reaches {largest:.3g}: times strength {strength:g} it must stay below {_LARGEST:g}")
+        message = "engine 'sharded' needs to know its processes: engine=Sharded(all_sum, rank, size)"
+    else:
+        message = f"unknown engine {name!r}; known are auto, {', '.join(names())}, and Sharded(...)"
+    raise InputError(message, option="engine", value=name)

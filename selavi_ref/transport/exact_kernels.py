@@ -1,4 +1,4 @@
-"""Numba kernels of `exact`: a look at all rows, and the repair of labels along shortest paths between clusters.
+"""Numba kernels of `exact`: labels of all rows, and their repair along shortest paths between clusters.
 
 Numba caches kernels by the date of their own file: after a change in ``arithmetic.py``, touch this one.
 """
@@ -29,13 +29,13 @@ class Matrix(NamedTuple):
 
 
 class Clusters(NamedTuple):
-    """Rows of each cluster, and what they would lose elsewhere.
+    """The rows of each cluster, and the costs of moving them to other clusters.
 
-    The rows of cluster j are ``member[first[j] : first[j] + count[j]]``; ``place`` is where a row stands there, and
-    ``own`` what it scores. ``cost[j, k]`` is the smallest of ``x_ij - x_ik`` over the rows of j; ``ties[j, k]`` rows
-    reach it, and ``cheapest[j, k]`` may still be one of them. If no row is left to reach it, it is smaller than all and
-    to be renewed when that matters. All rows of j of smaller cost than ``bound[j, k]`` are among the first
-    ``known[j, k]`` of ``near[j, k]``, at costs ``loss[j, k]``: from them comes the next cheapest one.
+    The rows of cluster j are ``member[first[j] : first[j] + count[j]]``; ``position`` is the position of each row in
+    ``member``, and ``own`` its score in its cluster. ``cost[j, k]`` is the smallest of ``x_ij - x_ik`` over the rows of
+    j; ``ties[j, k]`` rows reach it, and ``cheapest[j, k]`` may still be one of them. If no row reaches it any more, it
+    is a lower bound and is renewed when that matters. All rows of j of smaller cost than ``bound[j, k]`` are among the
+    first ``known[j, k]`` of ``near[j, k]``, at costs ``loss[j, k]``: the next cheapest row is taken from them.
     """
 
     size: Any
@@ -43,7 +43,7 @@ class Clusters(NamedTuple):
     first: Any
     member: Any
     own: Any
-    place: Any
+    position: Any
     cost: Any
     ties: Any
     cheapest: Any
@@ -89,8 +89,8 @@ def _first_of_largest(v: Any) -> Any:
 
 
 @njit(**KERNEL)
-def survey(x: Any, lo: int, hi: int, f: Any, labels: Any, second: Any, margin: Any) -> float:
-    """Fill in first and second choice and the margin between them for rows ``lo:hi``; return the sum of the best."""
+def label_rows(x: Any, lo: int, hi: int, f: Any, labels: Any, second: Any, margin: Any) -> float:
+    """Fill in the best and second best cluster of rows ``lo:hi`` and their margin; return the sum of best scores."""
     block = 4 if x.right == 1 else 64
     v = np.empty((block, f.size))
     total = 0.0
@@ -127,7 +127,7 @@ def _entry(x: Any, i: int, k: int) -> Any:
 
 @njit(**EXACT)
 def fill(x: Any, c: Any, labels: Any) -> None:
-    """Put all rows into the clusters of their labels."""
+    """Enter all rows into the clusters of their labels."""
     block = 4 if x.right == 1 else 64
     K = c.size.size
     v, zero = np.empty((block, K)), np.zeros(K)
@@ -143,7 +143,7 @@ def _enter(c: Any, i: int, j: int, v: Any) -> None:
     """Add row i, with entries ``v``, to cluster j."""
     p = c.first[j] + c.count[j]
     c.count[j] += 1
-    c.member[p], c.place[i], own = i, p, v[j]
+    c.member[p], c.position[i], own = i, p, v[j]
     c.own[p] = own
     cost, ties, cheapest = c.cost[j], c.ties[j], c.cheapest[j]
     near, loss, known, bound = c.near[j], c.loss[j], c.known[j], c.bound[j]
@@ -194,12 +194,12 @@ def shortest(x: Any, c: Any, f: Any) -> None:
     """
     K = f.size
     g, parent, done = np.empty(K), np.empty(K, np.int64), np.empty(K, np.bool_)
-    wanted = 0
+    n_deficits = 0
     for k in range(K):
         g[k], parent[k], done[k] = f[k] if c.count[k] > c.size[k] else np.inf, -1, c.size[k] == 0
-        wanted += c.count[k] < c.size[k]
+        n_deficits += c.count[k] < c.size[k]
     reached = 0.0
-    while wanted > 0:
+    while n_deficits > 0:
         j = _closest(g, f, done)
         p = parent[j]
         if p >= 0 and c.ties[p, j] == 0:
@@ -210,7 +210,7 @@ def shortest(x: Any, c: Any, f: Any) -> None:
                     g[j], parent[j] = g[p] + c.cost[p, j], p
             continue
         done[j] = True
-        wanted -= c.count[j] < c.size[j]
+        n_deficits -= c.count[j] < c.size[j]
         reached = max(reached, g[j] - f[j])
         cost, base = c.cost[j], g[j]
         for k in range(K):
@@ -239,7 +239,7 @@ def _tight(x: Any, c: Any, f: Any, j: int, k: int) -> bool:
 
 @njit(**EXACT)
 def levels(x: Any, c: Any, f: Any, depth: Any) -> bool:
-    """Fill ``depth`` with the number of tight edges from clusters in excess; return whether one in deficit is reached.
+    """Fill ``depth`` with the number of tight edges from clusters in excess; return whether it reaches one in deficit.
 
     It is -1 for clusters that are not reached, or no sooner than a cluster in deficit is.
     """
@@ -313,10 +313,10 @@ def _path(x: Any, c: Any, f: Any, depth: Any, source: int, path: Any, at: Any) -
 
 @njit(**EXACT)
 def _move(x: Any, c: Any, j: int, k: int, rows: int, labels: Any) -> None:
-    """Move as many as ``rows`` rows of cluster j to cluster k, all at the same smallest cost."""
+    """Move ``rows`` rows of cluster j to cluster k, all at the same smallest cost."""
     v = np.empty(c.size.size)
     cost, left = c.cost[j, k], rows
-    p = np.int64(c.place[c.cheapest[j, k]])
+    p = np.int64(c.position[c.cheapest[j, k]])
     if not (rows == 1 and c.first[j] <= p < c.first[j] + c.count[j] and c.own[p] - _entry(x, c.member[p], k) == cost):
         p = c.first[j] + c.count[j] - 1
     while left > 0:
@@ -333,13 +333,13 @@ def _move(x: Any, c: Any, j: int, k: int, rows: int, labels: Any) -> None:
 
 @njit(**EXACT)
 def _leave(c: Any, p: int, j: int, v: Any) -> None:
-    """Take the row at place ``p``, with entries ``v``, out of cluster j."""
+    """Take the row at position ``p``, with entries ``v``, out of cluster j."""
     c.count[j] -= 1
     last = c.first[j] + c.count[j]
     i, own, cost, ties = np.int64(c.member[p]), c.own[p], c.cost[j], c.ties[j]
     near, loss, known, bound = c.near[j], c.loss[j], c.known[j], c.bound[j]
     c.member[p], c.own[p] = c.member[last], c.own[last]
-    c.place[c.member[p]] = p
+    c.position[c.member[p]] = p
     for k in range(v.size):
         d = own - v[k]
         if d == cost[k]:

@@ -1,4 +1,4 @@
-"""Numba kernels of the plan pass, and the small linear algebra of the metric. Imported where they are used only.
+"""Numba kernels of the plan pass and of the metric. Import this module only where it is used: it starts the compiler.
 
 All exponents are in base 2: the caller multiplies scale and potentials by log2(e). Each kernel works on rows ``lo:hi``
 and releases the interpreter lock; the engine gives parts of the rows to threads.
@@ -19,13 +19,13 @@ from numba import njit
 from selavi_ref.transport.arithmetic import KERNEL, exp2, exponent, greater, lesser, magnitude, magnitude_bits
 
 VECTOR = 32  # entries in a whole number of vectors, unrolled
-GROUP = 8  # rows whose shares are added up together
+GROUP = 8  # rows that are added up together
 FLUSH = 64  # rows summed in the type of the arithmetic before they are added in float64
 TALL = 64  # rows in a block of the kernels for few columns
-SHARE = 3e-3  # a share that matters for the metric
-SIGNIFICANT = 64  # such shares up to which a row counts as peaked
+SIGNIFICANT = 3e-3  # posterior from which an entry counts in the metric
+MOST_SIGNIFICANT = 64  # such entries up to which a row counts as peaked
 LOW, HIGH = 2.0**-32, 2.0**32  # a row whose sum leaves this range is done again with a new shift
-FLAT = 1e-6  # a share above is not small
+SMALL = 1e-6  # posterior below which `PlanStats` counts an entry as small
 
 
 @njit(**KERNEL)
@@ -345,7 +345,7 @@ def tall_rows(
 
 @njit(**KERNEL)
 def peak_pass(x: Any, lo: int, hi: int, scale: float, f: Any, peak: Any) -> None:
-    """Raise ``peak`` to the base-2 logarithm of the largest share that a column has in rows ``lo:hi``."""
+    """Raise ``peak`` to the base-2 logarithm of the largest posterior of each column in rows ``lo:hi``."""
     K = f.size
     v = np.empty(K)
     for i in range(lo, hi):
@@ -355,17 +355,13 @@ def peak_pass(x: Any, lo: int, hi: int, scale: float, f: Any, peak: Any) -> None
             s += exp2(v[k] - m)
         lse = m + np.log2(s)
         for k in range(K):
-            share = v[k] - lse
-            peak[k] = share if share > peak[k] else peak[k]
+            log_posterior = v[k] - lse
+            peak[k] = log_posterior if log_posterior > peak[k] else peak[k]
 
 
 @njit(**KERNEL)
-def survey_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: Any, weight: Any, sums: Any) -> None:
-    """Add to ``sums`` what rows ``lo * step``, ..., ``(hi - 1) * step`` weigh, and three means of their shares.
-
-    They are ``1 - sum_k q_k ** 2``, the number of shares above 0.001, and the number of columns in use of which the
-    share is below 1e-6.
-    """
+def stats_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: Any, weight: Any, sums: Any) -> None:
+    """Add the weights of rows ``lo * step``, ..., ``(hi - 1) * step`` and their `PlanStats` to ``sums``."""
     K = f.size
     e = np.empty(K, f.dtype)
     for i in range(lo, hi):
@@ -376,7 +372,7 @@ def survey_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: A
             q = np.float64(e[k]) * np.float64(mult[k]) * c
             squares += q * q
             many += q > 1e-3
-            small += (q < FLAT) & (mult[k] > 0)
+            small += (q < SMALL) & (mult[k] > 0)
         w = weight[0] if weight.size == 1 else weight[i * step]
         sums[0] += w
         sums[1] += w * (1.0 - squares)
@@ -400,15 +396,15 @@ def coupling_pass(
 ) -> None:
     """Add ``w q q^T`` of rows ``lo * step``, ..., ``(hi - 1) * step`` to the lower triangle of ``total`` (K, K).
 
-    Of a row with few significant shares only those count; other rows are collected and added eight at a time. Rows are
+    Of a row with few significant entries only those count; other rows are collected and added eight at a time. Rows are
     shifted as in `wide_pass`, or by their largest exponent if ``shift`` is empty.
     """
     K, P = x.shape[1], f.size
     block = np.zeros((TALL, P), x.dtype)
     e = np.zeros(P, f.dtype)
     many = np.zeros((8, K), np.float32)
-    found = np.empty(SIGNIFICANT, np.int64)
-    share = np.empty(SIGNIFICANT, np.float32)
+    columns = np.empty(MOST_SIGNIFICANT, np.int64)
+    value = np.empty(MOST_SIGNIFICANT, np.float32)
     waiting = 0
     for start in range(lo, hi, TALL):
         n = min(TALL, hi - start)
@@ -417,9 +413,9 @@ def coupling_pass(
             s = _powers(block[i], scale, shift, (start + i) * step, f, mult, e)
             w = weight[0] if weight.size == 1 else weight[(start + i) * step]
             c = np.sqrt(np.float64(w)) / np.float64(s)
-            some = _significant(e, s * f.dtype.type(SHARE), found)
-            if some <= SIGNIFICANT:
-                _add_pairs(e, mult, c, found[:some], share, total)
+            n_columns = _significant(e, s * f.dtype.type(SIGNIFICANT), columns)
+            if n_columns <= MOST_SIGNIFICANT:
+                _add_pairs(e, mult, c, columns[:n_columns], value, total)
             else:
                 for k in range(K):
                     q = np.float32(np.float64(e[k]) * np.float64(mult[k]) * c)
@@ -445,13 +441,13 @@ def _powers(x: Any, scale: Any, shift: Any, i: int, f: Any, mult: Any, e: Any) -
 
 
 @njit(**KERNEL)
-def _add_pairs(e: Any, mult: Any, c: float, found: Any, share: Any, total: Any) -> None:
-    """Add the products of the shares at ``found``, in ascending order, to the lower triangle of ``total``."""
-    for a in range(found.size):
-        q = np.float32(np.float64(e[found[a]]) * np.float64(mult[found[a]]) * c)
-        share[a] = q
+def _add_pairs(e: Any, mult: Any, c: float, columns: Any, value: Any, total: Any) -> None:
+    """Add the products of the entries in ``columns``, which ascend, to the lower triangle of ``total``."""
+    for a in range(columns.size):
+        q = np.float32(np.float64(e[columns[a]]) * np.float64(mult[columns[a]]) * c)
+        value[a] = q
         for b in range(a + 1):
-            total[found[a], found[b]] += q * share[b]
+            total[columns[a], columns[b]] += q * value[b]
 
 
 @njit(**KERNEL)
@@ -471,7 +467,7 @@ def _load_rows(x: Any, start: int, n: int, step: int, by_columns: bool, block: A
 def tall_coupling(
     x: Any, lo: int, hi: int, step: int, by_columns: bool, scale: Any, f: Any, mult: Any, weight: Any, total: Any
 ) -> None:
-    """Do the work of `coupling_pass` for few columns, with all of the shares."""
+    """Do the work of `coupling_pass` for few columns, with all entries of each row."""
     K = x.shape[1]
     block = np.zeros((TALL, K), x.dtype)
     e = np.zeros(K, f.dtype)
@@ -498,21 +494,21 @@ def tall_coupling(
 
 
 @njit(**KERNEL)
-def _significant(e: Any, least: Any, found: Any) -> int:
-    """Put the positions of ``e > least`` into ``found``, if they fit; return how many there are."""
-    both = np.int32(0)  # the sum of their positions, and in the low bits how many there are
+def _significant(e: Any, least: Any, columns: Any) -> int:
+    """Put the positions of ``e > least`` into ``columns``, if they fit; return their number."""
+    both = np.int32(0)  # the sum of their positions, and in the low bits their number
     for k in range(e.size):
         both += np.int32(65536 * k + 1) if e[k] > least else np.int32(0)
     n = both & 65535
     if n == 1:
-        found[0] = both >> 16
-    elif n <= found.size:
+        columns[0] = both >> 16
+    elif n <= columns.size:
         at = 0
         for start in range(0, e.size, VECTOR):
             if _top(e, start) > least:
                 for k in range(start, start + VECTOR):
                     if e[k] > least:
-                        found[at] = k
+                        columns[at] = k
                         at += 1
     return int(n)
 

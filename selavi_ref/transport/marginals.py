@@ -1,4 +1,4 @@
-"""Cluster marginals: how large the K clusters are to be, as K numbers of sum 1."""
+"""Cluster marginals: the target sizes of the K clusters as fractions, of sum 1."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def uniform(K: int) -> Marginal:
 
 
 def gaussian(K: int, N: int, sd: float = 0.1, rng: np.random.Generator | None = None) -> Marginal:
-    """Return sizes ``(1 + sd * normal) * N / K`` as parts of N, each at least one video.
+    """Return normally distributed sizes ``(1 + sd * normal) * N / K`` as fractions of N, each at least one video.
 
-    The marginal of Asano et al. (2020), *Labelling unlabelled videos from scratch*, with sizes kept above zero.
+    The marginal of Asano et al. (2020), *Labelling unlabelled videos from scratch*, but with sizes above zero.
 
     Parameters
     ----------
@@ -31,10 +31,10 @@ def gaussian(K: int, N: int, sd: float = 0.1, rng: np.random.Generator | None = 
     sd : float
         Standard deviation of the sizes relative to their mean.
     rng : numpy.random.Generator, optional
-        Source of the draw; a fresh one by default.
+        Random generator; a new one by default.
     """
     if not (np.isfinite(sd) and sd >= 0):
-        raise InputError(f"the standard deviation of cluster sizes must be at least 0, not {sd}")
+        raise InputError(f"the standard deviation of cluster sizes must be at least 0, not {sd}", option="sd", value=sd)
     rng = np.random.default_rng() if rng is None else rng
     return _at_least_one(1.0 + sd * rng.standard_normal(_positive(K)), N)
 
@@ -42,7 +42,8 @@ def gaussian(K: int, N: int, sd: float = 0.1, rng: np.random.Generator | None = 
 def zipf(K: int, N: int, exponent: float = 1.0) -> Marginal:
     """Return sizes proportional to ``1 / rank ** exponent``, each at least one video of N."""
     if not np.isfinite(exponent):
-        raise InputError(f"the exponent of Zipf's law must be finite, not {exponent}")
+        message = f"the exponent of Zipf's law must be finite, not {exponent}"
+        raise InputError(message, option="exponent", value=exponent)
     return _at_least_one(np.arange(1, _positive(K) + 1, dtype=np.float64) ** -exponent, N)
 
 
@@ -57,15 +58,17 @@ def given(sizes: ArrayLike, K: int) -> Marginal:
     try:
         marginal = np.array(sizes, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"cluster sizes must be numbers: {error}") from None
+        raise InputError(f"cluster sizes must be numbers: {error}", option="sizes") from None
     if marginal.shape != (K,):
-        raise InputError(f"cluster sizes have shape {marginal.shape}, but there are {K} clusters: give shape ({K},)")
+        message = f"cluster sizes have shape {marginal.shape}, but there are {K} clusters: give shape ({K},)"
+        raise InputError(message, option="sizes")
     wrong = ~(np.isfinite(marginal) & (marginal >= 0))
     if wrong.any():
         k = int(np.argmax(wrong))
-        raise InputError(f"the size of cluster {k} is {marginal[k]}; sizes must be finite and not negative")
+        message = f"the size of cluster {k} is {marginal[k]}; sizes must be finite and not negative"
+        raise InputError(message, option="sizes", value=float(marginal[k]), column=k)
     if not marginal.any():
-        raise InputError("all cluster sizes are zero; at least one must be positive")
+        raise InputError("all cluster sizes are zero; at least one must be positive", option="sizes")
     marginal /= marginal.max()
     return np.asarray(marginal / marginal.sum())
 
@@ -87,9 +90,9 @@ def read(path: str | Path, K: int) -> Marginal:
             sizes = [float(word) for word in " ".join(lines).replace(",", " ").replace(";", " ").split()]
         return given(sizes, K)
     except OSError as error:
-        raise InputError(f"cluster sizes cannot be read from {path}: {error.strerror or error}") from None
+        raise InputError(f"cluster sizes cannot be read from {path}: {error.strerror or error}", path=path) from None
     except (ValueError, EOFError) as error:
-        raise InputError(f"{path} does not hold {K} cluster sizes: {error}") from None
+        raise InputError(f"{path} does not hold {K} cluster sizes: {error}", path=path) from None
 
 
 def make(spec: str, K: int, N: int, rng: np.random.Generator | None = None) -> Marginal:
@@ -102,18 +105,20 @@ def make(spec: str, K: int, N: int, rng: np.random.Generator | None = None) -> M
     if spec in named:
         return named[spec]()
     if not Path(spec).exists():
-        raise InputError(f"distribution {spec!r} is neither {', '.join(named)} nor a file that exists")
+        message = f"distribution {spec!r} is neither {', '.join(named)} nor a file that exists"
+        raise InputError(message, option="spec", value=spec)
     return read(spec, K)
 
 
 def match(marginal: Marginal, mass: ArrayLike) -> Marginal:
     """Permute ``marginal`` so that the cluster with the largest ``mass`` (K,) gets the largest size, and so on.
 
-    Of clusters with equal mass the first gets the larger size.
+    Among clusters of equal mass the first gets the larger size.
     """
     mass = np.asarray(mass, dtype=np.float64)
     if mass.shape != marginal.shape:
-        raise InputError(f"mass has shape {mass.shape}, the marginal {marginal.shape}; they must be equal")
+        message = f"mass has shape {mass.shape}, the marginal {marginal.shape}; they must be equal"
+        raise InputError(message, option="mass")
     matched = np.empty_like(marginal)
     matched[np.argsort(-mass, kind="stable")] = -np.sort(-marginal)
     return matched
@@ -121,15 +126,16 @@ def match(marginal: Marginal, mass: ArrayLike) -> Marginal:
 
 def _positive(K: int) -> int:
     if K < 1:
-        raise InputError(f"the number of clusters must be at least 1, not {K}")
+        raise InputError(f"the number of clusters must be at least 1, not {K}", option="K", value=K)
     return K
 
 
 def _at_least_one(sizes: Marginal, N: int) -> Marginal:
-    """Scale sizes to sum 1 such that none is below 1 / N: those below are set to it, the others share the rest."""
+    """Scale sizes to sum 1 with none below 1 / N: those below are set to it, the others are scaled to the rest."""
     K = len(sizes)
     if N < K:
-        raise InputError(f"{K} clusters of at least one video need {K} videos, but there are {N}")
+        message = f"{K} clusters of at least one video need {K} videos, but there are {N}"
+        raise InputError(message, option="N", value=N)
     marginal = np.maximum(sizes, 0.0)
     if not marginal.any():
         return uniform(K)

@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.transport import kernels
-from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows, Vector, check_size, normalised, refuse_entry
+from selavi_ref.transport.arguments import Vector, check_size, normalised, refuse_entry
+from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows
 
 _LOG2E = 1.4426950408889634
 _LN2 = 0.6931471805599453
 _FEW = 48  # columns up to which a block of rows is vectorised over its rows
 _PART = 1 << 18  # entries that a thread takes at a time, at least
 _PARTS = 64  # parts of the data, at most
-_NOWHERE = -1e35  # a potential of which nothing comes, whatever is added to it
+_NOWHERE = -1e35  # potential of an empty column; finite, so that sums with it are
 _SPREAD = 20_000.0  # base-2 exponents that differ by more are left to float64
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class NumbaPass:
         self._sharpness = 1.0
 
     def lend(self, log_prob: NDArray[Any] | None) -> None:
-        """Exchange the data for equal ones that lie elsewhere, or None until the next pass."""
+        """Replace the data by an equal copy at another address, or by None until the next pass."""
         self._x: Any = log_prob
         self._flat: Any = None if log_prob is None else log_prob.ravel(order="K")
 
@@ -105,7 +106,7 @@ class NumbaPass:
         self._each(lambda p, lo, hi: kernels.peak_pass(self._x, lo, hi, self._scale, f, peaks[p]))
         return np.asarray(np.where(np.isfinite(potentials), peaks.max(0) * _LN2, -np.inf))
 
-    def survey(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
+    def stats(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
         """See `PlanPass`."""
         N, K = self.shape
         dtype = self._precision(potentials)
@@ -115,15 +116,15 @@ class NumbaPass:
         parts = _divide(-(-N // step), K)
         sums = np.zeros((len(parts), 4))
         self._each(
-            lambda p, lo, hi: kernels.survey_pass(self._x, lo, hi, step, scale, f, mult, self._weight, sums[p]), parts
+            lambda p, lo, hi: kernels.stats_pass(self._x, lo, hi, step, scale, f, mult, self._weight, sums[p]), parts
         )
         return PlanStats(*(sums.sum(0) / N).tolist())
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass.coupling`."""
         sums = self.add_coupling(None, potentials, step, sharpness)
-        seen = len(range(0, self.shape[0], step)) if len(self._weight) == 1 else self._weight[::step].sum()
-        return symmetric(sums) / max(float(seen), 1e-300)
+        weight = len(range(0, self.shape[0], step)) if len(self._weight) == 1 else self._weight[::step].sum()
+        return symmetric(sums) / max(float(weight), 1e-300)
 
     def add_coupling(
         self, sums: NDArray[np.float32] | None, potentials: Vector, step: int, sharpness: float
@@ -148,13 +149,13 @@ class NumbaPass:
         return sums
 
     def _precision(self, potentials: Vector, precise: bool = False) -> type[Any]:
-        """Return the type of the arithmetic: that of the data, or float64 if asked for, or if exponents are large."""
+        """Return the type of the arithmetic: that of the data, or float64 if ``precise`` or if exponents are large."""
         used = potentials[np.isfinite(potentials)]
         fits = self._spread < _SPREAD and np.ptp(used) * _LOG2E < _SPREAD and 1e-30 < abs(self._scale) < 1e30
         return self._type if fits and not precise else np.float64
 
     def _shift(self, dtype: type[Any], sharpness: float) -> NDArray[Any]:
-        """Return the shifts of the rows, scaled to this sharpness; from pass to pass the kernel keeps them."""
+        """Return the shifts of the rows, which the kernel updates in each pass, scaled to this sharpness."""
         if sharpness != self._sharpness:
             for shift in self._shifts.values():
                 shift *= sharpness / self._sharpness
@@ -166,24 +167,24 @@ class NumbaPass:
 
     def _largest(self) -> float:
         """Return the largest absolute entry; raise if one is not finite or too large."""
-        found = self._each(lambda p, lo, hi: kernels.largest(self._x, lo, hi))
-        part = next((p for p, size in enumerate(found) if not np.isfinite(size)), None)
+        sizes = self._each(lambda p, lo, hi: kernels.largest(self._x, lo, hi))
+        part = next((p for p, size in enumerate(sizes) if not np.isfinite(size)), None)
         if part is not None:
             lo, hi = self._parts[part]
             finite = np.isfinite(self._x[lo:hi])
             row, column = divmod(int(np.argmin(finite)), self.shape[1])
             refuse_entry(lo + row, column, float(self._x[lo + row, column]))
-        check_size(max(found), self._strength)
-        return float(max(found))
+        check_size(max(sizes), self._strength)
+        return float(max(sizes))
 
     def _each(self, task: Callable[[int, int, int], T], parts: list[tuple[int, int]] | None = None) -> list[T]:
-        """Call ``task(part, lo, hi)`` for all parts of the rows, on as many threads as there are; return in order."""
+        """Call ``task(part, lo, hi)`` for all parts of the rows, in threads; return the results in order."""
         parts = self._parts if parts is None else parts
         results: list[Any] = [None] * len(parts)
-        turn = count()
+        next_part = count()
 
         def work() -> None:
-            while (p := next(turn)) < len(parts):
+            while (p := next(next_part)) < len(parts):
                 results[p] = task(p, *parts[p])
 
         helpers = min(_threads(), len(parts)) - 1

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows, Vector, check_size, normalised, refuse_entry
+from selavi_ref.transport.arguments import Vector, check_size, normalised, refuse_entry
+from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows
 
-SHARE, FLAT = 1e-3, 1e-6  # shares that matter, and shares that are small
+_MANY, _SMALL = 1e-3, 1e-6  # posteriors that `PlanStats` counts are above the first, or below the second
 _BLOCK = 1 << 20  # entries held in float64 at a time
 
 
@@ -33,9 +34,9 @@ class NumpyPass:
         """See `PlanPass`."""
         value, mass = 0.0, np.zeros(self.shape[1])
         for rows, logits in self._blocks(potentials, sharpness):
-            logsumexp, shares = _softmax(logits)
+            logsumexp, posterior = _softmax(logits)
             value += float(self._weight[rows] @ logsumexp)
-            mass += self._weight[rows] @ shares
+            mass += self._weight[rows] @ posterior
         return value, mass
 
     def rows(self, potentials: Vector) -> Rows:
@@ -44,10 +45,10 @@ class NumpyPass:
         labels, confidence, lse = np.empty(N, np.int32), np.empty(N, np.float32), np.empty(N)
         mass = np.zeros(K)
         for rows, logits in self._blocks(potentials, 1.0):
-            lse[rows], shares = _softmax(logits)
+            lse[rows], posterior = _softmax(logits)
             labels[rows] = logits.argmax(1)
-            confidence[rows] = shares.max(1)
-            mass += self._weight[rows] @ shares
+            confidence[rows] = posterior.max(1)
+            mass += self._weight[rows] @ posterior
         at_label = self._log_prob[np.arange(N), labels].astype(np.float64)
         return Rows(labels, confidence, lse, mass, float(self._weight @ lse), float(self._weight @ at_label))
 
@@ -59,25 +60,25 @@ class NumpyPass:
             highest = np.maximum(highest, (logits - logsumexp[:, None]).max(0))
         return highest
 
-    def survey(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
+    def stats(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
         """See `PlanPass`."""
         step = max(1, self.shape[0] // STATS_ROWS)
         sums = np.zeros(4)
         for rows, logits in self._blocks(potentials, sharpness, step):
-            shares = _softmax(logits)[1]
-            small = ((shares < FLAT) & np.isfinite(potentials)).sum(1)
-            seen = np.stack([np.ones(len(shares)), 1.0 - (shares**2).sum(1), (shares > SHARE).sum(1), small])
-            sums += seen @ self._weight[rows]
+            posterior = _softmax(logits)[1]
+            small = ((posterior < _SMALL) & np.isfinite(potentials)).sum(1)
+            counts = np.stack([np.ones(len(posterior)), 1.0 - (posterior**2).sum(1), (posterior > _MANY).sum(1), small])
+            sums += counts @ self._weight[rows]
         return PlanStats(*sums.tolist())
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass.coupling`."""
-        total, seen = np.zeros((self.shape[1], self.shape[1])), 0.0
+        total, weight = np.zeros((self.shape[1], self.shape[1])), 0.0
         for rows, logits in self._blocks(potentials, sharpness, step):
-            shares = _softmax(logits)[1]
-            total += (shares * self._weight[rows, None]).T @ shares
-            seen += self._weight[rows].sum()
-        return np.asarray(total / max(seen, 1e-300))
+            posterior = _softmax(logits)[1]
+            total += (posterior * self._weight[rows, None]).T @ posterior
+            weight += self._weight[rows].sum()
+        return np.asarray(total / max(weight, 1e-300))
 
     def _blocks(self, potentials: Vector, sharpness: float, step: int = 1) -> Iterator[tuple[slice, Vector]]:
         """Yield blocks of every ``step``-th row with their logits ``L + f``."""
@@ -90,7 +91,7 @@ class NumpyPass:
 def _softmax(logits: Vector) -> tuple[Vector, Vector]:
     """Return the logsumexp and the softmax of each row."""
     top = logits.max(1)
-    shares = np.exp(logits - top[:, None])
-    total = shares.sum(1)
-    shares /= total[:, None]
-    return top + np.log(total), shares
+    posterior = np.exp(logits - top[:, None])
+    total = posterior.sum(1)
+    posterior /= total[:, None]
+    return top + np.log(total), posterior

@@ -1,4 +1,4 @@
-"""The solver behind the signature of ``ot.sinkhorn`` of POT (Flamary et al., 2021, *POT: Python Optimal Transport*)."""
+"""The solver with the signature of ``ot.sinkhorn`` of POT (Flamary et al., 2021, *POT: Python Optimal Transport*)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from selavi_ref.errors import ConvergenceWarning, InputError
 from selavi_ref.transport import engines
-from selavi_ref.transport.engines import Vector, numbers
+from selavi_ref.transport.arguments import Vector, in_memory, is_tensor, real_array
 from selavi_ref.transport.solve import solve
 
 _NAMES = ("sinkhorn", "sinkhorn_log", "greenkhorn", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling")
@@ -35,8 +35,8 @@ def sinkhorn(
 ) -> Any:
     """Entropic optimal transport: ``min_P <P, M> + reg * sum P (log P - 1)`` with row sums a and column sums b.
 
-    A drop-in for ``ot.sinkhorn``: same arguments in the same order, same result, found by the solver of this package
-    whatever the method. The side with fewer points holds the unknowns; the sums of the other side are exact.
+    A drop-in for ``ot.sinkhorn``: the same arguments in the same order and the same result, computed by the solver of
+    this package whatever the method. The side with fewer points has the potentials; the sums of the other are exact.
 
     Parameters
     ----------
@@ -47,25 +47,25 @@ def sinkhorn(
     M : (n, m)
         Costs. If a, b and M are float32, so is the result.
     reg : float
-        Positive strength of the entropy.
+        Positive weight of the entropy.
     method : str
         A method name of POT; all lead to the same solver.
     numItermax : int
         Passes over the data at most.
     stopThr : float
-        Euclidean norm of the violation of the marginal at which to stop.
+        Euclidean norm of the marginal violation at which to stop.
     verbose : bool
-        Print the passes used and the error reached.
+        Print the number of passes and the error.
     log : bool
-        Return a dictionary too: ``err`` (list), ``niter``, potentials ``log_u`` and ``log_v``, scalings ``u`` and ``v``
-        with ``P = u K v``, and ``warmstart``.
+        Also return a dictionary: ``err`` (list), ``niter``, potentials ``log_u`` and ``log_v``, scalings ``u`` and
+        ``v`` with ``P = u K v``, and ``warmstart``.
     warn : bool
         Issue a warning when ``stopThr`` was not reached.
     warmstart : (log_u, log_v), optional
         Logarithms of scalings to start from.
     **kwargs
-        Options of POT's methods that tune what this solver does not have (``tau``, ``epsilon0``, ``numInnerItermax``,
-        ``print_period`` and the like); they change nothing.
+        Options of POT's methods without a counterpart here (``tau``, ``epsilon0``, ``numInnerItermax``,
+        ``print_period`` and the like); they are ignored.
 
     Returns
     -------
@@ -80,11 +80,10 @@ def sinkhorn(
         If an option is not one of POT's.
     """
     _check(reg, method, numItermax, stopThr, kwargs)
-    given = (a, b, M, *(warmstart or ()))
-    like = next((array for array in given if engines.is_tensor(array)), None)
+    like = next((array for array in (a, b, M, *(warmstart or ())) if is_tensor(array)), None)
     if like is not None:
-        a, b, M = (_array(numbers) for numbers in (a, b, M))
-        warmstart = None if warmstart is None else (_array(warmstart[0]), _array(warmstart[1]))
+        a, b, M = (in_memory(values) for values in (a, b, M))
+        warmstart = None if warmstart is None else (in_memory(warmstart[0]), in_memory(warmstart[1]))
         options = (reg, method, numItermax, stopThr, verbose, log, warn, warmstart)
         return _as_tensors(sinkhorn(a, b, M, *options), like)
     cost, rows, columns, dtype = _arrays(a, b, M)
@@ -117,13 +116,13 @@ def sinkhorn(
         log_u, log_v = log_u[:, 0], log_v[:, 0]
     with np.errstate(over="ignore"):
         scalings = {"u": np.exp(log_u), "v": np.exp(log_v)}
-    found = {"err": [error], "niter": n_passes, "n_iter": n_passes, "log_u": log_u, "log_v": log_v, **scalings}
-    return result, {**found, "warmstart": (log_u, log_v)}
+    details = {"err": [error], "niter": n_passes, "n_iter": n_passes, "log_u": log_u, "log_v": log_v, **scalings}
+    return result, {**details, "warmstart": (log_u, log_v)}
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Logarithms of the scalings of one right-hand side, and how well they do."""
+    """Logarithms of the scalings for one right-hand side, and their error."""
 
     log_u: Vector
     log_v: Vector
@@ -142,16 +141,16 @@ class _Run:
 
 
 def _one(cost: NDArray[Any], a: Vector, b: Vector, reg: float, passes: int, stop: float, start: Any) -> _Run:
-    """Solve for one right-hand side, with unknowns for the columns or for the rows, whichever are fewer."""
+    """Solve for one right-hand side, with potentials of the columns or of the rows, whichever are fewer."""
     if cost.shape[0] >= cost.shape[1]:
         return _columns(cost, a, b, reg, passes, stop, start)
-    turned = None if start is None else (start[1], start[0])
-    run = _columns(cost.T, b, a, reg, passes, stop, turned)
+    exchanged = None if start is None else (start[1], start[0])
+    run = _columns(cost.T, b, a, reg, passes, stop, exchanged)
     return replace(run, log_u=run.log_v, log_v=run.log_u)
 
 
 def _columns(cost: NDArray[Any], a: Vector, b: Vector, reg: float, passes: int, stop: float, start: Any) -> _Run:
-    """Solve with unknowns on the columns; a and b have equal sums."""
+    """Solve with potentials of the columns; a and b have equal sums."""
     total = float(a.sum())
     plan_pass = engines.create("auto", cost, -1.0 / reg, a / total)
     warm = None if start is None else start[1]
@@ -162,12 +161,8 @@ def _columns(cost: NDArray[Any], a: Vector, b: Vector, reg: float, passes: int, 
     return _Run(log_u, solution.potentials, error, solution.n_passes)
 
 
-def _array(numbers: Any) -> NDArray[Any]:
-    return engines.in_memory(numbers) if engines.is_tensor(numbers) else np.asarray(numbers)
-
-
 def _as_tensors(result: Any, like: Any) -> Any:
-    """Return arrays as tensors on the device of ``like``, and what holds arrays with tensors in their place."""
+    """Return an array as a tensor on the device of ``like``, and a tuple or dictionary of arrays likewise."""
     if isinstance(result, tuple):
         return tuple(_as_tensors(part, like) for part in result)
     if isinstance(result, dict):
@@ -182,35 +177,38 @@ def _check(reg: float, method: str, numItermax: int, stopThr: float, options: di
     if unknown:
         raise TypeError(f"sinkhorn() got an unexpected keyword argument {min(unknown)!r}")
     if not isinstance(method, str) or method.lower() not in _NAMES:
-        raise InputError(f"Unknown method {method!r}; known are {', '.join(_NAMES)}")
+        message = f"Unknown method {method!r}; known are {', '.join(_NAMES)}"
+        raise InputError(message, option="method", value=method)
     if not (isinstance(reg, (int, float, np.number)) and np.isfinite(reg) and reg > 0):
-        raise InputError(f"reg must be positive and finite, not {reg!r}")
+        raise InputError(f"reg must be positive and finite, not {reg!r}", option="reg", value=reg)
     if not stopThr >= 0:
-        raise InputError(f"stopThr must be at least 0, not {stopThr}")
+        raise InputError(f"stopThr must be at least 0, not {stopThr}", option="stopThr", value=stopThr)
     if numItermax < 1:
-        raise InputError(f"numItermax must be at least 1, not {numItermax}")
+        raise InputError(f"numItermax must be at least 1, not {numItermax}", option="numItermax", value=numItermax)
 
 
 def _arrays(a: ArrayLike, b: ArrayLike, M: ArrayLike) -> tuple[NDArray[Any], Vector, Vector, np.dtype[Any]]:
     """Return costs, weights of rows and columns (uniform where none are given) and the type of the result."""
-    cost, a, b = numbers(M, "M"), numbers(a, "a"), numbers(b, "b")
+    cost, a, b = real_array(M, "M"), real_array(a, "a"), real_array(b, "b")
     if cost.ndim != 2 or 0 in cost.shape:
-        raise InputError(f"M has shape {cost.shape}; it must be (n, m) with n and m at least 1")
+        raise InputError(f"M has shape {cost.shape}; it must be (n, m) with n and m at least 1", option="M")
     rows, columns = np.asarray(a), np.asarray(b)
     dtype = np.result_type(*(array for array in (cost, rows, columns) if array.size), np.float32)
     if not np.isfinite(cost).all():
-        raise InputError("M holds {} in row {}, column {}; all costs must be finite".format(*_first_infinite(cost)))
+        value, row, column = _first_infinite(cost)
+        message = f"M holds {value} in row {row}, column {column}; all costs must be finite"
+        raise InputError(message, option="M", value=value, row=row, column=column)
     if cost.dtype not in (np.float32, np.float64):
         cost = cost.astype(np.float64)
     rows = np.full(cost.shape[0], 1.0 / cost.shape[0]) if rows.size == 0 else rows.astype(np.float64)
     columns = np.full(cost.shape[1], 1.0 / cost.shape[1]) if columns.size == 0 else columns.astype(np.float64)
     if rows.shape != cost.shape[:1] or columns.shape[:1] != cost.shape[1:] or columns.ndim > 2:
-        raise InputError(
-            f"a has shape {rows.shape}, b {columns.shape}, M {cost.shape}; they must be (n,), (m,) and (n, m)"
-        )
+        message = f"a has shape {rows.shape}, b {columns.shape}, M {cost.shape}; they must be (n,), (m,) and (n, m)"
+        raise InputError(message, option="a, b")
     for name, weights in (("a", rows), ("b", columns)):
         if not (np.isfinite(weights).all() and (weights >= 0).all() and (weights.sum(0) > 0).all()):
-            raise InputError(f"{name} must hold finite weights that are not negative and not all zero")
+            message = f"{name} must hold finite weights that are not negative and not all zero"
+            raise InputError(message, option=name)
     return cost, rows, columns, dtype
 
 
@@ -228,9 +226,8 @@ def _warm(
     log_u, log_v = (np.asarray(part, dtype=np.float64) for part in warmstart)
     expected = (shape[0], *several), (shape[1], *several)
     if (log_u.shape, log_v.shape) != expected:
-        raise InputError(
-            f"warmstart has shapes {log_u.shape} and {log_v.shape}; a, b and M ask for {expected[0]} and {expected[1]}"
-        )
+        message = f"warmstart has shapes {log_u.shape} and {log_v.shape}, not {expected[0]} and {expected[1]}"
+        raise InputError(message, option="warmstart")
     return log_u, log_v
 
 

@@ -1,7 +1,7 @@
 """Metrics for the quasi-Newton method: stand-ins for the inverse Hessian of the dual.
 
 The Hessian is minus the graph Laplacian ``diag(m) - sum_i w_i q_i q_i^T`` over the clusters, q_i the softmax of row i.
-Where rows are peaked its coupling is that of all rows, else a sample of them will do.
+Its coupling is summed over all rows where rows are peaked, else over a sample of them.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Protocol
 
 import numpy as np
 
+from selavi_ref.transport.arguments import Vector
 from selavi_ref.transport.dual import Dual, Point
-from selavi_ref.transport.engines import Vector
 
-_DAMPING = 0.3  # of Levenberg, relative to target and error: far from the solution curvature grows along the way
-_LEAST = 1e-5  # damping that always remains: the Laplacian is singular
-_PEAKED = 12.0  # mean number of shares above 0.001 up to which all rows are used
-_ROWS = 4096  # rows of a sample, at least
-_SOFT_ROWS = 8  # undecided rows per column in a sample
-_DEAR = 200  # cost of products of whole rows, in columns per row of the data, beyond which there is no metric
-_FACTORISED = 10  # columns squared that are factorised in the time in which a row is passed
+_DAMPING = 0.3  # Levenberg damping, relative to target and error: curvature changes on the way to the solution
+_LEAST = 1e-5  # smallest damping: the Laplacian is singular
+_PEAKED = 12.0  # mean number of posteriors above 0.001 up to which a plan counts as peaked
+_ROWS = 4096  # fewest rows of a sample
+_SOFT_ROWS = 8  # soft rows per column in a sample
+_DEAR = 200  # cost of the products of whole rows, in columns per row of the data, above which no metric is made
+_FACTORISED = 10  # columns squared that are factorised in the time of passing over one row
 _SMALL = 64  # columns up to which a matrix is simply inverted
 _MEDIUM = 1024  # columns up to which the factorisation is done in this thread, without LAPACK
-_MOST_COLUMNS = 4096  # columns up to which there is one at all
+_MOST_COLUMNS = 4096  # columns above which no metric is made
 
 
 class Preconditioner(Protocol):
@@ -35,7 +35,7 @@ class Preconditioner(Protocol):
 
 
 class Diagonal:
-    """The diagonal ``1 / max(target, mass)``, as in the fixed point; ``stiffness`` is the share of a penalty in it."""
+    """The diagonal ``1 / max(target, mass)``, as in the fixed point; ``stiffness`` is what a penalty adds to it."""
 
     def __init__(self, point: Point, stiffness: float) -> None:
         self._scale = np.maximum(point.target, point.mass) * (1.0 + stiffness)
@@ -48,8 +48,8 @@ class Diagonal:
 class Laplacian:
     """A damped Laplacian, factorised in variables scaled by the square root of the masses.
 
-    The scaling keeps the factorisation sound for targets of any orders of magnitude. What the coupling leaves out stays
-    on the diagonal, so that columns that have only small shares are not moved too far.
+    The scaling keeps the factorisation stable for targets of any orders of magnitude. Entries that the coupling leaves
+    out stay on the diagonal, so that columns that have only small entries are not moved too far.
     """
 
     def __init__(self, coupling: Vector, mass: Vector, target: Vector, damping: float) -> None:
@@ -84,16 +84,16 @@ def _factorised(matrix: Vector) -> Callable[[Vector], Vector]:
 
 
 def curvature(dual: Dual, point: Point, effort: int = 1) -> Preconditioner | None:
-    """Return a metric made from the data at ``point``, or None where it would cost more than it saves.
+    """Return a metric computed from the data at ``point``, or None where it would cost more than it saves.
 
-    It is made from a sample of the rows, which grows with ``effort``; few of them tell much where rows are peaked.
+    It is computed from a sample of the rows, which grows with ``effort`` and is larger where rows are peaked.
     """
     N, K = dual.plan_pass.shape
     if not dual.spares_one:
         return None
     potentials = dual.full(point.potentials)
-    survey = dual.plan_pass.survey(potentials, point.sharpness).mean()
-    peaked, soft = survey.many <= _PEAKED, survey.softness
+    stats = dual.plan_pass.stats(potentials, point.sharpness).mean()
+    peaked, soft = stats.many <= _PEAKED, stats.softness
     n = max(_ROWS, int(_SOFT_ROWS * K / max(soft, 1e-6)) if peaked else _SOFT_ROWS * K)
     if K > _MOST_COLUMNS or (not peaked and n * K > _DEAR * N):
         return None
@@ -101,10 +101,10 @@ def curvature(dual: Dual, point: Point, effort: int = 1) -> Preconditioner | Non
     step = max(1, N // (n * effort))
     damping = max(_LEAST, min(1.0, _DAMPING * point.error)) + dual.stiffness(point.sharpness)
     if hasattr(dual.plan_pass, "metric"):  # of an engine whose data lie on a device, and the K x K numbers beside them
-        made: Preconditioner = dual.plan_pass.metric(
+        metric: Preconditioner = dual.plan_pass.metric(
             potentials, step, point.sharpness, dual.active, point.mass, point.target, damping
         )
-        return made
+        return metric
     coupling = dual.plan_pass.coupling(potentials, step, point.sharpness)[np.ix_(dual.active, dual.active)]
     if step > 1:
         coupling = _to_mass(coupling, point.mass)
@@ -119,6 +119,6 @@ def preconditioner_cost(dual: Dual) -> int:
 
 def _to_mass(coupling: Vector, mass: Vector) -> Vector:
     """Scale the coupling of a sample of the rows such that its row sums are the masses of all."""
-    seen = coupling.sum(1)
-    factor = np.sqrt(np.divide(mass, seen, out=np.zeros_like(mass), where=seen > 0))
+    sampled = coupling.sum(1)
+    factor = np.sqrt(np.divide(mass, sampled, out=np.zeros_like(mass), where=sampled > 0))
     return np.asarray(coupling * factor[:, None] * factor)

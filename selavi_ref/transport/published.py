@@ -1,8 +1,8 @@
-"""The published self-labelling, repeated to the letter, so that its results can be compared with ours.
+"""The self-labelling of the published code, step by step, so that its results can be compared with ours.
 
 What differs from `assign`, all of it on purpose: the plan is ``exp(strength * log_prob)`` in float64, which may
 underflow to rows of zeros; the marginal is proportional to *one over* the sizes, in the order in which they are given;
-and the error is looked at after iterations 1, 11, 21, ... as ``sum_i |beta_i / beta_new_i - 1|``, where 0.1 is enough.
+and the error is computed after iterations 1, 11, 21, ... as ``sum_i |beta_i / beta_new_i - 1|``, and 0.1 is enough.
 Source: the public code of Asano et al. (2020), *Labelling unlabelled videos from scratch*.
 """
 
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.transport.engines import Rows, Vector, refuse_entry
+from selavi_ref.transport.arguments import Vector, refuse_entry
+from selavi_ref.transport.engines import Rows
 from selavi_ref.transport.solve import Solution
 
 MOST_ITERATIONS = 2000
@@ -22,14 +23,14 @@ _EVERY = 10  # iterations
 
 
 def repeat_published(log_prob: NDArray[Any], sizes: Vector, strength: float, most: int = MOST_ITERATIONS) -> Solution:
-    """Return what the published algorithm finds.
+    """Solve by the published algorithm.
 
     Parameters
     ----------
     log_prob : (N, K) float32 or float64
         Sum of the log-probabilities of the modalities.
     sizes : (K,) float64
-        Drawn sizes, of which the algorithm takes the inverse; clusters of size zero are left empty.
+        Drawn sizes; the algorithm uses their inverses, and leaves clusters of size zero empty.
     strength : float
         lambda / 2.
     most : int
@@ -56,10 +57,10 @@ def repeat_published(log_prob: NDArray[Any], sizes: Vector, strength: float, mos
         met, iteration = False, 0
         while iteration < most and not met:
             alpha = marginal / (beta @ plan)
-            new = (1.0 / N) / (plan @ alpha)
+            new_beta = (1.0 / N) / (plan @ alpha)
             if iteration % _EVERY == 0:
-                met = bool(np.nansum(np.abs(beta / new - 1.0)) <= _ENOUGH)
-            beta = new
+                met = bool(np.nansum(np.abs(beta / new_beta - 1.0)) <= _ENOUGH)
+            beta = new_beta
             iteration += 1
         plan *= alpha
         labels = plan.argmax(1).astype(np.int32)
@@ -70,5 +71,5 @@ def repeat_published(log_prob: NDArray[Any], sizes: Vector, strength: float, mos
         potentials, logsumexp = np.log(alpha), np.log(rows)
         score = float(log_prob[np.arange(N), labels].mean(dtype=np.float64))
         value = float(marginal[marginal > 0] @ potentials[marginal > 0] - logsumexp.mean())
-    found = Rows(labels, confidence, logsumexp, mass, float(logsumexp.mean()), score)
-    return Solution(potentials, found, value, float(np.abs(mass - marginal).sum()), 2 * iteration, met)
+    plan_rows = Rows(labels, confidence, logsumexp, mass, float(logsumexp.mean()), score)
+    return Solution(potentials, plan_rows, value, float(np.abs(mass - marginal).sum()), 2 * iteration, met)

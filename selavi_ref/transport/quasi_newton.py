@@ -6,19 +6,19 @@ from collections import deque
 
 import numpy as np
 
+from selavi_ref.transport.arguments import Vector
 from selavi_ref.transport.dual import Dual, Point, log_ratio
-from selavi_ref.transport.engines import Vector
 from selavi_ref.transport.preconditioner import Diagonal, Preconditioner, curvature, preconditioner_cost
 
-STALL = 100  # passes without a new best after which nothing more is to be had
+STALL = 100  # passes without a new best point after which to stop
 _NEAR = 0.6  # logarithm of target / mass up to which fixed-point steps are not tried first
 _MEMORY = 10  # pairs that L-BFGS keeps
 _PAYS = 0.6  # factor by which a fixed-point step has to lower the error to be followed by another
-_RATE = 0.7  # factor by which each pass has to lower the error, or the metric is renewed
+_RATE = 0.7  # factor by which each pass has to lower the error; otherwise the metric is renewed
 _MOST_EFFORT = 4096  # times the rows of the first sample
 _TRIALS = 6  # points tried along one direction
-_FAR = 1.0  # logarithm of target / mass beyond which a column is led by it, as in the fixed point, not by the gradient
-_STEP = 2.0  # change of a potential that is always allowed; doubled while it leads nowhere
+_FAR = 1.0  # logarithm of target / mass beyond which columns follow it, as in the fixed point, not the gradient
+_STEP = 2.0  # change of a potential that is always allowed; doubled while the gradient stays as it was
 
 History = deque[tuple[Vector, Vector]]
 
@@ -34,15 +34,15 @@ def quasi_newton(dual: Dual, point: Point, tol: float) -> Point:
         point = _while_it_pays(dual, point, tol)
     reach = np.full_like(point.mass, _STEP)
     history: History = deque(maxlen=_MEMORY)
-    source = _Source(dual, point)
+    source = _MetricSource(dual, point)
     best, best_at = point, dual.n_passes
     while point.error > tol and not dual.exhausted and dual.n_passes - best_at < STALL:
-        if source.renewed(point):
+        if source.renew(point):
             history.clear()
         direction = _direction(dual, point, source.metric, history)
         bound = reach + np.abs(log_ratio(point))
         new = _step(dual, point, np.clip(direction, -bound, bound), history)
-        if source.is_rejected(point, new):
+        if source.rejects(point, new):
             continue
         stays = new.gradient * point.gradient > 0.5 * point.gradient**2
         cut = np.abs(direction) > bound
@@ -56,31 +56,31 @@ def quasi_newton(dual: Dual, point: Point, tol: float) -> Point:
     return best
 
 
-class _Source:
-    """Where the metric comes from, and when it is time for a new one."""
+class _MetricSource:
+    """The current metric, and the decision when to compute a new one."""
 
     def __init__(self, dual: Dual, point: Point) -> None:
         self.metric: Preconditioner = Diagonal(point, dual.stiffness(point.sharpness))
         self._dual = dual
         self._patience = preconditioner_cost(dual)
-        self._seen = self._made = dual.n_passes
+        self._judged_at = self._made_at = dual.n_passes
         self._slow, self._worth, self._fresh = True, True, False
         self._effort = 1
 
-    def renewed(self, point: Point) -> bool:
-        """Make a new metric if it is due; return whether that has happened."""
-        made = curvature(self._dual, point, self._effort) if self._slow and self._due else None
+    def renew(self, point: Point) -> bool:
+        """Compute a new metric if it is due; return whether there is a new one."""
+        metric = curvature(self._dual, point, self._effort) if self._slow and self._due else None
         if self._slow and self._due:
-            self._worth, self._made = made is not None, self._dual.n_passes
-        self._seen = self._dual.n_passes
-        if made is None:
+            self._worth, self._made_at = metric is not None, self._dual.n_passes
+        self._judged_at = self._dual.n_passes
+        if metric is None:
             return False
-        self.metric, self._fresh = made, True
+        self.metric, self._fresh = metric, True
         return True
 
-    def is_rejected(self, point: Point, new: Point) -> bool:
-        """Judge the step from ``point`` to ``new``; one that only an outdated metric has led astray is not taken."""
-        self._slow = new.error > point.error * _RATE ** (self._dual.n_passes - self._seen)
+    def rejects(self, point: Point, new: Point) -> bool:
+        """Return whether the step to ``new`` has raised the error and should be repeated with a new metric."""
+        self._slow = new.error > point.error * _RATE ** (self._dual.n_passes - self._judged_at)
         rejected = self._slow and self._due and not self._fresh and new.error > point.error
         if self._slow and self._fresh:
             self._effort = min(4 * self._effort, _MOST_EFFORT)
@@ -89,7 +89,7 @@ class _Source:
 
     @property
     def _due(self) -> bool:
-        return self._worth and self._dual.n_passes - self._made >= self._patience
+        return self._worth and self._dual.n_passes - self._made_at >= self._patience
 
 
 def _while_it_pays(dual: Dual, point: Point, tol: float) -> Point:
@@ -102,7 +102,7 @@ def _while_it_pays(dual: Dual, point: Point, tol: float) -> Point:
 
 
 def _direction(dual: Dual, point: Point, metric: Preconditioner, history: History) -> Vector:
-    """Return where to go: in the metric along the gradient, or far from the target along its logarithm."""
+    """Return the ascent direction: along the gradient in the metric, or far from the target along its logarithm."""
     ratio = log_ratio(point)
     if np.abs(ratio).max() > _FAR:
         history.clear()
@@ -113,7 +113,7 @@ def _direction(dual: Dual, point: Point, metric: Preconditioner, history: Histor
 
 
 def _step(dual: Dual, point: Point, direction: Vector, history: History) -> Point:
-    """Return a point along ``direction``, or by the fixed point if that does not lead up."""
+    """Return a point along ``direction``, or that of a fixed-point step if the dual does not rise along it."""
     new = _line_search(dual, point, direction)
     if new is None:
         history.clear()

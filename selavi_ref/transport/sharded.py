@@ -1,4 +1,4 @@
-"""The plan pass over rows that are spread over processes, of which each holds a part."""
+"""The plan pass over rows that are spread over several processes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import numpy as np
 
 from selavi_ref.errors import InputError
 from selavi_ref.transport import engines
-from selavi_ref.transport.engines import Engine, PlanPass, PlanStats, Rows, Vector
+from selavi_ref.transport.arguments import Vector
+from selavi_ref.transport.engines import Engine, PlanPass, PlanStats, Rows
 
 AllSum = Callable[[Vector], Vector]
 
 
 class Sharded:
-    """An engine for `assign`: the rows given are a part of all rows, and sums over all are made by ``all_sum``.
+    """An engine for `assign` whose rows are spread over processes; ``all_sum`` adds vectors up over all of them.
 
     Every process calls `assign` with its own rows and otherwise equal arguments, and gets the labels of its rows with
-    the potentials, the error and the cost of the whole. Per pass K + 1 numbers travel, now and then K * K. A process
-    may have no rows at all (an array of shape (0, K)). All processes take the same decisions from the same sums, so
-    they should have processors of one kind.
+    the potentials, the error and the cost of the whole. Each pass communicates K + 1 numbers, each new metric K * K.
+    A process may have no rows at all (an array of shape (0, K)). All processes take the same decisions from the same
+    sums, so they should have processors of one kind.
 
     Parameters
     ----------
     all_sum : function
-        Of a float64 vector, of the same length in all processes; returns the sum over the processes, the same to the
-        last bit in each. With ``torch.distributed``: a tensor made from the vector, ``all_reduce``, and back.
+        Takes a float64 vector of the same length in all processes and returns the sum over the processes, the same to
+        the last bit in each. With ``torch.distributed``: a tensor made from the vector, ``all_reduce``, and back.
     rank, size : int
-        Which of how many processes this one is.
+        Number of this process, from 0, and number of processes.
     inner : str or engine
-        Who passes over the rows of this process.
+        Engine for the rows of this process.
 
     Examples
     --------
@@ -43,16 +44,16 @@ class Sharded:
     array([0, 0, 1, 1], dtype=int32)
     """
 
-    takes_no_rows = True
+    allows_no_rows = True
 
     def __init__(self, all_sum: AllSum, rank: int, size: int, inner: str | Engine = "auto") -> None:
         if not 0 <= rank < size:
-            raise InputError(f"rank {rank} is not below the number of processes, {size}")
+            raise InputError(f"rank {rank} is not below the number of processes, {size}", option="rank", value=rank)
         self.all_sum, self.rank, self.size, self.inner = all_sum, rank, size, inner
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
-        """Let all processes leave the block, or raise in all of them if one of them raises in it."""
+    def raise_together(self) -> Iterator[None]:
+        """Raise in all processes at the end of the block if one of them has raised in it."""
         failure: Exception | None = None
         try:
             yield
@@ -68,13 +69,15 @@ class Sharded:
         """Return a pass over the rows of all processes."""
         inner: PlanPass | None = None
         largest = 0.0 if weight is None or not weight.size else float(weight.max())
-        with self.agreed():
+        with self.raise_together():
             if log_prob.shape[0] > 0:
                 inner = engines.create(self.inner, log_prob, strength, weight if largest > 0 else None)
-        told = self._gathered(np.array([log_prob.shape[1], weight is not None, largest]))
-        if (told[:, :2] != told[0, :2]).any():
-            raise InputError(f"processes differ in columns or in having weights: {told[:, :2].astype(int).tolist()}")
-        largest = max(float(told[:, 2].max()), 5e-324)
+        settings = self._gathered(np.array([log_prob.shape[1], weight is not None, largest]))
+        if (settings[:, :2] != settings[0, :2]).any():
+            raise InputError(
+                f"processes differ in columns or in having weights: {settings[:, :2].astype(int).tolist()}"
+            )
+        largest = max(float(settings[:, 2].max()), 5e-324)
         return _ShardedPass(self, inner, log_prob.shape, None if weight is None else weight / largest)
 
     def _gathered(self, numbers: Vector) -> Vector:
@@ -85,15 +88,15 @@ class Sharded:
 
 
 class _ShardedPass:
-    """`PlanPass` over all rows, by the passes over the parts: means of parts are weighted by what the parts weigh."""
+    """`PlanPass` over all rows, as the sum of the passes of the processes, each weighted by the sum of its weights."""
 
     def __init__(self, shards: Sharded, inner: PlanPass | None, shape: tuple[int, int], weight: Vector | None) -> None:
-        here = float(shape[0] if weight is None else weight.sum())
-        total, n = shards.all_sum(np.array([here, float(shape[0])]))
+        own = float(shape[0] if weight is None else weight.sum())
+        total, n = shards.all_sum(np.array([own, float(shape[0])]))
         if not total > 0:
             raise InputError("all sample weights are zero; at least one must be positive" if n else "there are no rows")
         self.shape = int(n), shape[1]
-        self._shards, self._inner, self._part = shards, inner, here / total
+        self._shards, self._inner, self._part = shards, inner, own / total
         self.weight: Vector | None = np.full(shape[0], 1.0 / total) if weight is None else weight / total
 
     def __call__(self, potentials: Vector, sharpness: float = 1.0, *, precise: bool = False) -> tuple[float, Vector]:
@@ -109,30 +112,30 @@ class _ShardedPass:
     def rows(self, potentials: Vector) -> Rows:
         """See `PlanPass`; labels, confidences and logsumexps are those of the rows of this process."""
         K = self.shape[1]
-        here = Rows(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0), np.zeros(K), 0.0, 0.0)
+        local = Rows(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0), np.zeros(K), 0.0, 0.0)
 
         def own(inner: PlanPass) -> Vector:
-            nonlocal here
-            here = inner.rows(potentials)
-            return np.append(here.mass, [here.value, here.score])
+            nonlocal local
+            local = inner.rows(potentials)
+            return np.append(local.mass, [local.value, local.score])
 
         sums = self._sum(own, K + 2)
-        return replace(here, mass=sums[:K], value=float(sums[K]), score=float(sums[K + 1]))
+        return replace(local, mass=sums[:K], value=float(sums[K]), score=float(sums[K + 1]))
 
     def peak(self, potentials: Vector) -> Vector:
         """See `PlanPass`."""
         own = np.full(self.shape[1], -np.inf)
-        with self._shards.agreed():
+        with self._shards.raise_together():
             if self._inner is not None:
                 own = self._inner.peak(potentials)
         return np.asarray(self._shards._gathered(own).max(0))
 
-    def survey(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
+    def stats(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
         """See `PlanPass`."""
 
         def own(inner: PlanPass) -> Vector:
-            found = inner.survey(potentials, sharpness)
-            return np.array([found.weight, found.softness, found.many, found.small])
+            stats = inner.stats(potentials, sharpness)
+            return np.array([stats.weight, stats.softness, stats.many, stats.small])
 
         return PlanStats(*self._sum(own, 4).tolist())
 
@@ -142,7 +145,7 @@ class _ShardedPass:
         return self._sum(lambda inner: inner.coupling(potentials, step, sharpness).reshape(-1), K * K).reshape(K, K)
 
     def _sum(self, own: Callable[[PlanPass], Vector], n: int) -> Vector:
-        """Add up ``n`` numbers of each process, by its part of the weight; if one fails, all do."""
+        """Add up ``n`` numbers of each process, weighted by its part of all weight; if one process fails, all raise."""
         sums, failure = np.zeros(n + 1), None
         if self._inner is not None:
             try:

@@ -1,4 +1,4 @@
-"""The optimiser: finds the potentials at which the columns of the plan meet their marginal, K numbers at a time."""
+"""The optimiser of the K potentials, at which the column sums of the plan meet their marginal."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from selavi_ref.errors import InputError
+from selavi_ref.transport.arguments import Vector
 from selavi_ref.transport.dual import Dual, Point
-from selavi_ref.transport.engines import PlanPass, PlanStats, Rows, Vector
+from selavi_ref.transport.engines import PlanPass, PlanStats, Rows
 from selavi_ref.transport.quasi_newton import STALL, quasi_newton
 
 _OVER = 1.8  # over-relaxation, tempered where it does not pay
-_FARTHEST = 1e12  # potentials to start from are brought within
-_SINGLE = 2e-7  # error that is reached in single precision, and left to double if it is not low enough
-_SOFT = 0.2  # mean of ``1 - sum_k q_k^2`` over rows that are soft on the whole: annealing starts there
+_FARTHEST = 1e12  # starting potentials are clipped to this
+_SINGLE = 2e-7  # lowest error aimed at in single precision; lower ones are left to double
+_SOFT = 0.2  # softness of a plan at which annealing starts
 _GROWTH = 2.0  # of the sharpness from stage to stage
 _MOST_STAGES = 40
 _STAGE = 0.03  # error, relative to the softness of the rows, at which the log-plan is made sharper
@@ -24,7 +25,7 @@ _CAREFUL = 1e-4  # the same where that has failed
 
 @dataclass(frozen=True)
 class Solution:
-    """Potentials (K,), the rows of their plan, the value of the dual, the L1 error of the column sums in float64."""
+    """Potentials (K,), the rows of their plan, the value of the dual, and the float64 L1 error of the column sums."""
 
     potentials: Vector
     rows: Rows
@@ -53,11 +54,12 @@ def solve(
     target : (K,) float64
         Column sums of sum 1; zeros allowed.
     tol, max_passes
-        When to stop. The error is that of the last pass, in float64; there are at least two.
+        Error at which to stop, and passes at most. The final error is that of a last pass in float64; at least two
+        passes are made.
     method : {"auto", "fixed-point", "over-relaxed"}
         ``auto`` is a quasi-Newton method in a metric made from the data, sharpened step by step where rows are peaked.
     potentials : (K,) float64, optional
-        Where to start; what is not finite counts as 0.
+        Starting point; entries that are not finite count as 0.
     penalty : float
         Price of column sums that differ from ``target``, as in `dual`; infinite: they are met.
 
@@ -67,7 +69,8 @@ def solve(
         The best potentials seen, ``-inf`` where the target is zero.
     """
     if not isinstance(method, str) or method not in METHODS:
-        raise InputError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
+        known = ", ".join(METHODS)
+        raise InputError(f"unknown method {method!r}; known are {known}", option="method", value=method)
     dual = Dual(plan_pass, target, max_passes - 1, penalty)
     start = np.zeros(dual.sizes.size)
     if potentials is not None:
@@ -117,7 +120,7 @@ def _relax(dual: Dual, point: Point, tol: float, omega: float) -> Point:
 def automatic(dual: Dual, start: Vector, cold: bool, tol: float) -> None:
     """Quasi-Newton on the dual; from a cold start of a peaked problem, at growing sharpness of the log-plan.
 
-    What that does not solve is begun again where the plan has no small shares at all; the fixed point comes last.
+    If that fails, it is repeated from a sharpness at which the plan has no small entries; the fixed point comes last.
     """
     first = dual.at(start)
     if first.error <= tol or (not cold and quasi_newton(dual, first, tol).error <= tol):
@@ -139,7 +142,7 @@ def _annealed(dual: Dual, potentials: Vector, stages: int, stage: float, tol: fl
     for j in range(stages, 0, -1):
         if dual.exhausted:
             break
-        soft = dual.survey(potentials, _GROWTH**-j).softness
+        soft = dual.stats(potentials, _GROWTH**-j).softness
         point = dual.at(potentials, _GROWTH**-j)
         potentials = _GROWTH * quasi_newton(dual, point, max(tol, stage * soft)).potentials
     if dual.exhausted and dual.best is not None:
@@ -148,17 +151,17 @@ def _annealed(dual: Dual, potentials: Vector, stages: int, stage: float, tol: fl
 
 
 def _softening(dual: Dual, is_soft: Callable[[PlanStats], bool]) -> int:
-    """Return how often the sharpness has to be halved until the plan at f = 0 is soft."""
+    """Return the number of halvings of the sharpness after which the plan at f = 0 is soft."""
     start = np.zeros_like(dual.sizes)
-    return next((h for h in range(_MOST_STAGES) if is_soft(dual.survey(start, _GROWTH**-h))), _MOST_STAGES)
+    return next((h for h in range(_MOST_STAGES) if is_soft(dual.stats(start, _GROWTH**-h))), _MOST_STAGES)
 
 
-def _is_soft(survey: PlanStats) -> bool:
-    return survey.softness > _SOFT
+def _is_soft(stats: PlanStats) -> bool:
+    return stats.softness > _SOFT
 
 
-def _is_flat(survey: PlanStats) -> bool:
-    return survey.small == 0
+def _is_flat(stats: PlanStats) -> bool:
+    return stats.small == 0
 
 
 METHODS: dict[str, Callable[[Dual, Vector, bool, float], None]] = {

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from selavi_ref.errors import InputError
+from selavi_ref.transport.arguments import Vector, normalised, refuse_entry
 from selavi_ref.transport.blocks import Blocks
-from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows, Vector, normalised, refuse_entry
+from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows
 from selavi_ref.transport.numba_engine import NumbaPass, symmetric
 
 
 class StorePass:
-    """`PlanPass` on scores in a file; memory holds a few blocks, and 12 bytes for each row.
+    """`PlanPass` on scores in a file, of which memory holds a few blocks, and 12 bytes for each row.
 
     Every pass reads the file once. `Rows.logsumexp` stays empty.
 
@@ -77,12 +78,12 @@ class StorePass:
             highest = np.maximum(highest, block.peak(potentials))
         return highest
 
-    def survey(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
+    def stats(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
         """See `PlanPass`; rows are taken from blocks that are spread evenly."""
         sums = np.zeros(4)
-        wanted = max(1, len(self._passes) * STATS_ROWS // self.shape[0])
-        for part, _, block in self._walk(max(1, len(self._passes) // max(wanted, 8))):
-            own = block.survey(potentials, sharpness)
+        n_blocks = max(8, len(self._passes) * STATS_ROWS // self.shape[0])
+        for part, _, block in self._walk(max(1, len(self._passes) // n_blocks)):
+            own = block.stats(potentials, sharpness)
             sums += part * np.array([own.weight, own.softness, own.many, own.small])
         return PlanStats(*sums.tolist())
 
@@ -91,12 +92,12 @@ class StorePass:
         apart = max(1, min(step, len(self._passes) // 16))
         step = max(1, step // apart)
         if self.weight is None:
-            sums, seen = None, 0
+            sums, n_rows = None, 0
             for _, rows, block in self._walk(apart):
                 sums = block.add_coupling(sums, potentials, step, sharpness)
-                seen += len(range(rows.start, rows.stop, step))
+                n_rows += len(range(rows.start, rows.stop, step))
             assert sums is not None
-            return symmetric(sums) / seen
+            return symmetric(sums) / n_rows
         total, weight = np.zeros((self.shape[1], self.shape[1])), 0.0
         for part, _, block in self._walk(apart):
             total += part * block.coupling(potentials, step, sharpness)
@@ -104,7 +105,7 @@ class StorePass:
         return np.asarray(total / max(weight, 1e-300))
 
     def _walk(self, apart: int = 1) -> Iterator[tuple[float, slice, NumbaPass]]:
-        """Yield every ``apart``-th block, with what part of the weight it has and which rows it holds."""
+        """Yield every ``apart``-th block with its part of all weight and its rows."""
         for number, rows, scores in self._blocks.walk(apart):
             block = self._passes[number]
             block.lend(scores)

@@ -117,11 +117,11 @@ def test_surveys_couplings_and_peaks_are_those_of_the_plan(device: str) -> None:
     f[7] = -np.inf
     passing = TorchPass(torch.from_numpy(x).to(device), 2.0, weight)
     q = plan(x, f, 2.0) * 300
-    survey = passing.survey(f)
-    assert survey.weight == pytest.approx(1.0)
-    assert survey.softness == pytest.approx(weight @ (1 - (q**2).sum(1)), abs=1e-5)
-    assert survey.many == pytest.approx(weight @ (q > 1e-3).sum(1), abs=0.05)
-    assert survey.small == pytest.approx(weight @ (np.delete(q, 7, 1) < 1e-6).sum(1), abs=0.05)
+    stats = passing.stats(f)
+    assert stats.weight == pytest.approx(1.0)
+    assert stats.softness == pytest.approx(weight @ (1 - (q**2).sum(1)), abs=1e-5)
+    assert stats.many == pytest.approx(weight @ (q > 1e-3).sum(1), abs=0.05)
+    assert stats.small == pytest.approx(weight @ (np.delete(q, 7, 1) < 1e-6).sum(1), abs=0.05)
     for step in (1, 7):
         seen, w = q[::step], weight[::step]
         assert np.abs(passing.coupling(f, step) - (seen.T * w) @ seen / w.sum()).max() < 1e-5
@@ -131,9 +131,9 @@ def test_surveys_couplings_and_peaks_are_those_of_the_plan(device: str) -> None:
 
 def test_a_survey_of_many_rows_looks_at_some_of_them() -> None:
     x = data(5000, 6)
-    survey = TorchPass(x, 1.0).survey(np.zeros(6)).mean()
-    assert survey.softness == pytest.approx((1 - (plan(x, np.zeros(6)) ** 2).sum(1) * 5000**2 / 5000).mean(), abs=1)
-    assert 0.15 < TorchPass(x, 1.0).survey(np.zeros(6)).weight < 0.3
+    stats = TorchPass(x, 1.0).stats(np.zeros(6)).mean()
+    assert stats.softness == pytest.approx((1 - (plan(x, np.zeros(6)) ** 2).sum(1) * 5000**2 / 5000).mean(), abs=1)
+    assert 0.15 < TorchPass(x, 1.0).stats(np.zeros(6)).weight < 0.3
 
 
 @pytest.mark.parametrize("K", [3, 80])
@@ -179,10 +179,10 @@ def test_no_finite_data_lead_to_nan(dtype: type, strength: float, spread: str) -
     for f in (np.zeros(30), rng.normal(size=30) * 1e3, np.r_[-np.inf, rng.normal(size=29) * 1e6]):
         for sharpness in (1.0, 2.0**-40, 4.0):
             value, mass = passing(f, sharpness)
-            survey, coupling = passing.survey(f, sharpness), passing.coupling(f, 3, sharpness)
+            stats, coupling = passing.stats(f, sharpness), passing.coupling(f, 3, sharpness)
             assert np.isfinite(value)
             assert mass.sum() == pytest.approx(1, abs=2e-6)
-            assert np.isfinite([survey.softness, survey.many, survey.small]).all()
+            assert np.isfinite([stats.softness, stats.many, stats.small]).all()
             assert coupling.sum() == pytest.approx(1, abs=1e-5)
         rows = passing.rows(f)
         assert np.allclose(rows.mass, plan(x, f, strength).sum(0), atol=1e-9) or spread == "many orders"

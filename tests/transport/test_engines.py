@@ -74,11 +74,11 @@ def test_surveys_couplings_and_peaks_are_those_of_the_plan(engine: str) -> None:
     f[7] = -np.inf
     passing = plan_pass(engine, x, 2.0)
     q = plan(x, f, 2.0) * 300
-    survey = passing.survey(f)
-    assert survey.weight == pytest.approx(1.0)
-    assert survey.softness == pytest.approx((1 - (q**2).sum(1)).mean(), abs=1e-5)
-    assert survey.many == pytest.approx((q > 1e-3).sum(1).mean(), abs=0.05)
-    assert survey.small == pytest.approx((np.delete(q, 7, 1) < 1e-6).sum(1).mean(), abs=0.05)
+    stats = passing.stats(f)
+    assert stats.weight == pytest.approx(1.0)
+    assert stats.softness == pytest.approx((1 - (q**2).sum(1)).mean(), abs=1e-5)
+    assert stats.many == pytest.approx((q > 1e-3).sum(1).mean(), abs=0.05)
+    assert stats.small == pytest.approx((np.delete(q, 7, 1) < 1e-6).sum(1).mean(), abs=0.05)
     for step in (1,) if engine == "store" else (1, 7):  # the store leaves out blocks instead
         expected = q[::step].T @ q[::step] / len(q[::step])
         assert np.abs(passing.coupling(f, step) - expected).max() < 1e-4

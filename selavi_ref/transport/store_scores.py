@@ -1,0 +1,41 @@
+"""Joint log-probabilities of a head of a feature store, as scores for the solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.store import FeatureStore
+from selavi_ref.store.joint_log_prob import joint_log_prob, labelling_modalities
+from selavi_ref.transport.blocks import Blocks
+
+_IN_MEMORY = 1 << 30  # bytes of the log-probabilities of one head up to which they are solved in memory
+
+
+def joint_scores(
+    store: FeatureStore, head: str | int, most_bytes: int = _IN_MEMORY, only: str | None = None
+) -> NDArray[np.float32] | Blocks:
+    """Return `joint_log_prob` as an array, or as `Blocks` that are read when needed if it exceeds ``most_bytes``."""
+    modalities = labelling_modalities(store, head, only)
+    names = [f"log_prob/{modality}/{head}" for modality in modalities]
+    if not names or 4 * store.n_videos * store.width(names[0]) <= most_bytes:
+        return joint_log_prob(store, head, only=only)
+    if all(store.present(modality).all() for modality in modalities):
+        return Blocks(*(store.views(name) for name in names))
+    return Blocks(_JointLogProb(store, head, (store.n_videos, store.width(names[0])), only))
+
+
+@dataclass(frozen=True)
+class _JointLogProb:
+    """Joint log-probabilities that are read and added up anew at each access."""
+
+    store: FeatureStore
+    head: str | int
+    shape: tuple[int, int]
+    only: str | None = None
+    dtype = np.dtype(np.float32)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
+        return joint_log_prob(self.store, self.head, rows, self.only)
