@@ -1,4 +1,4 @@
-"""`selavi baseline`: simpler ways to label the same videos, beside ours."""
+"""`selavi baseline`: scores of simpler ways to label the same videos."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from backbones.commands.options import device_option, format_option, memory_option, seed_option, workers_option
-from backbones.commands.program import Command, Interruptible, refuse_options
+from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.progress import TERMINAL
+from backbones.commands.shared_options import device_option, format_option, memory_option, seed_option, workers_option
 from selavi_ref.errors import InputError
 
 
@@ -23,16 +23,23 @@ from selavi_ref.errors import InputError
 )
 @click.argument("source", type=click.Path(), metavar="VIDEOS|STORE")
 @click.option("--clusters", "-k", type=click.IntRange(2), help="Number of clusters. [default: that of RUN or STORE]")
-@click.option("--run", type=click.Path(), help="A run, whose labels and features are scored beside.")
-@click.option("--truth", type=click.Path(), help="CSV with the columns path and class. [default: folders or the list]")
-@click.option("--video-net", help="Video network of files of weights. [default: tiny, or that of RUN]")
-@click.option("--audio-net", help="Audio network of files of weights.")
-@click.option("--video-weights", type=click.Path(), help="File of weights, such as torchvision's.")
-@click.option("--audio-weights", type=click.Path(), help="The same of the audio network.")
-@click.option("--init", type=click.Path(), help="Published checkpoint whose networks to take.")
+@click.option("--run", type=click.Path(), help="A run whose labels and features are scored, too.")
 @click.option(
-    "--out", type=click.Path(file_okay=False), default="baseline", show_default=True, help="Folder of the results."
+    "--truth",
+    type=click.Path(),
+    help="CSV with the columns path and class: the true classes. [default: those of the folders or the list]",
 )
+@click.option(
+    "--video-net", help="Video network that --video-weights or --init is for. [default: tiny, or that of RUN]"
+)
+@click.option(
+    "--audio-net",
+    help="Audio network that --audio-weights or --init is for. [default: that of RUN, or fits --video-net]",
+)
+@click.option("--video-weights", type=click.Path(), help="File of weights of the video network, such as torchvision's.")
+@click.option("--audio-weights", type=click.Path(), help="File of weights of the audio network.")
+@click.option("--init", type=click.Path(), help="Published checkpoint whose networks are used.")
+@click.option("--out", type=click.Path(file_okay=False), default="baseline", help="Folder for tables and a figure.")
 @format_option
 @seed_option
 @device_option
@@ -54,25 +61,25 @@ def baseline(
     """
     Score simpler ways to label VIDEOS, or a STORE of features, by the true classes of the videos.
 
-    K-means on pictures, sounds and both: as the networks see them; on the features of networks with random weights; of
-    networks from files; and of the networks of RUN, whose own labels stand beside, by both modalities and by each.
+    K-means on pictures, sounds and both: on the networks' inputs, on the features of networks with random weights, of
+    networks from files, and of the networks of RUN. The own labels of RUN are scored, too: by both modalities and each.
     """
     import os
 
     from selavi_ref.report.figures import check_drawing
     from selavi_ref.report.table import results_folder
 
-    of_store = os.path.isfile(source) and not _is_list(source)
-    if of_store:
+    is_store = os.path.isfile(source) and not _is_list(source)
+    if is_store:
         refuse_options(["run", *networks], "goes with VIDEOS; a store has its features already")
     check_drawing()
-    with Interruptible("the same command begins again, but for what RUN sees, which is kept"):
-        if of_store:
-            classes, found = _of_store(source, clusters, truth, seed)
+    with Interruptible("the same command starts again; features of RUN are kept"):
+        if is_store:
+            classes, labels = _of_store(source, clusters, truth, seed)
         else:
             data_source = {"workers": workers, "memory_gb": memory_gb}
-            classes, found = _of_videos(source, clusters, run, truth, out, networks, seed, device, data_source)
-    _show(classes, found, results_folder(out), form)
+            classes, labels = _of_videos(source, clusters, run, truth, out, networks, seed, device, data_source)
+    _show(classes, labels, results_folder(out), form)
 
 
 def _of_store(source: str, clusters: int | None, truth: str | None, seed: int) -> tuple[list[str], dict[str, Any]]:
@@ -83,7 +90,7 @@ def _of_store(source: str, clusters: int | None, truth: str | None, seed: int) -
 
     with FeatureStore(source) as store:
         if clusters is None and not store.heads:
-            raise InputError("--clusters is missing: the store has no log-probabilities that would tell their number")
+            raise InputError("--clusters is missing: the store has no heads whose number of clusters could be taken")
         classes = true_classes(source, store.paths, store.classes, truth)
         return classes, labels_of_store(store, clusters or store.n_clusters, "features", seed=seed)
 
@@ -99,8 +106,8 @@ def _of_videos(
     device: str,
     data_source: dict[str, Any],
 ) -> tuple[list[str], dict[str, Any]]:
-    """Return the true class of each video, and its label by each way; what cannot be is refused before all else."""
-    from backbones.commands.scanning import list_collection, scan_videos
+    """Return the true class of each video, and its label by each way; settings that do not fit are refused first."""
+    from backbones.commands.scanning import list_collection, scan_videos, usable_length
     from backbones.data.data_source import DataSource
     from backbones.runs.baselines import Baselines, network_settings
     from backbones.runs.initial_weights import check_initial_weights
@@ -110,42 +117,42 @@ def _of_videos(
     from selavi_ref.runs.run import Run
 
     run = None if run_folder is None else Run.of_videos(run_folder, "give its store in place of VIDEOS")
-    of_run = None if run is None else RunSettings.from_dict(run.config)
-    K = clusters or (None if of_run is None else of_run.clusters)
+    run_settings = None if run is None else RunSettings.from_dict(run.config)
+    K = clusters or (None if run_settings is None else run_settings.clusters)
     if K is None:
-        raise InputError("--clusters is missing: into how many clusters is K-means to divide the videos?")
-    given = any(networks[name] for name in ("video_weights", "audio_weights", "init"))
-    named = {name: networks[name] for name in ("video_net", "audio_net")}
-    if of_run is not None and not any(named.values()):
-        named = {"video_net": of_run.backbone.video_net, "audio_net": of_run.backbone.audio_net}
-    random = network_settings(1000, K, device=device, **named)
+        raise InputError("--clusters is missing: how many clusters should K-means find?")
+    names = {name: networks[name] for name in ("video_net", "audio_net")}
+    if run_settings is not None and not any(names.values()):
+        names = {"video_net": run_settings.backbone.video_net, "audio_net": run_settings.backbone.audio_net}
+    random = network_settings(1000, K, device=device, **names)
     pretrained = None
-    if given:
-        pretrained = check_initial_weights(network_settings(1000, K, device=device, **{**networks, **named}))
-    least = max(1.1, random.backbone.clip.length + 0.1)
+    if any(networks[name] for name in ("video_weights", "audio_weights", "init")):
+        pretrained = check_initial_weights(network_settings(1000, K, device=device, **{**networks, **names}))
+    least = usable_length(random.backbone.clip)
     manifest = scan_videos(list_collection(source), data_source["workers"], min_seconds=least).usable
     if len(manifest) < K:
         raise InputError(f"--clusters {K}: {source} has too few usable videos ({len(manifest)})")
     classes = true_classes(source, manifest.paths, manifest.classes, truth)
-    all_of_them = Baselines(manifest, K, results_folder(out), device, DataSource(**data_source), seed, TERMINAL)
-    ours = {} if run is None else all_of_them.of_run(run)
-    found = all_of_them.on_inputs(random) | all_of_them.on_networks("random networks", random)
+    baselines = Baselines(manifest, K, results_folder(out), device, DataSource(**data_source), seed, TERMINAL)
+    ours = {} if run is None else baselines.of_run(run)
+    labels = baselines.on_inputs(random) | baselines.on_networks("random networks", random)
     if pretrained is not None:
-        found |= all_of_them.on_networks("given networks", pretrained)
-    return classes, found | ours
+        labels |= baselines.on_networks("given networks", pretrained)
+    return classes, labels | ours
 
 
-def _show(classes: list[str], found: dict[str, Any], folder: Any, form: str) -> None:
+def _show(classes: list[str], labellings: dict[str, Any], folder: Any, form: str) -> None:
+    """Score each labelling, write table and figure, and print the table."""
+    from backbones.commands.output import echo
     from selavi_ref.metrics import summary
     from selavi_ref.report.evaluation import SCORES, scores_table
     from selavi_ref.report.figures import bar_figure
-    from selavi_ref.report.table import echo
 
     rows = {}
-    for name, labels in found.items():
-        both = [(true, int(k)) for true, k in zip(classes, labels, strict=True) if true and k >= 0]
-        if both:
-            rows[name] = summary([true for true, _ in both], [k for _, k in both])
+    for name, labels in labellings.items():
+        pairs = [(true, int(k)) for true, k in zip(classes, labels, strict=True) if true and k >= 0]
+        if pairs:
+            rows[name] = summary([true for true, _ in pairs], [k for _, k in pairs])
     table = scores_table(rows, tuple(SCORES))
     table.write(folder / "baselines")
     bar_figure(

@@ -1,4 +1,4 @@
-"""`selavi browse`: a page that shows the clusters, on which they are named, joined and mended."""
+"""`selavi browse`: a web page that shows the clusters, on which they are named, merged and corrected."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from backbones.commands.options import videos_option
-from backbones.commands.program import Command, Interruptible, refuse_options
+from backbones.commands.command import Command, Interruptible, refuse_options
+from backbones.commands.shared_options import truth_option, videos_option
 from selavi_ref.errors import InputError, SelaviError
 
 
@@ -29,14 +29,14 @@ from selavi_ref.errors import InputError, SelaviError
     """,
 )
 @click.argument("source", type=click.Path(), metavar="RUN|LABELS|STORE")
-@click.option("--export", "folder", type=click.Path(file_okay=False), help="Write the page to this folder, and end.")
-@click.option("--thumbnails-only", is_flag=True, help="With --export: leave out the pieces of 10 s with sound.")
 @click.option(
-    "--truth", type=click.Path(), help="True classes: CSV with path and class. [default: folders, if they differ]"
+    "--export", "folder", type=click.Path(file_okay=False), help="Write the page to this folder instead of serving it."
 )
+@click.option("--thumbnails-only", is_flag=True, help="With --export: leave out the previews of 10 s with sound.")
+@truth_option
 @videos_option
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where to serve. [default: any that is free]")
-@click.option("--no-open", is_flag=True, help="Do not open the page, only tell where it is.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the server. [default: any free one]")
+@click.option("--no-open", is_flag=True, help="Print the address of the page without opening it.")
 def browse(
     source: str,
     folder: str | None,
@@ -49,9 +49,9 @@ def browse(
     """
     Show the clusters of a RUN, of a table of labels, or of a store, in a web browser.
 
-    The page is served to this machine alone, and loads nothing from elsewhere. Names, joined clusters and moved videos
-    are kept at once in annotations.json of the RUN, or beside the file; selavi export writes labels with them, and
-    selavi label names new videos by them. --export writes the same page as plain files, without editing, that open
+    The page is served to this machine alone, and loads nothing from elsewhere. Names, merged clusters and moved videos
+    are saved at once in annotations.json of the RUN, or beside the file; selavi export writes labels with them, and
+    selavi label names new videos by them. --export writes the same page as plain files, without editing, which open
     from disk or on any web host.
     """
     if folder is None:
@@ -67,11 +67,11 @@ def browse(
     from selavi_ref.browser.thumbnails import ThumbnailCache
 
     collection = open_collection(source, truth=truth, videos=videos)
-    collection.annotations.read()  # refuses what does not fit before anything is shown
+    collection.annotations.read()  # damaged annotations are refused before anything is shown
     with ExitStack() as stack:
-        kept = _writable(collection.folder, stack)
-        pictures = stack.enter_context(closing(ThumbnailCache(kept / "pictures", collection.files)))
-        maps = stack.enter_context(closing(MapMaker(collection.features_file, kept)))
+        cache = _writable(collection.folder, stack)
+        pictures = stack.enter_context(closing(ThumbnailCache(cache / "pictures", collection.files)))
+        maps = stack.enter_context(closing(MapMaker(collection.features_file, cache)))
         if folder is not None:
             _export(collection, pictures, maps, folder, not thumbnails_only)
         else:
@@ -79,7 +79,7 @@ def browse(
 
 
 def _writable(folder: Path, stack: ExitStack) -> Path:
-    """Return a folder for what is made, or, if it cannot be written, one that ends with the program."""
+    """Return a folder for thumbnails and maps: this one, or a temporary one if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -92,14 +92,14 @@ def _export(collection: Any, pictures: Any, maps: Any, folder: str, previews: bo
     from backbones.commands.progress import Bars
     from selavi_ref.browser.static_site import export_site
 
-    with Interruptible("the same command goes on where it stopped"), Bars() as bars:
+    with Interruptible("the same command continues where it stopped"), Bars() as bars:
         page, missing = export_site(collection, pictures, maps, folder, previews=previews, progress=bars)
     click.echo(f"wrote {click.format_filename(page)}")
     if missing:
-        row, why = next(iter(missing.items()))
+        row, reason = next(iter(missing.items()))
         click.echo(
             f"{len(missing)} of {len(collection)} videos have no picture, such as "
-            f"{click.format_filename(collection.paths[row])}: {why}",
+            f"{click.format_filename(collection.paths[row])}: {reason}",
             err=True,
         )
 
@@ -109,7 +109,7 @@ def _serve(collection: Any, pictures: Any, maps: Any, port: int, no_open: bool) 
 
     listening = _listening(port)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    # The labels are worked out while the web browser starts.
+    # Labels are computed while the web browser starts.
     threading.Thread(target=_prepare, args=(collection,), daemon=True).start()
     click.echo(f"{len(collection)} videos at {url}  (Ctrl-C to stop)")
     if not no_open:
@@ -119,15 +119,17 @@ def _serve(collection: Any, pictures: Any, maps: Any, port: int, no_open: bool) 
 
 
 def _prepare(collection: Any) -> None:
-    with suppress(SelaviError):  # which the page will be told when it asks
+    with suppress(SelaviError):  # the page shows it when it asks for the labels
         collection.labelling("consensus")
 
 
 def _listening(port: int) -> socket.socket:
-    """Return a socket of this machine alone that listens."""
+    """Return a listening socket that only this machine can reach."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if os.name == "posix":
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port of a server that has just ended
+        listening.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # reuse the port of a server that has just ended
     try:
         listening.bind(("127.0.0.1", port))
     except OSError as error:

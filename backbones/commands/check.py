@@ -1,4 +1,4 @@
-"""`selavi check`: how far labels can be trusted, found without any true label."""
+"""`selavi check`: a diagnosis of labels, without any true label."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from backbones.commands.options import device_option, format_option, seed_option, workers_option
-from backbones.commands.program import Command, Interruptible, refuse_options
+from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.progress import TERMINAL
+from backbones.commands.shared_options import device_option, format_option, seed_option, workers_option
 from selavi_ref.errors import InputError
 
 
@@ -30,16 +30,16 @@ from selavi_ref.errors import InputError
     type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="Of a RUN: look at so many clips of each video, to see whether they get the same label; 1: do not.",
+    help="Of a RUN: label so many clips of each video, and count those that get another label; 1: none.",
 )
 @click.option(
     "--files/--no-files",
     default=True,
     show_default=True,
-    help="Look into the files, for shortcuts (codec, size, length, loudness, colour) and near-duplicates.",
+    help="Decode the files, to find shortcuts (codec, size, length, loudness, colour) and near-duplicates.",
 )
 @click.option(
-    "--out", type=click.Path(file_okay=False), help="Folder of the report. [default: RUN/check, or check for a STORE]"
+    "--out", type=click.Path(file_okay=False), help="Folder for the report. [default: RUN/check; check for a STORE]"
 )
 @format_option
 @seed_option
@@ -57,35 +57,35 @@ def check(
     workers: int | None,
 ) -> None:
     """
-    Say how far the labels of RUN, or of a STORE, can be trusted, one finding a line. No true label is looked at.
+    Check how far the labels of a RUN or STORE can be trusted, without looking at any true label.
 
-    Sizes of clusters, agreement of heads, of picture and sound, of clips of one video, and of a second run; shortcuts;
-    near-duplicates; and videos that fit no cluster, though each gets one. A table lists all suspicious videos.
+    One line for each finding: sizes of clusters; agreement of heads, of picture and sound, of clips of one video, and
+    of a second run; shortcuts; near-duplicates; and videos that fit no cluster. A table lists all suspicious videos.
     """
     import numpy as np
 
+    from backbones.commands.output import echo
     from selavi_ref.diagnostics.check import check as check_labels
     from selavi_ref.ensemble.labels import label_store
-    from selavi_ref.report.table import echo, results_folder
+    from selavi_ref.report.table import results_folder
     from selavi_ref.runs.run import Run, RunKind
     from selavi_ref.store import FeatureStore
 
     run = Run.open(source) if os.path.isdir(source) else None
     if run is None:
-        refuse_options(["clips", "device"], "goes with a RUN; a store has been looked at already")
-    place = Path(source) if run is None else run.features_file
-    if not place.exists():
-        what = "has not come to its end; go on with it first" if run else "does not exist"
-        raise InputError(f"{source} {what}")
-    compared = None if other is None else _second(other)
+        refuse_options(["clips", "device"], "goes with a RUN; a store has no networks that could label further clips")
+    features = Path(source) if run is None else run.features_file
+    if not features.exists():
+        raise InputError(f"{source} {'is not finished; continue it first' if run else 'does not exist'}")
+    second = None if other is None else _second_labels(other)
     folder = results_folder(out or ("check" if run is None else run.folder / "check"))
-    with Interruptible("the same command goes on where it stopped"), FeatureStore(place) as store:
+    with Interruptible("the same command continues where it stopped"), FeatureStore(features) as store:
         labels = label_store(store)
         if run is not None and clips > 1 and labels.disagreement is None and run.kind is not RunKind.HEADS:
             labels = replace(labels, disagreement=_disagreement(run, folder, clips, device, workers, store.paths))
         measures = _measures(store.paths, folder, workers) if files else None
         rng = np.random.default_rng(seed)
-        report = check_labels(store, labels, measures=measures, other=compared, rng=rng)
+        report = check_labels(store, labels, measures=measures, other=second, rng=rng)
     tables = {"check": report.table(), "videos": report.videos}
     for name, table in tables.items():
         table.write(folder / name)
@@ -100,7 +100,7 @@ def check(
         echo(tables["check"].to(form))
 
 
-def _second(other: str) -> tuple[str, dict[str, int]]:
+def _second_labels(other: str) -> tuple[str, dict[str, int]]:
     """Return the labels of another run, by the paths of its videos."""
     from selavi_ref.ensemble.label_table import read_csv
     from selavi_ref.runs.run import Run
@@ -111,7 +111,7 @@ def _second(other: str) -> tuple[str, dict[str, int]]:
 
 
 def _disagreement(run: Any, folder: Path, clips: int, device: str, workers: int | None, paths: list[str]) -> Any:
-    """Return for each video the share of its clips whose label is not the video's, mean over the heads."""
+    """Return the proportion of each video's clips with another label than the video, averaged over the heads."""
     from backbones.data.data_source import DataSource
     from backbones.data.loader import ClipSampling
     from backbones.runs.extract import extract
@@ -119,25 +119,25 @@ def _disagreement(run: Any, folder: Path, clips: int, device: str, workers: int 
     from selavi_ref.datasets import read_manifest
     from selavi_ref.store import FeatureStore
 
-    place = folder / f"clips{clips}.h5"
-    if not place.exists():
+    clips_store = folder / f"clips{clips}.h5"
+    if not clips_store.exists():
         manifest = read_manifest(run.videos_file)
         extract(
             run,
             manifest,
-            place,
+            clips_store,
             sampling=ClipSampling(clips),
             device=device,
             data_source=DataSource(workers),
             reporter=TERMINAL,
         )
-    with FeatureStore(place) as store:
+    with FeatureStore(clips_store) as store:
         check_same_run(store, run, paths)
         return store.get("disagreement").mean(1)
 
 
 def _measures(paths: list[str], folder: Path, workers: int | None) -> Any:
-    import av  # noqa: F401  # where it is not installed, that is said here, and not by the processes that decode
+    import av  # noqa: F401  # if it is not installed, the error appears here and not in the processes that decode
 
     from backbones.commands.progress import counter
     from selavi_ref.diagnostics.file_measures import measure_all

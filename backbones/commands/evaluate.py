@@ -1,4 +1,4 @@
-"""`selavi evaluate`: labels held against true classes."""
+"""`selavi evaluate`: scores of labels by true classes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 
 import click
 
-from backbones.commands.options import format_option
-from backbones.commands.program import Command
+from backbones.commands.command import Command
+from backbones.commands.shared_options import format_option
 from selavi_ref.errors import InputError
 
 
@@ -22,17 +22,19 @@ from selavi_ref.errors import InputError
 )
 @click.argument("labels", type=click.Path())
 @click.option(
-    "--truth", type=click.Path(), help="CSV with the columns path and class. [default: the folders of the videos]"
+    "--truth",
+    type=click.Path(),
+    help="CSV with the columns path and class: the true classes. [default: folders of the videos]",
 )
-@click.option("--heads", is_flag=True, help="Score each head by itself, too.")
-@click.option("--intervals", is_flag=True, help="Bootstrap intervals of NMI, adjusted MI, ARI and accuracy.")
+@click.option("--heads", is_flag=True, help="Score each head, too.")
+@click.option("--intervals", is_flag=True, help="Add bootstrap intervals of NMI, adjusted MI, ARI and accuracy.")
 @click.option("--clusters", is_flag=True, help="Show each cluster: size, most frequent class, purity, entropy.")
-@click.option("--confusion", is_flag=True, help="Show the classes' confusion after matching.")
+@click.option("--confusion", is_flag=True, help="Show the confusion matrix after matching clusters to classes.")
 @format_option
 @click.option(
     "--out",
     type=click.Path(file_okay=False),
-    help="Folder for all tables in all formats, and a figure; made if missing.",
+    help="Folder for all tables in all formats, and a figure.",
 )
 def evaluate(
     labels: str,
@@ -45,10 +47,11 @@ def evaluate(
     out: str | None,
 ) -> None:
     """Compare a table of labels with true classes: those of the videos' folders, or of a CSV file."""
+    from backbones.commands.output import echo
     from selavi_ref.report.evaluation import clusters_table, confusion_table, evaluation_table, read_labelled
     from selavi_ref.report.figures import check_drawing
     from selavi_ref.report.plot_confusion import draw_confusion
-    from selavi_ref.report.table import echo, results_folder
+    from selavi_ref.report.table import results_folder
 
     if out is not None:
         check_drawing()

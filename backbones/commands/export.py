@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from backbones.commands.options import videos_option
-from backbones.commands.program import Command
+from backbones.commands.command import Command
+from backbones.commands.shared_options import truth_option, videos_option
 from selavi_ref.errors import InputError
 
 
@@ -24,31 +24,27 @@ from selavi_ref.errors import InputError
 )
 @click.argument("source", type=click.Path(), metavar="RUN|LABELS|STORE")
 @click.option(
-    "--out", type=click.Path(dir_okay=False), multiple=True, help="Table to write: .csv, .json or .parquet; repeatable."
+    "--out", type=click.Path(dir_okay=False), multiple=True, help="Table to write, .csv, .json or .parquet; repeatable."
 )
 @click.option(
     "--links",
     type=click.Path(file_okay=False),
-    help="Folder to make, with a folder of links to videos for each cluster.",
+    help="New folder, with a folder of links to videos for each cluster.",
 )
-@click.option(
-    "--head", default="consensus", show_default=True, help="consensus, or the number of a head, as on the page."
-)
-@click.option(
-    "--truth", type=click.Path(), help="True classes: CSV with path and class. [default: folders, if they differ]"
-)
+@click.option("--head", default="consensus", help="consensus of all heads, or the number of a head.")
+@truth_option
 @videos_option
 def export(
     source: str, out: tuple[str, ...], links: str | None, head: str, truth: str | None, videos: str | None
 ) -> None:
     """
-    Write the labels of a RUN, a table or a store with all that was said of them on the page of selavi browse.
+    Write the labels of a RUN, a table or a store, with all edits made on the page of selavi browse.
 
-    A row has the label, the name of its cluster, the label as it was learnt, and a mark if the video was moved or is
-    wrong where it is. Tables of labels are still read by selavi evaluate, and by selavi browse.
+    A row has the label, the name of its cluster, the label as it was learnt, and a mark if the video was moved or
+    marked as wrong. Tables can be read by selavi evaluate and selavi browse.
     """
     if not out and links is None:
-        raise InputError("say what to write: --out labels.csv (or .json, .parquet), --links FOLDER, or both")
+        raise InputError("nothing to write: give --out labels.csv (or .json, .parquet), --links FOLDER, or both")
     from selavi_ref.browser.collection import open_collection
     from selavi_ref.browser.final_labels import final_labels
     from selavi_ref.report.export import write_csv, write_json, write_parquet
@@ -61,23 +57,23 @@ def export(
     collection = open_collection(source, truth=truth, videos=videos)
     if head not in collection.labels.titles:
         raise InputError(f"--head {head}: {source} has {', '.join(collection.labels.titles)}")
-    own = {os.path.realpath(file) for file in _files_of(source)}
+    protected = {os.path.realpath(file) for file in _files_of(source)}
     for path in out:
-        if os.path.realpath(path) in own:
+        if os.path.realpath(path) in protected:
             raise InputError(f"--out {path} belongs to {source}, which stays as it is; name another file")
-    done = final_labels(collection, head)
+    labels = final_labels(collection, head)
     for path in out:
-        writers[Path(path).suffix.lower()](done, path)
+        writers[Path(path).suffix.lower()](labels, path)
         click.echo(f"wrote {click.format_filename(path)}")
     if links is not None:
-        made = write_links(done, links, files=collection.files)
+        made = write_links(labels, links, files=collection.files)
         click.echo(f"wrote {made.links} {made.kind} links to {click.format_filename(links)}{os.sep}")
         if made.missing:
-            click.echo(f"{made.missing} videos are not where they were", err=True)
+            click.echo(f"{made.missing} videos are missing", err=True)
 
 
 def _files_of(source: str) -> list[Path]:
-    """Return the files of a run, or of the run that a table or store belongs to, that nothing may be written over."""
+    """Return the files that may not be replaced: those of a run, or of the run that a table or store belongs to."""
     from selavi_ref.runs.run import Run
 
     folder = Path(source) if os.path.isdir(source) else Path(source).parent

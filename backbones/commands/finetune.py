@@ -8,17 +8,16 @@ from typing import Any
 
 import click
 
-from backbones.commands.options import (
+from backbones.commands.command import Command, Interruptible, combine, refuse_options
+from backbones.commands.progress import TERMINAL
+from backbones.commands.shared_options import (
     cache_format_option,
     cache_option,
     device_option,
     memory_option,
-    options,
     seed_option,
     workers_option,
 )
-from backbones.commands.program import Command, Interruptible, refuse_options
-from backbones.commands.progress import TERMINAL
 from selavi_ref.errors import InputError
 
 _POSITIVE = click.FloatRange(0, min_open=True)
@@ -33,52 +32,30 @@ _COLLECTION = (
         "folder ROOT/{train,test}/{class}/VIDEO]",
     ),
     click.option("--annotations", type=click.Path(), help="Those lists. [default: looked for in and beside VIDEOS]"),
-    click.option("--fold", default="1,2,3", show_default=True, help="Which divisions of ucf101 or hmdb51."),
-    click.option("--test-split", default="test", show_default=True, help="The part of another collection to test on."),
+    click.option("--fold", default="1,2,3", help="Which divisions of ucf101 or hmdb51."),
+    click.option("--test-split", default="test", help="The part of another collection to test on."),
 )
 _LEARNING = (
     click.option("--from-scratch", is_flag=True, help="Begin with random weights, for comparison."),
     click.option("--linear-probe", is_flag=True, help="Leave the network as it is, and learn the classifier alone."),
-    click.option("--epochs", type=click.IntRange(1), default=12, show_default=True, help="Passes over the videos."),
-    click.option(
-        "--clips", type=click.IntRange(1), default=10, show_default=True, help="Clips of each video in an epoch."
-    ),
-    click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True, help="Clips per step."),
-    click.option("--optimizer", type=click.Choice(["sgd", "adam"]), default="sgd", show_default=True),
-    click.option(
-        "--learning-rate",
-        "--rate",
-        "learning_rate",
-        type=_POSITIVE,
-        default=0.0025,
-        show_default=True,
-        help="Of the classifier, at first.",
-    ),
-    click.option(
-        "--base-learning-rate",
-        "--base-rate",
-        "base_learning_rate",
-        type=_FROM_0,
-        default=0.00025,
-        show_default=True,
-        help="Of the network, at first.",
-    ),
-    click.option(
-        "--warmup-epochs", type=click.IntRange(0), default=2, show_default=True, help="Over which the rates rise."
-    ),
-    click.option(
-        "--warmup-factor", type=click.FloatRange(1), default=8.0, show_default=True, help="How many times they rise to."
-    ),
+    click.option("--epochs", type=click.IntRange(1), default=12, help="Passes over the videos."),
+    click.option("--clips", type=click.IntRange(1), default=10, help="Clips of each video in an epoch."),
+    click.option("--batch-size", type=click.IntRange(2), default=32, help="Clips per step."),
+    click.option("--optimizer", type=click.Choice(["sgd", "adam"]), default="sgd"),
+    click.option("--learning-rate", type=_POSITIVE, default=0.0025, help="Learning rate of the classifier."),
+    click.option("--base-learning-rate", type=_FROM_0, default=0.00025, help="Learning rate of the network."),
+    click.option("--warmup-epochs", type=click.IntRange(0), default=2, help="Over which the rates rise."),
+    click.option("--warmup-factor", type=click.FloatRange(1), default=8.0, help="How many times they rise to."),
     click.option(
         "--milestones",
         default="7,11",
         show_default=True,
         help="After so many epochs each, the rates fall; none: never.",
     ),
-    click.option("--gamma", type=_POSITIVE, default=0.05, show_default=True, help="What the rates are multiplied by."),
-    click.option("--momentum", type=_BELOW_1, default=0.9, show_default=True, help="Of gradient descent."),
-    click.option("--weight-decay", type=_FROM_0, default=0.005, show_default=True),
-    click.option("--dropout", type=_BELOW_1, default=0.0, show_default=True, help="Before the classifier."),
+    click.option("--gamma", type=_POSITIVE, default=0.05, help="What the rates are multiplied by."),
+    click.option("--momentum", type=_BELOW_1, default=0.9, help="Of gradient descent."),
+    click.option("--weight-decay", type=_FROM_0, default=0.005),
+    click.option("--dropout", type=_BELOW_1, default=0.0, help="Before the classifier."),
     click.option(
         "--norm",
         type=click.Choice(["none", "batch", "l2"]),
@@ -98,8 +75,8 @@ _LOOKING = (
         help="How clips are varied: none, or as in selavi train; repeatable. [scale=1,1.25 flip=0.5 jitter=0.4; of "
         "tiny networks the run's]",
     ),
-    click.option("--test-clips", type=click.IntRange(1), default=10, show_default=True, help="Clips of a test video."),
-    click.option("--test-crops", type=click.IntRange(1), default=3, show_default=True, help="Squares of each clip."),
+    click.option("--test-clips", type=click.IntRange(1), default=10, help="Clips of a test video."),
+    click.option("--test-crops", type=click.IntRange(1), default=3, help="Squares of each clip."),
     click.option("--last-only", is_flag=True, help="Test after the last epoch alone, which saves time."),
     click.option(
         "--precision",
@@ -142,10 +119,10 @@ _FREE = {"device", "workers", "memory_gb", "cache", "cache_format", "minutes"}  
 @click.argument("videos", type=click.Path(), required=False)
 @click.option("--out", type=click.Path(), required=True, help="Folder for what is learnt, and for the results.")
 @click.option("--resume", is_flag=True, help="Go on with what --out holds; so does the same command.")
-@options(*_COLLECTION)
-@options(*_LEARNING)
-@options(*_LOOKING)
-@options(*_PLACE)
+@combine(*_COLLECTION)
+@combine(*_LEARNING)
+@combine(*_LOOKING)
+@combine(*_PLACE)
 def finetune(run: str | None, videos: str | None, out: str, resume: bool, **options: Any) -> None:
     """
     Fine-tune the video network of RUN on the classes of VIDEOS, and test it, fold by fold, as published.
@@ -159,10 +136,10 @@ def finetune(run: str | None, videos: str | None, out: str, resume: bool, **opti
         refuse_options(("cache_format",), "goes with --cache")
     wanted = _wanted(run, videos, out, resume, options)
     with Interruptible(f"go on with: {shlex.join(['selavi', 'finetune', '--resume', *_kept(places), '--out', out])}"):
+        from backbones.commands.output import echo
         from backbones.data.data_source import DataSource
         from backbones.finetuning.training_run import finetune as carry_out
         from selavi_ref.report.figures import check_drawing
-        from selavi_ref.report.table import echo
 
         check_drawing()
         started = _started(wanted, out, options, places["workers"])

@@ -1,4 +1,4 @@
-"""`selavi plot`: all figures of a run."""
+"""`selavi plot`: figures of a run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backbones.commands.program import Command, Interruptible
-from backbones.commands.progress import TERMINAL
+from backbones.commands.command import Command, Interruptible
+from backbones.commands.progress import TERMINAL, bar
+from backbones.commands.shared_options import truth_option
 from selavi_ref.errors import InputError, SelaviError
 
 if TYPE_CHECKING:
     from selavi_ref.report.run_figures import RunFigures
     from selavi_ref.runs.run import Run
 
-# As in selavi_ref.report.run_figures, which is not loaded for the help.
+# As in selavi_ref.report.run_figures, which is not imported for the help; a test holds them equal.
 _FIGURES = ("training", "sizes", "confusion", "agreement", "embedding")
 
 
@@ -30,27 +31,23 @@ _FIGURES = ("training", "sizes", "confusion", "agreement", "embedding")
     """,
 )
 @click.argument("run", type=click.Path())
-@click.option("--out", type=click.Path(file_okay=False), help="Folder of figures and tables. [default: RUN/plots]")
-@click.option("--only", type=click.Choice(_FIGURES), multiple=True, help="Draw only this; repeatable.")
-@click.option(
-    "--truth",
-    type=click.Path(),
-    help="True classes: CSV with the columns path and class. [default: the folders of the videos, if they differ]",
-)
+@click.option("--out", type=click.Path(file_okay=False), help="Folder for figures and tables. [default: RUN/plots]")
+@click.option("--only", type=click.Choice(_FIGURES), multiple=True, help="Draw only this figure; repeatable.")
+@truth_option
 @click.option(
     "--tensorboard/--no-tensorboard",
     default=True,
     show_default=True,
-    help="Show the figures in RUN/tensorboard, too, in place of those of the last time.",
+    help="Write the figures to RUN/tensorboard, too, in place of earlier ones.",
 )
 def plot(run: str, out: str | None, only: tuple[str, ...], truth: str | None, tensorboard: bool) -> None:
     """
-    Draw what RUN has learnt, as PNG and SVG, with the tables behind it.
+    Draw what RUN has learnt, as PNG and SVG, with the tables behind each figure.
 
-    How loss, rate and agreements went; sizes of clusters, wanted and got; classes by clusters after matching, where
-    true classes are known; agreement of heads; and a map of all videos, on which those with like features lie together,
-    by cluster and by class. Clusters are as learnt, with the names given on the page of selavi browse. What cannot be
-    drawn of a run is named and left out.
+    Curves of loss, learning rate and agreement; prescribed and actual sizes of clusters; confusion of classes and
+    clusters after matching, if true classes are known; agreement of heads; and a map of all videos, on which videos
+    with similar features lie together, by cluster and by class. Clusters are as learnt, with the names given on the
+    page of selavi browse. Figures that cannot be drawn are named and left out.
     """
     from selavi_ref.browser.annotations import annotations_of
     from selavi_ref.report.figures import check_drawing
@@ -60,19 +57,19 @@ def plot(run: str, out: str | None, only: tuple[str, ...], truth: str | None, te
 
     opened = Run.open(run)
     if opened.kind is RunKind.FINETUNE:
-        raise InputError(f"{run} is no run of selavi train or train-heads, but one of selavi {opened.kind}")
+        raise InputError(f"{run} is not a run of selavi train or train-heads, but of selavi {opened.kind}")
     check_drawing()
     names = annotations_of(opened).read().of("consensus").names
     chosen = list(dict.fromkeys(only)) or list(_FIGURES)
     state = _last_state(opened) if "sizes" in chosen else None
     folder = results_folder(out or opened.folder / "plots")
-    with Interruptible("start it again; the map is made anew if it was not done"):
+    with Interruptible("start it again; an unfinished map is computed anew"):
         with closing(_Bar()) as progress:
             plots = draw_run_figures(
                 opened, folder, only=chosen, truth=truth, state=state, names=names, progress=progress
             )
-        for name, why in plots.left_out.items():
-            click.echo(f"{name} is left out: {why}", err=True)
+        for name, reason in plots.left_out.items():
+            click.echo(f"{name} is left out: {reason}", err=True)
         if not plots.pictures:
             raise InputError(f"nothing can be drawn of {run}")
         if tensorboard:
@@ -81,16 +78,14 @@ def plot(run: str, out: str | None, only: tuple[str, ...], truth: str | None, te
 
 
 class _Bar:
-    """A bar that appears when there is something to tell: a map that is kept takes no time."""
+    """A progress bar that appears with the first progress: a map that was computed before takes no time."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
-    def __call__(self, share: float) -> None:
-        from backbones.commands.progress import bar
-
+    def __call__(self, proportion: float) -> None:
         self._bar = self._bar or bar(100, "map", "%")
-        self._bar.update(int(100 * share) - self._bar.n)
+        self._bar.update(int(100 * proportion) - self._bar.n)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -98,7 +93,7 @@ class _Bar:
 
 
 def _last_state(run: Run) -> Mapping[str, Any] | None:
-    """Return the state of the loop in the newest checkpoint; without it, say what will be missing."""
+    """Return the state of the loop in the newest checkpoint; without one, tell what will be missing."""
     from selavi_ref.runs.run import RunKind
 
     try:
@@ -111,10 +106,10 @@ def _last_state(run: Run) -> Mapping[str, Any] | None:
         state: Mapping[str, Any] = read_newest(run, TERMINAL)["state"]
         return state
     except ModuleNotFoundError as error:
-        why = f"it needs the package {error.name}"
+        reason = f"it needs the package {error.name}"
     except (SelaviError, KeyError) as error:
-        why = str(error)
-    click.echo(f"sizes are drawn without those wanted: {why}", err=True)
+        reason = str(error)
+    click.echo(f"sizes are drawn without the prescribed ones: {reason}", err=True)
     return None
 
 

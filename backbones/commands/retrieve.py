@@ -1,4 +1,4 @@
-"""`selavi retrieve`: whether the videos nearest to a video are of its class, and which they are."""
+"""`selavi retrieve`: the nearest videos of each video, and how often they are of its class."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from backbones.commands.options import clips_option, device_option, format_option, workers_option
-from backbones.commands.program import Command, Interruptible, refuse_options
+from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.progress import TERMINAL
+from backbones.commands.shared_options import clips_option, device_option, format_option, workers_option
 from selavi_ref.errors import InputError
 
 
@@ -25,16 +25,22 @@ from selavi_ref.errors import InputError
 )
 @click.argument("items", type=click.Path(), metavar="ITEMS")
 @click.argument("queries", type=click.Path(), metavar="[QUERIES]", required=False)
-@click.option("--run", type=click.Path(), help="Networks that look at ITEMS and QUERIES, if not stores.")
+@click.option(
+    "--run",
+    type=click.Path(),
+    help="Run whose networks compute the features of ITEMS and QUERIES, if these are videos.",
+)
 @click.option(
     "--pool",
     type=click.Choice(["max", "mean"]),
     default="mean",
     show_default=True,
-    help="With --run: maps of the last stage, max-pooled by 2 as published, or averaged.",
+    help="With --run: pooling of the last feature maps; max (by 2) as published.",
 )
 @clips_option
-@click.option("--frames", type=click.IntRange(1), help="With --run: frames of a clip, published: 32. [default: RUN's]")
+@click.option(
+    "--frames", type=click.IntRange(1), help="With --run: frames of a clip. [default: those of RUN; published: 32]"
+)
 @click.option(
     "--metric",
     type=click.Choice(["euclidean", "cosine"]),
@@ -42,10 +48,8 @@ from selavi_ref.errors import InputError
     show_default=True,
     help="Distance of features.",
 )
-@click.option("--neighbours", type=click.IntRange(1), help="Also list the so many nearest videos of each query.")
-@click.option(
-    "--out", type=click.Path(file_okay=False), default="retrieval", show_default=True, help="Folder of the results."
-)
+@click.option("--neighbours", type=click.IntRange(1), help="Also list so many nearest videos of each query.")
+@click.option("--out", type=click.Path(file_okay=False), default="retrieval", help="Folder for tables and a figure.")
 @format_option
 @device_option
 @workers_option
@@ -57,28 +61,29 @@ def retrieve(
     neighbours: int | None,
     out: str,
     form: str,
-    **looking: Any,
+    **viewing: Any,
 ) -> None:
     """
-    Find the ITEMS nearest to each of the QUERIES, and tell how often one of the k nearest is of the query's class.
+    Find the ITEMS nearest to each of the QUERIES, and score how often one of the nearest has its class.
 
-    Both are stores of features, or videos with --run. Without QUERIES each item looks for others. Within a modality
-    features are compared; from pictures to sounds and back, what all heads think of the clusters. True classes are
-    those of the stores, lists or folders.
+    Both are stores of features, or videos with --run. Without QUERIES each item is a query among the others. Within a
+    modality features are compared; between picture and sound, the posteriors of all heads. True classes are those of
+    the stores, lists or folders.
     """
+    from backbones.commands.output import echo
     from selavi_ref.report.figures import check_drawing, line_figure
     from selavi_ref.report.retrieval import neighbours_table, retrieval_table
-    from selavi_ref.report.table import echo, results_folder
+    from selavi_ref.report.table import results_folder
 
     if run is None:
-        refuse_options(looking, "goes with --run; a store has its features already")
+        refuse_options(viewing, "goes with --run; a store has its features already")
     check_drawing()
-    with Interruptible("the same command goes on where it stopped"):
-        found = _gallery(items, "items", run, out, **looking)
-        asked = None if queries is None else _gallery(queries, "queries", run, out, **looking)
-    if asked is not None:
-        _refuse_other_widths(items, found, str(queries), asked)
-    table = retrieval_table(found, asked, metric=metric)
+    with Interruptible("the same command continues where it stopped"):
+        gallery = _gallery(items, "items", run, out, **viewing)
+        probes = None if queries is None else _gallery(queries, "queries", run, out, **viewing)
+    if probes is not None:
+        _refuse_other_widths(items, gallery, str(queries), probes)
+    table = retrieval_table(gallery, probes, metric=metric)
     folder = results_folder(out)
     table.write(folder / "retrieval")
     steps = [int(name.removeprefix("at_")) for name in table.columns if name.startswith("at_")]
@@ -91,13 +96,13 @@ def retrieve(
             )
             for row in table.rows
         },
-        title="Queries that find one of their class",
-        x="nearest videos looked at",
-        y="share of the queries",
+        title="Queries with a neighbour of their class",
+        x="number of nearest videos",
+        y="proportion of queries",
         log_x=True,
     )
     if neighbours is not None:
-        neighbours_table(found, asked, neighbours, metric=metric).write(folder / "neighbours")
+        neighbours_table(gallery, probes, neighbours, metric=metric).write(folder / "neighbours")
     echo(table.to(form))
     click.echo(f"tables and a figure are in {click.format_filename(out)}", err=True)
 
@@ -114,17 +119,17 @@ def _gallery(
     device: str,
     workers: int | None,
 ) -> Any:
-    """Return the videos of a store, or those of a collection as the networks of a run see them, with true classes."""
+    """Return the features and true classes of a store, or of a collection by the networks of a run."""
     from selavi_ref.report.retrieval import Gallery
     from selavi_ref.store import FeatureStore
 
     if run_folder is None:
         if os.path.isdir(source):
-            raise InputError(f"{source} is a folder of videos, which needs networks that look at them; give --run RUN")
+            raise InputError(f"{source} is a folder of videos; give --run RUN, whose networks compute their features")
         with FeatureStore(source) as store:
             gallery = Gallery.of(store)
         if not gallery.features:
-            raise InputError(f"{source} has no features, which are what is retrieved by")
+            raise InputError(f"{source} has no features to compare")
         if not any(gallery.classes):
             raise InputError(f"{source} names no true classes, so that nothing can be scored")
         return gallery
@@ -174,15 +179,15 @@ def _gallery(
         return replace(Gallery.of(store, features), classes=manifest.classes)
 
 
-def _refuse_other_widths(items: str, found: Any, queries: str, asked: Any) -> None:
+def _refuse_other_widths(items: str, gallery: Any, queries: str, probes: Any) -> None:
     """Refuse queries that cannot be compared with the items."""
-    common = [m for m in found.features if m in asked.features]
+    common = [m for m in gallery.features if m in probes.features]
     if not common:
         raise InputError(
-            f"{queries} has features of {', '.join(asked.features)}; {items} of {', '.join(found.features)}"
+            f"{queries} has features of {', '.join(probes.features)}; {items} of {', '.join(gallery.features)}"
         )
     for what, name in (("features", "features"), ("opinions", "log-probabilities")):
-        theirs, ours = getattr(asked, what), getattr(found, what)
+        theirs, ours = getattr(probes, what), getattr(gallery, what)
         for m in ours:
             if m in theirs and theirs[m].shape[1] != ours[m].shape[1]:
                 raise InputError(

@@ -1,4 +1,4 @@
-"""Collections as commands name them: listed, and looked into with a progress bar."""
+"""The videos that a command is given: a folder, a list or a published collection, listed and then scanned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from backbones.commands.program import refuse_options
+from backbones.commands.command import refuse_options
 from selavi_ref.errors import InputError
 
 
@@ -42,10 +42,16 @@ def list_collection(
     return listed.only(split)
 
 
-def scan_videos(listed: Any, workers: int | None = None, **wanted: Any) -> Any:
-    """Look into every video that is listed, as `selavi_ref.datasets.scan` does, and show how far it is."""
+def scan_videos(listed: Any, workers: int | None = None, **limits: Any) -> Any:
+    """Scan every listed video as `selavi_ref.datasets.scan` does, with a progress bar; `limits` are its options."""
     from backbones.commands.progress import counter
     from selavi_ref.datasets import scan
 
     with counter(len(listed), "scanning", "video") as count:
-        return scan(listed, **wanted, workers=workers, progress=lambda done, total: count(1))
+        return scan(listed, **limits, workers=workers, progress=lambda done, total: count(1))
+
+
+def usable_length(clip: Any) -> float:
+    """Return the seconds that a video to learn from must have: a little more than a clip."""
+    length: float = clip.length
+    return max(1.1, length + 0.1)

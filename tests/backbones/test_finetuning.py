@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from backbones.commands.program import Program
 from click.testing import CliRunner
 from silent_videos import CLASSES, make_folders, make_hmdb51, make_ucf101, write_silent
 
 from backbones.commands.finetune import finetune
-from backbones.commands.program import Program
 
 torch = pytest.importorskip("torch")
 

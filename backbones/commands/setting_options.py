@@ -2,44 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import click
 
-from backbones.commands.options import options
-
-
-@dataclass(frozen=True)
-class Estimated:
-    """A number of clusters that is to be estimated, of so many at most; None: half of what heads can tell apart."""
-
-    most: int | None = None
-
-
-class NumberOfClusters(click.ParamType):
-    """A whole number of at least 1, ``auto``, or ``auto:MOST``."""
-
-    name = "N|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Estimated:
-        """Return the number, or that it is to be estimated."""
-        if isinstance(value, (int, Estimated)):
-            return value
-        kind, colon, most = str(value).partition(":")
-        try:
-            if kind == "auto":
-                found: int | Estimated = Estimated(int(most) if colon else None)
-                least, number = 2, int(most) if colon else 2
-            else:
-                found = number = int(value)
-                least = 1
-        except ValueError:
-            number, least = 0, 1
-        if number < least:
-            self.fail(f"{value!r} is not a whole number of at least 1, auto, or auto:MOST with MOST of at least 2.")
-        return found
-
+from backbones.commands.command import combine
+from backbones.commands.n_clusters_option import NumberOfClusters
 
 _POSITIVE = click.FloatRange(0, min_open=True)
 _FROM_0 = click.FloatRange(0)
@@ -75,10 +41,14 @@ _SETTINGS = (
     click.option("--groups", type=click.IntRange(1), help="Groups of heads with looks of their own. [1; published: 2]"),
     click.option("--distribution", help="Cluster sizes: uniform, gaussian, zipf, or a file of sizes. [gaussian]"),
     click.option("--spread", type=_FROM_0, help="Standard deviation of gaussian sizes. [0.02; published: 0.1]"),
-    click.option("--size-per-head/--size-for-all", default=None, help="Whether each head draws sizes of its own. [so]"),
-    click.option("--redraw-sizes/--keep-sizes", default=None, help="Whether each labelling draws sizes anew. [kept]"),
     click.option(
-        "--match-sizes/--sizes-as-drawn",
+        "--size-per-head/--no-size-per-head", default=None, help="Whether each head draws sizes of its own. [so]"
+    ),
+    click.option(
+        "--redraw-sizes/--no-redraw-sizes", default=None, help="Whether each labelling draws sizes anew. [kept]"
+    ),
+    click.option(
+        "--match-sizes/--no-match-sizes",
         default=None,
         help="Whether the largest predicted cluster gets the largest size. [so]",
     ),
@@ -98,8 +68,6 @@ _SETTINGS = (
     ),
     click.option(
         "--overclustering-heads",
-        "--side-heads",
-        "overclustering_heads",
         type=click.IntRange(0),
         help="Heads of finer labels. [small: 5; published: none]",
     ),
@@ -113,13 +81,9 @@ _SETTINGS = (
     click.option("--labellings", type=click.IntRange(1), help="Self-labellings in all. [80 to 160; published: 99]"),
     click.option("--labelling-power", type=_POSITIVE, help="Above 1: dense at first, rare later. [1.5]"),
     click.option("--batch-size", type=click.IntRange(2), help="Clips per step of a process. [32 or 64; published: 16]"),
+    click.option("--learning-rate", type=_POSITIVE, help="Learning rate. [0.1; published: 0.01]"),
     click.option(
-        "--learning-rate", "--rate", "learning_rate", type=_POSITIVE, help="Learning rate. [0.1; published: 0.01]"
-    ),
-    click.option(
-        "--scale-learning-rate/--same-learning-rate",
-        "--scale-rate/--same-rate",
-        "scale_learning_rate",
+        "--scale-learning-rate/--no-scale-learning-rate",
         default=None,
         help="Learn at the rate times the processes. [published: so]",
     ),
@@ -127,8 +91,6 @@ _SETTINGS = (
     click.option("--decay", type=click.Choice(["cosine", "constant"]), help="[cosine; published: constant]"),
     click.option(
         "--bn-warmup-batches",
-        "--norm-warmup",
-        "bn_warmup_batches",
         type=click.IntRange(0),
         help="Batches before the first labelling. [20]",
     ),
@@ -137,8 +99,6 @@ _SETTINGS = (
     click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), help="Of the heads. [0; published: 0.3]"),
     click.option(
         "--sync-batch-norm/--no-sync-batch-norm",
-        "--sync-norm/--own-norm",
-        "sync_batch_norm",
         default=None,
         help="Batch norms that span all processes. [so]",
     ),
@@ -191,5 +151,5 @@ _KEEPING = (
 )
 
 
-settings_options = options(*_SETTINGS)
-keeping_options = options(*_KEEPING)
+settings_options = combine(*_SETTINGS)
+keeping_options = combine(*_KEEPING)

@@ -1,0 +1,44 @@
+"""The value of --clusters: a number, or that it is to be estimated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A number of clusters to be estimated, at most `most`; None: as many as the heads can tell apart."""
+
+    most: int | None = None
+
+
+class NumberOfClusters(click.ParamType):
+    """A whole number of at least `least`, ``auto``, or ``auto:MOST``."""
+
+    name = "N|auto"
+
+    def __init__(self, least: int = 1):
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Estimated:
+        """Return the number, or that it is to be estimated."""
+        if isinstance(value, (int, Estimated)):
+            return value
+        kind, colon, most = str(value).partition(":")
+        try:
+            if kind != "auto":
+                number = int(value)
+                if number >= self.least:
+                    return number
+            elif not colon:
+                return Estimated()
+            elif int(most) >= 2:
+                return Estimated(int(most))
+        except ValueError:
+            pass
+        return self.fail(
+            f"{value!r} is not a whole number of at least {self.least}, auto, or auto:MOST with MOST >= 2."
+        )

@@ -1,0 +1,92 @@
+"""Options that several commands of `selavi` have."""
+
+from __future__ import annotations
+
+import math
+
+import click
+
+from backbones.commands.command import combine
+
+LAYOUTS = ("vggsound", "kinetics", "kinetics-sound", "ave")  # published collections with picture and sound
+
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to compute."
+)
+seed_option = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of all random numbers.")
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=None,
+    help="Processes that decode videos; 0: decode in this one. [default: one per processor core]",
+)
+memory_option = click.option(
+    "--memory",
+    "memory_gb",
+    type=click.FloatRange(0),
+    default=4.0,
+    help="Without --cache: keep decoded videos in memory if they take at most so many gigabytes.",
+)
+cache_option = click.option(
+    "--cache", type=click.Path(file_okay=False), help="Folder that keeps decoded videos, for this and later runs."
+)
+cache_format_option = click.option(
+    "--cache-format",
+    type=click.Choice(["jpeg", "raw"]),
+    default="jpeg",
+    help="Format of pictures in --cache: raw is three times as fast, and takes about six times the room.",
+)
+checkpoint_minutes_option = click.option(
+    "--checkpoint-minutes",
+    "minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=15.0,
+    help="Minutes between checkpoints within an epoch; there is always one at its end.",
+)
+annotations_option = click.option(
+    "--annotations",
+    type=click.Path(),
+    help="Lists of the published collection that --layout names. [default: found in or beside VIDEOS]",
+)
+clips_option = click.option(
+    "--clips", type=click.IntRange(1), default=1, help="Clips of each video, whose predictions are averaged."
+)
+crops_option = click.option(
+    "--crops", type=click.IntRange(1), default=1, help="Square crops of each clip, along the long side of the picture."
+)
+videos_option = click.option(
+    "--videos",
+    type=click.Path(file_okay=False),
+    help="Folder of the videos, if it has been moved: it replaces the folder that holds all listed paths.",
+)
+truth_option = click.option(
+    "--truth",
+    type=click.Path(),
+    help="CSV with the columns path and class: the true classes. [default: folders of the videos, if they differ]",
+)
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "json"]),
+    default="text",
+    help="Format of printed tables.",
+)
+head_option = click.option(
+    "--head",
+    default="consensus",
+    help="consensus of all heads; best: the head that agrees most with the others; or a number. True classes are "
+    "never used.",
+)
+balanced_option = click.option(
+    "--balanced", is_flag=True, help="Keep clusters near the sizes that were prescribed in training."
+)
+degrade_options = combine(
+    click.option("--shrink", type=click.IntRange(1), default=1, help="Scale pictures down by this factor, and back."),
+    click.option("--attenuate", type=click.FloatRange(0), default=0.0, help="Make the sound quieter, in decibels."),
+    click.option(
+        "--noise",
+        type=float,
+        default=math.inf,
+        help="Add white noise, so many decibels quieter than the sound. [default: none]",
+    ),
+)

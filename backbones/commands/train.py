@@ -1,0 +1,199 @@
+"""`selavi train`: learns to label a collection of videos, and labels it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
+from backbones.commands.label import write_labels
+from backbones.commands.n_clusters_option import Estimated
+from backbones.commands.scanning import list_collection, scan_videos, usable_length
+from backbones.commands.setting_options import keeping_options, settings_options
+from backbones.commands.shared_options import (
+    LAYOUTS,
+    annotations_option,
+    cache_format_option,
+    cache_option,
+    device_option,
+    memory_option,
+    seed_option,
+    workers_option,
+)
+from selavi_ref.errors import InputError
+
+# Options of the command, not settings of the run: they may differ when a run is continued.
+_DATA_SOURCE = ("workers", "memory_gb", "cache", "cache_format")
+_CHECKPOINT_POLICY = ("minutes", "keep_every", "scratch")
+_FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY}
+
+
+@click.command(
+    cls=Command,
+    examples="""
+    selavi train VIDEOS --clusters 10 --out RUN
+    selavi train VIDEOS --clusters auto --out RUN
+    selavi train --resume --out RUN
+    selavi train VIDEOS --config RUN/config.toml --seed 1 --out RUN2
+    selavi train VIDEOS --clusters 10 --augment flip=0.5 --augment blur=0.2 --frames 8 --out RUN
+    selavi train manifest.csv --clusters 309 --preset one-gpu --cache /scratch/clips --out RUN
+    torchrun --nproc-per-node 8 -m selavi_ref train VGGSOUND --layout vggsound --preset published --resume --out RUN
+    """,
+)
+@click.argument("videos", type=click.Path(), required=False)
+@click.option("--out", type=click.Path(), required=True, help="Folder of the run.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue the run in --out with its own settings. With VIDEOS: start it, if it does not exist yet.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(LAYOUTS),
+    help="VIDEOS is this published collection, which has its own lists and number of clusters.",
+)
+@annotations_option
+@click.option("--split", help="Take only this part of the collection. [default: train with --layout, else all]")
+@settings_options
+@keeping_options
+@seed_option
+@device_option
+@workers_option
+@memory_option
+@cache_option
+@cache_format_option
+def train(videos: str | None, out: str, resume: bool, device: str, **options: Any) -> None:
+    """
+    Learn to label VIDEOS: a folder of videos, in any depth, or a list of them (CSV with a column path).
+
+    Class folders, if there are any, are used for reporting only. After Ctrl-C, --resume continues the run; SIGTERM and
+    SIGUSR1 save its state first, and end with exit status 75. Processes started by torchrun learn together.
+    """
+    from selavi_ref.runs.run import Run
+
+    loading = {name: options.pop(name) for name in _DATA_SOURCE}
+    policy = {name: options.pop(name) for name in _CHECKPOINT_POLICY}
+    if loading["cache"] is None:
+        refuse_options(("cache_format",), "goes with --cache")
+    exists = _check_run(videos, out, resume)
+    from backbones.commands.progress import TERMINAL
+    from backbones.distributed.processes import process_group
+    from backbones.runs.pilot import PilotRun, finish_pilot
+    from backbones.runs.run_settings import choose_device
+    from backbones.runs.train import CheckpointPolicy, DataSource, is_finished
+    from backbones.runs.train import train as train_run
+    from selavi_ref.runs.processes import raise_together
+
+    data_source = DataSource(
+        loading["workers"], loading["memory_gb"], loading["cache"], loading["cache_format"] == "jpeg"
+    )
+    cache = ["--cache", loading["cache"], "--cache-format", loading["cache_format"]] if loading["cache"] else []
+    continuation = shlex.join(["selavi", "train", "--resume", *cache, "--out", out])
+    with Interruptible(f"continue with: {continuation}"), process_group(choose_device(device)) as exchange:
+        how: dict[str, Any] = {
+            "device": device,
+            "data_source": data_source,
+            "exchange": exchange,
+            "reporter": TERMINAL,
+        }
+        checkpoint_policy = CheckpointPolicy(**policy)
+        with raise_together(exchange):
+            if exchange.rank == 0 and exists and videos is not None:
+                click.echo(f"{out} exists already: continuing it with its own settings", err=True)
+            elif exchange.rank == 0 and videos is not None:
+                _start_run(videos, out, {**options, "device": device}, loading["workers"])
+        with raise_together(exchange):
+            pilot = PilotRun(Path(out))
+            under_way = pilot.under_way
+        if under_way:
+            finish_pilot(pilot, checkpoint_policy=checkpoint_policy, **how)
+        with raise_together(exchange):
+            run = Run.of_videos(out, f"continue with: selavi train-heads --resume --out {out}")
+            if not run.videos_file.exists():
+                raise InputError(f"{out} has no videos to learn from; begin with its networks by --init {out}")
+            finished = is_finished(run)
+        if not finished:
+            training = train_run(run, checkpoint_policy=checkpoint_policy, **how)
+            if training.failures and exchange.rank == 0:
+                count = len(training.failures)
+                click.echo(f"{count} videos could not always be decoded; see {run.failures_file}", err=True)
+        _label_run(run, **how)
+
+
+def _check_run(videos: str | None, out: str, resume: bool) -> bool:
+    """Return whether there is a run to continue, and refuse options that do not go together."""
+    from selavi_ref.runs.pilot_run import PilotRun
+    from selavi_ref.runs.run import Run
+
+    exists = Run(out).config_file.exists() or PilotRun(Path(out)).under_way
+    if resume and videos is None:
+        settings = [name for name in click.get_current_context().params if name not in _FREE]
+        refuse_options(settings, "cannot be changed with --resume; the run keeps the settings it was started with")
+        if not exists:
+            Run.open(out)  # raises an error that says what is missing
+    elif videos is None:
+        raise InputError("name the folder of videos, or continue a run by --resume")
+    elif exists and not resume:
+        raise InputError(f"{out} holds a run already; continue it with --resume, or choose another --out")
+    return exists
+
+
+def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | None) -> None:
+    """Scan the videos, and make the folder of a new run on those that can be used."""
+    from backbones.runs.presets import read_config, run_settings
+    from backbones.runs.train import start
+
+    annotations, split = options.pop("annotations"), options.pop("split")
+    layout = options["layout"]
+    if not given_on_command_line("seed"):
+        options["seed"] = None  # --config may have another
+    options["config"] = read_config(options["config"])
+    # Refuse settings that do not fit before the long scan.
+    clusters = options.pop("clusters")
+    known = run_settings(**options, clusters=2 if isinstance(clusters, Estimated) else clusters, n_videos=1000)
+    listed = list_collection(videos, layout, annotations, split or ("train" if layout else None), 1)
+    manifest = scan_videos(listed, workers, min_seconds=usable_length(known.backbone.clip))
+    if isinstance(clusters, Estimated):
+        from backbones.runs.pilot import start_pilot
+        from selavi_ref.report.figures import check_drawing
+
+        check_drawing()
+        run = start_pilot(out, manifest, options, clusters.most).pilot
+    else:
+        settings = run_settings(**options, clusters=clusters, n_videos=len(manifest.usable))
+        run = start(out, manifest, settings)
+    skipped = len(manifest.skipped)
+    click.echo(
+        f"{len(manifest.usable)} videos to learn from, {skipped} skipped"
+        + (f" (reasons in {run.skipped_file})" if skipped else ""),
+        err=True,
+    )
+    if len(set(manifest.usable.classes)) > 1:
+        click.echo("folders name classes: they are used for reporting only, never for learning", err=True)
+
+
+def _label_run(run: Any, *, exchange: Any, **how: Any) -> None:
+    """Write features, labels and a contact sheet of the videos that were learnt from."""
+    from backbones.runs.extract import extract
+    from selavi_ref.datasets import read_manifest
+    from selavi_ref.report.contact_sheet import contact_sheet
+    from selavi_ref.report.evaluation import evaluate_csv, scores_table
+    from selavi_ref.runs.processes import raise_together
+
+    with raise_together(exchange):
+        manifest = read_manifest(run.videos_file)
+        extracted = run.features_file.exists()
+    if not extracted:
+        extract(run, manifest, run.features_file, exchange=exchange, **how)
+    if exchange.rank != 0:
+        return
+    write_labels(str(run.features_file), str(run.labels_file))
+    contact_sheet(run.labels_file, run.sheet_file)
+    click.echo(f"wrote {click.format_filename(run.sheet_file)}, the most typical videos of each cluster")
+    if len(set(manifest.classes)) > 1:
+        click.echo("compared with the folders of the videos, which were not used for learning:")
+        click.echo(scores_table({"labels": evaluate_csv(run.labels_file, run.videos_file)}).text())
+    click.echo(f"view and name the clusters: selavi browse {shlex.quote(str(run.folder))}")
