@@ -43,7 +43,7 @@ KNOWN_IMPORTS = {
     ("selavi_ref.runs", "selavi_ref.report"): "loop",
     ("backbones.data", "backbones.learner"): "torch",
 }
-KNOWN_LONG = {"selavi_ref/browser/annotations.py": "media", "cli.py": "cli"}
+KNOWN_LONG = {"selavi_ref/browser/annotations.py": "media"}
 KNOWN_CYCLES: dict[tuple[str, str], str] = {}
 
 

@@ -6,7 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from small_runs import figure_at, rows_of, selavi, small_place, succeeded, written
+
+from tests.support.command_line import rows_of, selavi, succeeded
+from tests.support.small_runs import figure_at, small_place, written
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,7 @@ def test_files_named_in_the_architecture_exist():
 
 
 def test_every_command_shows_examples():
-    for name in cli.main.commands:
+    for name in cli.COMMANDS:
         result = CliRunner().invoke(cli.main, [name, "--help"])
         assert result.exit_code == 0
         assert f"selavi {name}" in result.output.partition("Examples")[2]

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import normalized_mutual_info_score
-from small_runs import figure_at, read_store, refused, rows_of, selavi, small_place, succeeded, written
 
 from backbones.learner.checkpoint import read_newest
 from selavi_ref.browser.annotations import annotations_of
@@ -27,6 +26,8 @@ from selavi_ref.report.run_figures import FIGURES, draw_run_figures
 from selavi_ref.report.table import Table
 from selavi_ref.runs.run import Run
 from selavi_ref.runs.tensorboard import Events
+from tests.support.command_line import refused, rows_of, selavi, succeeded
+from tests.support.small_runs import figure_at, read_store, small_place, written
 
 pytest.importorskip("openTSNE")
 

@@ -39,6 +39,4 @@ class NumberOfClusters(click.ParamType):
                 return Estimated(int(most))
         except ValueError:
             pass
-        return self.fail(
-            f"{value!r} is not a whole number of at least {self.least}, auto, or auto:MOST with MOST >= 2."
-        )
+        return self.fail(f"{value!r} is not a whole number of at least {self.least}, auto, or auto:MOST, at least 2.")

@@ -41,12 +41,8 @@ _SETTINGS = (
     click.option("--groups", type=click.IntRange(1), help="Groups of heads with looks of their own. [1; published: 2]"),
     click.option("--distribution", help="Cluster sizes: uniform, gaussian, zipf, or a file of sizes. [gaussian]"),
     click.option("--spread", type=_FROM_0, help="Standard deviation of gaussian sizes. [0.02; published: 0.1]"),
-    click.option(
-        "--size-per-head/--no-size-per-head", default=None, help="Whether each head draws sizes of its own. [so]"
-    ),
-    click.option(
-        "--redraw-sizes/--no-redraw-sizes", default=None, help="Whether each labelling draws sizes anew. [kept]"
-    ),
+    click.option("--size-per-head/--no-size-per-head", default=None, help="Each head draws its own sizes. [so]"),
+    click.option("--redraw-sizes/--no-redraw-sizes", default=None, help="Each labelling draws sizes anew. [kept]"),
     click.option(
         "--match-sizes/--no-match-sizes",
         default=None,

@@ -113,7 +113,7 @@ def test_asked_to_stop_it_saves_and_ends_with_a_status_that_says_go_on(place, wh
         running.send_signal(number)
         assert running.wait(timeout=60) == 75
     err = (place / f"{out}.err").read_text()
-    assert f"stopped as the system asked; go on with: selavi train --resume --out {out}" in err
+    assert f"stopped by a signal; continue with: selavi train --resume --out {out}" in err
     assert "Traceback" not in err
     assert_same(complete(ALONE, place, out), whole)
 

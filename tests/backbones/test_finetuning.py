@@ -16,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backbones.commands.program import Program
 from click.testing import CliRunner
 from silent_videos import CLASSES, make_folders, make_hmdb51, make_ucf101, write_silent
 
-from backbones.commands.finetune import finetune
+import cli
 
 torch = pytest.importorskip("torch")
 
@@ -42,17 +41,13 @@ from selavi_ref.runs.checkpoints import Checkpoints  # noqa: E402
 from selavi_ref.runs.run import Run  # noqa: E402
 
 ROOT = Path(__file__).parent.parent.parent
-GROUP = Program(commands=[finetune])
 SHORT = [
     *["--epochs", "2", "--clips", "10", "--batch-size", "12", "--warmup-epochs", "0", "--milestones", "1"],
     *["--gamma", "0.2", "--rate", "0.05", "--base-rate", "0.05", "--test-clips", "3", "--dropout", "0.2"],
     *["--workers", "0"],
 ]
 UCF = ["run", "UCF-101", "--layout", "ucf101", *SHORT]
-PROGRAM = (
-    "from backbones.commands.program import Program; from backbones.commands.finetune import finetune;"
-    "Program(name='selavi', commands=[finetune]).main(prog_name='selavi')"
-)
+PROGRAM = "import cli; cli.main()"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,7 +79,7 @@ def whole(place):
 
 def selavi(place, *arguments):
     with contextlib.chdir(place):
-        return CliRunner().invoke(GROUP, ["finetune", *map(str, arguments)], prog_name="selavi")
+        return CliRunner().invoke(cli.main, ["finetune", *map(str, arguments)], prog_name="selavi")
 
 
 def process(place, *arguments):
@@ -158,8 +153,8 @@ def test_finished_folds_are_not_repeated_and_other_settings_are_refused(place, w
 
 
 STOPS = [  # a signal in each fold: exit status, and what is said
-    (signal.SIGTERM, 75, "stopped as the system asked; go on with: selavi finetune --resume --out stopped"),
-    (signal.SIGINT, 130, "stopped; go on with: selavi finetune --resume --out stopped"),
+    (signal.SIGTERM, 75, "stopped by a signal; continue with: selavi finetune --resume --out stopped"),
+    (signal.SIGINT, 130, "stopped; continue with: selavi finetune --resume --out stopped"),
     (signal.SIGKILL, -9, ""),
 ]
 

@@ -7,12 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
-from small_runs import refused, rows_of, selavi, small_place, succeeded
 
 from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.browser.collection import open_collection
 from selavi_ref.runs.run import Run
 from tests.support.browser_run import K, make_run, make_videos
+from tests.support.command_line import refused, rows_of, selavi, succeeded
+from tests.support.small_runs import small_place
 
 
 @pytest.fixture(scope="module")

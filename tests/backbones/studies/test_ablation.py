@@ -5,11 +5,12 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-from small_runs import refused, scores_of, selavi, small_place, succeeded, times_of, written
 
 from backbones.studies import ablation
 from backbones.studies.trials import Trial, Trials, slug
 from selavi_ref.datasets.manifest import Manifest, ManifestEntry
+from tests.support.command_line import refused, selavi, succeeded
+from tests.support.small_runs import scores_of, small_place, times_of, written
 
 PARTS = ["study", "ablation", "new", "--clusters", "4", "--config", "parts.toml", "--epochs", "1", "--workers", "0"]
 LEARNT = ("*/checkpoints/*.pt", "*/features.h5", "*/labels.csv")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 COLLECTION = ROOT.parent / "shared" / "data" / "avdigits"
 
 
@@ -17,7 +17,7 @@ COLLECTION = ROOT.parent / "shared" / "data" / "avdigits"
 @pytest.mark.parametrize("seed", range(3))
 def test_unseen_videos_get_good_labels(tmp_path, seed):
     def selavi(*args):
-        command = [sys.executable, "-m", "cli", *map(str, args)]
+        command = [sys.executable, "-m", "selavi_ref", *map(str, args)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
 

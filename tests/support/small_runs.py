@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,20 +13,18 @@ from xml.etree import ElementTree
 import h5py
 import numpy as np
 import torch
-from click.testing import CliRunner
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-import cli
 from selavi_ref.datasets import make_collection
+from tests.support.command_line import rows_of, selavi, succeeded
 
-ROOT = Path(__file__).parent.parent
 QUICK = """
 heads = 2
 [training]
 batch_size = 8
-rate = 0.05
+learning_rate = 0.05
 labellings = 4
 bn_warmup_batches = 5
 [backbone]
@@ -40,7 +34,7 @@ frames = 2
 sample_rate = 8000
 n_filters = 32
 """
-FINE = "overclusters = 8\n[training]\nside_heads = 3"  # as larger collections have by themselves
+FINE = "overclusters = 8\n[training]\noverclustering_heads = 3"  # as larger collections have by themselves
 PARTS = QUICK.replace("[training]", FINE)
 
 
@@ -48,7 +42,7 @@ PARTS = QUICK.replace("[training]", FINE)
 def small_place(folder: Path):
     """A folder with 32 videos of eight kinds, 16 new ones, a run of four clusters on the 32, and quick settings.
 
-    ``another`` is as if learnt with another seed; ``parts.toml`` are settings with side heads.
+    ``another`` is as if learnt with another seed; ``parts.toml`` are settings with over-clustering heads.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -66,9 +60,19 @@ def _made() -> Path:
     (folder / "parts.toml").write_text(PARTS)
     make_collection(folder / "videos", 32, seed=3, seconds=1.5, size=48, fps=8)
     make_collection(folder / "new", 16, seed=4, seconds=1.5, size=48, fps=8)
-    options = ["--config", "quick.toml", "--epochs", "8", "--labellings", "12", "--norm-warmup", "15", "--workers", "0"]
-    done = selavi("train", "videos", "--clusters", "4", *options, "--out", "run", cwd=folder)
-    assert done.exit_code == 0, done.stderr
+    options = [
+        "--config",
+        "quick.toml",
+        "--epochs",
+        "8",
+        "--labellings",
+        "12",
+        "--bn-warmup-batches",
+        "15",
+        "--workers",
+        "0",
+    ]
+    succeeded(selavi("train", "videos", "--clusters", "4", *options, "--workers", "0", "--out", "run", cwd=folder))
     shutil.copytree(folder / "run", folder / "another")
     config = (folder / "another" / "config.toml").read_text()
     (folder / "another" / "config.toml").write_text(config.replace("seed = 0", "seed = 7"))
@@ -78,45 +82,6 @@ def _made() -> Path:
 @functools.cache
 def _kept() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="selavi-small-runs-")
-
-
-def selavi(*args, cwd):
-    """Call the program within this process, which spares loading PyTorch each time."""
-    with contextlib.chdir(cwd):
-        done = CliRunner().invoke(cli.main, [str(arg) for arg in args], prog_name="selavi")
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
-
-
-def process(*args, cwd):
-    """Start the program as a process of its own, which computes as this one does."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "cli", *map(str, args)]
-    return subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def succeeded(done):
-    """No error; its standard output."""
-    assert done.exit_code == 0, done.stderr
-    return done.stdout
-
-
-def refused(done, *words):
-    """One clear line, exit status 2, no traceback."""
-    assert done.exit_code == 2, done.output
-    assert "Traceback" not in done.stderr
-    assert "Usage:" not in done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("selavi ")
-    for word in words:
-        assert word in last
-    return last
-
-
-def rows_of(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def written(stem, *, figure=True):

@@ -12,19 +12,10 @@ import h5py
 import numpy as np
 import pytest
 from sklearn.metrics import normalized_mutual_info_score
-from small_runs import (
-    plain_labels,
-    read_store,
-    refused,
-    rows_of,
-    selavi,
-    small_place,
-    succeeded,
-    times_of,
-    written,
-)
 
 from selavi_ref.store import StoreWriter
+from tests.support.command_line import refused, rows_of, selavi, succeeded
+from tests.support.small_runs import plain_labels, read_store, small_place, times_of, written
 
 BASE = ["--workers", "1"]
 CHECKS = ["sizes", "confidence", "heads", "modalities", "clips", "stability", "shortcuts", "duplicates", "misfits"]
@@ -236,7 +227,7 @@ class TestOfAStore:
         (["nowhere"], "nowhere does not exist"),
         (["nowhere.h5"], "nowhere.h5 does not exist"),
         (["videos"], "videos holds no run"),
-        (["unfinished"], "unfinished has not come to its end; go on with it first"),
+        (["unfinished"], "unfinished is not finished; continue it first"),
         (["quick.toml"], "quick.toml is not an HDF5 file"),
         (["features.h5"], "features.h5 holds no log-probabilities"),
         (["run", "--other", "nowhere.csv"], "nowhere.csv cannot be read"),

@@ -7,11 +7,11 @@ import time
 
 import numpy as np
 import pytest
-from test_cli import process, refused, rows_of, selavi
 
 from selavi_ref.datasets import make_collection
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore, StoreWriter
+from tests.support.command_line import refused, rows_of, selavi, start_process
 
 AUTO = ["--clusters", "auto:2", "--epochs", "1", "--labellings", "2", "--heads", "2", "--workers", "0"]
 
@@ -43,7 +43,7 @@ def test_a_pilot_is_trained_and_then_the_run_with_its_networks(place):
 
 @pytest.mark.processes
 def test_one_that_was_stopped_ends_with_the_same_labels(place, tmp_path):
-    with process(["-m", "cli", "train", str(place / "videos"), *AUTO, "--out", "run"], tmp_path) as running:
+    with start_process("train", place / "videos", *AUTO, "--out", "run", cwd=tmp_path) as running:
         deadline = time.monotonic() + 120
         while not (tmp_path / "run" / "counting.json").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -100,7 +100,7 @@ def test_kinds_are_counted_on_features_too(tmp_path, cut):
         writer.finish()
     command = ["train-heads", "f.h5", "--clusters", "auto", "--epochs", "30", "--labellings", "20", "--out", "run"]
     if cut:
-        with process(["-m", "cli", *command], tmp_path) as running:
+        with start_process(*command, cwd=tmp_path) as running:
             deadline = time.monotonic() + 120
             while not list((tmp_path / "run").glob("pilot/checkpoints/*")) and time.monotonic() < deadline:
                 time.sleep(0.01)

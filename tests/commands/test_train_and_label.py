@@ -1,13 +1,9 @@
 """The program as a user meets it: real video files, real processes, and one line for what a user can mend."""
 
-import contextlib
 import csv
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import tomllib
 from pathlib import Path
@@ -16,53 +12,19 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
-import cli
 from selavi_ref.datasets import make_collection
 from selavi_ref.store import FeatureStore
+from tests.support.command_line import refused, rows_of, selavi, start_process
 from tests.support.media_files import tone, write_video
 
-ROOT = Path(__file__).parent.parent
 # The program, with a video removed after the scan.
 VANISH = (
-    "import sys, os, cli, backbones.runs.train as jobs; start = jobs.start;"
+    "import sys, os, backbones.runs.train as jobs; start = jobs.start;"
     "jobs.start = lambda *a: (start(*a), os.unlink('videos/ball/ball_0000.mp4'))[0];"
-    "sys.argv = ['selavi', *sys.argv[1:]]; cli.main()"
+    "sys.argv = ['selavi', *sys.argv[1:]]; import cli; cli.main()"
 )
 SHORT = ["--clusters", "3", "--epochs", "3", "--labellings", "3", "--heads", "2", "--workers", "1"]
-
-
-def selavi(*args, cwd):
-    """Call the program within this process, which spares loading PyTorch each time."""
-    with contextlib.chdir(cwd):
-        done = CliRunner().invoke(cli.main, [str(arg) for arg in args], prog_name="selavi")
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
-
-
-def process(code_or_args, cwd, **kwargs):
-    """Start the program as a process of its own."""
-    command = [sys.executable, *code_or_args]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True, **kwargs)
-
-
-def refused(done, *words):
-    """One clear line, exit status 2, no traceback."""
-    assert done.exit_code == 2, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert "Traceback" not in done.stderr
-    assert "Usage:" not in done.stderr
-    for word in words:
-        assert word in last
-    return last
-
-
-def rows_of(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +128,7 @@ def test_training_skips_what_it_cannot_use_and_lists_it(place, tmp_path):
 
 
 def test_an_interrupted_run_is_resumed_to_the_same_labels(place):
-    running = process(["-m", "cli", "train", "videos", *SHORT, "--out", "stopped"], place)
+    running = start_process("train", "videos", *SHORT, "--out", "stopped", cwd=place)
     deadline = time.monotonic() + 120
     while not list((place / "stopped").glob("checkpoints/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -210,7 +172,7 @@ def test_resuming_a_finished_run_changes_nothing(place):
 def test_streamed_videos_are_learnt_from_and_those_that_vanish_are_told(place, tmp_path):
     shutil.copytree(place / "videos", tmp_path / "videos")
     options = [*SHORT[:2], "--epochs", "2", "--labellings", "2", "--heads", "1", "--memory", "0", "--workers", "2"]
-    running = process(["-c", VANISH, "train", "videos", *options, "--out", "run"], tmp_path)
+    running = start_process("train", "videos", *options, "--out", "run", cwd=tmp_path, code=VANISH)
     _, err = running.communicate(timeout=240)
     assert running.returncode == 0, err
     assert "1 videos could not always be decoded" in err
@@ -417,7 +379,9 @@ class TestBadInput:
             "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); sys.argv = ['selavi', *sys.argv[1:]];"
             "import cli; cli.main()"
         )
-        running = process(["-c", script, "extract", "run", "videos", "--out", "full.h5", "--workers", "0"], place)
+        running = start_process(
+            "extract", "run", "videos", "--out", "full.h5", "--workers", "0", cwd=place, code=script
+        )
         _, err = running.communicate(timeout=120)
         assert running.returncode == 2
         assert "Traceback" not in err

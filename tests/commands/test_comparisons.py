@@ -12,20 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
-from small_runs import (
-    figure_at,
-    plain_labels,
-    plain_posteriors,
-    plain_scores,
-    read_store,
-    refused,
-    rows_of,
-    selavi,
-    small_place,
-    succeeded,
-    times_of,
-    written,
-)
 
 import backbones.runs.baselines
 from backbones.data import augment
@@ -40,7 +26,18 @@ from selavi_ref.metrics import nearest
 from selavi_ref.report.retrieval import Gallery, neighbours_table, retrieval_table
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore, StoreWriter
+from tests.support.command_line import refused, rows_of, selavi, succeeded
 from tests.support.media_files import tone, write_video
+from tests.support.small_runs import (
+    figure_at,
+    plain_labels,
+    plain_posteriors,
+    plain_scores,
+    read_store,
+    small_place,
+    times_of,
+    written,
+)
 
 BASE = ["--workers", "0"]
 
