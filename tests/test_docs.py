@@ -46,8 +46,8 @@ def command_lines(page: Path) -> Iterator[list[str]]:
                 words = words[words.index("&&") + 1 :]
             if words[:1] == ["selavi"]:
                 yield words[1:]
-            elif "cli" in words:
-                yield words[words.index("cli") + 1 :]
+            elif "selavi_ref" in words:
+                yield words[words.index("selavi_ref") + 1 :]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
