@@ -67,7 +67,7 @@ def cached(given: argparse.Namespace) -> list[str]:
             if way == "memory":
                 ways[way] = kept = StoredClips.in_memory(paths, CLIP, 1)
                 size = sum(
-                    video.pictures.nbytes + video.energies.nbytes
+                    video.frames.nbytes + video.energies.nbytes
                     for video in kept.videos
                     if isinstance(video, DecodedVideo)
                 )

@@ -151,9 +151,9 @@ def neighbours(given: argparse.Namespace) -> list[str]:
     from selavi_ref.browser.posterior_index import PosteriorIndex
 
     with FeatureStore(run / "features.h5") as store:
-        opinions = PosteriorIndex(store, store)
-        first = timed(lambda: opinions.neighbours(0, 12))
-        later = np.median([timed(lambda row=row: opinions.neighbours(row, 12)) for row in range(20)])
+        index = PosteriorIndex(store, store)
+        first = timed(lambda: index.neighbours(0, 12))
+        later = np.median([timed(lambda row=row: index.neighbours(row, 12)) for row in range(20)])
         values = store.features("video")
         peer = np.median([timed(lambda row=row: nearest(values[row : row + 1], values, 13)) for row in range(5)])
     return said(
@@ -171,7 +171,7 @@ def the_map(given: argparse.Namespace) -> list[str]:
         made = timed(lambda: embed(store, rng=np.random.default_rng(0)))
     with a_page() as page, serving(run) as url:
         page.goto(f"{url}#/map")
-        page.get_by_role("button", name="Nearer").wait_for(timeout=1_800_000)
+        page.get_by_role("button", name="Zoom in").wait_for(timeout=1_800_000)
         page.wait_for_function(
             "() => document.querySelector('canvas') && document.querySelector('canvas').width > 300", timeout=1_800_000
         )

@@ -55,8 +55,8 @@ MEAN, STD = 0.45, 0.225
 WATCHED = (
     (av, ["open"], "open"),
     (Media, ["seek"], "seek, read packets"),
-    (FramePicker, ["push", "finish", "stacked"], "scale, convert"),
-    (AudioTrack, ["push", "stretch"], "mono, resample"),
+    (FramePicker, ["push", "finish", "stack"], "scale, convert"),
+    (AudioTrack, ["push", "segment"], "mono, resample"),
     (backbones.data.clips, ["log_mel"], "log mel"),
     (sys.modules[__name__], ["our_picture"], "augment, normalise"),
 )

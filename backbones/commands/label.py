@@ -102,10 +102,12 @@ def write_labels(
     with FeatureStore(store) as opened:
         labels = label_store(opened, head=head, balanced=balanced)
         if annotations is not None:
-            edits = annotations.of(labels.labelling)
+            edits = annotations.edits_of(labels.labelling)
             names = edits.names
             if edits.merged:
-                labels = label_store(opened, head=head, balanced=balanced, joined=edits.joined(opened.n_clusters))
+                labels = label_store(
+                    opened, head=head, balanced=balanced, joined=edits.merge_targets(opened.n_clusters)
+                )
     write_csv(labels, out, names)
     click.echo(labels_summary(labels))
     click.echo(f"wrote {click.format_filename(out)}")

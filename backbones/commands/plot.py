@@ -59,7 +59,7 @@ def plot(run: str, out: str | None, only: tuple[str, ...], truth: str | None, te
     if opened.kind is RunKind.FINETUNE:
         raise InputError(f"{run} is not a run of selavi train or train-heads, but of selavi {opened.kind}")
     check_drawing()
-    names = annotations_of(opened).read().of("consensus").names
+    names = annotations_of(opened).read().edits_of("consensus").names
     chosen = list(dict.fromkeys(only)) or list(_FIGURES)
     state = _last_state(opened) if "sizes" in chosen else None
     folder = results_folder(out or opened.folder / "plots")

@@ -146,7 +146,7 @@ class StreamedClips:
             self.paths[row],
             start,
             s.audio_seconds,
-            squares=SquareCrops(view.window, view.places),
+            crops=SquareCrops(view.window, view.places),
             fps=s.fps,
             frames=s.frames,
             size=view.side,
@@ -249,12 +249,12 @@ class StoredClips:
         if video.n_frames:
             places = np.arange(s.frames) * step
             first = max(0, min(round(start * self.format.fps), video.n_frames - 1 - places[-1]))
-            frames = self._squares(video.frames(np.minimum(first + places, video.n_frames - 1)), view)
+            frames = self._squares(video.read_frames(np.minimum(first + places, video.n_frames - 1)), view)
         mel = np.empty((s.n_filters, 0), np.float32)
         if video.n_steps:
             width = n_steps(s)
             begin = max(0, min(round((start + audio_shift) / self.format.mel_step), video.n_steps - width))
-            mel = video.mel(begin, min(width, video.n_steps - begin))
+            mel = video.read_mel(begin, min(width, video.n_steps - begin))
             if mel.shape[1] < width:
                 mel = np.pad(mel, ((0, 0), (0, width - mel.shape[1])), constant_values=float(mel.min()))
         return RawClip(frames, mel)
@@ -278,13 +278,13 @@ def cache_format(settings: ClipSettings) -> CacheFormat:
     return CacheFormat(finer * settings.fps, settings.decode_size, settings.sample_rate, settings.n_filters)
 
 
-def resized(squares: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def resized(crops: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Scale pictures (P, T, S, S, 3) to (P, T, size, size, 3)."""
-    if squares.shape[2] == size:
-        return squares
+    if crops.shape[2] == size:
+        return crops
     from torchvision.transforms.v2 import functional as transform
 
-    planes = torch.from_numpy(squares).permute(0, 1, 4, 2, 3)
+    planes = torch.from_numpy(crops).permute(0, 1, 4, 2, 3)
     scaled = transform.resize(planes, [size, size], antialias=True)
     return np.ascontiguousarray(scaled.permute(0, 1, 3, 4, 2).numpy())
 

@@ -69,7 +69,7 @@ class StreamedSilentClips(StreamedClips):
             self.paths[row],
             start,
             s.audio_seconds,
-            squares=SquareCrops(view.window, view.places),
+            crops=SquareCrops(view.window, view.places),
             fps=s.fps,
             frames=s.frames,
             size=view.side,

@@ -1,4 +1,4 @@
-"""What the browser shows: the videos of a run, a store or a table of labels, with all labellings of them."""
+"""The videos that the page shows: of a run, a store or a table of labels, with all labellings."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from selavi_ref.media.container import VideoInfo
 from selavi_ref.report.export import whole_text
 from selavi_ref.runs.run import Run, RunKind
 
-_ASKED = 100  # relative paths that are looked for to find out what they are relative to
+_PATHS_TO_TRY = 100  # relative paths that are tried to find the folder that they are relative to
 
 
 class LabelSource(Protocol):
     """
-    Where labels come from.
+    Source of the labellings of a collection.
 
     Attributes
     ----------
@@ -45,40 +45,40 @@ class LabelSource(Protocol):
     clusters: int
 
     def make(self, name: str) -> Labelling:
-        """Return a labelling as it was learnt."""
+        """Return a labelling, without edits."""
 
-    def joined(self, name: str, joined: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Return confidence and runner-up of each video when each cluster is joined into another, or itself."""
+    def merge(self, name: str, targets: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Return confidence and runner-up of each video when cluster k is merged into ``targets[k]``."""
 
 
 @dataclass
 class Collection:
     """
-    Videos, their labels and what is known of them.
+    Videos, their labels and their properties.
 
     Parameters
     ----------
     source : Path
-        The run, store or table that they come from.
+        The run, store or table.
     folder : Path
-        Where what is made for the browser is kept.
+        Folder for cached files of the page.
     annotations : Annotations
-        What people say of them.
+        The edits.
     paths, classes, modalities, reasons : list of str
-        Of each of N videos: how it is listed, its true class ("" if unknown), what its label rests on, such as
+        For each of N videos: its path as listed, its true class ("" if unknown), the modalities of its label, such as
         ``"video+audio"``, and why it has no label ("" if it has one).
     labels : LabelSource
         All labellings.
-    opinions : Opinions or None
+    posterior_index : PosteriorIndex or None
         Posteriors and neighbours; None for a table.
     features_file : Path or None
         The store.
     files : list of str
-        Where each video lies now, as an absolute path.
+        Absolute path of each video.
     info : mapping
-        What is known of some files, by path.
-    from_list : bool
-        Whether relative paths start from the folder of the table or store, not from where the program is.
+        Properties of some files, by path.
+    relative_to_source : bool
+        Whether relative paths start from the folder of the table or store, not from the current folder.
     """
 
     source: Path
@@ -89,12 +89,12 @@ class Collection:
     modalities: list[str]
     reasons: list[str]
     labels: LabelSource
-    opinions: PosteriorIndex | None = None
+    posterior_index: PosteriorIndex | None = None
     features_file: Path | None = None
     files: list[str] = field(default_factory=list)
     info: Mapping[str, VideoInfo] = field(default_factory=dict)
-    from_list: bool = False
-    _made: dict[str, Labelling] = field(default_factory=dict)
+    relative_to_source: bool = False
+    _labellings: dict[str, Labelling] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __len__(self) -> int:
@@ -102,12 +102,12 @@ class Collection:
 
     @property
     def title(self) -> str:
-        """What the collection is called on the page."""
+        """Title of the collection on the page."""
         return whole_text(self.source.resolve().name)
 
     @property
     def rows(self) -> dict[str, list[int]]:
-        """Numbers of the videos that are listed by a path: one, unless a table lists it more than once."""
+        """Row numbers of the videos with each path: one, unless a table lists a path more than once."""
         rows: dict[str, list[int]] = {}
         for row, path in enumerate(self.paths):
             rows.setdefault(path, []).append(row)
@@ -115,24 +115,24 @@ class Collection:
 
     @property
     def links_folder(self) -> Path:
-        """Where the page has a folder of links made."""
+        """Folder in which the page creates links to labelled videos."""
         return Run(self.source).links_folder if self.source.is_dir() else self.folder / "labelled"
 
     def labelling(self, name: str) -> Labelling:
         """
-        Return a labelling, worked out when it is first asked for.
+        Return a labelling, computed at the first call.
 
         Raises
         ------
         InputError
-            If there is none of this name.
+            If there is no labelling of this name.
         """
         if not isinstance(name, str) or name not in self.labels.titles:
             raise InputError(f"there is no labelling {name!r}; there are {', '.join(self.labels.titles)}")
         with self._lock:
-            if name not in self._made:
-                self._made[name] = self.labels.make(name)
-            return self._made[name]
+            if name not in self._labellings:
+                self._labellings[name] = self.labels.make(name)
+            return self._labellings[name]
 
 
 def open_collection(
@@ -142,41 +142,41 @@ def open_collection(
     videos: str | os.PathLike[str] | None = None,
 ) -> Collection:
     """
-    Open what is to be shown.
+    Open a run, a feature store or a table of labels.
 
     Parameters
     ----------
     source : path
-        A run, or a feature store, or a table of labels. Of a run whose store is missing, its table is taken.
+        A run, a feature store, or a table of labels. Without its store, the table of a run is opened.
     truth : path, optional
-        CSV with the columns path and class; by default what the store says, or folders that name classes.
+        CSV with the columns path and class; by default the classes of the store, or the names of folders.
     videos : path, optional
-        The folder that takes the place of the one that all listed videos are in, if they have moved.
+        New folder of the videos, if they have moved: replaces the common folder of the listed paths.
 
     Raises
     ------
     InputError
-        If there is nothing to show, or a file does not fit.
+        If the source does not exist, or a file does not fit.
     """
     path = Path(source)
     if not path.exists():
         raise InputError(f"{printable(path)} does not exist; name a run, a table of labels, or a store of features")
     run = _run_of(path)
     if run is not None:
-        opened = _of_run(run)
+        opened = _open_run(run)
     elif path.is_dir():
         raise InputError(f"{printable(path)} holds no run: it has no config.toml; name a run, labels.csv or a store")
     else:
         folder = path.with_name(f"{path.stem}.browser")
-        opened = _of_store(path, folder) if _is_store(path) else _of_table(path, folder)
-    opened.files, opened.from_list = _located(opened.paths, path if path.is_dir() else path.parent, videos)
+        opened = _open_store(path, folder) if _is_store(path) else _open_table(path, folder)
+    opened.files, opened.relative_to_source = _locate(opened.paths, path if path.is_dir() else path.parent, videos)
     if truth is not None:
         known = read_truths(truth)
         opened.classes = [known.get(p, "") for p in opened.paths]
         if not any(opened.classes):
             raise InputError(f"--truth {printable(truth)} names none of the {len(opened)} videos of {printable(path)}")
     elif len(set(opened.classes) - {""}) < 2:
-        opened.classes = [""] * len(opened)  # a folder that holds all videos names no class
+        opened.classes = [""] * len(opened)  # a single folder of all videos is no class
     return opened
 
 
@@ -189,14 +189,14 @@ def _run_of(path: Path) -> Run | None:
     return run if own and run.config_file.exists() else None
 
 
-def _of_run(run: Run) -> Collection:
+def _open_run(run: Run) -> Collection:
     if run.kind is RunKind.FINETUNE:
         raise InputError(f"{printable(run.folder)} is no run that labels videos, but one of selavi {run.kind}")
     if run.features_file.exists():
-        opened = _of_store(run.features_file, run.browser_folder)
+        opened = _open_store(run.features_file, run.browser_folder)
     elif run.labels_file.exists():
-        # Heads have numbers of their own there, which only the store brings into those that names are given to.
-        opened = _of_table(run.labels_file, run.browser_folder, heads=False)
+        # Tables number the clusters of each head differently; only the store aligns them with the edited ones.
+        opened = _open_table(run.labels_file, run.browser_folder, heads=False)
     else:
         folder = printable(run.folder)
         raise InputError(f"{folder} has no labels yet; go on with: selavi train --resume --out {folder}")
@@ -212,7 +212,7 @@ def _is_store(path: Path) -> bool:
         return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
-def _of_store(path: Path, folder: Path) -> Collection:
+def _open_store(path: Path, folder: Path) -> Collection:
     labels = StoredLabels(path, folder)
     return Collection(
         source=path,
@@ -223,12 +223,12 @@ def _of_store(path: Path, folder: Path) -> Collection:
         modalities=labels.modalities,
         reasons=labels.store.reasons,
         labels=labels,
-        opinions=labels.opinions,
+        posterior_index=labels.posterior_index,
         features_file=path,
     )
 
 
-def _of_table(path: Path, folder: Path, *, heads: bool = True) -> Collection:
+def _open_table(path: Path, folder: Path, *, heads: bool = True) -> Collection:
     labels = TableLabels(path, heads=heads)
     clusters = dict.fromkeys(labels.titles, labels.clusters)
     return Collection(
@@ -243,22 +243,24 @@ def _of_table(path: Path, folder: Path, *, heads: bool = True) -> Collection:
     )
 
 
-def _located(paths: Sequence[str], beside: Path, moved: str | os.PathLike[str] | None) -> tuple[list[str], bool]:
-    """Find out where listed videos lie, and whether that is as seen from the folder of the list."""
+def _locate(paths: Sequence[str], beside: Path, moved: str | os.PathLike[str] | None) -> tuple[list[str], bool]:
+    """Return absolute paths of listed videos, and whether they are relative to the folder of the list."""
     if moved is not None:
         if not os.path.isdir(moved):
             raise InputError(f"--videos {printable(moved)} is not a folder")
         absolute = [os.path.abspath(path) for path in paths]
         common = os.path.commonpath([os.path.dirname(path) for path in absolute]) if absolute else ""
         return [os.path.abspath(os.path.join(moved, os.path.relpath(path, common))) for path in absolute], False
-    # Asked of a few: a list is relative to its folder, or to where the program is, as a whole.
-    relative = list(islice((path for path in paths if not os.path.isabs(path)), _ASKED))
-    from_list = not any(map(os.path.exists, relative)) and any((beside / path).exists() for path in relative)
-    return [os.path.abspath(os.path.join(beside if from_list else "", path)) for path in paths], from_list
+    # A few decide: all paths of a list are relative to its folder, or all to the current one.
+    relative = list(islice((path for path in paths if not os.path.isabs(path)), _PATHS_TO_TRY))
+    relative_to_source = not any(map(os.path.exists, relative)) and any((beside / path).exists() for path in relative)
+    return [
+        os.path.abspath(os.path.join(beside if relative_to_source else "", path)) for path in paths
+    ], relative_to_source
 
 
 def video_file(path: str) -> str | None:
-    """Return a listed path if it is that of a video, or else None: a list may name anything, a link lead anywhere."""
+    """Return a path if it is a regular file with the extension of a video, also after links; else None."""
     try:
         endings = {os.path.splitext(name)[1].lower() for name in (path, os.path.realpath(path))}
         regular = endings.issubset(VIDEO_EXTENSIONS) and stat.S_ISREG(os.stat(path).st_mode)

@@ -1,4 +1,4 @@
-"""Labels as people have left them, for the tables and folders that others go on with."""
+"""Labels after all edits, for exported tables and folders."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from selavi_ref.report.export import FinalLabels
 
 def final_labels(collection: Collection, labelling: str = "consensus") -> FinalLabels:
     """
-    Return the labels of one labelling with all that people have said of it.
+    Return the labels of one labelling with all edits applied.
 
-    Where clusters were joined, confidence and runner-up are those of the joined clusters; a video that was moved
-    keeps those of the cluster in which it was learnt.
+    Confidence and runner-up of merged clusters are those of the merged cluster; a moved video keeps those of the
+    cluster that it was moved from.
 
     Raises
     ------
@@ -19,16 +19,16 @@ def final_labels(collection: Collection, labelling: str = "consensus") -> FinalL
         If there is no such labelling, or the annotations cannot be read.
     """
     learnt = collection.labelling(labelling)
-    edits = collection.annotations.read().of(labelling)
+    edits = collection.annotations.read().edits_of(labelling)
     confidence, runner_up = learnt.confidence, learnt.runner_up
     if edits.merged:
-        confidence, runner_up = collection.labels.joined(labelling, edits.joined(learnt.clusters))
-    placed = edits.placed(collection.paths, learnt.label)
+        confidence, runner_up = collection.labels.merge(labelling, edits.merge_targets(learnt.clusters))
+    clusters = edits.apply(collection.paths, learnt.label)
     return FinalLabels(
-        # Elsewhere, paths that start from the folder of a list would lead nowhere.
-        paths=collection.files if collection.from_list else collection.paths,
-        cluster=placed,
-        name=[edits.names.get(cluster, "") for cluster in placed.tolist()],
+        # Paths relative to the folder of a list would be invalid in a table elsewhere.
+        paths=collection.files if collection.relative_to_source else collection.paths,
+        cluster=clusters,
+        name=[edits.names.get(cluster, "") for cluster in clusters.tolist()],
         learnt=learnt.label,
         confidence=confidence,
         runner_up=runner_up,

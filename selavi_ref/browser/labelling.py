@@ -1,4 +1,4 @@
-"""One labelling of a collection, and how it is kept, since of large stores it takes minutes to be worked out."""
+"""One labelling of a collection, and its cache file, as computing it takes minutes for large stores."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from numpy.typing import NDArray
 from selavi_ref.errors import SelaviError
 from selavi_ref.runs.atomic import replacing
 
-CONSENSUS = "consensus"  # the name of the labelling that all heads make together
-_VERSION = 1  # to be raised when labels or their order change, so that those kept are worked out anew
+CONSENSUS = "consensus"  # name of the labelling by all heads together
+_CACHE_VERSION = 1  # raise when labels or their order change, so that cached ones are computed again
 _ARRAYS = ("label", "runner_up", "confidence", "entropy", "order", "heads")
 
 
 @dataclass(frozen=True)
 class Labelling:
     """
-    The labels of N videos by one head, or by the consensus of all; as learnt, before anybody has edited them.
+    Labels of N videos by one head or by the consensus of all, without edits.
 
     Parameters
     ----------
     name, title : str
-        ``"consensus"`` or the name of the head, and what it is called on the page.
+        ``"consensus"`` or the name of the head, and its title on the page.
     clusters : int
         Number K of learnt clusters.
     label, runner_up : array
-        int32, shape (N,); -1 without.
+        int32, shape (N,); -1 without label.
     confidence : array
-        Posterior of `label`, float32, shape (N,); NaN where it is not known.
+        Posterior of `label`, float32, shape (N,); NaN where unknown.
     entropy : array or None
-        Of the posterior, in nats, float32, shape (N,); None where the posterior is not known.
+        Entropy of the posterior, nats, float32, shape (N,); None if the posterior is unknown.
     order : array
-        The labelled videos, those most typical of their clusters first, int64.
+        Row numbers of the labelled videos, the most typical of their clusters first, int64.
     heads : array
-        Label of each head in its own numbers, as in a table of labels, int32, shape (N, H).
+        Label of each head in its own numbering, as in a table of labels, int32, shape (N, H).
     """
 
     name: str
@@ -54,26 +54,26 @@ class Labelling:
 
 
 def read_labelling(file: Path, state: list[int], name: str, title: str) -> Labelling | None:
-    """Return a labelling that is kept in a file; None if there is none, or it is of another state of the store."""
+    """Return a cached labelling; None if there is none, or if the store has changed since."""
     try:
-        with np.load(file, allow_pickle=False) as kept:
-            if kept["key"].tolist() == state and str(kept["name"]) == name:
-                return Labelling(name, title, int(kept["clusters"]), *(kept[array] for array in _ARRAYS))
+        with np.load(file, allow_pickle=False) as data:
+            if data["key"].tolist() == state and str(data["name"]) == name:
+                return Labelling(name, title, int(data["clusters"]), *(data[array] for array in _ARRAYS))
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         pass
     return None
 
 
-def keep_labelling(found: Labelling, file: Path, state: list[int]) -> None:
-    """Keep a labelling in a file, if that can be written, with the state of the store that it is of."""
+def save_labelling(labelling: Labelling, file: Path, state: list[int]) -> None:
+    """Cache a labelling with the state of its store, if the file can be written."""
     with suppress(SelaviError, OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {name: getattr(found, name) for name in _ARRAYS}
+        arrays = {name: getattr(labelling, name) for name in _ARRAYS}
         with replacing(file) as out:
-            np.savez(out, key=np.array(state), name=found.name, clusters=found.clusters, **arrays)
+            np.savez(out, key=np.array(state), name=labelling.name, clusters=labelling.clusters, **arrays)
 
 
-def state_of(store: Path) -> list[int]:
-    """Return what tells a store from what it was before."""
+def store_state(store: Path) -> list[int]:
+    """Return numbers that change when a store changes."""
     state = os.stat(store)
-    return [_VERSION, state.st_size, state.st_mtime_ns]
+    return [_CACHE_VERSION, state.st_size, state.st_mtime_ns]

@@ -1,4 +1,4 @@
-"""The map of all videos, made by a process of its own while the page is used, and kept."""
+"""The map of all videos, computed in a separate process while the page is used, and cached."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from selavi_ref.report.embedding import embedding_file, saved_embedding
 
 class MapMaker:
     """
-    The map of the videos of a store, made when it is first asked for; any number of threads may ask.
+    The map of the videos of a store, computed at the first request; thread-safe.
 
     Parameters
     ----------
     store : Path or None
-        The store; without one there is no map.
+        The store; None for no map.
     folder : Path
-        Where the map is kept; made if missing.
+        Folder of the cached map; created if missing.
     """
 
     def __init__(self, store: Path | None, folder: Path):
@@ -32,50 +32,50 @@ class MapMaker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._watcher: threading.Thread | None = None
-        self._done: float | None = None
+        self._progress: float | None = None
         self._payload: Payload | None = None
 
     def payload(self) -> Payload:
-        """Return the map, as `map_payload`; or how far it is, as ``computing``; or why there is none, as ``failed``."""
+        """Return the map (see `map_payload`), or its progress (``computing``), or why it failed (``failed``)."""
         with self._lock:
             if self._payload is None and self._store is None:
-                self._payload = {"failed": "a table of labels has no features, by which videos would have a place"}
-            if self._payload is None and self._watcher is None and not self._take():
+                self._payload = {"failed": "a table of labels has no features to compute a map from"}
+            if self._payload is None and self._watcher is None and not self._load():
                 self._start()
-            return self._payload or {"computing": True, "done": self._done}
+            return self._payload or {"computing": True, "done": self._progress}
 
-    def made(self, progress: Callable[[int, int], None]) -> Payload:
+    def wait(self, progress: Callable[[int, int], None]) -> Payload:
         """
-        Return the map when it is made.
+        Wait for the map and return it.
 
         Parameters
         ----------
         progress : callable
-            Called with how much is done, of 100.
+            Called with the percentage done, and 100.
 
         Raises
         ------
         SelaviError
-            If it cannot be made.
+            If it cannot be computed.
         """
         while "computing" in (payload := self.payload()):
-            progress(round(100 * (self._done or 0)), 100)
+            progress(round(100 * (self._progress or 0)), 100)
             if self._watcher is not None:
                 self._watcher.join(0.2)
         if "failed" in payload:
-            raise SelaviError(f"the map cannot be made: {payload['failed']}")
+            raise SelaviError(f"the map cannot be computed: {payload['failed']}")
         progress(100, 100)
         return payload
 
     def close(self) -> None:
-        """End the process that makes the map, if there is one."""
+        """End the process that computes the map, if there is one."""
         if self._process is not None:
             self._process.kill()
         if self._watcher is not None:
             self._watcher.join()
 
-    def _take(self) -> bool:
-        """Take the map that is kept, if it is that of the store as it is now."""
+    def _load(self) -> bool:
+        """Load the cached map, if the store has not changed since; return whether there is one."""
         assert self._store is not None
         saved = saved_embedding(self._store, self._folder)
         if saved is not None:
@@ -93,21 +93,21 @@ class MapMaker:
             text=True,
             errors="replace",
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            start_new_session=True,  # Ctrl-C is for the program, which then ends it
+            start_new_session=True,  # Ctrl-C goes to the program, which then ends it
         )
         self._watcher = threading.Thread(target=self._watch, args=(self._process,), daemon=True)
         self._watcher.start()
 
     def _watch(self, process: subprocess.Popen[str]) -> None:
-        """Follow how far the map is, and take it when it is made."""
-        said = ""
+        """Read the progress of the process, and load the map when it has ended."""
+        message = ""
         assert process.stdout is not None
         for line in process.stdout:
             try:
-                self._done = float(line)
+                self._progress = float(line)
             except ValueError:
-                said = line.strip() or said
+                message = line.strip() or message
         status = process.wait()
         with self._lock, suppress(SelaviError):
-            if status != 0 or not self._take():
-                self._payload = {"failed": said or f"the process that makes it ended with status {status}"}
+            if status != 0 or not self._load():
+                self._payload = {"failed": message or f"the process that computes it ended with status {status}"}

@@ -1,4 +1,4 @@
-"""The page itself: one file of HTML, whose program and style are beside it."""
+"""The HTML of the page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def render_page(page: Mapping[str, str | bool]) -> str:
     Parameters
     ----------
     page : mapping
-        What its program is told: ``mode``, served or exported; ``title``; the ``token`` of edits; and whether there are
+        Values for its script: ``mode`` (served or exported), ``title``, the ``token`` for edits, and whether there are
         ``previews``.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

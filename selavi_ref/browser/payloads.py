@@ -1,4 +1,4 @@
-"""What the page is told, as JSON: the same for the page that is served and for the one in a folder."""
+"""JSON data of the page, the same for the served page and for the exported one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from selavi_ref.browser.annotations import History
 from selavi_ref.browser.collection import Collection, video_file
+from selavi_ref.browser.edit_history import EditHistory
 from selavi_ref.browser.posterior_index import Neighbours, most_probable, top
 
-CHUNK = 100  # videos whose details are in one file of an exported page
-NEAREST = 12  # neighbours that are shown
-_LARGEST = 12  # clusters of a posterior that are shown
-_NOWHERE = 65535  # of a video without a place on the map
+CHUNK = 100  # videos per file of details of an exported page
+NEAREST = 12  # neighbours of a video on the page
+_LARGEST = 12  # most probable clusters of a video on the page
+_NOWHERE = 65535  # coordinate of a video without a position on the map
 
 Payload = dict[str, Any]
 
@@ -29,18 +29,18 @@ def encoded(payload: Payload) -> bytes:
 
 
 def collection_payload(collection: Collection) -> Payload:
-    """Return what the videos are."""
+    """Return the videos and the names of their classes, modalities and labellings."""
     classes = sorted(set(collection.classes) - {""})
     numbers = {"": -1, **{name: number for number, name in enumerate(classes)}}
     modalities = ["", *sorted(set(collection.modalities) - {""})]
-    known = {name: number for number, name in enumerate(modalities)}
+    modality_numbers = {name: number for number, name in enumerate(modalities)}
     return {
         "title": collection.title,
         "source": str(collection.source),
         "videos": {
             "path": collection.paths,
             "class": [numbers[name] for name in collection.classes],
-            "modalities": [known[name] for name in collection.modalities],
+            "modalities": [modality_numbers[name] for name in collection.modalities],
             "aspect": _aspects(collection),
             "reason": {str(row): reason for row, reason in enumerate(collection.reasons) if reason},
         },
@@ -51,82 +51,83 @@ def collection_payload(collection: Collection) -> Payload:
             for name, title in collection.labels.titles.items()
         ],
         "map": collection.features_file is not None,
-        "details": collection.opinions is not None,
+        "details": collection.posterior_index is not None,
     }
 
 
 def labelling_payload(collection: Collection, name: str) -> Payload:
-    """Return the labels of one labelling, as learnt."""
-    found = collection.labelling(name)
+    """Return the labels of one labelling, before any edit."""
+    labelling = collection.labelling(name)
     return {
         "name": name,
-        "clusters": found.clusters,
-        "label": found.label.tolist(),
-        "confidence": _rounded(found.confidence, 4),
-        "entropy": None if found.entropy is None else _rounded(np.maximum(found.entropy, 0), 3),
-        "runner_up": found.runner_up.tolist(),
-        "order": found.order.tolist(),
+        "clusters": labelling.clusters,
+        "label": labelling.label.tolist(),
+        "confidence": _rounded(labelling.confidence, 4),
+        "entropy": None if labelling.entropy is None else _rounded(np.maximum(labelling.entropy, 0), 3),
+        "runner_up": labelling.runner_up.tolist(),
+        "order": labelling.order.tolist(),
     }
 
 
-def annotations_payload(history: History, rows: Mapping[str, list[int]]) -> Payload:
+def annotations_payload(history: EditHistory, rows: Mapping[str, list[int]]) -> Payload:
     """
-    Return what people have said.
+    Return the edits of all labellings.
 
     Parameters
     ----------
-    history : History
+    history : EditHistory
         All edits.
     rows : mapping
-        Numbers of the videos of each path; edits of videos that are not there are passed over.
+        Row numbers of the videos with each path; edits of other videos are ignored.
     """
-    said = {}
+    labellings = {}
     for name, edits in history.edits.items():
         moved = {str(row): to for path, to in edits.moved.items() for row in rows.get(path, ())}
         wrong = [row for path in edits.wrong for row in rows.get(path, ())]
-        if edits.names or edits.merged or moved or wrong or edits.made:
-            said[name] = {
+        if edits.names or edits.merged or moved or wrong or edits.created:
+            labellings[name] = {
                 "names": {str(cluster): text for cluster, text in edits.names.items()},
                 "merged": {str(cluster): into for cluster, into in edits.merged.items()},
                 "moved": moved,
                 "wrong": sorted(wrong),
-                "made": edits.made,
+                "created": edits.created,
             }
-    return {"revision": history.revision, "undo": history.undo, "redo": history.redo, "labellings": said}
+    return {"revision": history.revision, "undo": history.undo, "redo": history.redo, "labellings": labellings}
 
 
 def video_payload(
     collection: Collection,
     row: int,
     posteriors: Mapping[str, NDArray[np.float32]],
-    place: int,
+    row_in_posteriors: int,
     neighbours: Neighbours,
     preview: bool,
 ) -> Payload:
     """
-    Return what is known of one video.
+    Return the details of one video.
 
     Parameters
     ----------
     collection : Collection
-        Where it is.
+        The collection.
     row : int
-        Its number.
+        Row number of the video.
     posteriors : mapping
-        Of `Opinions.posteriors`, for some rows.
-    place : int
-        Which of these rows is the video's.
+        From `PosteriorIndex.posteriors`, for some rows.
+    row_in_posteriors : int
+        Index of the video among these rows.
     neighbours : mapping
-        Of `Opinions.neighbours`.
+        From `PosteriorIndex.neighbours`.
     preview : bool
-        Whether there is a piece to be played in place of the file.
+        Whether a preview can be played in place of the file.
     """
     file, info = video_file(collection.files[row]), collection.info.get(collection.paths[row])
     return {
-        "heads": most_probable(posteriors, place),
-        "posterior": {name: top(shares[place], _LARGEST) for name, shares in posteriors.items()},
+        "heads": most_probable(posteriors, row_in_posteriors),
+        "posterior": {name: top(part[row_in_posteriors], _LARGEST) for name, part in posteriors.items()},
         "neighbours": {
-            modality: [(near, round(far, 4)) for near, far in found] for modality, found in neighbours.items()
+            modality: [(other, round(distance, 4)) for other, distance in nearest]
+            for modality, nearest in neighbours.items()
         },
         "file": {
             "exists": file is not None,
@@ -140,46 +141,49 @@ def video_payload(
 
 
 def details_of(collection: Collection, row: int, preview: bool) -> Payload:
-    """Return `video_payload` of one video, worked out now."""
-    opinions = collection.opinions
-    if opinions is None:
+    """Compute and return the `video_payload` of one video."""
+    posterior_index = collection.posterior_index
+    if posterior_index is None:
         return video_payload(collection, row, {}, 0, {}, preview)
-    near = opinions.neighbours(row, NEAREST)
-    return video_payload(collection, row, opinions.posteriors(slice(row, row + 1)), 0, near, preview)
+    near = posterior_index.neighbours(row, NEAREST)
+    return video_payload(collection, row, posterior_index.posteriors(slice(row, row + 1)), 0, near, preview)
 
 
-def map_payload(places: ArrayLike, words: str) -> Payload:
+def map_payload(positions: ArrayLike, description: str) -> Payload:
     """
-    Return a map of the videos.
+    Return the map of the videos.
 
     Parameters
     ----------
-    places : array
-        Shape (N, 2); NaN for a video that has no place.
-    words : str
-        How it was made.
+    positions : array
+        Shape (N, 2); NaN for a video without a position.
+    description : str
+        How the map was computed.
     """
-    xy = np.asarray(places, np.float64)
-    known = np.isfinite(xy).all(1)
-    low, high = (xy[known].min(0), xy[known].max(0)) if known.any() else (np.zeros(2), np.ones(2))
+    xy = np.asarray(positions, np.float64)
+    valid = np.isfinite(xy).all(1)
+    low, high = (xy[valid].min(0), xy[valid].max(0)) if valid.any() else (np.zeros(2), np.ones(2))
     span = float((high - low).max()) or 1.0
     grid = np.full(xy.shape, _NOWHERE, "<u2")
-    grid[known] = np.rint((xy[known] - low + (span - (high - low)) / 2) / span * (_NOWHERE - 1))
-    return {"by": words, **{name: base64.b64encode(grid[:, axis].tobytes()).decode() for axis, name in enumerate("xy")}}
+    grid[valid] = np.rint((xy[valid] - low + (span - (high - low)) / 2) / span * (_NOWHERE - 1))
+    return {
+        "by": description,
+        **{name: base64.b64encode(grid[:, axis].tobytes()).decode() for axis, name in enumerate("xy")},
+    }
 
 
 def _aspects(collection: Collection) -> list[float] | None:
     if not collection.info:
         return None
-    known = [collection.info.get(path) for path in collection.paths]
-    return [round(info.width / info.height, 3) if info is not None and info.height else 1 for info in known]
+    infos = [collection.info.get(path) for path in collection.paths]
+    return [round(info.width / info.height, 3) if info is not None and info.height else 1 for info in infos]
 
 
-def _rounded(values: NDArray[np.float32], places: int) -> list[float | None]:
-    """Return numbers with so many places, and None for NaN; what is less than certain does not become it."""
+def _rounded(values: NDArray[np.float32], digits: int) -> list[float | None]:
+    """Round numbers to so many decimal digits, NaN to None; a probability below 1 is never rounded to 1."""
     exact = values.astype(np.float64)
-    near = np.round(exact, places)
-    rounded: list[float | None] = np.where((near == 1) & (exact < 1), 1 - 10.0**-places, near).round(places).tolist()
+    near = np.round(exact, digits)
+    rounded: list[float | None] = np.where((near == 1) & (exact < 1), 1 - 10.0**-digits, near).round(digits).tolist()
     if np.isnan(exact).any():
         rounded = [None if value != value else value for value in rounded]
     return rounded

@@ -1,4 +1,4 @@
-"""What every labelling of a store thinks of single videos, and which other videos are like them."""
+"""Posteriors and nearest neighbours of single videos of a store."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Neighbours = dict[str, list[tuple[int, float]]]
 
 class PosteriorIndex:
     """
-    Posteriors and neighbours of the videos of a store, read as they are asked for; for many threads.
+    Posteriors and neighbours of the videos of a store, read on demand; thread-safe.
 
     Parameters
     ----------
     store : FeatureStore
-        With log-probabilities; it stays open as long as it is used here.
+        With log-probabilities; must stay open.
     features : FeatureStore
-        Of the same videos, with features if there are any; may be the same.
+        Store of the same videos with their features, if there are any; may be the same one.
 
     Attributes
     ----------
     lock : RLock
-        To be held by whoever else reads the store.
+        Hold it to read the store elsewhere.
     """
 
     def __init__(self, store: FeatureStore, features: FeatureStore):
@@ -47,67 +47,67 @@ class PosteriorIndex:
 
     @cached_property
     def _members(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """What brings each head's clusters into the numbers of its labels, and into those of the consensus."""
+        """Matrices that map the clusters of each head to the numbering of its labels, and to that of the consensus."""
         names, K = self._store.heads, self._store.n_clusters
-        agreement = stored_consensus(self._store, len(names)) or find_consensus(label_store(self._store).heads, K)
+        consensus = stored_consensus(self._store, len(names)) or find_consensus(label_store(self._store).heads, K)
         square = np.eye(K, dtype=np.float32)
-        aligned = groups_of(agreement.alignment)
-        return [(square[a], square[g]) for a, g in zip(aligned, agreement.groups, strict=True)]
+        aligned = groups_of(consensus.alignment)
+        return [(square[a], square[g]) for a, g in zip(aligned, consensus.groups, strict=True)]
 
     def posteriors(self, rows: slice) -> dict[str, NDArray[np.float32]]:
         """
-        Return each labelling's posterior, float32 (rows, K), in the cluster numbers of `label_store`.
+        Return the posterior of each labelling, float32 (rows, K), in the cluster numbers of `label_store`.
 
-        The first is the consensus, then come the heads. Rows are zero where a head cannot see the video.
+        The consensus comes first, then the heads. Rows are zero where a head has no input of a video.
         """
         heads: dict[str, NDArray[np.float32]] = {}
         with self.lock:
             n = len(range(*rows.indices(self._store.n_videos)))
             total, votes = np.zeros((n, self._store.n_clusters), np.float32), np.zeros((n, 1), np.float32)
             for name, (aligned, grouped) in zip(self._store.heads, self._members, strict=True):
-                seen = [self._present[m][rows] for m in labelling_modalities(self._store, name)]
-                usable = np.logical_or.reduce(seen)[:, None]
-                shares = np.where(usable, posterior(joint_log_prob(self._store, name, rows)), 0)
-                heads[name] = shares @ aligned
-                total += shares @ grouped
+                present = [self._present[m][rows] for m in labelling_modalities(self._store, name)]
+                usable = np.logical_or.reduce(present)[:, None]
+                probabilities = np.where(usable, posterior(joint_log_prob(self._store, name, rows)), 0)
+                heads[name] = probabilities @ aligned
+                total += probabilities @ grouped
                 votes += usable
         total /= np.maximum(votes, 1)
         return {CONSENSUS: total, **heads}
 
     def neighbours(self, row: int, k: int) -> Neighbours:
-        """Return, for each modality of which there are features, the k videos nearest to one, and their distances."""
-        found: Neighbours = {}
+        """Return the k nearest videos and their distances, for each modality with features."""
+        neighbours: Neighbours = {}
         for modality in self._modalities():
-            there = self._usable(modality)
-            if not there[row]:
+            usable = self._usable(modality)
+            if not usable[row]:
                 continue
             with self.lock:
                 own = self._features.features(modality, slice(row, row + 1))[0]
                 far = self._squares(modality) + own @ own
                 for rows, values in self._features.views(f"features/{modality}"):
                     far[rows] -= 2 * (values @ own)
-                far[~there] = np.inf
+                far[~usable] = np.inf
                 far[row] = np.inf
-                # What rounding has left of small differences is settled by exact distances of a few more.
-                few = _smallest(far, min(4 * k + 8, int(there.sum()) - 1))
+                # Exact distances of a few more candidates correct the rounding errors of small distances.
+                few = _smallest(far, min(4 * k + 8, int(usable.sum()) - 1))
                 exact = np.linalg.norm(self._features.features(modality, few).astype(np.float64) - own, axis=1)
             order = np.argsort(exact, kind="stable")[:k]
-            found[modality] = [(int(few[o]), float(exact[o])) for o in order]
-        return found
+            neighbours[modality] = [(int(few[o]), float(exact[o])) for o in order]
+        return neighbours
 
     def all_neighbours(self, k: int) -> list[Neighbours]:
-        """Return the `neighbours` of all videos, of which the features are in memory meanwhile."""
-        found: list[Neighbours] = [{} for _ in range(self._store.n_videos)]
+        """Return the `neighbours` of all videos; needs memory for all features of a modality."""
+        neighbours: list[Neighbours] = [{} for _ in range(self._store.n_videos)]
         for modality in self._modalities():
-            who = np.flatnonzero(self._usable(modality))
-            if (wanted := min(k, len(who) - 1)) < 1:
+            usable = np.flatnonzero(self._usable(modality))
+            if (count := min(k, len(usable) - 1)) < 1:
                 continue
             with self.lock:
-                values = self._features.features(modality, who)
-            places, distances = nearest(values, values, wanted, leave_out_self=True)
-            for row, near, far in zip(who, who[places].tolist(), distances.astype(float).tolist(), strict=True):
-                found[row][modality] = list(zip(near, far, strict=True))
-        return found
+                values = self._features.features(modality, usable)
+            indices, distances = nearest(values, values, count, leave_out_self=True)
+            for row, near, far in zip(usable, usable[indices].tolist(), distances.astype(float).tolist(), strict=True):
+                neighbours[row][modality] = list(zip(near, far, strict=True))
+        return neighbours
 
     def _modalities(self) -> list[str]:
         return [m for m in self._features.modalities if self._features.has(f"features/{m}")]
@@ -116,7 +116,7 @@ class PosteriorIndex:
         return self._features.present(modality) & np.isfinite(self._squares(modality))
 
     def _squares(self, modality: str) -> NDArray[np.float32]:
-        """Return a copy of the squared lengths of features, float32 (N,); not finite where there are none."""
+        """Return a copy of the squared norms of features, float32 (N,); not finite where there are none."""
         with self.lock:
             if modality not in self._norms:
                 norms = np.empty(self._store.n_videos, np.float32)
@@ -128,37 +128,37 @@ class PosteriorIndex:
 
 def typicality(store: FeatureStore, labels: NDArray[np.int32], confidence: NDArray[np.float32]) -> NDArray[np.int64]:
     """
-    Order the labelled videos of a store so that those most typical of their clusters come first.
+    Return the labelled videos of a store, the most typical of their clusters first.
 
-    A video is the more typical the surer its label, and of equally sure ones (to a thousandth), the nearer its features
-    are to the mean of its cluster, with each feature in units of its standard deviation.
+    They are sorted by confidence, rounded to a thousandth, then by the distance of their standardised features from the
+    mean of their cluster.
 
     Returns
     -------
     array
-        Numbers of the labelled videos, int64.
+        Row numbers, int64.
     """
     distance = np.zeros(len(labels))
     for modality in store.modalities:
         if store.has(f"features/{modality}"):
-            distance += _from_the_mean(store, modality, labels)
+            distance += _distance_from_mean(store, modality, labels)
     order = np.lexsort((distance, -np.round(confidence.astype(np.float64), 3)))
     return order[labels[order] >= 0]
 
 
-def _from_the_mean(store: FeatureStore, modality: str, labels: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return each video's distance from the mean of its cluster, per feature; 0 where it cannot be said."""
+def _distance_from_mean(store: FeatureStore, modality: str, labels: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return the squared distance of each video from the mean of its cluster, per feature; 0 where unknown."""
     name = f"features/{modality}"
-    there = store.present(modality) & (labels >= 0)
+    usable = store.present(modality) & (labels >= 0)
     K, D = int(labels.max(initial=-1)) + 1, store.width(name)
     sums, counts, squares = np.zeros((K, D)), np.zeros(K), np.zeros(D)
     for rows, values in store.views(name):
-        good = there[rows] & np.isfinite(values).all(1)
-        there[rows] = good
-        chosen = labels[rows][good]
-        ones = np.ones(len(chosen), np.float32)
-        sums += csr_array((ones, (chosen, np.arange(len(chosen)))), shape=(K, len(chosen))) @ values[good]
-        counts += np.bincount(chosen, minlength=K)
+        good = usable[rows] & np.isfinite(values).all(1)
+        usable[rows] = good
+        clusters = labels[rows][good]
+        ones = np.ones(len(clusters), np.float32)
+        sums += csr_array((ones, (clusters, np.arange(len(clusters)))), shape=(K, len(clusters))) @ values[good]
+        counts += np.bincount(clusters, minlength=K)
         squares += np.einsum("nd,nd->d", values[good], values[good], dtype=np.float64)
     if not counts.any():
         return np.zeros(len(labels))
@@ -168,7 +168,7 @@ def _from_the_mean(store: FeatureStore, modality: str, labels: NDArray[np.int32]
     distance = np.zeros(len(labels))
     for rows, values in store.views(name):
         gaps = (values - means[labels[rows]]) * scale
-        distance[rows] = np.where(there[rows], np.einsum("nd,nd->n", gaps, gaps) / D, 0)
+        distance[rows] = np.where(usable[rows], np.einsum("nd,nd->n", gaps, gaps) / D, 0)
     return distance
 
 
@@ -178,18 +178,18 @@ def _smallest(values: NDArray[np.floating[Any]], k: int) -> NDArray[np.int64]:
     return np.sort(np.argpartition(values, k - 1)[:k])
 
 
-def top(shares: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
-    """Return the k largest of the shares of one video, largest first, without those that are shown as zero."""
-    order = np.argsort(-shares, kind="stable")[:k]
-    return [(int(c), round(float(shares[c]), 4)) for c in order if shares[c] >= 5e-5]
+def top(probabilities: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
+    """Return the k most probable clusters of one video with their probabilities, without those shown as zero."""
+    order = np.argsort(-probabilities, kind="stable")[:k]
+    return [(int(c), round(float(probabilities[c]), 4)) for c in order if probabilities[c] >= 5e-5]
 
 
 def most_probable(posteriors: Mapping[str, NDArray[np.float32]], row: int) -> list[dict[str, Any]]:
-    """Return label and confidence of each head for one row of its posteriors; label -1 where it sees nothing."""
-    found = []
-    for name, shares in posteriors.items():
+    """Return label and confidence of each head for one row of its posteriors; label -1 without input."""
+    labels = []
+    for name, probabilities in posteriors.items():
         if name != CONSENSUS:
-            best = int(shares[row].argmax())
-            confidence = float(shares[row, best])
-            found.append({"name": name, "label": best if confidence > 0 else -1, "confidence": round(confidence, 4)})
-    return found
+            best = int(probabilities[row].argmax())
+            confidence = float(probabilities[row, best])
+            labels.append({"name": name, "label": best if confidence > 0 else -1, "confidence": round(confidence, 4)})
+    return labels

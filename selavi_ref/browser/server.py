@@ -1,4 +1,4 @@
-"""The page, its data and its pictures, served on this machine alone."""
+"""The Flask application of the page, served to this machine only."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, request, send_file
 from werkzeug.exceptions import HTTPException
 
-from selavi_ref.browser.annotations import ConflictError
 from selavi_ref.browser.collection import Collection, video_file
+from selavi_ref.browser.edit_history import ConflictError
 from selavi_ref.browser.final_labels import final_labels
 from selavi_ref.browser.map_process import MapMaker
 from selavi_ref.browser.page import BUILT, render_page
@@ -39,7 +39,7 @@ _POLICY = (
     "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _LARGEST_EDIT = 16 << 20  # bytes
-_PIECE = 4 << 20  # bytes of a video that are sent at once
+_PIECE = 4 << 20  # bytes of a video per response to an open-ended range request
 _THREADS = 16
 _TABLES = {
     "csv": (csv_bytes, "text/csv"),
@@ -48,13 +48,12 @@ _TABLES = {
 }
 
 
-def make_app(collection: Collection, pictures: ThumbnailCache, maps: MapMaker) -> Flask:
+def make_app(collection: Collection, thumbnails: ThumbnailCache, map_maker: MapMaker) -> Flask:
     """
-    Make the application that serves a collection.
+    Return the application that serves a collection.
 
-    It answers only to names of this machine itself, and to pages that it has served (`Host`, `Origin` and
-    `Sec-Fetch-Site` are checked); edits need the token that is in the page. Files are named by the numbers of videos,
-    never by paths.
+    It accepts requests to names of this machine only, from its own page only (`Host`, `Origin` and `Sec-Fetch-Site`
+    are checked); edits need the token of the page. Files are addressed by row numbers of videos, never by paths.
     """
     app = Flask(__name__, static_folder=str(BUILT), static_url_path="/static")
     app.url_map.merge_slashes = False
@@ -69,32 +68,32 @@ def make_app(collection: Collection, pictures: ThumbnailCache, maps: MapMaker) -
     def page() -> str:
         return render_page({"mode": "served", "token": token, "title": collection.title, "previews": True})
 
-    _add_data(app, collection, pictures, maps, rows)
-    _add_media(app, collection, pictures)
+    _add_data(app, collection, thumbnails, map_maker, rows)
+    _add_media(app, collection, thumbnails)
     _add_edits(app, collection, rows)
     return app
 
 
 def serve(app: Flask, listening: Any, stopping: Callable[[], None]) -> None:
     """
-    Serve an application on a socket that listens, until Ctrl-C.
+    Serve an application on a listening socket, until Ctrl-C.
 
     Parameters
     ----------
     app : Flask
         The application.
     listening : socket
-        Where it is served.
+        The listening socket.
     stopping : callable
-        Called when it is to end, to let go of requests that wait for something long.
+        Called at the end, to abort requests that wait for a decoder.
     """
     from waitress.server import create_server
 
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # thumbnails wait for each other, as they should
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # waiting thumbnails are no reason for a warning
     server = create_server(app, sockets=[listening], threads=_THREADS, ident=None, clear_untrusted_proxy_headers=True)
 
     def stop(*_: object) -> None:
-        logging.getLogger("waitress").setLevel(logging.CRITICAL + 1)  # whoever waited for a picture gets an error
+        logging.getLogger("waitress").setLevel(logging.CRITICAL + 1)  # requests that wait for a decoder fail
         app.logger.setLevel(logging.CRITICAL + 1)
         stopping()
         raise KeyboardInterrupt
@@ -108,18 +107,18 @@ def serve(app: Flask, listening: Any, stopping: Callable[[], None]) -> None:
 
 
 def _protect(app: Flask, token: str) -> None:
-    """Refuse whoever is not the page, and have nothing but the page look at what is served."""
+    """Refuse requests that do not come from the page, and forbid other pages to load responses."""
 
     @app.before_request
-    def refuse_strangers() -> None:
+    def check_origin() -> None:
         if not _is_local(request.headers.get("Host", "")):
-            abort(403, "this page is served to this machine alone")
+            abort(403, "this page is served to this machine only")
         origin = request.headers.get("Origin")
         if origin is not None and origin != f"http://{request.host}":
-            abort(403, "pages of another origin may not look here")
-        # A link from elsewhere may open the page, but no other page may load what belongs to it.
+            abort(403, "pages of another origin are not allowed")
+        # A link from elsewhere may open the page, but no other page may load its parts.
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and request.path != "/":
-            abort(403, "pages of another origin may not look here")
+            abort(403, "pages of another origin are not allowed")
         if request.method not in ("GET", "HEAD") and not secrets.compare_digest(
             request.headers.get("X-Selavi-Token", "").encode(), token.encode()
         ):
@@ -137,14 +136,14 @@ def _protect(app: Flask, token: str) -> None:
 
 
 def _explain(app: Flask, annotations: Callable[[], dict[str, Any]]) -> None:
-    """Answer what cannot be done with one line that says why."""
+    """Answer errors with one line of JSON."""
 
     @app.errorhandler(HTTPException)
     def failed(error: HTTPException) -> tuple[dict[str, Any], int]:
         return {"error": str(error.description)}, error.code or 500
 
     @app.errorhandler(ConflictError)
-    def overtaken(error: ConflictError) -> tuple[dict[str, Any], int]:
+    def conflict(error: ConflictError) -> tuple[dict[str, Any], int]:
         return {"error": str(error), "annotations": annotations()}, 409
 
     @app.errorhandler(SelaviError)
@@ -153,7 +152,7 @@ def _explain(app: Flask, annotations: Callable[[], dict[str, Any]]) -> None:
 
 
 def _is_local(host: str) -> bool:
-    """Tell whether a request names this machine as its own user does; the port may be that of a tunnel."""
+    """Tell whether a request is addressed to this machine; the port may be that of a tunnel."""
     try:
         return urlsplit(f"http://{host}").hostname in _LOCAL
     except ValueError:
@@ -161,7 +160,7 @@ def _is_local(host: str) -> bool:
 
 
 def _add_data(
-    app: Flask, collection: Collection, pictures: ThumbnailCache, maps: MapMaker, rows: Mapping[str, list[int]]
+    app: Flask, collection: Collection, thumbnails: ThumbnailCache, map_maker: MapMaker, rows: Mapping[str, list[int]]
 ) -> None:
     @cache
     def videos() -> bytes:
@@ -173,51 +172,53 @@ def _add_data(
 
     @app.get("/data/collection.json")
     def get_collection() -> Response:
-        return _json(videos())
+        return _json_response(videos())
 
     @app.get("/data/labelling-<name>.json")
     def get_labelling(name: str) -> Response:
         if name not in collection.labels.titles:
             abort(404, f"there is no labelling {name!r}")
-        return _json(labelling(name))
+        return _json_response(labelling(name))
 
     @app.get("/data/annotations.json")
     def get_annotations() -> Response:
-        return _json(encoded(annotations_payload(collection.annotations.read(), rows)))
+        return _json_response(encoded(annotations_payload(collection.annotations.read(), rows)))
 
     @app.get("/data/map.json")
     def get_map() -> Response:
-        return _json(encoded(maps.payload()))
+        return _json_response(encoded(map_maker.payload()))
 
     @app.get("/data/video/<int:row>.json")
     def get_video(row: int) -> Response:
-        # A file of which there is no picture may still be heard; whether it can is found out here, not by the page.
-        seen = isinstance(pictures.thumbnail(_known(collection, row)), Path)
-        return _json(encoded(details_of(collection, row, seen or pictures.preview(row) is not None)))
+        # A file without video may still have an audio preview; the page is told whether there is one.
+        has_thumbnail = isinstance(thumbnails.thumbnail(_check_row(collection, row)), Path)
+        return _json_response(
+            encoded(details_of(collection, row, has_thumbnail or thumbnails.preview(row) is not None))
+        )
 
 
-def _add_media(app: Flask, collection: Collection, pictures: ThumbnailCache) -> None:
+def _add_media(app: Flask, collection: Collection, thumbnails: ThumbnailCache) -> None:
     @app.get("/media/thumbnail/<int:row>.webp")
     def get_thumbnail(row: int) -> Response:
-        return _made(pictures.thumbnail(_known(collection, row)), "image/webp")
+        return _media_response(thumbnails.thumbnail(_check_row(collection, row)), "image/webp")
 
     @app.get("/media/preview/<int:row>.mp4")
     def get_preview(row: int) -> Response:
-        found = pictures.preview(_known(collection, row))
-        if found is None:
+        preview = thumbnails.preview(_check_row(collection, row))
+        if preview is None:
             abort(404, "there is nothing to play")
-        return _made(found, "video/mp4")
+        return _media_response(preview, "video/mp4")
 
     @app.get("/media/video/<int:row>")
     def get_file(row: int) -> Response:
-        file = video_file(collection.files[_known(collection, row)])
+        file = video_file(collection.files[_check_row(collection, row)])
         if file is None:
             abort(404, "the video is missing")
-        # Whoever asks for all that follows gets a piece, and asks again: a player that pauses keeps no thread waiting.
+        # Open-ended range requests get one piece, so that a paused player does not block a thread.
         if endless := re.fullmatch(r"bytes=(\d{1,15})-", request.headers.get("Range", "")):
             start = int(endless[1])
             request.environ["HTTP_RANGE"] = f"bytes={start}-{start + _PIECE - 1}"
-        # A name of ours: that of the file may hold what no header can.
+        # A generated name: that of the file may hold characters that no header can.
         ending = os.path.splitext(file)[1].lower()
         kind = _KINDS.get(ending, "application/octet-stream")
         return send_file(file, kind, download_name=f"{row}{ending}", conditional=True, etag=False)
@@ -226,10 +227,10 @@ def _add_media(app: Flask, collection: Collection, pictures: ThumbnailCache) -> 
 def _add_edits(app: Flask, collection: Collection, rows: Mapping[str, list[int]]) -> None:
     @app.post("/api/annotate")
     def annotate() -> Response:
-        entry = _told()
+        entry = _json_body()
         if "videos" in entry:
-            entry["videos"] = [collection.paths[_known(collection, row)] for row in _whole_numbers(entry["videos"])]
-        return _json(encoded(annotations_payload(collection.annotations.apply(entry), rows)))
+            entry["videos"] = [collection.paths[_check_row(collection, row)] for row in _row_numbers(entry["videos"])]
+        return _json_response(encoded(annotations_payload(collection.annotations.apply(entry), rows)))
 
     @app.get("/api/export/labels.<ending>")
     def export(ending: str) -> Response:
@@ -243,43 +244,43 @@ def _add_edits(app: Flask, collection: Collection, rows: Mapping[str, list[int]]
 
     @app.post("/api/export/links")
     def export_links() -> dict[str, Any]:
-        done = final_labels(collection, _told().get("labelling", "consensus"))
+        done = final_labels(collection, _json_body().get("labelling", "consensus"))
         made = write_links(done, collection.links_folder, files=collection.files)
         return {"folder": str(made.folder), "links": made.links, "missing": made.missing}
 
 
-def _told() -> dict[str, Any]:
-    """Return the JSON object that a request has brought."""
+def _json_body() -> dict[str, Any]:
+    """Return the JSON object in the body of a request."""
     try:
-        told = request.get_json()
+        body = request.get_json()
     except RecursionError:
-        told = None
-    if not isinstance(told, dict):
+        body = None
+    if not isinstance(body, dict):
         raise InputError("an edit must be a JSON object")
-    return told
+    return body
 
 
-def _whole_numbers(values: Any) -> list[int]:
+def _row_numbers(values: Any) -> list[int]:
     if not isinstance(values, list) or not all(type(value) is int for value in values):
         raise InputError("videos must be a list of numbers")
     return values
 
 
-def _known(collection: Collection, row: int) -> int:
+def _check_row(collection: Collection, row: int) -> int:
     if not 0 <= row < len(collection):
         abort(404, f"there is no video {row}")
     return row
 
 
-def _json(data: bytes) -> Response:
+def _json_response(data: bytes) -> Response:
     return Response(data, mimetype="application/json")
 
 
-def _made(found: Path | bytes, kind: str) -> Response:
-    """Serve what is made for the browser, which may keep it as long as it is the same."""
-    if isinstance(found, bytes):
-        return Response(found, mimetype=kind)
-    response = send_file(os.path.abspath(found), kind, conditional=True)
+def _media_response(content: Path | bytes, kind: str) -> Response:
+    """Return the response for a thumbnail or preview, which the browser may cache while it is unchanged."""
+    if isinstance(content, bytes):
+        return Response(content, mimetype=kind)
+    response = send_file(os.path.abspath(content), kind, conditional=True)
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 

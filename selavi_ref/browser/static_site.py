@@ -1,4 +1,4 @@
-"""The page in a folder: plain files that open from disk, or that any web host can show; nothing in it is edited."""
+"""Export of the page to a folder of static files, which opens from disk or from any web host, without editing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from selavi_ref.errors import InputError, SelaviError, printable
 from selavi_ref.report.export import write_csv, write_json
 from selavi_ref.runs.atomic import replacing
 
-_MARK = "selavi-browser.json"  # tells a folder of ours from others
+_MARK = "selavi-browser.json"  # marks a folder as an exported page
 _PARTS = ("static", "data", "media/thumbnail", "media/preview")
 
 Progress = Callable[[str, int, int], None]
@@ -39,65 +39,65 @@ Progress = Callable[[str, int, int], None]
 
 def export_site(
     collection: Collection,
-    pictures: ThumbnailCache,
-    maps: MapMaker,
+    thumbnails: ThumbnailCache,
+    map_maker: MapMaker,
     folder: str | os.PathLike[str],
     *,
     previews: bool = True,
     progress: Progress = lambda what, done, total: None,
 ) -> tuple[Path, dict[int, str]]:
     """
-    Write the page, its data and its pictures to a folder.
+    Write the page, its data, thumbnails and previews to a folder.
 
-    Pictures are kept beside the collection as well, so that a writing that was cut off goes on where it was; the page
-    itself comes last.
+    Thumbnails are cached beside the collection as well, so that an interrupted export can be continued; the page itself
+    is written last.
 
     Parameters
     ----------
     collection, pictures, maps
-        What is shown.
+        The content.
     folder : path
-        New or empty, or one written before, which is brought up to date.
+        New or empty, or an earlier export, which is updated.
     previews : bool
-        Whether the short pieces with sound are written as well, which take most of the time and room.
+        Whether previews are written, which take most of the time and space.
     progress : callable
-        Called with what is being done, how much of it is done, and how much there is.
+        Called with the name of the current step, the amount done, and the total.
 
     Returns
     -------
     Path
         The page.
     dict
-        Why videos have no thumbnail, by their numbers.
+        Why videos have no thumbnail, by row number.
 
     Raises
     ------
     InputError
-        If the folder holds something else.
+        If the folder holds other files.
     SelaviError
         If it cannot be written.
     """
-    place = _Place(_prepared(Path(folder)))
+    site = _SiteFolder(_prepare(Path(folder)))
     try:
-        missing = pictures.make_all(previews=previews, progress=lambda done, total: progress("pictures", done, total))
-        played = _write_pictures(place, pictures, len(collection), previews)
-        _write_data(place, collection, maps, played, progress)
+        missing = thumbnails.make_all(previews=previews, progress=lambda done, total: progress("pictures", done, total))
+        with_preview = _write_thumbnails(site, thumbnails, len(collection), previews)
+        _write_data(site, collection, map_maker, with_preview, progress)
         for file in sorted(BUILT.iterdir()):
-            place.put(f"static/{file.name}", file.read_bytes())
-        place.clear()
+            site.write(f"static/{file.name}", file.read_bytes())
+        site.remove_old_files()
     except OSError as error:
-        name = printable(error.filename or place.folder)
+        name = printable(error.filename or site.folder)
         raise SelaviError(f"{name} cannot be written: {error.strerror or error}") from error
-    done = final_labels(collection)
-    write_csv(done, place.folder / "labels.csv")
-    write_json(done, place.folder / "labels.json")
+    labels = final_labels(collection)
+    write_csv(labels, site.folder / "labels.csv")
+    write_json(labels, site.folder / "labels.json")
     page = render_page({"mode": "exported", "token": "", "title": collection.title, "previews": previews})
-    place.put("index.html", page.encode())
-    return place.folder / "index.html", missing
+    site.write("index.html", page.encode())
+    return site.folder / "index.html", missing
 
 
-def _prepared(folder: Path) -> Path:
-    """Make the folder, or make sure that it is one of ours."""
+def _prepare(folder: Path) -> Path:
+    """Create the folder, or check that it is an earlier export."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / _MARK).exists():
@@ -106,47 +106,47 @@ def _prepared(folder: Path) -> Path:
             json.dump({"format": "selavi browser", "version": 1}, out)
         for part in _PARTS:
             (folder / part).mkdir(parents=True, exist_ok=True)
-        (folder / "index.html").unlink(missing_ok=True)  # until all that it shows is there
+        (folder / "index.html").unlink(missing_ok=True)  # until all its parts are written
     except OSError as error:
         raise InputError(f"--export {printable(folder)} cannot be made: {error.strerror or error}") from error
     return folder
 
 
-class _Place:
-    """The folder of a page, which knows what was written to it."""
+class _SiteFolder:
+    """The folder of an exported page, and the list of files written to it."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self._written: set[Path] = set()
 
-    def put(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes) -> None:
         """Write a file."""
         with replacing(self._new(name)) as file:
             file.write(content)
 
-    def script(self, name: str, payload: Payload) -> None:
-        """Write data as a script, since a page that is opened from disk may load nothing else."""
-        self.put(f"data/{name}.js", b"selaviData(" + json.dumps(name).encode() + b"," + encoded(payload) + b");\n")
+    def write_script(self, name: str, payload: Payload) -> None:
+        """Write data as a script, as a page opened from disk can load nothing else."""
+        self.write(f"data/{name}.js", b"selaviData(" + json.dumps(name).encode() + b"," + encoded(payload) + b");\n")
 
-    def keep(self, made: Path | bytes, name: str) -> None:
-        """Put a picture where the page looks for it: as a second name of the one that is kept, if that can be."""
-        if isinstance(made, bytes):
-            self.put(name, made)
+    def add_file(self, source: Path | bytes, name: str) -> None:
+        """Write a file from bytes or from another file, as a hard link where possible."""
+        if isinstance(source, bytes):
+            self.write(name, source)
             return
         target = self._new(name)
         with suppress(OSError):
-            if target.samefile(made):
+            if target.samefile(source):
                 return
         partial = target.with_name(f"{target.name}.partial")
         partial.unlink(missing_ok=True)
         try:
-            os.link(made, partial)
+            os.link(source, partial)
         except OSError:
-            shutil.copyfile(made, partial)
+            shutil.copyfile(source, partial)
         os.replace(partial, target)
 
-    def clear(self) -> None:
-        """Take away what an earlier page has left, which nobody means to show now."""
+    def remove_old_files(self) -> None:
+        """Remove files of an earlier export that were not written again."""
         for part in _PARTS:
             for file in (self.folder / part).iterdir():
                 if file not in self._written and not file.is_dir():
@@ -158,42 +158,44 @@ class _Place:
         return path
 
 
-def _write_pictures(place: _Place, pictures: ThumbnailCache, N: int, previews: bool) -> set[int]:
-    """Write thumbnails and, if asked for, previews, and return which videos have one of these."""
-    played = set()
+def _write_thumbnails(site: _SiteFolder, thumbnails: ThumbnailCache, N: int, previews: bool) -> set[int]:
+    """Write thumbnails and optionally previews, and return the rows of videos with a preview."""
+    with_preview = set()
     for row in range(N):
-        place.keep(pictures.thumbnail(row), f"media/thumbnail/{row}.webp")
-        preview = pictures.preview(row) if previews else None
+        site.add_file(thumbnails.thumbnail(row), f"media/thumbnail/{row}.webp")
+        preview = thumbnails.preview(row) if previews else None
         if preview is not None:
-            place.keep(preview, f"media/preview/{row}.mp4")
-            played.add(row)
-    return played
+            site.add_file(preview, f"media/preview/{row}.mp4")
+            with_preview.add(row)
+    return with_preview
 
 
-def _write_data(place: _Place, collection: Collection, maps: MapMaker, played: set[int], progress: Progress) -> None:
-    place.script("collection", collection_payload(collection))
-    place.script("annotations", annotations_payload(collection.annotations.read(), collection.rows))
+def _write_data(
+    site: _SiteFolder, collection: Collection, map_maker: MapMaker, with_preview: set[int], progress: Progress
+) -> None:
+    site.write_script("collection", collection_payload(collection))
+    site.write_script("annotations", annotations_payload(collection.annotations.read(), collection.rows))
     for name in collection.labels.titles:
-        place.script(f"labelling-{name}", labelling_payload(collection, name))
+        site.write_script(f"labelling-{name}", labelling_payload(collection, name))
     if collection.features_file is not None:
-        place.script("map", maps.made(lambda done, total: progress("map", done, total)))
-    for number, chunk in enumerate(_details(collection, played)):
-        place.script(f"videos-{number}", chunk)
+        site.write_script("map", map_maker.wait(lambda done, total: progress("map", done, total)))
+    for number, chunk in enumerate(_details(collection, with_preview)):
+        site.write_script(f"videos-{number}", chunk)
         progress("details", min(len(collection), (number + 1) * CHUNK), len(collection))
 
 
-def _details(collection: Collection, played: set[int]) -> Iterator[Payload]:
-    """Yield what is known of each video, in chunks."""
-    opinions = collection.opinions
-    near = None if opinions is None else opinions.all_neighbours(NEAREST)
+def _details(collection: Collection, with_preview: set[int]) -> Iterator[Payload]:
+    """Yield the details of all videos, in chunks."""
+    posterior_index = collection.posterior_index
+    near = None if posterior_index is None else posterior_index.all_neighbours(NEAREST)
     for start in range(0, len(collection), CHUNK):
         stop = min(start + CHUNK, len(collection))
         posteriors: dict[str, NDArray[np.float32]] = {}
-        if opinions is not None:
-            posteriors = opinions.posteriors(slice(start, stop))
+        if posterior_index is not None:
+            posteriors = posterior_index.posteriors(slice(start, stop))
         yield {
             str(row): video_payload(
-                collection, row, posteriors, row - start, {} if near is None else near[row], row in played
+                collection, row, posteriors, row - start, {} if near is None else near[row], row in with_preview
             )
             for row in range(start, stop)
         }

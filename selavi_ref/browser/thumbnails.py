@@ -1,4 +1,4 @@
-"""Thumbnails and previews of a collection, made when they are first asked for and kept in a folder."""
+"""Thumbnails and previews of a collection, created on demand and cached in a folder."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selavi_ref.browser.previews import preview
-from selavi_ref.browser.thumbnail_strip import NoVideoError, placeholder, strip
+from selavi_ref.browser.thumbnail_strip import NoPictureError, placeholder, strip
 from selavi_ref.datasets.manifest import VIDEO_EXTENSIONS
 from selavi_ref.errors import FilePath, InputError, MediaError, SelaviError, printable
 from selavi_ref.media.decoder import Decoder
 from selavi_ref.runs.atomic import replacing
 
 LIMIT = 30.0  # seconds that one thumbnail or preview may take
-_FORMAT = 1  # raised when thumbnails or previews are made differently, so that those of old are not taken for new ones
-_LINE = 8  # requests that may wait for a decoder at once; each keeps a thread of the server
-_REMEMBERED = 20000  # failures
-_AHEAD = 4  # thumbnails for each thread that are handed out before their turn
+_FORMAT = 1  # raise when thumbnails or previews change, so that older ones are not used
+_MAX_WAITING = 8  # requests that may wait for a decoder at once; each keeps a thread of the server
+_MAX_FAILURES = 20000  # failures
+_AHEAD = 4  # thumbnails per thread that are computed before they are needed
 
 
 class BusyError(SelaviError):
-    """Too many thumbnails and previews are waited for; another time there will be room."""
+    """Too many requests wait for thumbnails and previews; retry later."""
 
 
 class _Kind(NamedTuple):
@@ -38,7 +38,7 @@ class _Kind(NamedTuple):
 
 
 class _Failure(NamedTuple):
-    word: str
+    text: str
     why: str
 
 
@@ -47,20 +47,20 @@ _KINDS = {"thumbnail": _Kind(strip, ".webp"), "preview": _Kind(preview, ".mp4")}
 
 class ThumbnailCache:
     """
-    The thumbnails and previews of videos; any number of threads may ask for them.
+    The thumbnails and previews of videos; thread-safe.
 
-    They are decoded in processes of their own, each for at most `limit` seconds; a file that crashes a decoder or
-    hangs it is given up. Nothing is kept in memory but the reasons of failures, which end with the program. Only
-    regular files with the ending of a video are ever opened.
+    They are decoded in separate processes, each for at most `limit` seconds; a file that crashes or hangs a decoder is
+    not tried again. Only the reasons of failures are kept in memory. Only regular files with the extension of a video
+    are opened.
 
     Parameters
     ----------
     folder
-        Where they are kept, under names that depend on path, size and time of change of the video; made if missing.
+        Cache folder, created if missing; file names depend on path, size and time of change of the video.
     paths
-        The videos. Relative ones start from where the program is.
+        The videos; relative paths start from the current folder.
     workers
-        Decoders that work at once.
+        Number of decoders.
     limit
         Seconds that one thumbnail or preview may take.
 
@@ -75,64 +75,64 @@ class ThumbnailCache:
             raise InputError(f"thumbnails need a worker and time, not workers={workers} and limit={limit}")
         self.folder, self.paths, self.workers, self.limit = Path(folder), paths, workers, limit
         self._lock = threading.Lock()
-        self._making: dict[Path, Future[Path | bytes | _Failure]] = {}
+        self._pending: dict[Path, Future[Path | bytes | _Failure]] = {}
         self._failures: OrderedDict[Path, _Failure] = OrderedDict()
         self._decoders = [Decoder() for _ in range(workers)]
-        self._idle: queue.LifoQueue[Decoder] = queue.LifoQueue()  # the last used is the likeliest to have started
+        self._idle: queue.LifoQueue[Decoder] = queue.LifoQueue()  # the one used last has most likely started
         for decoder in self._decoders:
             self._idle.put(decoder)
         self._waiting = 0
-        self._stops = 0  # how often all decoders were stopped
+        self._kills = 0  # how often all decoders were killed
         self._closed = False
 
     def thumbnail(self, i: int) -> Path | bytes:
         """
         Return the strip of a video (WebP, see `selavi_ref.browser.thumbnail_strip`): its file, or its bytes.
 
-        Bytes are a placeholder that says in a word why there is none, or a strip that the folder did not take.
+        Bytes are a placeholder with the reason in a word, or a strip that could not be cached.
 
         Raises
         ------
         BusyError
-            If too many are waited for.
+            If too many requests are waiting.
         SelaviError
             If no decoder can be started.
         """
-        found = self._find(i, "thumbnail")
-        return placeholder(found.word) if isinstance(found, _Failure) else found
+        result = self._get(i, "thumbnail")
+        return placeholder(result.text) if isinstance(result, _Failure) else result
 
     def preview(self, i: int) -> Path | bytes | None:
         """
         Return the preview of a video (MP4, see `selavi_ref.browser.previews`): its file, or None if there is none.
 
-        Bytes come in place of a file that the folder did not take. Errors are those of `thumbnail`.
+        Bytes are a preview that could not be cached. Errors are those of `thumbnail`.
         """
-        found = self._find(i, "preview")
-        return None if isinstance(found, _Failure) else found
+        result = self._get(i, "preview")
+        return None if isinstance(result, _Failure) else result
 
     def reason(self, i: int, kind: str = "thumbnail") -> str:
-        """Tell why a ``"thumbnail"`` or ``"preview"`` could not be made; "" if it could, or was not asked for yet."""
+        """Return why a ``"thumbnail"`` or ``"preview"`` failed; "" if it succeeded or was not requested yet."""
         file = self._file(i, kind)
         failure = _MISSING if file is None else self._failures.get(file)
         return failure.why if failure else ""
 
     def make_all(self, *, previews: bool = False, progress: Callable[[int, int], None] | None = None) -> dict[int, str]:
         """
-        Make all thumbnails, and previews if asked for, that are not there yet, as many at a time as there are workers.
+        Create all missing thumbnails, and optionally previews, with all workers.
 
-        Can be stopped at any time, by Ctrl-C or a kill, and goes on the next time.
+        An interrupted call can be repeated: what was created stays.
 
         Parameters
         ----------
         previews
-            Whether to make them too.
+            Whether to create previews, too.
         progress
-            Called after each video with the numbers of videos done and in all.
+            Called after each video with the numbers of videos done and in total.
 
         Returns
         -------
         dict
-            Why videos have no thumbnail, by their index.
+            Why videos have no thumbnail, by row number.
 
         Raises
         ------
@@ -140,29 +140,29 @@ class ThumbnailCache:
             If the folder cannot be written.
         """
         failures = {}
-        with closing(self._in_turn("preview" if previews else "thumbnail")) as turns:
-            for i, found in turns:
-                if isinstance(found, bytes):
+        with closing(self._get_all("preview" if previews else "thumbnail")) as turns:
+            for i, result in turns:
+                if isinstance(result, bytes):
                     raise SelaviError(f"{printable(self.folder)} cannot be written")
-                if isinstance(found, _Failure):
-                    failures[i] = found.why
+                if isinstance(result, _Failure):
+                    failures[i] = result.why
                 if progress is not None:
                     progress(i + 1, len(self.paths))
         return failures
 
     def close(self) -> None:
-        """End the decoders; whoever waits for a picture gets a SelaviError."""
+        """End the decoders; waiting requests fail with SelaviError."""
         if self._closed:
             return
         self._closed = True
-        self._stop()
+        self._kill_decoders()
         idle = []
         for _ in self._decoders:
-            with suppress(queue.Empty):  # whoever has it closes it
+            with suppress(queue.Empty):  # its user closes it
                 idle.append(self._idle.get(timeout=1.0))
         for decoder in idle:
             decoder.close()
-            self._idle.put(decoder)  # for those who wait for it, to hear that it is over
+            self._idle.put(decoder)  # wakes up requests that wait for it
 
     def __enter__(self) -> ThumbnailCache:
         return self
@@ -170,15 +170,15 @@ class ThumbnailCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _in_turn(self, kind: str) -> Generator[tuple[int, Path | bytes | _Failure]]:
-        """Yield what there is of each video, in their order, with what goes before the kind asked for."""
+    def _get_all(self, kind: str) -> Generator[tuple[int, Path | bytes | _Failure]]:
+        """Yield the thumbnail of each video, in order, and create the requested kind as well."""
 
         def work(i: int) -> Path | bytes | _Failure:
-            thumbnail = self._find(i, "thumbnail")
-            other = self._find(i, kind) if kind != "thumbnail" else thumbnail
+            thumbnail = self._get(i, "thumbnail")
+            other = self._get(i, kind) if kind != "thumbnail" else thumbnail
             return other if isinstance(other, bytes) else thumbnail
 
-        threads = 2 * self.workers  # one of two writes while the other decodes
+        threads = 2 * self.workers  # one thread writes while another decodes
         with ThreadPoolExecutor(threads) as pool:
             waiting: deque[tuple[int, Future[Path | bytes | _Failure]]] = deque()
             try:
@@ -189,13 +189,13 @@ class ThumbnailCache:
                         yield first, future.result()
                 for first, future in waiting:
                     yield first, future.result()
-            except BaseException:  # such as Ctrl-C: nobody waits for what is under way
+            except BaseException:  # such as Ctrl-C: do not wait for running calls
                 pool.shutdown(wait=False, cancel_futures=True)
-                self._stop()
+                self._kill_decoders()
                 raise
 
-    def _find(self, i: int, kind: str) -> Path | bytes | _Failure:
-        """Return a picture's file, or have it made: by one thread, however many ask for it."""
+    def _get(self, i: int, kind: str) -> Path | bytes | _Failure:
+        """Return a cached file, or create it, in one thread only, however many request it."""
         file = self._file(i, kind)
         if file is None:
             return _MISSING
@@ -204,49 +204,49 @@ class ThumbnailCache:
         with self._lock:
             if file in self._failures:
                 return self._failures[file]
-            under_way = self._making.get(file)
-            if under_way is None:
-                made = self._making[file] = Future()
-        if under_way is not None:
-            return under_way.result()
+            pending = self._pending.get(file)
+            if pending is None:
+                future = self._pending[file] = Future()
+        if pending is not None:
+            return pending.result()
         try:
-            found = file if file.exists() else self._make(self.paths[i], _KINDS[kind], file)
+            result = file if file.exists() else self._make(self.paths[i], _KINDS[kind], file)
         except BaseException as error:
-            made.set_exception(error)
+            future.set_exception(error)
             raise
         else:
-            made.set_result(found)
-            return found
+            future.set_result(result)
+            return result
         finally:
             with self._lock:
-                del self._making[file]
+                del self._pending[file]
 
     def _make(self, path: str, kind: _Kind, file: Path) -> Path | bytes | _Failure:
-        stops = self._stops
+        kills = self._kills
         try:
             data = self._decode(path, kind)
-        except (MediaError, RuntimeError) as error:  # a RuntimeError: a bug that this file brought to light
-            if self._closed or self._stops != stops:
+        except (MediaError, RuntimeError) as error:  # RuntimeError: a bug in the decoder process
+            if self._closed or self._kills != kills:
                 raise SelaviError(f"{printable(path)}: stopped before it was read") from error
             why = str(error).splitlines()[0].removeprefix(f"{printable(path)}: ")
-            failure = _Failure("no picture" if isinstance(error, NoVideoError) else "unreadable", why)
+            failure = _Failure("no picture" if isinstance(error, NoPictureError) else "unreadable", why)
             with self._lock:
                 self._failures[file] = failure
-                while len(self._failures) > _REMEMBERED:
+                while len(self._failures) > _MAX_FAILURES:
                     self._failures.popitem(last=False)
             return failure
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as out:
                 out.write(data)
-        except (SelaviError, OSError):  # a full disk, or another program that has just written the same
+        except (SelaviError, OSError):  # a full disk, or another program has just written the same file
             return file if file.exists() else data
         return file
 
     def _decode(self, path: str, kind: _Kind) -> bytes:
-        """Make a picture's bytes in the first decoder that is free."""
+        """Create a thumbnail or preview in the first free decoder."""
         with self._lock:
-            if self._waiting >= _LINE:
+            if self._waiting >= _MAX_WAITING:
                 raise BusyError("too many thumbnails and previews are being made; try again in a moment")
             self._waiting += 1
         try:
@@ -263,14 +263,14 @@ class ThumbnailCache:
                 decoder.close()
             self._idle.put(decoder)
 
-    def _stop(self) -> None:
-        """Have all calls under way fail."""
-        self._stops += 1
+    def _kill_decoders(self) -> None:
+        """Make all running calls fail."""
+        self._kills += 1
         for decoder in self._decoders:
             decoder.kill()
 
     def _file(self, i: int, kind: str) -> Path | None:
-        """Return where a picture of a video is kept; None unless that is a file that may be opened."""
+        """Return the cache file of a video; None unless the video is a file that may be opened."""
         path = self.paths[i]
         if os.path.splitext(path)[1].lower() not in VIDEO_EXTENSIONS:
             return None
@@ -281,8 +281,8 @@ class ThumbnailCache:
             return None
         if not stat.S_ISREG(status.st_mode):
             return None
-        known_by = f"{_FORMAT}\0{full}\0{status.st_size}\0{status.st_mtime_ns}"
-        name = hashlib.sha256(known_by.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        key = f"{_FORMAT}\0{full}\0{status.st_size}\0{status.st_mtime_ns}"
+        name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         return self.folder / kind / name[:2] / f"{name}{_KINDS[kind].ending}"
 
 

@@ -1,4 +1,4 @@
-"""Which videos there are: folders, lists, published collections, and a synthetic collection."""
+"""Lists of videos: from folders, list files, published data sets, and a synthetic data set."""
 
 from __future__ import annotations
 

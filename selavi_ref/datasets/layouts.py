@@ -1,4 +1,4 @@
-"""The collections of the published experiments, listed from the annotation files that they are distributed with."""
+"""Lists of the videos of published data sets, from the annotation files that they are distributed with."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from selavi_ref.datasets.manifest import Manifest, ManifestEntry, walk
+from selavi_ref.datasets.manifest import Manifest, ManifestEntry, iter_videos
 from selavi_ref.errors import FilePath, InputError, printable, reason
 
 LAYOUTS = ("vggsound", "kinetics", "kinetics-sound", "ave", "ucf101", "hmdb51")
-SILENT_LAYOUTS = frozenset({"ucf101", "hmdb51"})  # largely without sound: a video of these needs a picture only
+SILENT_LAYOUTS = frozenset({"ucf101", "hmdb51"})  # mostly without audio: their videos need video only
 
 
 @dataclass(frozen=True)
 class _Annotated:
-    """One video of a list: stems that its file may have, the likeliest first, and its place if it is missing."""
+    """One video of a list: possible stems of its file, the likeliest first, and its path if it is missing."""
 
     stems: list[str]
-    place: str
+    missing_path: str
     class_name: str
     split: str
 
 
 @dataclass(frozen=True)
-class _Form:
-    """How the lists of a collection are read and called; N is the number of a fold."""
+class _ListFormat:
+    """Reader, usual names and splits of the lists of a data set; N in a name stands for the number of a fold."""
 
     read: Callable[[str], Iterator[_Annotated]]
     usual: str
@@ -42,13 +42,13 @@ def list_layout(
     videos: FilePath, layout: str, *, annotations: FilePath | None = None, split: str | None = None, fold: int = 1
 ) -> Manifest:
     """
-    List the videos of a published collection with their classes and splits, without opening them.
+    List the videos of a published data set with their classes and splits, without opening them.
 
     Each annotated video appears once: splits in the order train, val, test, and in the order of the lists within each.
-    Its file may lie at any depth of the folder, with any ending of a video. If several files have its name, the one in
-    a folder called like its class is taken, else the first. A video without file is kept, as skipped. A video that is
-    annotated twice (some of AVE have two classes), or whose file another one has taken, keeps its first class and
-    split, whether or not `split` is given. Files that no list names are left out.
+    Its file may be at any depth of the folder, with any extension of a video. If several files have its name, the one
+    in a folder with the name of its class is used, else the first. A video without file is kept, as skipped. A video
+    that is annotated twice (some of AVE have two classes), or whose file another one has taken, keeps its first class
+    and split, whether or not `split` is given. Files that no list names are omitted.
 
     Parameters
     ----------
@@ -56,34 +56,36 @@ def list_layout(
         The folder with the video files.
     layout
         One of `LAYOUTS`. The test split of ``kinetics`` may have no classes; ``kinetics-sound`` is its 32 sounding
-        classes. Videos of ``ave`` that only ``Annotations.txt`` names have no split. ``ucf101`` is held against a
-        ``classInd.txt`` beside its lists. What a fold of ``hmdb51`` leaves unused is left out.
+        classes. Videos of ``ave`` that only ``Annotations.txt`` names have no split. ``ucf101`` is checked with the
+        ``classInd.txt`` beside its lists. Unused videos of a fold of ``hmdb51`` are omitted.
     annotations
-        The folder of the annotation files, or the only one of them to read; by default they are looked for in
-        `videos`, in the folder above, and in folders of both that are called as usual.
+        The folder of the annotation files, or the only one of them to read; by default they are searched in
+        `videos`, in its parent, and in subfolders of both with usual names.
     split
-        List only ``train``, ``val`` or ``test``; by default all that the collection has.
+        List only ``train``, ``val`` or ``test``; by default all splits.
     fold
         Which of the three divisions of ``ucf101`` and ``hmdb51``.
 
     Raises
     ------
     InputError
-        If there is no such folder, layout, split or fold, no list, nothing in it, or a line that cannot be understood.
+        If there is no such folder, layout, split or fold, no list, an empty one, or a line that cannot be parsed.
     """
-    if layout not in _FORMS:
+    if layout not in _FORMATS:
         raise InputError(f"unknown layout {printable(layout)}; expected {', '.join(LAYOUTS)}")
-    form = _FORMS[layout]
-    if split is not None and split not in form.splits:
-        raise InputError(f"{layout} has no split {printable(split)}; expected {', '.join(form.splits)}")
-    if not 1 <= fold <= form.folds:
-        raise InputError(f"{layout} has no fold {fold}; expected {'1' if form.folds == 1 else f'1 to {form.folds}'}")
+    list_format = _FORMATS[layout]
+    if split is not None and split not in list_format.splits:
+        raise InputError(f"{layout} has no split {printable(split)}; expected {', '.join(list_format.splits)}")
+    if not 1 <= fold <= list_format.folds:
+        raise InputError(
+            f"{layout} has no fold {fold}; expected {'1' if list_format.folds == 1 else f'1 to {list_format.folds}'}"
+        )
     root = os.fspath(videos)
     if not os.path.isdir(root):
         raise InputError(f"{printable(root)} is not a folder; expected the one with the videos of {layout}")
     lists = _find_lists(layout, root, annotations, fold)
-    annotated = [video for path in lists for video in form.read(path)]
-    annotated.sort(key=lambda video: (*form.splits, "").index(video.split))
+    annotated = [video for path in lists for video in list_format.read(path)]
+    annotated.sort(key=lambda video: (*list_format.splits, "").index(video.split))
     entries = [entry for entry in _match(annotated, root) if split in (None, entry.split)]
     if not entries:
         source, which = ", ".join(map(printable, lists[:3])), "" if split is None else f" of the split {split}"
@@ -92,30 +94,30 @@ def list_layout(
 
 
 def _find_lists(layout: str, root: str, annotations: FilePath | None, fold: int) -> list[str]:
-    """Annotation files in the first folder that has any, or the one file that is given."""
-    form = _FORMS[layout]
-    usual = form.usual.replace("N.", f"{fold}.")
-    names = re.compile(form.names.replace("N", str(fold)), re.IGNORECASE)
-    places = [root, os.path.dirname(os.path.abspath(root))]
+    """Return the annotation files in the first folder that has any, or the given file."""
+    list_format = _FORMATS[layout]
+    usual = list_format.usual.replace("N.", f"{fold}.")
+    names = re.compile(list_format.names.replace("N", str(fold)), re.IGNORECASE)
+    folders = [root, os.path.dirname(os.path.abspath(root))]
     if annotations is not None:
-        places = [os.fspath(annotations)]
-        if os.path.isfile(places[0]):
-            if form.folds > 1 and not names.fullmatch(os.path.basename(places[0])):
-                raise InputError(f"{printable(places[0])} is no list of fold {fold} of {layout}; expected {usual}")
-            return places
-    for folder in (os.path.join(place, below) for place in places for below in ("", *_FOLDERS)):
+        folders = [os.fspath(annotations)]
+        if os.path.isfile(folders[0]):
+            if list_format.folds > 1 and not names.fullmatch(os.path.basename(folders[0])):
+                raise InputError(f"{printable(folders[0])} is no list of fold {fold} of {layout}; expected {usual}")
+            return folders
+    for folder in (os.path.join(parent, below) for parent in folders for below in ("", *_FOLDERS)):
         with suppress(OSError):  # most of these folders do not exist
-            found = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if names.fullmatch(name)]
-            if found:
-                return _one_generation(found) if layout.startswith("kinetics") else found
+            lists = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if names.fullmatch(name)]
+            if lists:
+                return _check_one_version(lists) if layout.startswith("kinetics") else lists
     raise InputError(
-        f"no annotations of {layout}: looked for {usual} in {' and '.join(map(printable, places))}, and in folders "
+        f"no annotations of {layout}: looked for {usual} in {' and '.join(map(printable, folders))}, and in folders "
         f"there called {', '.join(_FOLDERS)}; name the file or its folder by --annotations"
     )
 
 
-def _one_generation(lists: list[str]) -> list[str]:
-    """Refuse a folder with the lists of Kinetics-400 and Kinetics-600, say, whose videos would be mixed."""
+def _check_one_version(lists: list[str]) -> list[str]:
+    """Refuse a folder with lists of several versions, such as Kinetics-400 and Kinetics-600."""
     if len(set(map(_split_of, lists))) < len(lists):
         several = f"{printable(os.path.dirname(lists[0]))} holds {', '.join(map(os.path.basename, lists))}"
         raise InputError(f"{several}; expected one list of each split: name one, or a folder of them, by --annotations")
@@ -123,27 +125,27 @@ def _one_generation(lists: list[str]) -> list[str]:
 
 
 def _match(annotated: Iterable[_Annotated], root: str) -> Iterator[ManifestEntry]:
-    """Lead each annotated video to its file, once."""
+    """Yield an entry with the file of each annotated video, once per file."""
     root = root.rstrip(os.sep) or os.sep
     files: defaultdict[str, list[str]] = defaultdict(list)
-    for path in walk(root):
+    for path in iter_videos(root):
         files[_stem(path)].append(path)
     taken: set[str] = set()
     for video in annotated:
-        place = os.path.join(root, video.place)
+        missing_path = os.path.join(root, video.missing_path)
         path = _best_file(video, files)
-        if place not in taken and path not in taken:
-            taken.update(filter(None, (place, path)))
+        if missing_path not in taken and path not in taken:
+            taken.update(filter(None, (missing_path, path)))
             skipped = "" if path else "not in the folder"
-            yield ManifestEntry(path or place, video.class_name, split=video.split, skipped=skipped)
+            yield ManifestEntry(path or missing_path, video.class_name, split=video.split, skipped=skipped)
 
 
 def _best_file(video: _Annotated, files: dict[str, list[str]]) -> str:
-    """File of a video, preferably in a folder called like its class; "" if there is none."""
-    wanted = _plain(video.class_name)
+    """Return the file of a video, preferably in a folder with the name of its class; "" if there is none."""
+    folder = _plain(video.class_name)
     for stem in video.stems:
         if stem in files:
-            return min(files[stem], key=lambda path: (_plain(os.path.basename(os.path.dirname(path))) != wanted, path))
+            return min(files[stem], key=lambda path: (_plain(os.path.basename(os.path.dirname(path))) != folder, path))
     return ""
 
 
@@ -176,12 +178,12 @@ def _read_kinetics(path: str) -> Iterator[_Annotated]:
 
 
 def _read_kinetics_sound(path: str) -> Iterator[_Annotated]:
-    sounding = {_plain(name) for name in _SOUND_CLASSES.split(",")}
-    return (video for video in _read_kinetics(path) if _plain(video.class_name) in sounding)
+    class_names = {_plain(name) for name in _SOUND_CLASSES.split(",")}
+    return (video for video in _read_kinetics(path) if _plain(video.class_name) in class_names)
 
 
 def _read_ave(path: str) -> Iterator[_Annotated]:
-    for number, parts in _parsed(path, r"(.+)&([^&]+)(&[^&]*){3}", "Category&VideoID&Quality&StartTime&EndTime"):
+    for number, parts in _parse(path, r"(.+)&([^&]+)(&[^&]*){3}", "Category&VideoID&Quality&StartTime&EndTime"):
         if parts[2] != "VideoID":
             yield _clip(path, number, parts[2].strip(), [], parts[1].strip(), _split_of(path))
 
@@ -190,9 +192,9 @@ def _read_ucf101(path: str) -> Iterator[_Annotated]:
     index = os.path.join(os.path.dirname(path), "classInd.txt")
     classes = {}
     if os.path.exists(index):
-        for _, parts in _parsed(index, r"([0-9]{1,4})\s+(\S+)", "the number and the name of a class"):
+        for _, parts in _parse(index, r"([0-9]{1,4})\s+(\S+)", "the number and the name of a class"):
             classes[_plain(parts[2])] = int(parts[1]), parts[2]
-    for number, parts in _parsed(path, r"([^/\s]+)/([^/\s]+)(?:\s+([0-9]{1,4}))?", "Class/video.avi and a number"):
+    for number, parts in _parse(path, r"([^/\s]+)/([^/\s]+)(?:\s+([0-9]{1,4}))?", "Class/video.avi and a number"):
         class_name, name, label = parts.groups()
         known, class_name = classes.get(_plain(class_name), (None, class_name))
         if classes and (known is None or (label and int(label) != known)):
@@ -203,33 +205,33 @@ def _read_ucf101(path: str) -> Iterator[_Annotated]:
 
 def _read_hmdb51(path: str) -> Iterator[_Annotated]:
     class_name = re.sub(r"_test_split[0-9]\.txt$", "", os.path.basename(path), flags=re.IGNORECASE)
-    for _, parts in _parsed(path, r"([^/]+?)\s+([012])", "video.avi and 1 (train), 2 (test) or 0 (unused)"):
+    for _, parts in _parse(path, r"([^/]+?)\s+([012])", "video.avi and 1 (train), 2 (test) or 0 (unused)"):
         split = {"1": "train", "2": "test"}.get(parts[2])
         if split is not None:
             yield _Annotated([_stem(parts[1])], f"{class_name}/{parts[1]}", class_name, split)
 
 
 def _clip(path: str, number: int, name: str, times: list[str], class_name: str, split: str) -> _Annotated:
-    """Return a video of YouTube; its file has the seconds in its name (padded or not), or is the whole of it."""
-    whole = [re.fullmatch(r"([0-9]{1,9})(\.[0-9]*)?", time) for time in times]
-    seconds = [int(time[1]) for time in whole if time]
+    """Return a YouTube video; its file has the seconds in its name (padded or not), or is the whole video."""
+    matches = [re.fullmatch(r"([0-9]{1,9})(\.[0-9]*)?", time) for time in times]
+    seconds = [int(time[1]) for time in matches if time]
     if not name or "/" in name or len(seconds) != len(times):
         raise _damaged(path, number, ",".join([name, *times]), "the id of a video, and times in seconds")
     stems = ["_".join([name, *(f"{second:0{width}d}" for second in seconds)]) for width in (6, 1)]
     return _Annotated([*stems, name], f"{stems[0]}.mp4", class_name, split)
 
 
-def _parsed(path: str, form: str, expected: str) -> Iterator[tuple[int, re.Match[str]]]:
-    """Lines of a list, taken apart by a regular expression that each must fit."""
+def _parse(path: str, pattern: str, expected: str) -> Iterator[tuple[int, re.Match[str]]]:
+    """Yield the numbers and matches of the lines of a list, all of which must match a regular expression."""
     for number, line in _lines(path):
-        parts = re.fullmatch(form, line)
+        parts = re.fullmatch(pattern, line)
         if parts is None:
             raise _damaged(path, number, line, expected)
         yield number, parts
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
-    """Lines of a list that are not blank, with their numbers."""
+    """Yield the lines of a list that are not blank, with their numbers."""
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             yield from ((number, line.strip()) for number, line in enumerate(file, 1) if line.strip())
@@ -238,7 +240,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
 
 
 def _cells(path: str, number: int, line: str) -> list[str]:
-    """Cells of one line of a CSV file, so that an open quotation does not swallow the lines that follow."""
+    """Return the cells of one line of a CSV file; an unclosed quotation does not swallow the lines that follow."""
     try:
         return [cell.strip() for cell in next(csv.reader([line], strict=True))]
     except csv.Error as error:
@@ -246,14 +248,14 @@ def _cells(path: str, number: int, line: str) -> list[str]:
 
 
 def _damaged(path: str, number: int, line: str, expected: str) -> InputError:
-    found = line if len(line) <= 80 else f"{line[:80]}..."
-    return InputError(f'{printable(path)}, line {number}: found "{printable(found)}"; expected {expected}')
+    shown = line if len(line) <= 80 else f"{line[:80]}..."
+    return InputError(f'{printable(path)}, line {number}: found "{printable(shown)}"; expected {expected}')
 
 
 def _split_of(path: str) -> str:
-    """Split that the name of a list tells, or ""."""
-    found = re.search(r"(?<![a-z])(train|val|test)", os.path.basename(path).lower())
-    return found[0] if found else ""
+    """Return the split in the name of a list, or ""."""
+    match = re.search(r"(?<![a-z])(train|val|test)", os.path.basename(path).lower())
+    return match[0] if match else ""
 
 
 def _stem(path: str) -> str:
@@ -261,7 +263,7 @@ def _stem(path: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Letters and digits only: folders write classes with spaces or underscores, and in other letter case."""
+    """Return letters and digits in lower case: folders write classes with spaces or underscores, in any case."""
     return "".join(filter(str.isalnum, name.casefold()))
 
 
@@ -273,26 +275,26 @@ _SOUND_CLASSES = (
     "stomping grapes, strumming guitar, tap dancing, tapping guitar, tapping pen, tickling"
 )
 _KINETICS_SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test", "": ""}
-_KINETICS = _Form(
+_KINETICS = _ListFormat(
     _read_kinetics,
     "train.csv, val.csv (or validate.csv) and test.csv, also as kinetics400_train.csv or the like",
     r"(kinetics[-_]?([0-9]+([-_][0-9]+)?)?[-_])?(train|val|validate|validation|test)\.csv",
 )
-_FORMS = {
-    "vggsound": _Form(_read_vggsound, "vggsound.csv", r"vggsound\.csv", ("train", "test")),
+_FORMATS = {
+    "vggsound": _ListFormat(_read_vggsound, "vggsound.csv", r"vggsound\.csv", ("train", "test")),
     "kinetics": _KINETICS,
     "kinetics-sound": replace(_KINETICS, read=_read_kinetics_sound),
-    "ave": _Form(
+    "ave": _ListFormat(
         _read_ave, "trainSet.txt, valSet.txt, testSet.txt or Annotations.txt", r"((train|val|test)set|annotations)\.txt"
     ),
-    "ucf101": _Form(
+    "ucf101": _ListFormat(
         _read_ucf101, "trainlist0N.txt and testlist0N.txt", r"(train|test)list0N\.txt", ("train", "test"), folds=3
     ),
-    "hmdb51": _Form(
+    "hmdb51": _ListFormat(
         _read_hmdb51, "CLASS_test_splitN.txt of each class", r".+_test_splitN\.txt", ("train", "test"), folds=3
     ),
 }
-_FOLDERS = (  # in which the archives and the usual tools leave annotations
+_FOLDERS = (  # in which archives and common tools put annotations
     *("annotations", "data", "splits", "AVE_Dataset", "ucfTrainTestlist"),
     *("testTrainMulti_7030_splits", "test_train_splits", "kinetics400", "kinetics600", "kinetics700"),
 )

@@ -1,4 +1,4 @@
-"""Collections of videos: found in folders, read from and written to lists."""
+"""Manifests: lists of videos with their properties, from folders and list files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VIDEO_EXTENSIONS = (
     *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"),
     *(".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv"),
 )
-LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".lst")  # endings of files that are taken for a list of videos
+LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".lst")  # extensions of list files
 _INFO_COLUMNS = ("video_seconds", "audio_seconds", "fps", "width", "height", "sample_rate")
 _COLUMNS = ("path", "class", "split", *_INFO_COLUMNS, "skipped", "stamp")
 _OLD_COLUMNS = {"picture_seconds": "video_seconds", "sound_seconds": "audio_seconds"}  # names that 0.1.0 wrote
@@ -26,22 +26,22 @@ _OLD_COLUMNS = {"picture_seconds": "video_seconds", "sound_seconds": "audio_seco
 @dataclass(frozen=True, slots=True)
 class ManifestEntry:
     """
-    One video of a collection.
+    One video of a manifest.
 
     Parameters
     ----------
     path
         The file.
     class_name
-        Its class, for reporting only; "" if unknown.
+        True class, for reporting only; "" if unknown.
     info
-        What it holds; None before scanning, or if it cannot be read.
+        Properties of the file; None before scanning, or if it cannot be read.
     skipped
         Why it cannot be used; "" if it can, or before scanning.
     split
-        The part of the collection that it belongs to, such as ``train``; "" if there are none.
+        Split that it belongs to, such as ``train``; "" without splits.
     stamp
-        Size and time of change of the file when it was looked into, by which a later scan knows it again; "" before.
+        Size and time of change of the file when it was scanned, to recognise it in a later scan; "" before.
     """
 
     path: str
@@ -55,14 +55,14 @@ class ManifestEntry:
 @dataclass(frozen=True)
 class Manifest:
     """
-    The videos of a collection, in a fixed order.
+    A list of videos in a fixed order.
 
     Parameters
     ----------
     entries
-        All of them.
+        The videos.
     source
-        The folder, list or file that they come from.
+        The folder, list or file that it was read from.
     """
 
     entries: list[ManifestEntry] = field(default_factory=list)
@@ -90,18 +90,18 @@ class Manifest:
 
     @property
     def usable(self) -> Manifest:
-        """The entries that can be used."""
+        """The usable entries."""
         return replace(self, entries=[entry for entry in self.entries if not entry.skipped])
 
     @property
     def skipped(self) -> Manifest:
-        """The entries that cannot be used; each says why."""
+        """The entries that cannot be used, each with a reason."""
         return replace(self, entries=[entry for entry in self.entries if entry.skipped])
 
 
 def find_videos(folder: FilePath) -> Manifest:
     """
-    Find the video files of a folder at any depth, in the order of their paths.
+    List the video files of a folder at any depth, sorted by path.
 
     A file in a folder below `folder` has that folder's name as its class (``ROOT/{class}/x.mp4`` as well as
     ``ROOT/{split}/{class}/x.mp4``). Hidden files and folders, and files
@@ -117,7 +117,7 @@ def find_videos(folder: FilePath) -> Manifest:
         raise InputError(f"{printable(root)} is not a folder")
     entries = [
         ManifestEntry(path, "" if os.path.dirname(path) == root.rstrip(os.sep) else Path(path).parent.name)
-        for path in sorted(walk(root.rstrip(os.sep) or os.sep))
+        for path in sorted(iter_videos(root.rstrip(os.sep) or os.sep))
     ]
     if not entries:
         raise InputError(f"{printable(root)} holds no video: no file in it ends in {', '.join(VIDEO_EXTENSIONS)}")
@@ -126,7 +126,7 @@ def find_videos(folder: FilePath) -> Manifest:
 
 def read_manifest(path: FilePath) -> Manifest:
     """
-    Read a list of videos.
+    Read a list file.
 
     Either a CSV file whose header has a column ``path`` and, optionally, ``class``, with the columns that
     `write_manifest` adds, and any others; or a file without header: one path a line, or path and class separated by a
@@ -164,10 +164,10 @@ def read_manifest(path: FilePath) -> Manifest:
 
 def write_manifest(manifest: Manifest, path: FilePath) -> None:
     """
-    Write a list of videos as CSV, with what is known of each; `read_manifest` gives the same manifest back.
+    Write a manifest as CSV; `read_manifest` returns the same manifest.
 
     Paths below the folder of the list are written relative to it, so that both can be moved together.
-    The file is replaced whole or not at all.
+    The file is replaced atomically.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def write_manifest(manifest: Manifest, path: FilePath) -> None:
 
 
 def is_scan_list(path: FilePath) -> bool:
-    """Tell whether a file begins like a list that `write_manifest` wrote."""
+    """Tell whether a file has the header of `write_manifest`."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             header = file.readline().strip().split(",")
@@ -199,26 +199,26 @@ def is_scan_list(path: FilePath) -> bool:
 
 
 def manifest_row(entry: ManifestEntry, path: FilePath) -> list[object]:
-    """Return the cells of one video in the list at `path`, in the order of its columns."""
+    """Return the cells of one entry for the list at `path`, in the order of its columns."""
     folder = os.path.dirname(os.path.abspath(os.fspath(path)))
     full = os.path.abspath(entry.path)
-    inside = full.startswith(folder.rstrip(os.sep) + os.sep)
+    below = full.startswith(folder.rstrip(os.sep) + os.sep)
     info = [getattr(entry.info, column) if entry.info else "" for column in _INFO_COLUMNS]
-    shown = os.path.relpath(full, folder) if inside else full
-    return [shown, entry.class_name, entry.split, *info, entry.skipped, entry.stamp]
+    cell = os.path.relpath(full, folder) if below else full
+    return [cell, entry.class_name, entry.split, *info, entry.skipped, entry.stamp]
 
 
-def walk(root: str) -> Iterator[str]:
-    """Video files below a folder, each real folder visited once (links may form loops)."""
-    seen: set[tuple[int, int]] = set()
+def iter_videos(root: str) -> Iterator[str]:
+    """Yield the video files below a folder; each real folder is visited once, as links may form loops."""
+    visited: set[tuple[int, int]] = set()
     pending = [root]
     while pending:
         folder = pending.pop()
         try:
             status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen:
+            if (status.st_dev, status.st_ino) in visited:
                 continue
-            seen.add((status.st_dev, status.st_ino))
+            visited.add((status.st_dev, status.st_ino))
             listing = list(os.scandir(folder))
         except OSError:  # a folder that may not be entered, or vanished
             continue
@@ -232,7 +232,7 @@ def walk(root: str) -> Iterator[str]:
 
 
 def _entry_of(row: dict[str, str], folder: str) -> ManifestEntry:
-    """One row of a list; a relative path starts from the list's folder."""
+    """Return the entry of a row; relative paths start from the folder of the list."""
     path = row.get("path", "")
     full = os.path.join(folder, path) if path else ""
     return ManifestEntry(
@@ -246,7 +246,7 @@ def _entry_of(row: dict[str, str], folder: str) -> ManifestEntry:
 
 
 def _info_of(row: dict[str, str], path: str) -> VideoInfo | None:
-    """Return what `write_manifest` noted of a video, or None."""
+    """Return the properties in a row of `write_manifest`, or None."""
     try:
         width, sample_rate = int(row["width"]), int(row["sample_rate"])
         return VideoInfo(

@@ -1,4 +1,4 @@
-"""Looking into the videos of a collection: side by side, guarded against damaged files, and only into what is new."""
+"""Scan of a collection: properties of all videos, in parallel, robust to damaged files, and incremental."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from selavi_ref.media.container import VideoInfo, import_av, probe
 from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
 
 REQUIREMENTS = ("both", "picture", "any")
-_NO_VIDEO = "not a video: "  # begins the reason of files that stay useless as long as they stay the same
-_AHEAD = 32  # files per thread that are handed out before their turn
+_NO_VIDEO = "not a video: "  # starts the reason of files that are unusable until they change
+_AHEAD = 32  # files per thread that are opened before their results are needed
 
 
 def scan(
@@ -38,9 +38,9 @@ def scan(
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """
-    Find the videos of a collection and look into each: how long it is, and whether it has picture and sound.
+    List the videos of a collection with their lengths, and whether they have video and audio.
 
-    Files are opened in processes of their own (see `selavi_ref.media.decoder`). A file that has not changed since an
+    Files are opened in separate processes (see `selavi_ref.media.decoder`). A file that has not changed since an
     earlier scan is not opened again.
 
     Parameters
@@ -48,22 +48,22 @@ def scan(
     videos
         A folder (see `find_videos`), a list of videos (see `read_manifest`), one video file, or a manifest.
     min_seconds
-        What is shorter than this cannot be used.
+        Shorter videos are not usable.
     require
-        What a video needs (of that length) to be usable: ``"both"`` picture and sound, a ``"picture"``, or ``"any"``.
+        Streams of that length that a usable video needs: ``"both"`` video and audio, a ``"picture"``, or ``"any"``.
     workers
         Threads, each with a process; by default as many as there are processors.
     limit
-        Seconds that one file may take.
+        Seconds allowed for one file.
     known
-        What earlier scans found; so do the entries of a list of videos that was scanned before.
+        Entries of earlier scans, in addition to those of `videos`.
     progress
-        Called after each video with the numbers of videos done and in all.
+        Called after each video with the numbers of videos done and in total.
 
     Returns
     -------
     Manifest
-        All videos; those that cannot be used say why in `skipped`.
+        All videos; the unusable ones have a reason in `skipped`.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def scan(
     """
     listed = videos if isinstance(videos, Manifest) else list_videos(videos)
     entries = []
-    for entry in _scanned(listed, min_seconds, require, workers, limit, known):
+    for entry in _scan_entries(listed, min_seconds, require, workers, limit, known):
         entries.append(entry)
         if progress is not None:
             progress(len(entries), len(listed))
@@ -90,14 +90,14 @@ def scan_to(
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """
-    Scan a collection and write its list; a scan that was cut off is continued, and a later one looks into what changed.
+    Scan a collection and write its manifest; continues an interrupted scan, and opens only files that changed.
 
-    What is found is kept in ``{out}.partial`` until the list is complete.
+    Results are saved in ``{out}.partial`` until the manifest is complete.
 
     Parameters
     ----------
     out
-        CSV file; if it is there already, what it says of files that have not changed is taken over.
+        CSV file; an existing one provides the properties of files that have not changed.
     listed
         The videos, see `list_videos` and `selavi_ref.datasets.layouts`.
     min_seconds, require, workers, limit, progress
@@ -106,7 +106,7 @@ def scan_to(
     Raises
     ------
     InputError
-        If `out` is there and was not written by a scan, or its folder is missing.
+        If `out` exists and was not written by a scan, or its folder is missing.
     SelaviError
         If it cannot be written.
     """
@@ -116,16 +116,16 @@ def scan_to(
         raise InputError(f"{printable(name)} cannot be written: its folder does not exist")
     if os.path.exists(name) and not is_scan_list(name):
         raise InputError(f"{printable(name)} is there already and is no list that a scan wrote; name another file")
-    known = list({os.path.abspath(e.path): e for e in (*_earlier(name), *_earlier(journal))}.values())
+    known = list({os.path.abspath(e.path): e for e in (*_read_earlier(name), *_read_earlier(journal))}.values())
     entries: list[ManifestEntry] = []
     write_manifest(Manifest(known), journal)
-    settled = {os.path.abspath(entry.path): entry.stamp for entry in known}
+    written = {os.path.abspath(entry.path): entry.stamp for entry in known}
     try:
         with open(journal, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
-            for entry in _scanned(listed, min_seconds, require, workers, limit, known):
+            for entry in _scan_entries(listed, min_seconds, require, workers, limit, known):
                 entries.append(entry)
-                if entry.stamp and settled.get(os.path.abspath(entry.path)) != entry.stamp:
+                if entry.stamp and written.get(os.path.abspath(entry.path)) != entry.stamp:
                     writer.writerow(manifest_row(entry, journal))
                     file.flush()
                 if progress is not None:
@@ -140,7 +140,7 @@ def scan_to(
 
 
 def list_videos(videos: FilePath) -> Manifest:
-    """Return the videos of a folder, of a list or of one file, without opening them; see `scan`."""
+    """Return the videos of a folder, a list or a single file, without opening them; see `scan`."""
     path = os.fspath(videos)
     if os.path.isdir(path):
         return find_videos(path)
@@ -151,15 +151,15 @@ def list_videos(videos: FilePath) -> Manifest:
     return Manifest([ManifestEntry(path)], path)
 
 
-def _earlier(path: str) -> list[ManifestEntry]:
-    """Return what an earlier scan found; the row in which it was cut off, if it was, has no stamp."""
+def _read_earlier(path: str) -> list[ManifestEntry]:
+    """Return the entries of an earlier scan, without a last row that was cut off, which has no stamp."""
     try:
         return [entry for entry in read_manifest(path) if entry.stamp]
     except InputError:
         return []
 
 
-def _scanned(
+def _scan_entries(
     listed: Manifest,
     min_seconds: float,
     require: str,
@@ -167,51 +167,51 @@ def _scanned(
     limit: float,
     known: Iterable[ManifestEntry],
 ) -> Iterator[ManifestEntry]:
-    """Yield the entries of a list, looked into, in their order."""
+    """Yield the scanned entries of a list, in order."""
     import_av()
     if require not in REQUIREMENTS:
         raise InputError(f"require={require!r}: choose {', '.join(REQUIREMENTS)}")
     earlier = {os.path.abspath(entry.path): entry for entry in known if entry.stamp}
 
-    def look(entry: ManifestEntry) -> ManifestEntry:
-        entry = _looked_into(entry, earlier, limit)
+    def scan_entry(entry: ManifestEntry) -> ManifestEntry:
+        entry = _probe_entry(entry, earlier, limit)
         if entry.info is None:
             return entry
         return replace(entry, skipped=_why_unusable(entry.info, min_seconds, require))
 
     threads = min(workers or os.cpu_count() or 1, len(listed))
-    for _, entry in parallel_map(look, listed, threads, _AHEAD):
+    for _, entry in parallel_map(scan_entry, listed, threads, _AHEAD):
         yield entry
 
 
-def _looked_into(entry: ManifestEntry, earlier: Mapping[str, ManifestEntry], limit: float) -> ManifestEntry:
-    """Return an entry with what its file holds, or why that cannot be told."""
+def _probe_entry(entry: ManifestEntry, earlier: Mapping[str, ManifestEntry], limit: float) -> ManifestEntry:
+    """Return an entry with the properties of its file, or why it cannot be read."""
     try:
         status = os.stat(entry.path)
     except OSError as error:
         return replace(entry, info=None, skipped=entry.skipped or reason(error), stamp="")
     stamp = f"{status.st_size}-{status.st_mtime_ns}"
-    for before in (entry, earlier.get(os.path.abspath(entry.path))):
-        if before is not None and before.stamp == stamp and (before.info or before.skipped.startswith(_NO_VIDEO)):
-            return replace(entry, info=before.info, skipped=before.skipped, stamp=stamp)
+    for known in (entry, earlier.get(os.path.abspath(entry.path))):
+        if known is not None and known.stamp == stamp and (known.info or known.skipped.startswith(_NO_VIDEO)):
+            return replace(entry, info=known.info, skipped=known.skipped, stamp=stamp)
     try:
         return replace(entry, info=run_guarded(probe, entry.path, limit=limit), skipped="", stamp=stamp)
     except MediaError as error:
         why = str(error).removeprefix(f"{printable(entry.path)}: ")
-        lasting = "" if isinstance(error, TransientMediaError) else _NO_VIDEO
-        return replace(entry, info=None, skipped=f"{lasting}{why}", stamp=stamp)
+        prefix = "" if isinstance(error, TransientMediaError) else _NO_VIDEO
+        return replace(entry, info=None, skipped=f"{prefix}{why}", stamp=stamp)
 
 
 def _why_unusable(info: VideoInfo, min_seconds: float, require: str) -> str:
-    """Reason why a video cannot be used, or ""."""
+    """Return why a video is not usable, or ""."""
     lengths = {"picture": info.video_seconds, "sound": info.audio_seconds}
-    there = {"picture": info.has_video, "sound": info.has_audio}
-    if not any(there.values()):
+    present = {"picture": info.has_video, "sound": info.has_audio}
+    if not any(present.values()):
         return f"{_NO_VIDEO}neither picture nor sound"
     faults = {
-        what: f"no {what}" if not there[what] else f"{what} shorter than {min_seconds:g} s"
+        what: f"no {what}" if not present[what] else f"{what} shorter than {min_seconds:g} s"
         for what, seconds in lengths.items()
-        if not there[what] or seconds < min_seconds
+        if not present[what] or seconds < min_seconds
     }
     if require == "any":
         return "; ".join(faults.values()) if len(faults) == 2 else ""

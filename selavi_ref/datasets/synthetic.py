@@ -1,4 +1,4 @@
-"""The demo collection: real video files in which drawn things move and make their own sounds."""
+"""The synthetic data set of the demo: video files of drawn objects that move and make sounds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.datasets.manifest import Manifest, ManifestEntry
-from selavi_ref.datasets.synthetic_audio import sound
+from selavi_ref.datasets.synthetic_audio import synthesize
 from selavi_ref.datasets.synthetic_video import SCENES, Beat, draw
 from selavi_ref.errors import FilePath, InputError, MediaError, printable, reason
 from selavi_ref.media.container import import_av, media_errors
@@ -20,10 +20,7 @@ from selavi_ref.media.container import import_av, media_errors
 KINDS = tuple(SCENES)
 
 _SAMPLE_RATE = 24000
-_BEATS_PER_SECOND = (
-    1.9,
-    3.0,
-)  # of every kind alike, so that each clip of a second shows a beat, and none is told by pace
+_BEATS_PER_SECOND = (1.9, 3.0)  # the same for all kinds: every clip of a second has a beat, and pace tells no kind
 
 
 def make_collection(
@@ -38,26 +35,26 @@ def make_collection(
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """
-    Make a synthetic collection: ``FOLDER/{kind}/{kind}_0000.mp4`` (H.264, AAC), eight kinds in equal numbers.
+    Create a synthetic data set: ``FOLDER/{kind}/{kind}_0000.mp4`` (H.264, AAC), eight kinds in equal numbers.
 
     A ball that bounces with thuds, a bell that swings and rings, a bird that flaps and chirps, a clock that ticks, a
     windmill that turns and hums, a lamp that lights up and beeps, rain, and a train that rolls and clacks. Colours,
-    backgrounds, places, sizes, directions, pace, pitch, loudness and background noise vary in all kinds alike.
+    backgrounds, positions, sizes, directions, pace, pitch, loudness and background noise vary equally in all kinds.
 
     Parameters
     ----------
     folder
-        Where to; made if missing. Files of the same names are replaced.
+        Target folder; created if missing. Files of the same names are replaced.
     n_videos
         Number of videos.
     seed
-        The same seed gives the same pictures and sounds.
+        The same seed gives the same videos.
     seconds, size, fps
         Length, side in pixels (even), and frames per second of each video.
     workers
         Threads; by default as many as there are processors.
     progress
-        Called after each video with the numbers of videos done and in all.
+        Called after each video with the numbers of videos done and in total.
 
     Returns
     -------
@@ -85,8 +82,8 @@ def make_collection(
         rng = np.random.default_rng([seed, index])
         period = 1 / rng.uniform(*_BEATS_PER_SECOND)
         beat = Beat(period, rng.uniform(0, period))
-        pictures = draw(kind, np.arange(round(seconds * fps)) / fps, size, beat, rng)
-        _write(path, pictures, rate, sound(kind, seconds, _SAMPLE_RATE, beat, rng))
+        frames = draw(kind, np.arange(round(seconds * fps)) / fps, size, beat, rng)
+        _write(path, frames, rate, synthesize(kind, seconds, _SAMPLE_RATE, beat, rng))
         return ManifestEntry(path, kind)
 
     entries = []
@@ -98,34 +95,34 @@ def make_collection(
     return Manifest(sorted(entries, key=lambda entry: entry.path), root)
 
 
-def _write(path: str, pictures: NDArray[np.uint8], fps: Fraction, samples: NDArray[np.float32]) -> None:
-    """Write pictures (T, h, w, 3) and mono samples (n,) as an mp4 file."""
+def _write(path: str, frames: NDArray[np.uint8], fps: Fraction, samples: NDArray[np.float32]) -> None:
+    """Write frames (T, h, w, 3) and mono samples (n,) as an MP4 file."""
     av = import_av()
     try:
         with av.open(path, "w") as out:
-            # one thread and no assembler: x264 is not the same from run to run with either
+            # one thread and no assembler, as x264 is not reproducible otherwise
             exact = {"crf": "20", "preset": "superfast", "x264-params": "threads=1:asm=0"}
             video = out.add_stream("libx264", rate=fps, options=exact)
-            video.height, video.width = pictures.shape[1:3]
+            video.height, video.width = frames.shape[1:3]
             video.pix_fmt = "yuv420p"
             audio = out.add_stream("aac", rate=_SAMPLE_RATE, layout="mono", options={"aac_coder": "fast"})
             audio.bit_rate = 96000
-            _encode_pictures(av, out, video, pictures, fps)
+            _encode_frames(av, out, video, frames, fps)
             _encode_samples(av, out, audio, samples)
     except media_errors() as error:
         raise MediaError(f"{printable(path)} cannot be written: {reason(error)}") from error
 
 
-def _encode_pictures(av: Any, out: Any, video: Any, pictures: NDArray[np.uint8], fps: Fraction) -> None:
-    for index, picture in enumerate(pictures):
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+def _encode_frames(av: Any, out: Any, video: Any, frames: NDArray[np.uint8], fps: Fraction) -> None:
+    for index, image in enumerate(frames):
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
         frame.pts, frame.time_base = index, 1 / fps
         out.mux(video.encode(frame))
     out.mux(video.encode())
 
 
 def _encode_samples(av: Any, out: Any, audio: Any, samples: NDArray[np.float32]) -> None:
-    for start in range(0, len(samples), block := 1024):  # what an AAC packet holds
+    for start in range(0, len(samples), block := 1024):  # size of an AAC packet
         frame = av.AudioFrame.from_ndarray(samples[None, start : start + block], format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = _SAMPLE_RATE, start, Fraction(1, _SAMPLE_RATE)
         out.mux(audio.encode(frame))

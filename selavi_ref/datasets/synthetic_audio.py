@@ -1,4 +1,4 @@
-"""The sounds of the demo collection: what each kind of drawn thing does to the air at its beats."""
+"""Sounds of the synthetic data set, one synthesizer for each kind of object."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from selavi_ref.datasets.synthetic_video import Beat
 Wave = NDArray[np.float64]
 
 _OCTAVES = 1.5  # range over which the pitch of every kind varies
-_LOUDNESS = (-36.0, -16.0)  # root mean square of the thing, decibels below full scale
-_BACKGROUND = (-26.0, -6.0)  # root mean square of the background noise, decibels below the thing
+_LOUDNESS = (-36.0, -16.0)  # root mean square of the object's sound, decibels relative to full scale
+_BACKGROUND = (-26.0, -6.0)  # root mean square of the background noise, decibels relative to the object's sound
 
 
-def sound(kind: str, seconds: float, sample_rate: int, beat: Beat, rng: np.random.Generator) -> NDArray[np.float32]:
+def synthesize(
+    kind: str, seconds: float, sample_rate: int, beat: Beat, rng: np.random.Generator
+) -> NDArray[np.float32]:
     """
-    Make the sound of a video of a kind.
+    Return the audio signal of a video of a kind.
 
     Parameters
     ----------
     kind
-        A key of `NOISES`.
+        A key of `SYNTHESIZERS`.
     seconds
         Length.
     sample_rate
         Samples per second.
     beat
-        When things happen.
+        The beats of the video.
     rng
-        Chooses all that carries no class: pitch, loudness, level and colour of the background noise.
+        Draws all that is independent of the kind: pitch, loudness, level and colour of the background noise.
 
     Returns
     -------
@@ -40,7 +42,7 @@ def sound(kind: str, seconds: float, sample_rate: int, beat: Beat, rng: np.rando
     """
     time = np.arange(round(seconds * sample_rate)) / sample_rate
     pitch = 2.0 ** rng.uniform(-_OCTAVES / 2, _OCTAVES / 2)
-    wave = NOISES[kind](time, beat, pitch, rng)
+    wave = SYNTHESIZERS[kind](time, beat, pitch, rng)
     wave *= 10 ** (rng.uniform(*_LOUDNESS) / 20) / _rms(wave)
     noise = _tilted_noise(len(time), rng.uniform(-1.2, 0.6), rng)
     wave += noise * (_rms(wave) * 10 ** (rng.uniform(*_BACKGROUND) / 20) / _rms(noise))
@@ -120,7 +122,7 @@ def _train(time: Wave, beat: Beat, pitch: float, rng: np.random.Generator) -> Wa
     return np.asarray(rumble / _rms(rumble) * 0.5 + clack / _rms(clack) * hits)
 
 
-NOISES: dict[str, Callable[[Wave, Beat, float, np.random.Generator], Wave]] = {
+SYNTHESIZERS: dict[str, Callable[[Wave, Beat, float, np.random.Generator], Wave]] = {
     "ball": _ball,
     "bell": _bell,
     "bird": _bird,
@@ -133,7 +135,7 @@ NOISES: dict[str, Callable[[Wave, Beat, float, np.random.Generator], Wave]] = {
 
 
 def _since_beat(time: Wave, beat: Beat) -> Wave:
-    """Seconds since the last beat."""
+    """Return the seconds since the last beat."""
     return beat.phase(time) % 1.0 * beat.period
 
 

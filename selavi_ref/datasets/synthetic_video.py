@@ -1,4 +1,4 @@
-"""The pictures of the demo collection: eight kinds of drawn things, each moving in its own way in time with a beat."""
+"""Frames of the synthetic data set: eight kinds of drawn objects, each moving in its own way at a beat."""
 
 from __future__ import annotations
 
@@ -15,28 +15,22 @@ Array = NDArray[np.float32]
 @dataclass(frozen=True)
 class Beat:
     """
-    When things happen in a video: at `offset` + n * `period`, seconds, for every whole n.
+    The beats of a video: `offset` + n * `period`, seconds, for every integer n.
 
-    Picture and sound of a video share one, so that what is seen is what is heard.
+    Frames and audio of a video share one.
     """
 
     period: float
     offset: float
 
     def phase(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the time in periods: whole numbers are the moments at which something happens."""
+        """Return the time in periods: integers are beats."""
         return (time - self.offset) / self.period
-
-    def moments(self, seconds: float) -> NDArray[np.float64]:
-        """Return the moments from shortly before 0 up to `seconds`."""
-        first = np.floor(-self.offset / self.period) - 1
-        times = self.offset + self.period * (first + np.arange(np.ceil(seconds / self.period) + 3))
-        return times[times < seconds]
 
 
 class Stage:
     """
-    A moving picture that shapes are painted on: (T, size, size, 3), x to the right and y down from -1 to 1.
+    Frames on which shapes are painted: (T, size, size, 3), x to the right and y down from -1 to 1.
 
     Parameters
     ----------
@@ -45,7 +39,7 @@ class Stage:
     size
         Pixels of either side.
     rng
-        Chooses background, colours, place and size of the thing.
+        Draws background, colours, position and size of the object.
     """
 
     def __init__(self, time: NDArray[np.float64], size: int, rng: np.random.Generator) -> None:
@@ -81,7 +75,7 @@ class Stage:
 
 def draw(kind: str, time: NDArray[np.float64], size: int, beat: Beat, rng: np.random.Generator) -> NDArray[np.uint8]:
     """
-    Draw a video of a kind.
+    Return the frames of a video of a kind.
 
     Parameters
     ----------
@@ -92,9 +86,9 @@ def draw(kind: str, time: NDArray[np.float64], size: int, beat: Beat, rng: np.ra
     size
         Pixels of either side.
     beat
-        When things happen.
+        The beats of the video.
     rng
-        Chooses all that carries no class: background, colours, place, size, direction, speed.
+        Draws all that is independent of the kind: background, colours, position, size, direction, speed.
 
     Returns
     -------
@@ -300,13 +294,13 @@ def _box(x: NDArray, y: NDArray, half_width: float, half_height: float) -> NDArr
 def _stroke(
     x: NDArray, y: NDArray, x0: float, y0: float | NDArray, x1: float, y1: float | NDArray, radius: float
 ) -> NDArray:
-    """Signed distance to a line from (x0, y0) to (x1, y1) with round ends."""
+    """Return the signed distance to a line from (x0, y0) to (x1, y1) with round ends."""
     dx, dy = x1 - x0, y1 - y0
     along = np.clip(((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy + 1e-9), 0, 1)
     return np.hypot(x - x0 - along * dx, y - y0 - along * dy) - radius
 
 
 def _turned(x: NDArray, y: NDArray, angle: float | NDArray) -> tuple[NDArray, NDArray]:
-    """Coordinates in a frame turned by an angle, radians."""
+    """Return coordinates in a frame turned by an angle, radians."""
     cos, sin = np.cos(angle), np.sin(angle)
     return x * cos + y * sin, y * cos - x * sin

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.ensemble.consensus import HeadConsensus, find_consensus, groups_of
-from selavi_ref.ensemble.posterior import STRENGTH, posterior
+from selavi_ref.ensemble.posterior import posterior
 from selavi_ref.errors import InputError, printable
+from selavi_ref.selflabel.self_labelling import STRENGTH
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.joint_log_prob import joint_log_prob, labelling_modalities
 
@@ -89,7 +90,7 @@ def label_store(
         The one modality to label by; videos without it have no label.
     joined : array, optional
         The cluster that each cluster was joined into by hand, int32, shape (K,) or longer, as of
-        `selavi_ref.browser.annotations.Edits.joined`. A video stays where the most probable cluster of its own has
+        `browser.edit_history.Edits.merge_targets`. A video stays where the most probable cluster of its own has
         gone, so
         that joining moves no other; confidence and runner-up are those of the joined clusters.
 

@@ -1,4 +1,4 @@
-"""Runs of heads on features: settings, training, and applying trained heads to stores of features."""
+"""What `selavi train-heads` does: learn heads on a store of features, and label that store and others with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from selavi_ref.errors import InputError, printable
 from selavi_ref.heads.backbone import HeadOptions, HeadsBackbone, read_checkpoint, standardizer_of
 from selavi_ref.heads.features import PairedFeatures
 from selavi_ref.runs.checkpoints import Checkpoints
-from selavi_ref.runs.provenance import Provenance
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.runs.session import training_session
@@ -26,29 +25,29 @@ from selavi_ref.selflabel.settings import TrainingSettings, overclustering_for
 from selavi_ref.selflabel.training import Training
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
 
-_STEPS = 1000  # of a training with the default number of epochs, about
-_SETTLE_FRACTION = 0.3  # of the epochs: those in which the learning rate falls
+_STEPS = 1000
+_SETTLING = 0.3  # of the steps: those in which the rate falls
 
 
 @dataclass(frozen=True)
 class HeadsSettings:
     """
-    Settings of a run of heads on features, as in its ``config.toml``.
+    Everything that makes a run of heads.
 
     Parameters
     ----------
     clusters, heads : int
-        Number of clusters K of each main head, and number H of main heads.
+        Clusters K of each labelling head, and number H of these heads.
     overclusters : int
-        Number of clusters of each over-clustering head.
+        Clusters of each side head.
     training : TrainingSettings
-        Schedule, cluster sizes and solver.
+        Of the loop.
     options : HeadOptions
-        Architecture and optimiser of the heads.
+        Of the heads.
     store : str
-        Absolute path of the store with the training data.
+        The store that is learnt from.
     kind : str
-        A `RunKind`.
+        Tells such a run from others.
     """
 
     clusters: int
@@ -61,12 +60,12 @@ class HeadsSettings:
 
     @property
     def head_sizes(self) -> tuple[int, ...]:
-        """Number of clusters of every head, the main heads first."""
+        """Number of clusters of every head, the labelling ones first."""
         return (self.clusters,) * self.heads + (self.overclusters,) * self.training.overclustering_heads
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> HeadsSettings:
-        """Read settings from a mapping; raises an `InputError` if it has other keys or types."""
+        """Make settings of what a run's file has; an `InputError` where they do not fit."""
         try:
             training = TrainingSettings.from_dict(values["training"])
             parts = {"training": training, "options": HeadOptions(**values["options"])}
@@ -92,20 +91,7 @@ def heads_settings(
     seed: int = 0,
 ) -> HeadsSettings:
     """
-    Return the settings of a run of heads; the defaults depend on the number of videos.
-
-    Parameters
-    ----------
-    store : path
-        Store with the training data.
-    n_videos : int
-        Number of its videos that have both modalities.
-    clusters : int
-        Number of clusters of each main head.
-    heads, hidden
-        See `HeadsSettings` and `HeadOptions`.
-    epochs, batch_size, learning_rate, sizes, strength, labellings, overclustering_heads, seed
-        See `TrainingSettings`; None: by the number of videos.
+    Return settings by the number of videos and what a user wants.
 
     Raises
     ------
@@ -116,14 +102,12 @@ def heads_settings(
         raise InputError(f"--clusters {clusters}: only {n_videos} videos of {printable(store)} have both modalities")
     batch = batch_size or (32 if n_videos < 1000 else 64 if n_videos < 4000 else 256)
     per_epoch = max(1, round(n_videos / batch))
-    default_epochs = max(5, round(_STEPS / per_epoch))
-    default_heads, overclusters = overclustering_for(n_videos, clusters)
-    overclustering_heads = default_heads if overclustering_heads is None else overclustering_heads
+    usual = max(5, round(_STEPS / per_epoch))
+    usual_overclustering, overclusters = overclustering_for(n_videos, clusters)
+    overclustering_heads = usual_overclustering if overclustering_heads is None else overclustering_heads
     training = TrainingSettings(
-        epochs=epochs or default_epochs,
-        settle_epochs=max(1, round(_SETTLE_FRACTION * default_epochs))
-        if overclustering_heads and epochs is None
-        else 0,
+        epochs=epochs or usual,
+        settle_epochs=max(1, round(_SETTLING * usual)) if overclustering_heads and epochs is None else 0,
         batch_size=batch,
         learning_rate=learning_rate,
         warmup_epochs=1.0,
@@ -137,9 +121,9 @@ def heads_settings(
     return HeadsSettings(clusters, heads, overclusters, training, options, os.path.abspath(store))
 
 
-def start_heads(store: str | os.PathLike[str], folder: str | os.PathLike[str], clusters: int, **options: Any) -> Run:
+def start_heads(store: str | os.PathLike[str], folder: str | os.PathLike[str], clusters: int, **wanted: Any) -> Run:
     """
-    Make the folder of a run that learns heads on a store; ``options`` are those of `heads_settings`.
+    Make the folder of a run that learns heads on a store; ``wanted`` are options of `heads_settings`.
 
     Raises
     ------
@@ -147,8 +131,8 @@ def start_heads(store: str | os.PathLike[str], folder: str | os.PathLike[str], c
         If the store does not fit, or the folder holds a run already.
     """
     with FeatureStore(store) as opened:
-        n_videos = PairedFeatures(opened, max_bytes=0).n_videos
-    settings = heads_settings(store, n_videos, clusters, **options)
+        n_videos = PairedFeatures(opened, most_bytes=0).n_videos
+    settings = heads_settings(store, n_videos, clusters, **wanted)
     settings.training.sizes.draw(clusters, n_videos, np.random.default_rng(0))
     run = Run.prepare(folder)
     run.rewrite_config(asdict(settings))
@@ -157,7 +141,7 @@ def start_heads(store: str | os.PathLike[str], folder: str | os.PathLike[str], c
 
 def train_heads(run: Run, reporter: Reporter = SILENT) -> Training:
     """
-    Train heads to the end, from the newest checkpoint if there is one.
+    Learn heads from the newest checkpoint, or from the beginning, to the end.
 
     Raises
     ------
@@ -166,15 +150,19 @@ def train_heads(run: Run, reporter: Reporter = SILENT) -> Training:
     """
     settings = HeadsSettings.from_dict(run.config)
     with training_session(run, reporter=reporter) as session, FeatureStore(settings.store) as features:
-        paired = PairedFeatures(features)
+        collection = PairedFeatures(features)
         backbone = HeadsBackbone(
-            paired.standardizer, settings.head_sizes, settings.options, features=paired, seed=settings.training.seed
+            collection.level,
+            settings.head_sizes,
+            settings.options,
+            collection=collection,
+            seed=settings.training.seed,
         )
-        paths = [features.paths[row] for row in paired.videos]
+        names = [features.paths[row] for row in collection.videos]
         datasets = working_datasets(backbone, settings.training.overclustering_heads)
         datasets = {name: width for name, width in datasets.items() if not name.startswith("features/")}
-        classes = [features.classes[row] for row in paired.videos]
-        with WorkingStore.create(run.working_file, paths, datasets) as store:
+        classes = [features.classes[row] for row in collection.videos]
+        with WorkingStore.create(run.working_file, names, datasets) as store:
             training = Training(
                 backbone, settings.training, store, _checkpoints(run), session.log, classes=classes, reporter=reporter
             )
@@ -189,21 +177,9 @@ def apply_heads(
     run: Run, store: str | os.PathLike[str], out: str | os.PathLike[str], reporter: Reporter = SILENT
 ) -> Path:
     """
-    Write the log-probabilities of every main head for a store with features of the same models.
+    Write the log-probabilities of every labelling head for a store of features of the same models.
 
-    Videos that lack a modality get those of the other; videos that lack both keep their reason.
-
-    Parameters
-    ----------
-    run : Run
-        A run of heads.
-    store, out : path
-        The store to read, and the store to write.
-
-    Returns
-    -------
-    Path
-        The store that was written.
+    Videos that lack a modality are looked at by the other; those that lack both keep their reason.
 
     Raises
     ------
@@ -213,47 +189,48 @@ def apply_heads(
     settings = HeadsSettings.from_dict(run.config)
     backbone, state = _trained_heads(run, settings, reporter)
     with FeatureStore(store) as features:
-        for m, width in backbone.standardizer.widths.items():
+        for m, width in backbone.level.widths.items():
             if not features.has(f"features/{m}") or features.width(f"features/{m}") != width:
                 raise InputError(
                     f"{printable(store)} has no features/{m} of {width} numbers, which the heads learnt from"
                 )
         heads = range(settings.heads)
-        consensus = find_consensus(state["labels"][:, : settings.heads].astype(np.int32), settings.clusters)
+        agreement = find_consensus(state["labels"][:, : settings.heads].astype(np.int32), settings.clusters)
         writer = StoreWriter(
             out,
             features.paths,
             {f"log_prob/{m}/{head}": settings.clusters for m in backbone.networks for head in heads},
             classes=features.classes,
-            provenance=Provenance(
-                run=os.path.abspath(run.folder),
-                store=os.path.abspath(store),
-                strength=settings.training.strength,
-                reference=consensus.reference,
-                agreement=tuple(consensus.agreement.tolist()),
-                versions={"selavi-ref": version("selavi-ref"), "numpy": np.__version__},
-            ).to_dict(),
+            provenance={
+                "run": os.path.abspath(run.folder),
+                "store": os.path.abspath(store),
+                "strength": settings.training.strength,
+                "reference": agreement.reference,
+                "agreement": agreement.agreement.tolist(),
+                "versions": {"selavi-ref": version("selavi-ref"), "numpy": np.__version__},
+            },
             whole={
-                "alignment": consensus.alignment,
-                "groups": consensus.groups,
+                "alignment": agreement.alignment,
+                "groups": agreement.groups,
                 "potentials": np.stack([state[f"potentials_{head}"] for head in heads]),
             },
             resume=False,
         )
         with writer, reporter.bar(features.n_videos, "labelling", "video") as bar:
+            reasons = features.reasons
             for rows in features.blocks():
-                values, present = _log_prob(features, backbone, heads, rows)
-                missing = ~np.logical_or.reduce(list(present.values()))
-                reasons = [
-                    reason or ("it has no features" if without else "")
-                    for reason, without in zip(features.reasons[rows], missing, strict=True)
+                values, present = _look(features, backbone, heads, rows)
+                nothing = ~np.logical_or.reduce(list(present.values()))
+                told = [
+                    reason or ("it has no features" if none else "")
+                    for reason, none in zip(reasons[rows], nothing, strict=True)
                 ]
-                writer.write(rows, values, present=present, reason=reasons)
+                writer.write(rows, values, present=present, reason=told)
                 bar.update(rows.stop - rows.start)
             return writer.finish()
 
 
-def _log_prob(
+def _look(
     features: FeatureStore, backbone: HeadsBackbone, heads: range, rows: slice
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return log-probabilities of some videos, and which modalities they have."""
@@ -261,10 +238,10 @@ def _log_prob(
     for m, network in backbone.networks.items():
         x = features.features(m, rows)
         present[m] = features.present(m)[rows] & np.isfinite(x).all(1)
-        x = backbone.standardizer.transform(m, np.where(present[m][:, None], x, 0))
+        x = backbone.level.standardised(m, np.where(present[m][:, None], x, 0))
         for head in heads:
-            log_prob = network.log_prob(x, head)
-            values[f"log_prob/{m}/{head}"] = np.where(present[m][:, None], log_prob, np.float32(np.nan))
+            found = network.log_prob(x, head)
+            values[f"log_prob/{m}/{head}"] = np.where(present[m][:, None], found, np.float32(np.nan))
     return values, present
 
 

@@ -1,4 +1,4 @@
-"""One media file to NumPy arrays: what it holds, exact clips, whole videos, log mel energies."""
+"""Decoding of media files to NumPy arrays: their properties, exact clips, whole videos, log mel energies."""
 
 from __future__ import annotations
 

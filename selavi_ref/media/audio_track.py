@@ -1,4 +1,4 @@
-"""Out of the sound as it is decoded, exactly the samples of one stretch of time: mono, at the wanted rate."""
+"""Mono samples of a time interval at a given rate, from decoded audio frames."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-PREROLL = 0.1  # seconds decoded ahead of those wanted: codecs need what came before (overlap, bit reservoir)
+PREROLL = 0.1  # seconds decoded before the interval: codecs need them (overlap, bit reservoir)
 _RATES = range(1000, 768001)  # samples per second; others are damage
-_SLACK = 0.02  # seconds by which a frame's time may differ from where the frame before ended, and still adjoin it
+_SLACK = 0.02  # seconds by which a frame may start before or after the end of the last one and still be contiguous
 _FORMATS: dict[str, tuple[Any, float]] = {
     "u8": (np.uint8, 2.0**-7),
     "s16": (np.int16, 2.0**-15),
@@ -33,14 +33,14 @@ class _Chunk(NamedTuple):
 
 class AudioTrack:
     """
-    Takes frames of sound in the order of their times, and gives back any stretch of them.
+    Receives audio frames in the order of their times, and returns any segment of them.
 
     Parameters
     ----------
     start, end
-        Stretch of time that will be asked for, seconds; math.inf for up to the end.
+        Time interval that segments will lie in, seconds; math.inf for the end of the track.
     sample_rate
-        Wanted samples per second.
+        Samples per second of the segments.
     """
 
     def __init__(self, start: float, end: float, sample_rate: int) -> None:
@@ -51,17 +51,17 @@ class AudioTrack:
 
     @property
     def done(self) -> bool:
-        """Whether all that is needed has come."""
+        """Whether all frames needed have been received."""
         return bool(self._chunks) and self.end >= self.last
 
     @property
     def begin(self) -> float:
-        """When the first frame that came begins, seconds; NaN if none came."""
+        """Start of the first frame received, seconds; NaN without one."""
         return self._chunks[0].time if self._chunks else math.nan
 
     @property
     def end(self) -> float:
-        """When the last frame that came ends, seconds; NaN if none came."""
+        """End of the last frame received, seconds; NaN without one."""
         return self._chunks[-1].time + len(self._chunks[-1].samples) / self.rate if self._chunks else math.nan
 
     def needs(self, packet_end: float) -> bool:
@@ -69,7 +69,7 @@ class AudioTrack:
         return not self.done and not packet_end < self.first
 
     def push(self, time: float, frame: Any) -> None:
-        """Take the next frame, heard from `time` (seconds) on; NaN for one that follows the last without a gap."""
+        """Receive the next frame, which starts at `time` (seconds); NaN means at the end of the last one."""
         if frame.sample_rate not in _RATES:
             return
         samples = mono(frame)
@@ -83,12 +83,12 @@ class AudioTrack:
         if len(samples):
             self._chunks.append(_Chunk(time, samples))
 
-    def stretch(self, start: float, count: int) -> NDArray[np.float32]:
-        """Return `count` samples from `start` (seconds) on; zeros where there is no sound."""
+    def segment(self, start: float, count: int) -> NDArray[np.float32]:
+        """Return `count` samples from `start` (seconds) on; zeros where there is no audio."""
         if not self._chunks or count == 0:
             return np.zeros(count, np.float32)
-        # Resampling starts where a source sample and a wanted one fall on the same moment, so that any two stretches
-        # of one file are cut from the same wave.
+        # Resampling starts where a source sample and an output sample coincide, so that any two segments of one file
+        # agree where they overlap.
         common = math.gcd(self.rate, self.sample_rate)
         source_step, wanted_step = self.rate // common, self.sample_rate // common
         margin = math.ceil(_ZEROS * max(1.0, self.rate / self.sample_rate)) + 1
@@ -96,21 +96,21 @@ class AudioTrack:
         step = first // wanted_step - math.ceil(margin / source_step)
         skip = first - step * wanted_step
         length = math.ceil((skip + count) * self.rate / self.sample_rate) + margin
-        source = self._placed(step * source_step, length)
+        source = self._samples_from(step * source_step, length)
         return resample(source, self.rate, self.sample_rate)[skip : skip + count]
 
-    def _placed(self, first: int, length: int) -> NDArray[np.float32]:
-        """Return samples number `first` to `first + length` at the source's rate, counted from time 0."""
+    def _samples_from(self, first: int, length: int) -> NDArray[np.float32]:
+        """Return `length` samples at the source's rate from sample number `first` on, counted from time 0."""
         out = np.zeros(length, np.float32)
-        for time, samples in self._adjoined():
+        for time, samples in self._contiguous_runs():
             begin = round(time * self.rate) - first
             source = samples[max(0, -begin) : max(0, length - begin)]
             begin = max(0, begin)
             out[begin : begin + len(source)] = source
         return out
 
-    def _adjoined(self) -> list[_Chunk]:
-        """Join frames that follow each other without a gap, each run placed by the median of its frames' times."""
+    def _contiguous_runs(self) -> list[_Chunk]:
+        """Join contiguous frames to runs; the median of its frames' times sets the time of a run."""
         runs: list[list[_Chunk]] = []
         expected = math.nan
         for chunk in self._chunks:
@@ -120,16 +120,16 @@ class AudioTrack:
                 runs.append([chunk])
                 expected = chunk.time
             expected += len(chunk.samples) / self.rate
-        return [self._joined(run) for run in runs]
+        return [self._join(run) for run in runs]
 
-    def _joined(self, run: list[_Chunk]) -> _Chunk:
+    def _join(self, run: list[_Chunk]) -> _Chunk:
         lengths = np.array([len(chunk.samples) for chunk in run])
         starts = [chunk.time for chunk in run] - (np.cumsum(lengths) - lengths) / self.rate
         return _Chunk(float(np.median(starts)), np.concatenate([chunk.samples for chunk in run]))
 
 
 def mono(frame: Any) -> NDArray[np.float32]:
-    """Mean over the channels of a decoded frame, scaled to -1..1, shape (n,), float32."""
+    """Return the mean over the channels of a decoded frame, scaled to -1..1, shape (n,), float32."""
     dtype, scale = _FORMATS[frame.format.name.removesuffix("p")]
     planes = frame.planes
     channels = frame.layout.nb_channels
@@ -147,10 +147,10 @@ def mono(frame: Any) -> NDArray[np.float32]:
 
 def resample(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[np.float32]:
     """
-    Bring a sound from one sample rate to another: the first sample stays at its moment.
+    Resample a signal to another sample rate; the time of the first sample stays the same.
 
     By a windowed sinc, flat up to 0.85 of the lower of both Nyquist frequencies and 80 dB down a little above it,
-    applied as a matrix product to overlapping stretches of the sound. Outside of its ends the sound counts as zero.
+    applied as a matrix product to overlapping blocks of the signal, which counts as zero outside of its ends.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def resample(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[
     if up * down > _LARGEST_KERNEL:
         return _interpolated(samples, count, down / up)
     kernel, reach, hop, outputs = _sinc_kernel(up, down)
-    # Products too small for BLAS to share out over threads, which would wait for each other on a busy machine.
+    # Products too small for BLAS to split over threads, which would wait for each other on a busy machine.
     batch = max(1, _SERIAL_PRODUCT // kernel.size)
     rows = math.ceil(count / outputs / batch) * batch
     padded = np.zeros((rows - 1) * hop + len(kernel), np.float32)
@@ -185,13 +185,13 @@ def resample(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[
 @lru_cache(maxsize=8)
 def _sinc_kernel(up: int, down: int) -> tuple[NDArray[np.float32], int, int, int]:
     """
-    Return the matrix that makes `outputs` samples out of a stretch, and how stretches lie.
+    Return the matrix that maps a block of source samples to `outputs` samples, and the layout of the blocks.
 
     Returns
     -------
     tuple
-        Kernel (reach + hop + reach, outputs); `reach`, source samples that it sees to either side; `hop`, source
-        samples from one stretch to the next; `outputs`, samples made out of each.
+        Kernel (reach + hop + reach, outputs); `reach`, source samples used to either side; `hop`, source samples from
+        one block to the next; `outputs`, samples computed from each.
     """
     repeats = math.ceil(_OUTPUTS / up)
     reach, hop, outputs = math.ceil(_ZEROS * max(1.0, down / up)), down * repeats, up * repeats
@@ -201,14 +201,14 @@ def _sinc_kernel(up: int, down: int) -> tuple[NDArray[np.float32], int, int, int
 
 
 def _windowed_sinc(distance: NDArray[np.float64], reach: int, band: float) -> NDArray[np.float64]:
-    """Weights of source samples at these distances, each column adding up to 1; `band`: share of the band kept."""
+    """Return weights of source samples at these distances; columns sum to 1; `band`: fraction of the band kept."""
     kaiser = np.i0(_KAISER * np.sqrt(np.clip(1.0 - (distance / reach) ** 2, 0.0, None)))
     weights = np.where(np.abs(distance) <= reach, kaiser * np.sinc(_CUTOFF * band * distance), 0.0)
     return np.asarray(weights / weights.sum(axis=0))
 
 
 def _interpolated(samples: NDArray[np.float32], count: int, step: float) -> NDArray[np.float32]:
-    """Resample between rates without a useful common divisor, for which the matrix would be huge: output by output."""
+    """Resample between rates without a useful common divisor, whose matrix would be huge: output by output."""
     reach = math.ceil(_ZEROS * max(1.0, step))
     padded = np.pad(samples, (reach, reach + 2))
     out = np.empty(count, np.float32)

@@ -1,4 +1,4 @@
-"""One file of a cache of decoded videos: how it is written, and read by many processes."""
+"""One file of a cache of decoded videos: its writer, and its reader for many processes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _CHUNK = 1 << 20  # bytes
 
 @dataclass(frozen=True)
 class PackedVideo:
-    """A video as it lies in a cache: bytes of its pictures, one after the other, and its log mel energies."""
+    """A video as stored in a cache: the bytes of its frames, one after the other, and its log mel energies."""
 
     shape: tuple[int, int]  # height and width
     data: NDArray[np.uint8]
-    ends: NDArray[np.int64]  # of the pictures' bytes
+    ends: NDArray[np.int64]  # of the bytes of each frame
     energies: NDArray[np.float32]  # (n', F)
 
 
 class Shard:
-    """One file of a cache: where its videos lie in it."""
+    """One file of a cache, open for reading, and the index of its videos."""
 
     def __init__(self, path: Path, jpeg: bool) -> None:
         self.path, self.jpeg = path, jpeg
@@ -58,10 +58,10 @@ class Shard:
 
 
 class _OpenFiles:
-    """Keeps the HDF5 files open that this process read last; a forked process opens its own."""
+    """The HDF5 files that this process read most recently, kept open; a forked process opens its own."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._process = os.getpid()
         self._files: dict[Path, Any] = {}
 
@@ -73,7 +73,7 @@ class _OpenFiles:
             self._process, self._files = os.getpid(), {}
         file = self._files.pop(path, None)
         self._files[path] = file = h5py.File(path, "r") if file is None else file
-        if len(self._files) > self._most:
+        if len(self._files) > self._limit:
             self._files.pop(next(iter(self._files))).close()
         return file
 
@@ -82,7 +82,7 @@ _open_files = _OpenFiles(64)
 
 
 class ShardWriter:
-    """Writes one file of a cache, under another name until it is complete."""
+    """Writer of one file of a cache, which has a temporary name until it is complete."""
 
     def __init__(self, folder: Path, n_filters: int, jpeg: bool) -> None:
         import h5py
@@ -97,29 +97,29 @@ class ShardWriter:
         self._file: Any = None
         try:
             self._file = h5py.File(self._partial, "w")
-            self._data = self._growing("data", np.uint8, (), _CHUNK)
-            self._ends = self._growing("ends", np.int64, (), 1 << 14)
-            self._energies = self._growing("energies", np.float32, (n_filters,), 1 << 10)
+            self._data = self._create_resizable("data", np.uint8, (), _CHUNK)
+            self._ends = self._create_resizable("ends", np.int64, (), 1 << 14)
+            self._energies = self._create_resizable("energies", np.float32, (n_filters,), 1 << 10)
             self._append(self._ends, np.zeros(1, np.int64))
         except OSError as error:
-            raise self._trouble(error) from error
+            raise self._write_error(error) from error
 
     def add(self, key: tuple[str, str], video: PackedVideo | str) -> None:
-        """Write a video, or the reason why there is none."""
+        """Write a video, or the reason why it cannot be decoded."""
         if isinstance(video, str):
-            self._enter(key, video, (0, 0), (0, 0))
+            self._record(key, video, (0, 0), (0, 0))
             return
         try:
             self._append(self._ends, len(self._data) + video.ends)
             self._append(self._data, video.data)
             self._append(self._energies, video.energies)
         except (OSError, RuntimeError) as error:
-            raise self._trouble(error) from error
+            raise self._write_error(error) from error
         self.n_bytes += video.data.nbytes + video.energies.nbytes
-        self._enter(key, "", video.shape, (len(video.ends), len(video.energies)))
+        self._record(key, "", video.shape, (len(video.ends), len(video.energies)))
 
     def finish(self) -> Shard:
-        """Complete the file and give it its name."""
+        """Complete the file and give it its final name."""
         try:
             for column, name in enumerate(("path", "stamp", "reason")):
                 texts = [os.fsencode(row[column]) for row in self._rows]
@@ -128,19 +128,19 @@ class ShardWriter:
             for column, name in enumerate(("n_frames", "n_steps")):
                 self._file[name] = np.array([counts[column] for counts in self._counts], np.int64)
             self._file.attrs["format"], self._file.attrs["version"] = _FORMAT, _VERSION
-            sync(self._file)  # what cannot be written shows here, and not when the file is closed
+            sync(self._file)  # errors must appear here, not when the file is closed
             self._file.close()
             os.replace(self._partial, self._final)
         except (OSError, RuntimeError) as error:
-            raise self._trouble(error) from error
+            raise self._write_error(error) from error
         return Shard(self._final, self._jpeg)
 
-    def _enter(self, key: tuple[str, str], why: str, shape: tuple[int, int], counts: tuple[int, int]) -> None:
+    def _record(self, key: tuple[str, str], why: str, shape: tuple[int, int], counts: tuple[int, int]) -> None:
         self._rows.append((*key, why))
         self._shapes.append(shape)
         self._counts.append(counts)
 
-    def _growing(self, name: str, dtype: Any, tail: tuple[int, ...], chunk: int) -> Any:
+    def _create_resizable(self, name: str, dtype: Any, tail: tuple[int, ...], chunk: int) -> Any:
         shape = (0, *tail)
         return self._file.create_dataset(
             name, shape, dtype, maxshape=(None, *tail), chunks=(chunk, *tail), fletcher32=True
@@ -151,7 +151,7 @@ class ShardWriter:
         dataset.resize(before + len(values), axis=0)
         dataset[before:] = values
 
-    def _trouble(self, error: Exception) -> StoreError:
+    def _write_error(self, error: Exception) -> StoreError:
         if self._file is not None:
             abandon(self._file)
         with suppress(OSError):
@@ -162,4 +162,4 @@ class ShardWriter:
 def _bytes_type() -> Any:
     import h5py
 
-    return h5py.string_dtype("ascii")  # bytes as they are: a path may be of any
+    return h5py.string_dtype("ascii")  # a path may be any bytes

@@ -1,4 +1,4 @@
-"""Reading videos: exactly the frames and samples of one clip, or a whole video at a low rate and size."""
+"""Decoding of one clip, exact to the frame and the sample, or of a whole video at a low frame rate and size."""
 
 from __future__ import annotations
 
@@ -14,26 +14,31 @@ from selavi_ref.media.audio_track import PREROLL, AudioTrack
 from selavi_ref.media.container import Media, media_error, open_media
 from selavi_ref.media.frames import TOLERANCE, FramePicker, SquareCrops, empty_frames
 
-_LEADS = (PREROLL, 3.0, 15.0, math.inf)  # seconds before the clip to seek to, one after the other if that was too late
-_UNSKIPPED = 0.3  # seconds before a clip from which on all frames are decoded, not only those that others need
-_SKIPPABLE = ("h264", "hevc")  # codecs of which FFmpeg leaves out just the frames that no other needs
+_SEEK_LEADS = (
+    PREROLL,
+    3.0,
+    15.0,
+    math.inf,
+)  # seconds before the clip to seek to, each tried if the one before was too late
+_NO_SKIP_SECONDS = 0.3  # seconds before a clip from which on all frames are decoded, not only reference frames
+_SKIPPABLE = ("h264", "hevc")  # codecs whose non-reference frames, and no others, FFmpeg can skip
 _LONGEST_JUMP = 60.0  # seconds between two frames of a whole video; more is a damaged clock, and would fill the memory
-_HOLE = 0.5  # seconds of picture or sound that a damaged file may lack and still be read
+_MAX_MISSING = 0.5  # seconds of video or audio that a damaged file may lack and still be read
 
 
 @dataclass(frozen=True)
 class Clip:
     """
-    Picture and sound of the same stretch of time.
+    Video frames and audio samples of the same time interval.
 
     Parameters
     ----------
     frames
-        uint8, RGB, shape (T, h, w, 3), or (P, T, s, s, 3) if P squares were asked for; T = 0 without a picture.
+        uint8, RGB, shape (T, h, w, 3), or (P, T, s, s, 3) with P square crops; T = 0 without video.
     samples
-        float32 in -1..1, mono, shape (n,); n = 0 without sound.
+        float32 in -1..1, mono, shape (n,); n = 0 without audio.
     start
-        When the clip begins, seconds after the first picture of its video.
+        Start of the clip, seconds after the first frame of its video.
     """
 
     frames: NDArray[np.uint8]
@@ -51,45 +56,45 @@ def read_clip(
     size: int,
     sample_rate: int,
     audio_shift: float = 0.0,
-    squares: SquareCrops | None = None,
+    crops: SquareCrops | None = None,
     want_video: bool = True,
     want_audio: bool = True,
 ) -> Clip:
     """
-    Decode exactly the frames and samples of one clip.
+    Decode one clip, exact to the frame and the sample.
 
-    Frame t is the one on display at `start` + t / `fps`: the last whose time is not later (within a millisecond).
-    Sample i is the sound at `start` + i / `sample_rate`. A clip that would run past the end of the video (of the
-    shorter of picture and sound) is moved back; if it is longer than the video, it starts at 0 and the last frame is
-    repeated, the sound padded with zeros.
+    Frame t is the one displayed at `start` + t / `fps`: the last whose time is not later (within a millisecond).
+    Sample i is the audio at `start` + i / `sample_rate`. A clip that would run past the end of the file (of the
+    shorter of video and audio) is moved back; if it is longer than the file, it starts at 0, the last frame is
+    repeated and the audio padded with zeros.
 
     Parameters
     ----------
     path
         A video file in any container that FFmpeg knows.
     start
-        Seconds after the first picture.
+        Seconds after the first frame.
     seconds
-        Length of the sound, seconds.
+        Length of the audio, seconds.
     fps
         Frames per second of the clip.
     frames
         Number T of frames.
     size
-        Pixels of the short side; the shape is kept.
+        Pixels of the short side; the aspect ratio is kept.
     sample_rate
         Samples per second, mono.
     audio_shift
-        Seconds by which the sound begins after the picture (before it, if negative), as far as there is sound.
+        Seconds by which the audio starts after the video (before it, if negative), within the audio track.
     squares
-        Which parts of the pictures to return; all of each by default.
+        Square crops to return; the whole frames by default.
     want_video, want_audio
-        Leave one out, which costs nothing then.
+        Whether to decode the video and the audio; what is left out costs nothing.
 
     Returns
     -------
     Clip
-        A video without sound has empty samples, one without picture empty frames.
+        Samples are empty without audio, frames without video.
 
     Raises
     ------
@@ -101,49 +106,55 @@ def read_clip(
     _check_positive(seconds=seconds, fps=fps, frames=frames, size=size, sample_rate=sample_rate)
     if not (math.isfinite(start) and math.isfinite(audio_shift)):
         raise InputError(f"a clip cannot start at {start} s, its sound {audio_shift} s later")
-    span = _Span(start, seconds, fps, frames, audio_shift)
+    request = _Request(start, seconds, fps, frames, audio_shift)
     skip = True
-    leads = list(_LEADS)
+    leads = list(_SEEK_LEADS)
     while leads:
         with open_media(path) as media:
-            begin, hear = _beginnings(media, span, want_video, want_audio)
-            picture = _picker(media, begin, fps, frames, size, squares) if want_video else None
-            sound = AudioTrack(hear, hear + seconds, sample_rate) if want_audio and media.audio is not None else None
-            sought = min(begin, hear) - max(leads[0], media.settling)
-            media.seek(sought)
-            skipped = _decode(media, picture, sound, skip_before=begin - _UNSKIPPED if skip else -math.inf)
-            if sought > 0 and _came_late(media, picture, sound, (begin, hear)):
+            video_start, audio_start = _clip_starts(media, request, want_video, want_audio)
+            picker = _make_picker(media, video_start, fps, frames, size, crops) if want_video else None
+            track = (
+                AudioTrack(audio_start, audio_start + seconds, sample_rate)
+                if want_audio and media.audio is not None
+                else None
+            )
+            seek_time = min(video_start, audio_start) - max(leads[0], media.settling)
+            media.seek(seek_time)
+            skipped = _decode(media, picker, track, skip_before=video_start - _NO_SKIP_SECONDS if skip else -math.inf)
+            if seek_time > 0 and _seeked_too_late(media, picker, track, (video_start, audio_start)):
                 leads.pop(0)
                 continue
-            if picture is not None:
-                picture.finish(math.inf)
-                if skipped > picture.first_shown:  # the frame on display at the beginning was not decoded
+            if picker is not None:
+                picker.finish(math.inf)
+                if skipped > picker.first_kept_time:  # the frame on display at the beginning was not decoded
                     skip = False
                     continue
-            _check_whole(media, picture, sound, (begin + (frames - 1) / fps, hear + seconds))
+            _check_complete(media, picker, track, (video_start + (frames - 1) / fps, audio_start + seconds))
             return Clip(
-                picture.stacked() if picture is not None else empty_frames(size, squares),
-                sound.stretch(hear, round(seconds * sample_rate)) if sound is not None else np.empty(0, np.float32),
-                begin,
+                picker.stack() if picker is not None else empty_frames(size, crops),
+                track.segment(audio_start, round(seconds * sample_rate))
+                if track is not None
+                else np.empty(0, np.float32),
+                video_start,
             )
     raise AssertionError("the last lead decodes from the beginning")
 
 
-class _Span(NamedTuple):
+class _Request(NamedTuple):
     start: float  # seconds
-    seconds: float  # of sound
+    seconds: float  # of audio
     fps: float
     frames: int
     audio_shift: float
 
 
-def _beginnings(media: Media, span: _Span, want_video: bool, want_audio: bool) -> tuple[float, float]:
-    """Return when the picture and the sound of a clip begin: moved back where they would run past their ends."""
-    sees, hears = want_video and media.video is not None, want_audio and media.audio is not None
-    latest_sight = media.end(media.video) - span.frames / span.fps if sees else math.inf
-    latest_sound = media.end(media.audio) - span.seconds if hears else math.inf
-    begin = max(0.0, min(span.start, latest_sight, latest_sound))
-    return begin, max(0.0, min(begin + span.audio_shift, latest_sound))
+def _clip_starts(media: Media, request: _Request, want_video: bool, want_audio: bool) -> tuple[float, float]:
+    """Return the start of video and audio of a clip, seconds, moved back where they would run past their ends."""
+    has_video, has_audio = want_video and media.video is not None, want_audio and media.audio is not None
+    latest_video = media.end(media.video) - request.frames / request.fps if has_video else math.inf
+    latest_audio = media.end(media.audio) - request.seconds if has_audio else math.inf
+    video_start = max(0.0, min(request.start, latest_video, latest_audio))
+    return video_start, max(0.0, min(video_start + request.audio_shift, latest_audio))
 
 
 def read_video(
@@ -157,21 +168,21 @@ def read_video(
     want_audio: bool = True,
 ) -> Clip:
     """
-    Decode a whole video once, at a low rate and size: frames at 0, 1 / `fps`, 2 / `fps`, ... and the whole sound.
+    Decode a whole video once, at a low rate and size: frames at 0, 1 / `fps`, 2 / `fps`, ... and all of the audio.
 
-    Frames and samples cut out of it are those that `read_clip` gives for a start on the grid of the frames.
+    Its parts equal what `read_clip` returns for a start that is a multiple of 1 / `fps`.
 
     Parameters
     ----------
     path, fps, size, sample_rate, want_video, want_audio
         As in `read_clip`.
     enlarge
-        Whether pictures whose short side has fewer pixels than `size` are scaled up.
+        Whether frames whose short side has fewer pixels than `size` are scaled up.
 
     Returns
     -------
     Clip
-        As many frames as begin before the picture ends; as many samples as begin before the sound ends.
+        As many frames as begin before the video ends; as many samples as begin before the audio ends.
 
     Raises
     ------
@@ -182,86 +193,86 @@ def read_video(
     """
     _check_positive(fps=fps, size=size, sample_rate=sample_rate)
     with open_media(path) as media:
-        picture = _picker(media, 0.0, fps, None, size, None, enlarge) if want_video else None
-        sound = AudioTrack(0.0, math.inf, sample_rate) if want_audio and media.audio is not None else None
-        _decode(media, picture, sound)
-        picture_end = sound_end = 0.0
-        if picture is not None:
-            picture_end = max(media.end(media.video), picture.shown_end)
-            picture.finish(min(picture_end, picture.shown_time + _LONGEST_JUMP))
-        if sound is not None:
-            sound_end = media.end(media.audio)
-        _check_whole(media, picture, sound, (picture_end, sound_end))
-        heard = 0.0 if sound is None or math.isnan(sound.end) else max(0.0, min(sound.end, sound_end))
+        picker = _make_picker(media, 0.0, fps, None, size, None, enlarge) if want_video else None
+        track = AudioTrack(0.0, math.inf, sample_rate) if want_audio and media.audio is not None else None
+        _decode(media, picker, track)
+        video_end = audio_end = 0.0
+        if picker is not None:
+            video_end = max(media.end(media.video), picker.last_end)
+            picker.finish(min(video_end, picker.last_time + _LONGEST_JUMP))
+        if track is not None:
+            audio_end = media.end(media.audio)
+        _check_complete(media, picker, track, (video_end, audio_end))
+        audio_seconds = 0.0 if track is None or math.isnan(track.end) else max(0.0, min(track.end, audio_end))
         return Clip(
-            picture.stacked() if picture is not None else empty_frames(size),
-            sound.stretch(0.0, round(heard * sample_rate)) if sound is not None else np.empty(0, np.float32),
+            picker.stack() if picker is not None else empty_frames(size),
+            track.segment(0.0, round(audio_seconds * sample_rate)) if track is not None else np.empty(0, np.float32),
             0.0,
         )
 
 
-def _picker(
+def _make_picker(
     media: Media,
     start: float,
     fps: float,
     count: int | None,
     size: int,
-    squares: SquareCrops | None,
+    crops: SquareCrops | None,
     enlarge: bool = True,
 ) -> FramePicker | None:
     if media.video is None:
         return None
-    return FramePicker(start, fps, count, size, media.pixel_aspect, squares, enlarge)
+    return FramePicker(start, fps, count, size, media.pixel_aspect, crops, enlarge)
 
 
 def _decode(
-    media: Media, picture: FramePicker | None, sound: AudioTrack | None, skip_before: float = -math.inf
+    media: Media, picker: FramePicker | None, track: AudioTrack | None, skip_before: float = -math.inf
 ) -> float:
     """
-    Read packets from where the file stands until picture and sound have what they want, or to the end.
+    Decode packets from the current position until picker and track are done, or to the end.
 
-    Frames that end before `skip_before` (seconds) and that no other needs are not decoded; returned is the time of the
-    latest of them, or minus infinity.
+    Non-reference frames that end before `skip_before` (seconds) are not decoded; returns the time of the latest of
+    them, or minus infinity.
     """
-    streams = [s for s, wanted in ((media.video, picture), (media.audio, sound)) if wanted is not None]
+    streams = [s for s, target in ((media.video, picker), (media.audio, track)) if target is not None]
     if not streams:
         return -math.inf
     video_index = media.video.index if media.video is not None else -1
-    tick = float(media.audio.time_base) if sound is not None else 0.0
-    skipper = _Skipper(media, skip_before)
+    tick = float(media.audio.time_base) if track is not None else 0.0
+    skipper = _FrameSkipper(media, skip_before)
     for packet in media.packets(*streams):
-        if picture is not None and packet.stream.index == video_index:  # stream_index is 0 in all empty packets
-            if not picture.done:
-                skipper.meet(packet)
+        if picker is not None and packet.stream.index == video_index:  # stream_index is 0 in all empty packets
+            if not picker.done:
+                skipper.update(packet)
                 for frame in media.frames(packet):
                     time = media.time_of(frame)
-                    _check_clock(media, picture.shown_time, time, picture.count is None)
-                    picture.push(time, frame)
-        elif sound is not None and sound.needs(_packet_end(packet, tick) - media.origin):
+                    _check_clock(media, picker.last_time, time, picker.count is None)
+                    picker.push(time, frame)
+        elif track is not None and track.needs(_packet_end(packet, tick) - media.origin):
             for frame in media.frames(packet):
                 time = media.time_of(frame)
-                _check_clock(media, sound.end, time, math.isinf(sound.last))
-                sound.push(time, frame)
-        if (picture is None or picture.done) and (sound is None or sound.done):
+                _check_clock(media, track.end, time, math.isinf(track.last))
+                track.push(time, frame)
+        if (picker is None or picker.done) and (track is None or track.done):
             break
     return skipper.latest
 
 
-class _Skipper:
-    """Tells the decoder of the picture to leave out frames before a time (seconds) that no other frame needs."""
+class _FrameSkipper:
+    """Makes the video decoder skip non-reference frames before a time (seconds)."""
 
     def __init__(self, media: Media, before: float) -> None:
-        self.latest = -math.inf  # time of the latest frame that may have been left out
+        self.latest = -math.inf  # time of the latest frame that may have been skipped
         self._active = math.isfinite(before) and media.video is not None and media.video.codec.name in _SKIPPABLE
-        self._active = self._active and not media.untimed  # whose frames are told by their number
+        self._active = self._active and not media.untimed  # whose frames are identified by their number
         if self._active:
             self._context = media.video.codec_context
             self._tick, self._origin = float(media.video.time_base), media.origin
             self._before = before
             self._skipping = False
 
-    def meet(self, packet: Any) -> None:
-        """Decide for the next packet."""
+    def update(self, packet: Any) -> None:
+        """Decide whether the frames of the next packet are skipped."""
         if not self._active:
             return
         time = math.inf if packet.pts is None else packet.pts * self._tick - self._origin
@@ -274,39 +285,39 @@ class _Skipper:
 
 
 def _packet_end(packet: Any, tick: float) -> float:
-    """When a packet's sound ends, seconds; infinity where it does not say, so that it is decoded."""
+    """Return the end of an audio packet, seconds; infinity if unknown, so that it is decoded."""
     pts, duration = packet.pts, packet.duration
     return math.inf if pts is None or not duration else (pts + duration) * tick
 
 
-def _came_late(
-    media: Media, picture: FramePicker | None, sound: AudioTrack | None, begins: tuple[float, float]
+def _seeked_too_late(
+    media: Media, picker: FramePicker | None, track: AudioTrack | None, starts: tuple[float, float]
 ) -> bool:
-    """Tell whether decoding began after picture or sound do, because the key frame sought lies too late."""
-    if picture is not None and not picture.first_time <= begins[0] + TOLERANCE:
+    """Tell whether decoding began after the start of video or audio, because the key frame found lies too late."""
+    if picker is not None and not picker.first_time <= starts[0] + TOLERANCE:
         return True
-    if sound is None:
+    if track is None:
         return False
-    return not sound.begin <= max(begins[1], media.start(media.audio)) + TOLERANCE
+    return not track.begin <= max(starts[1], media.start(media.audio)) + TOLERANCE
 
 
-def _check_whole(
-    media: Media, picture: FramePicker | None, sound: AudioTrack | None, ends: tuple[float, float]
+def _check_complete(
+    media: Media, picker: FramePicker | None, track: AudioTrack | None, ends: tuple[float, float]
 ) -> None:
-    """Raise MediaError if decoding failed before the moments that picture and sound must reach, seconds."""
-    if picture is None and sound is None:
+    """Raise MediaError if decoding failed before the ends that video and audio must reach, seconds."""
+    if picker is None and track is None:
         if media.video is None and media.audio is None:
             raise media_error(media.path, "it holds neither a picture nor a sound that can be decoded")
         return
     why = f" ({media.fault})" if media.fault else ""
-    if picture is not None and not picture.pictures:
+    if picker is not None and not picker.frames:
         raise media_error(media.path, f"no picture could be decoded{why}")
     missing = []
-    if picture is not None and not min(ends[0], media.end(media.video)) - picture.shown_end <= _HOLE:
+    if picker is not None and not min(ends[0], media.end(media.video)) - picker.last_end <= _MAX_MISSING:
         missing.append("picture")
-    if sound is not None and not min(ends[1], media.end(media.audio)) - sound.end <= _HOLE:
+    if track is not None and not min(ends[1], media.end(media.audio)) - track.end <= _MAX_MISSING:
         missing.append("sound")
-    # Without a fault, one of them alone may just stand still; if both end early, the file is cut off.
+    # Without a fault, one stream alone may just end early; if both do, the file is cut off.
     if missing and (media.fault or len(missing) == 2):
         raise media_error(
             media.path, f"{' and '.join(missing)} cannot be decoded up to {max(ends):.2f} s{why or ' (cut off)'}"
@@ -314,7 +325,7 @@ def _check_whole(
 
 
 def _check_clock(media: Media, before: float, time: float, whole: bool) -> None:
-    """Raise MediaError if the time jumps forward in a way that no camera's does; a single clip is bounded anyway."""
+    """Raise MediaError if time jumps forward as no camera's does; the memory of a single clip is bounded anyway."""
     if whole and time - (0.0 if math.isnan(before) else before) > _LONGEST_JUMP:
         raise media_error(media.path, f"its clock jumps to {time:.0f} s")
 

@@ -1,4 +1,4 @@
-"""Opening media files: which streams are the picture and the sound, how long they last, and errors told in one line."""
+"""Opening media files: choice of the video and audio stream, their lengths and timestamps, one-line errors."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from typing import Any
 
 from selavi_ref.errors import FilePath, InputError, MediaError, TransientMediaError, printable, reason
 
-_ODDEST_PIXEL = 8.0  # ratio of the sides of pixels; more is damage
-_FIRST_PACKETS = 64  # packets among which a healthy picture has shown its first frame
-_PASSING = {  # reasons of the system's why a file cannot be opened that say nothing of what it holds
+_MAX_PIXEL_ASPECT = 8.0  # width divided by height of a pixel, or the inverse; more is damage
+_FIRST_PACKETS = 64  # packets within which a healthy stream gives its first frame
+_TRANSIENT_ERRNOS = {  # errors of the system that say nothing about the content of a file
     *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR),
     *(errno.EIO, errno.ESTALE, errno.ENOENT, errno.ETIMEDOUT),
 }
-_SETTLING = {"mpeg": 1.0}  # seconds after a jump into a container of this kind in which times may be a frame off
+_SETTLING = {"mpeg": 1.0}  # seconds after a seek in which times may be a frame off, by container
 
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
     """
-    What a media file holds; lengths in seconds, sizes in pixels.
+    Properties of a media file; lengths in seconds, sizes in pixels.
 
     Parameters
     ----------
     path
         The file.
     video_seconds, audio_seconds
-        Length of the picture and of the sound; 0.0 where there is none.
+        Length of the video and of the audio stream; 0.0 without one.
     fps
-        Mean frame rate; 0.0 without a picture.
+        Mean frame rate; 0.0 without video.
     width, height
-        As shown: after rotation, and with pixels made square; 0 without a picture.
+        As displayed: after rotation, and with square pixels; 0 without video.
     sample_rate
-        Samples of sound per second; 0 without sound.
+        Audio samples per second; 0 without audio.
     has_video, has_audio
-        Whether there is a picture (cover art is none), and a sound, that can be decoded.
+        Whether there is a video stream (cover art does not count) and an audio stream that can be decoded.
     """
 
     path: str
@@ -55,13 +55,13 @@ class VideoInfo:
 
     @property
     def seconds(self) -> float:
-        """Length of the longer of picture and sound, seconds."""
+        """Length of the longer of video and audio, seconds."""
         return max(self.video_seconds, self.audio_seconds)
 
 
 def probe(path: FilePath) -> VideoInfo:
     """
-    Read from a media file's header what it holds, and decode its first frame.
+    Read the properties of a media file from its header, and decode its first frame.
 
     A length that the header lacks is found by reading the packets without decoding them.
 
@@ -83,7 +83,7 @@ def probe(path: FilePath) -> VideoInfo:
         If PyAV is not installed.
     """
     with open_media(path) as media:
-        width, height = _shown_size(media)  # (0, 0) without a picture, or if none can be decoded
+        width, height = _display_size(media)  # (0, 0) without video, or if none can be decoded
         rate = (media.video.average_rate or media.video.guessed_rate or 0) if width else 0
         return VideoInfo(
             path=os.fspath(path),
@@ -100,12 +100,12 @@ def probe(path: FilePath) -> VideoInfo:
 
 class Media:
     """
-    An open media file: its picture and sound streams (or None), and its clock.
+    An open media file: its video and audio stream (or None), and its time axis.
 
-    Time 0 is when the first picture is shown; without a picture, when the sound begins. `fault` keeps the first error
-    met while reading or decoding: such an error ends or skips a packet, and the caller judges what is missing. After
-    `seek`, times can be trusted from `settling` seconds on. `untimed` tells that the file holds no times of its
-    pictures: an AVI file, for which FFmpeg guesses them, wrongly where pictures are stored in another order than shown.
+    Time 0 is the first video frame; without video, the start of the audio. `fault` is the first error met while reading
+    or decoding: such an error ends or skips a packet, and the caller judges what is missing. After `seek`, times are
+    reliable from `settling` seconds on. `untimed` marks a file without timestamps of its frames: an AVI file, for which
+    FFmpeg guesses them, wrongly where frames are stored in another order than displayed.
     """
 
     def __init__(self, path: FilePath, container: Any) -> None:
@@ -116,54 +116,54 @@ class Media:
         self.fault: str | None = None
         self.settling = _SETTLING.get(container.format.name, 0.0)
         self.untimed = container.format.name == "avi" and self.video is not None
-        self._due: deque[int | None] = deque()  # when the pictures are due that the decoder holds, or none for them
-        self._held: int | None = None  # packets that the decoder holds when it gives out the first picture
+        self._packet_times: deque[int | None] = deque()  # of the frames still in the decoder
+        self._decoder_delay: int | None = None  # packets in the decoder when it gives its first frame
         self.origin = 0.0
         if self.video is not None:
             self.origin = (self.video.start_time or 0) * float(self.video.time_base)
-        elif self.audio is not None:  # a negative start is the encoder's priming, which the decoder removes
+        elif self.audio is not None:  # a negative start is encoder priming, which the decoder removes
             self.origin = max(self.audio.start_time or 0, 0) * float(self.audio.time_base)
 
     @property
     def pixel_aspect(self) -> float:
-        """Width of a pixel divided by its height; 1 where the file says what no camera does."""
+        """Width of a pixel divided by its height; 1 where the file gives an implausible value."""
         aspect = float(self.video.sample_aspect_ratio or 1)
-        return aspect if 1 / _ODDEST_PIXEL <= aspect <= _ODDEST_PIXEL else 1.0
+        return aspect if 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT else 1.0
 
     def seconds(self, stream: Any) -> float:
-        """Length of a stream from its first to its last moment, seconds: the header's, or else that of its packets."""
+        """Length of a stream, seconds: from the header, or else from its packets."""
         if stream is None:
             return 0.0
         if stream.duration:
             return float(stream.duration * stream.time_base)
         start = float((stream.start_time or 0) * stream.time_base)
-        if tag := _tagged_end(stream.metadata):
+        if tag := _duration_tag(stream.metadata):
             return max(tag - start, 0.0)
         if self.container.duration:
             return self.container.duration / 1e6 + (self.container.start_time or 0) / 1e6 - start
         return _packet_seconds(self.path, stream.index)
 
     def start(self, stream: Any) -> float:
-        """When a stream begins on the file's clock, seconds."""
+        """Start of a stream on the time axis, seconds."""
         return float((stream.start_time or 0) * stream.time_base) - self.origin
 
     def end(self, stream: Any) -> float:
-        """When a stream ends on the file's clock, seconds."""
+        """End of a stream on the time axis, seconds."""
         return self.start(stream) + self.seconds(stream)
 
     def seek(self, time: float) -> None:
-        """Go to the last key frame at or before a time; stay at the beginning if that is not before it."""
+        """Seek to the last key frame at or before a time; stay at the beginning for times up to 0."""
         stream = self.video if self.video is not None else self.audio
         if time > 0 and stream is not None:
             if self.untimed:
-                self._held = _packets_held(self.path, stream.index)
+                self._decoder_delay = _count_delayed_packets(self.path, stream.index)
             try:
                 self.container.seek(int((time + self.origin) / stream.time_base), stream=stream)
             except media_errors() as error:
                 self.fault = self.fault or reason(error)
 
     def packets(self, *streams: Any) -> Iterator[Any]:
-        """Packets of the streams, then one empty packet for each, up to the end or to the first that cannot be read."""
+        """Yield packets of the streams, then an empty one for each, up to the end or the first that cannot be read."""
         source = iter(self.container.demux(*streams))
         while True:
             try:
@@ -176,34 +176,34 @@ class Media:
             yield packet
 
     def frames(self, packet: Any) -> list[Any]:
-        """Decode a packet; one that cannot be decoded has no frames."""
+        """Decode a packet; return no frames if it cannot be decoded."""
         try:
             decoded: list[Any] = packet.decode()
         except media_errors() as error:
             self.fault = self.fault or reason(error)
             decoded = []
         if self.untimed and packet.stream.index == self.video.index:
-            self._date(packet, decoded)
+            self._assign_times(packet, decoded)
         return decoded
 
     def time_of(self, frame: Any) -> float:
-        """When a frame is shown or heard on the file's clock, seconds; NaN if it does not say."""
+        """Return the time of a frame on the time axis, seconds; NaN if it has none."""
         time = frame.time
         return float("nan") if time is None else time - self.origin
 
-    def _date(self, packet: Any, frames: list[Any]) -> None:
-        """Set the times of pictures by their order: the n-th is due when the n-th packet is, whichever that holds."""
-        if not packet.size:  # the end: what the decoder still holds
+    def _assign_times(self, packet: Any, frames: list[Any]) -> None:
+        """Set the times of frames by their order: the n-th frame gets the time of the n-th packet."""
+        if not packet.size:  # the end: frames still in the decoder
             for frame in frames:
-                frame.pts = self._due.popleft() if self._due else None
+                frame.pts = self._packet_times.popleft() if self._packet_times else None
             return
-        self._due.append(packet.dts)
-        if self._held is None and frames:
-            self._held = len(self._due) - 1
-        if self._held is not None and len(self._due) > self._held:
-            due = self._due.popleft()
+        self._packet_times.append(packet.dts)
+        if self._decoder_delay is None and frames:
+            self._decoder_delay = len(self._packet_times) - 1
+        if self._decoder_delay is not None and len(self._packet_times) > self._decoder_delay:
+            time = self._packet_times.popleft()
             for frame in frames:
-                frame.pts = due
+                frame.pts = time
 
 
 @contextmanager
@@ -214,12 +214,12 @@ def open_media(path: FilePath) -> Iterator[Media]:
     Raises
     ------
     MediaError
-        If the file is missing, no regular file, empty, or of no known kind.
+        If the file is missing, no regular file, empty, or of an unknown format.
     InputError
         If PyAV is not installed.
     """
     av = import_av()
-    name = os.path.abspath(os.fspath(path))  # absolute: no part of a name is taken for a protocol
+    name = os.path.abspath(os.fspath(path))  # absolute, so that no part of a name is taken for a protocol
     try:
         status = os.stat(name)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
@@ -229,9 +229,9 @@ def open_media(path: FilePath) -> Iterator[Media]:
         # a play list in disguise must not make us open other files or addresses
         container = av.open(name, mode="r", metadata_errors="replace", container_options={"protocol_whitelist": "file"})
     except av.InvalidDataError as error:
-        raise media_error(path, "of no kind that FFmpeg can read, or damaged at its beginning or end") from error
+        raise media_error(path, "of no format that FFmpeg can read, or damaged at its beginning or end") from error
     except media_errors() as error:
-        kind = TransientMediaError if getattr(error, "errno", None) in _PASSING else MediaError
+        kind = TransientMediaError if getattr(error, "errno", None) in _TRANSIENT_ERRNOS else MediaError
         raise kind(str(media_error(path, reason(error)))) from error
     with container:
         try:
@@ -240,12 +240,12 @@ def open_media(path: FilePath) -> Iterator[Media]:
                 if stream is not None:
                     stream.codec_context.thread_count = 1
             yield media
-        except (av.FFmpegError, OverflowError) as error:  # sizes and rates that no picture or sound has
+        except (av.FFmpegError, OverflowError) as error:  # impossible sizes and rates
             raise media_error(path, f"damaged: {reason(error)}") from error
 
 
 def import_av() -> Any:
-    """Import PyAV; an InputError tells how to install it where it is missing."""
+    """Import PyAV, or raise an InputError that says how to install it."""
     try:
         import av
     except ImportError as error:
@@ -258,16 +258,22 @@ def import_av() -> Any:
 def media_errors() -> tuple[type[BaseException], ...]:
     """Return the exceptions by which PyAV reports a file that is missing, unreadable or damaged."""
     av = import_av()
-    return (av.FFmpegError, OSError, ValueError, EOFError, LookupError)  # the last: streams that come and go
+    return (
+        av.FFmpegError,
+        OSError,
+        ValueError,
+        EOFError,
+        LookupError,
+    )  # LookupError: streams that appear or vanish on the way
 
 
 def media_error(path: FilePath, why: str) -> MediaError:
-    """Return a MediaError in one line that any terminal can print, whatever the file is called."""
+    """Return a MediaError with a one-line message that any terminal can print, whatever the name of the file."""
     return MediaError(f"{printable(path)}: {why}")
 
 
 def _best_stream(container: Any, kind: str) -> Any:
-    """Return the stream of a kind that a player would choose, or None; cover art is no picture."""
+    """Return the video or audio stream that a player would choose, or None; cover art does not count."""
     streams = [
         stream
         for stream in getattr(container.streams, kind)
@@ -281,8 +287,8 @@ def _is_cover(stream: Any) -> bool:
     return bool(stream.disposition & type(stream.disposition).attached_pic)
 
 
-def _shown_size(media: Media) -> tuple[int, int]:
-    """Width and height of the first frame as shown; (0, 0) if there is no picture or it cannot be decoded."""
+def _display_size(media: Media) -> tuple[int, int]:
+    """Return width and height of the first frame as displayed; (0, 0) if there is none or it cannot be decoded."""
     if media.video is None:
         return 0, 0
     for n, packet in enumerate(media.packets(media.video)):
@@ -294,8 +300,8 @@ def _shown_size(media: Media) -> tuple[int, int]:
     return 0, 0
 
 
-def _packets_held(path: FilePath, index: int) -> int:
-    """Return how many packets of a stream the decoder holds when it gives out the first picture."""
+def _count_delayed_packets(path: FilePath, index: int) -> int:
+    """Return how many packets of a stream are in the decoder when it gives its first frame."""
     with open_media(path) as media:
         for held, packet in enumerate(media.packets(media.container.streams[index])):
             if held >= _FIRST_PACKETS or media.frames(packet):
@@ -304,12 +310,12 @@ def _packets_held(path: FilePath, index: int) -> int:
 
 
 def quarter_turns(frame: Any) -> int:
-    """Return how many quarter turns anticlockwise show a decoded frame the right way up: 0 to 3."""
+    """Return how many quarter turns anticlockwise turn a decoded frame upright: 0 to 3."""
     return round(getattr(frame, "rotation", 0) / 90) % 4
 
 
-def _tagged_end(metadata: dict[str, str]) -> float | None:
-    """Read the end of a stream from the DURATION tag of a Matroska file ("00:00:02.005000000"), seconds."""
+def _duration_tag(metadata: dict[str, str]) -> float | None:
+    """Return the end of a stream by the DURATION tag of a Matroska file ("00:00:02.005000000"), seconds."""
     for key, value in metadata.items():
         if key.upper().startswith("DURATION"):
             try:
@@ -321,7 +327,7 @@ def _tagged_end(metadata: dict[str, str]) -> float | None:
 
 
 def _packet_seconds(path: FilePath, index: int) -> float:
-    """Length of a stream by its packets' times; its own opening, as not every container can be rewound."""
+    """Return the length of a stream by the times of its packets; opens the file anew, as not all can be rewound."""
     first, last = float("inf"), 0.0
     with open_media(path) as media:
         stream = media.container.streams[index]

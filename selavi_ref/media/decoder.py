@@ -1,4 +1,4 @@
-"""Decoding in a process of its own: one that crashes or hangs is replaced, and the file is to blame, not the run."""
+"""Decoding in a separate process, so that a file that crashes or hangs the decoder does not end the run."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 LIMIT = 60.0  # seconds that one call may take
-_STARTING = 120.0  # seconds that a process may take to start, such as from a slow disk
+_START_LIMIT = 120.0  # seconds that a process may take to start, such as from a slow disk
 _GRACE = 5.0  # seconds after the limit at which a process that the kernel did not end by itself is killed
 _MEMORY = 8 << 30  # bytes of address space: a damaged header may ask for more memory than the machine has
-_START = "import sys; sys.path[:] = {path!r}; from selavi_ref.media.decoder import serve; serve(*{files!r})"
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from selavi_ref.media.decoder import serve; serve(*{files!r})"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class DecoderError(TransientMediaError):
-    """The decoder crashed on a file, took too long, or needed too much memory: another time it might not."""
+    """The decoder crashed on a file, took too long, or needed too much memory; a retry may succeed."""
 
 
 class Decoder:
     """
-    Carries out calls on media files in a process of its own, one after the other.
+    Runs functions on media files in a separate process, one after the other.
 
-    The process holds neither PyTorch nor Numba, works in one thread, and is started with the first call. It is started
-    anew after a call in which it crashed or which took too long; that call raises `DecoderError`. Where processes are
-    forked or threads share an object, each needs a decoder of its own: see `run_guarded`.
+    The process imports neither PyTorch nor Numba, uses one thread, and is started with the first call. It is restarted
+    after a call that crashed it or took too long; that call raises `DecoderError`. Each forked process and each thread
+    needs its own decoder: see `run_guarded`.
     """
 
     def __init__(self) -> None:
@@ -58,30 +58,30 @@ class Decoder:
         Parameters
         ----------
         function
-            Importable by its name; its arguments and result can be pickled.
+            Importable by name; its arguments and result can be pickled.
         path
-            The file that is to blame.
+            The file, named in errors.
         limit
-            Seconds after which the call is ended by force.
+            Seconds after which the process is killed.
 
         Raises
         ------
         DecoderError
-            If the process crashed, took longer than `limit`, or needed more memory than it may take.
+            If the process crashed, took longer than `limit`, or exceeded its memory limit.
         Exception
             What `function` raises.
         """
-        requests, answers, shared = self._connections()
+        requests, answers, shared = self._connect()
         try:
             requests.send((_folder(), function, path, args, kwargs, limit))
             answer = answers.recv() if answers.poll(limit + _GRACE) else None
         except (EOFError, OSError):
             answer = None
-        except BaseException:  # such as Ctrl-C: what the process answers later must not be taken for the next answer
+        except BaseException:  # such as Ctrl-C: a late answer must not be taken for that of the next call
             self.close()
             raise
         if answer is None:
-            raise DecoderError(f"{printable(path)}: {self._autopsy(limit)}")
+            raise DecoderError(f"{printable(path)}: {self._failure_reason(limit)}")
         done, result = shared.take(*answer)
         if not done:
             raise result
@@ -91,7 +91,7 @@ class Decoder:
     def close(self) -> None:
         """End the process, if there is one."""
         process = self._process
-        self.forget()
+        self.detach()
         if process is not None:
             process.kill()
             process.wait()
@@ -111,23 +111,23 @@ class Decoder:
     def __del__(self) -> None:
         self.close()
 
-    def forget(self) -> None:
-        """Let go of a process that belongs to the process that this one was forked from."""
+    def detach(self) -> None:
+        """Release a process that belongs to the parent of this forked process, without ending it."""
         for end in (self._requests, self._answers, self._shared):
             if end is not None:
                 end.close()
         self._process = self._requests = self._answers = self._shared = None
 
-    def _connections(self) -> tuple[Connection, Connection, SharedMemory]:
+    def _connect(self) -> tuple[Connection, Connection, SharedMemory]:
         if self._requests is None or self._answers is None or self._shared is None:
             their_requests, self._requests = Pipe(duplex=False)
             self._answers, their_answers = Pipe(duplex=False)
             self._shared = SharedMemory()
-            handed = (their_requests.fileno(), their_answers.fileno(), self._shared.file)
+            inherited = (their_requests.fileno(), their_answers.fileno(), self._shared.file)
             try:
-                self._process = _started(handed)
+                self._process = _start_process(inherited)
             except OSError as error:
-                self.forget()
+                self.detach()
                 raise SelaviError(f"the process that decodes videos could not be started: {error.strerror}") from error
             their_requests.close()
             their_answers.close()
@@ -135,10 +135,10 @@ class Decoder:
         return self._requests, self._answers, self._shared
 
     def _await_start(self) -> None:
-        """Wait until the process has loaded what it needs, which does not count as time of the first call."""
+        """Wait until the process has imported its modules, which does not count as time of the first call."""
         assert self._answers is not None
         try:
-            ready = self._answers.poll(_STARTING) and self._answers.recv()
+            ready = self._answers.poll(_START_LIMIT) and self._answers.recv()
         except (EOFError, OSError):
             ready = False
         except BaseException:
@@ -148,8 +148,8 @@ class Decoder:
             self.close()
             raise SelaviError(f"the process that decodes videos could not be started ({sys.executable})")
 
-    def _autopsy(self, limit: float) -> str:
-        """End the process, and tell why it gave no answer."""
+    def _failure_reason(self, limit: float) -> str:
+        """End the process, and return the reason why it gave no answer."""
         process = self._process
         assert process is not None
         try:
@@ -164,27 +164,27 @@ class Decoder:
         return f"the decoder ended on it with status {status}"
 
 
-def _started(files: tuple[int, ...]) -> subprocess.Popen[bytes]:
-    """Start the process of a decoder, which inherits these descriptors."""
+def _start_process(files: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    """Start the process of a decoder, which inherits these file descriptors."""
     return subprocess.Popen(
-        [sys.executable, "-c", _START.format(path=sys.path, files=files)],
+        [sys.executable, "-c", _PROGRAM.format(path=sys.path, files=files)],
         pass_fds=files,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # what C libraries say before they crash
+        stderr=subprocess.DEVNULL,  # messages of C libraries before they crash
         env={**os.environ, **_ONE_THREAD},
-        start_new_session=True,  # Ctrl-C is for the program, which then closes its decoders
+        start_new_session=True,  # Ctrl-C goes to the program, which then closes its decoders
     )
 
 
 class SharedMemory:
     """
-    Hands objects with large arrays from one process to another: the arrays are copied once in and once out.
+    Memory through which objects with large arrays pass from one process to another, with two copies.
 
     Parameters
     ----------
     file
-        Descriptor of the file that both processes map; a new one, without a name, by default.
+        Descriptor of the file that both processes map; by default that of a new anonymous file.
     """
 
     def __init__(self, file: int | None = None) -> None:
@@ -195,7 +195,7 @@ class SharedMemory:
         self._map: mmap.mmap | None = None
 
     def put(self, value: object) -> tuple[bytes, list[int]]:
-        """Copy the arrays of an object in, and return what `take` needs to make it again."""
+        """Copy the arrays of an object into the memory, and return the arguments of `take`."""
         buffers: list[pickle.PickleBuffer] = []
         data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
         arrays = [buffer.raw() for buffer in buffers]
@@ -203,25 +203,25 @@ class SharedMemory:
         if needed := sum(sizes):
             if needed > os.fstat(self.file).st_size:
                 os.ftruncate(self.file, needed)
-            place, target = 0, self._mapped(needed)
+            offset, target = 0, self._mapped(needed)
             for array in arrays:
-                target[place : (place := place + array.nbytes)] = array
+                target[offset : (offset := offset + array.nbytes)] = array
         return data, sizes
 
     def take(self, data: bytes, sizes: list[int]) -> Any:
-        """Return the object that `put` was given in the other process; its arrays are copies."""
+        """Return the object that the other process gave to `put`; its arrays are copies."""
         buffers = []
         if sum(sizes):
-            place, source = 0, memoryview(self._mapped(sum(sizes)))
+            offset, source = 0, memoryview(self._mapped(sum(sizes)))
             for size in sizes:
-                buffers.append(bytearray(source[place : (place := place + size)]))
+                buffers.append(bytearray(source[offset : (offset := offset + size)]))
             source.release()
         else:
             buffers = [bytearray() for _ in sizes]
         return pickle.loads(data, buffers=buffers)
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         if self._map is not None:
             self._map.close()
         os.close(self.file)
@@ -239,13 +239,13 @@ _local = threading.local()
 
 def run_guarded(function: Callable[..., T], path: FilePath, *args: Any, limit: float = LIMIT, **kwargs: Any) -> T:
     """
-    Return ``function(path, *args, **kwargs)``, carried out by the `Decoder` that this thread of this process keeps.
+    Return ``function(path, *args, **kwargs)``, run by the `Decoder` of this thread of this process.
 
     Parameters and errors are those of `Decoder.call`.
     """
     decoder: Decoder | None = getattr(_local, "decoder", None)
     if decoder is not None and _local.process != os.getpid():
-        decoder.forget()
+        decoder.detach()
         decoder = None
     if decoder is None:
         decoder = _local.decoder = Decoder()
@@ -253,30 +253,30 @@ def run_guarded(function: Callable[..., T], path: FilePath, *args: Any, limit: f
     return decoder.call(function, path, *args, limit=limit, **kwargs)
 
 
-def parallel_map(function: Callable[[A], T], given: Iterable[A], threads: int, ahead: int) -> Iterator[tuple[A, T]]:
+def parallel_map(function: Callable[[A], T], items: Iterable[A], threads: int, ahead: int) -> Iterator[tuple[A, T]]:
     """
-    Yield each item with what `function` makes of it, in their order, made by threads that each keep a decoder.
+    Yield each item with the result of `function`, in order, computed by threads that each have a decoder.
 
-    At most `ahead` results per thread wait for their turn, however many items there are.
+    At most `ahead` results per thread are computed before they are needed.
     """
     threads = max(1, threads)
     decoders: list[Decoder] = []
 
-    def begin() -> None:
+    def initialize() -> None:
         _local.decoder, _local.process = Decoder(), os.getpid()
         decoders.append(_local.decoder)
 
-    with ThreadPoolExecutor(threads, initializer=begin) as pool:
+    with ThreadPoolExecutor(threads, initializer=initialize) as pool:
         waiting: deque[tuple[A, Future[T]]] = deque()
         try:
-            for item in given:
+            for item in items:
                 waiting.append((item, pool.submit(function, item)))
                 if len(waiting) > ahead * threads:
                     first, future = waiting.popleft()
                     yield first, future.result()
             for first, future in waiting:
                 yield first, future.result()
-        except BaseException:  # such as Ctrl-C: nobody waits for what is under way
+        except BaseException:  # such as Ctrl-C: do not wait for running calls
             pool.shutdown(wait=False, cancel_futures=True)
             for decoder in decoders:
                 decoder.kill()
@@ -284,12 +284,12 @@ def parallel_map(function: Callable[[A], T], given: Iterable[A], threads: int, a
 
 
 def serve(read: int, write: int, memory: int) -> None:
-    """Carry out the calls of a `Decoder`, as the main program of its process, until it goes away."""
+    """Run the calls of a `Decoder`, as the main program of its process, until its pipe is closed."""
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    most = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    soft = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     requests, answers, shared = Connection(read), Connection(write), SharedMemory(memory)
     import_av()
@@ -300,9 +300,9 @@ def serve(read: int, write: int, memory: int) -> None:
         except EOFError:
             return
         with suppress(OSError):
-            os.chdir(folder)  # a relative path starts from where the program is now
+            os.chdir(folder)  # relative paths start from the current folder of the program
         signal.setitimer(signal.ITIMER_REAL, limit)  # the kernel ends this process, whatever library it hangs in
-        answer = _carry_out(function, path, args, kwargs)
+        answer = _execute(function, path, args, kwargs)
         signal.setitimer(signal.ITIMER_REAL, 0)
         try:
             answers.send(shared.put(answer))
@@ -311,14 +311,14 @@ def serve(read: int, write: int, memory: int) -> None:
 
 
 def _folder() -> str:
-    """Return the current folder, which may have been removed."""
+    """Return the current folder, or the root if it has been removed."""
     try:
         return os.getcwd()
     except OSError:
         return os.sep
 
 
-def _carry_out(function: Callable[..., Any], path: FilePath, args: Any, kwargs: Any) -> tuple[bool, Any]:
+def _execute(function: Callable[..., Any], path: FilePath, args: Any, kwargs: Any) -> tuple[bool, Any]:
     try:
         return True, function(path, *args, **kwargs)
     except SelaviError as error:

@@ -1,4 +1,4 @@
-"""Out of the frames as they are decoded, those on display at the wanted times: scaled, turned upright, as RGB."""
+"""Choice of the frames displayed at given times, scaled, turned upright and converted to RGB."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ TOLERANCE = 1e-3  # seconds; containers with a millisecond clock round a frame's
 @dataclass(frozen=True)
 class SquareCrops:
     """
-    Parts of a picture.
+    Square crops of a frame.
 
     Parameters
     ----------
-    side
-        Pixels; at most the picture's short side.
-    places
-        P pairs: where along the height and the width that is left free each square lies, 0 to 1.
+    size
+        Pixels of either side; at most those of the frame's short side.
+    positions
+        P pairs: vertical and horizontal position of each crop, from 0 (top, left) to 1 (bottom, right).
     """
 
-    side: int
-    places: tuple[tuple[float, float], ...] = ((0.5, 0.5),)
+    size: int
+    positions: tuple[tuple[float, float], ...] = ((0.5, 0.5),)
 
-    def cut(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Cut the squares out of pictures (..., h, w, 3): shape (P, ..., side, side, 3)."""
-        height, width = pictures.shape[-3:-1]
-        side, cuts = self.side, []
-        for down, across in self.places:
-            top, left = round(down * (height - side)), round(across * (width - side))
-            cuts.append(pictures[..., top : top + side, left : left + side, :])
+    def cut(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the crops of frames (..., h, w, 3): shape (P, ..., size, size, 3)."""
+        height, width = frames.shape[-3:-1]
+        size, cuts = self.size, []
+        for y, x in self.positions:
+            top, left = round(y * (height - size)), round(x * (width - size))
+            cuts.append(frames[..., top : top + size, left : left + size, :])
         return np.stack(cuts)
 
 
 class FramePicker:
     """
-    Takes frames in the order of their times and keeps, for t = 0, 1, ..., the one on display at `start` + t / `fps`.
+    Receives frames in the order of their times and keeps the one displayed at `start` + t / `fps`, for t = 0, 1, ...
 
-    That is the last frame whose time is not later (within a millisecond), or the first frame of all. Only frames that
-    are kept are converted.
+    That is the last frame whose time is not later (within a millisecond), or the first frame of all. Only kept frames
+    are converted.
 
     Parameters
     ----------
     start
-        Time of the first wanted frame, seconds.
+        Time of the first frame to keep, seconds.
     fps
-        Wanted frames per second.
+        Frames to keep per second.
     count
-        Number T of wanted frames; None for as many as there turn out to be.
+        Number T of frames to keep; None for all.
     size
         Pixels of the short side after scaling.
     pixel_aspect
         Width of a source pixel divided by its height.
-    squares
-        What to keep of the pictures; all of each by default.
+    crops
+        Square crops to keep; whole frames by default.
     enlarge
-        Whether pictures whose short side has fewer pixels than `size` are scaled up.
+        Whether frames whose short side has fewer pixels than `size` are scaled up.
     """
 
     def __init__(
@@ -71,16 +71,16 @@ class FramePicker:
         count: int | None,
         size: int,
         pixel_aspect: float,
-        squares: SquareCrops | None = None,
+        crops: SquareCrops | None = None,
         enlarge: bool = True,
     ) -> None:
         self.start, self.fps, self.count, self.size = start, fps, count, size
-        self.pixel_aspect, self.squares, self.enlarge = pixel_aspect, squares, enlarge
-        self.pictures: list[NDArray[np.uint8]] = []
-        self.first_time = np.nan  # of the first frame that came
-        self.first_shown = np.nan  # time of the frame kept first
-        self.shown_time = self.shown_end = np.nan  # of the last frame that came: since when, and until when at least
-        self._shown: Any = None
+        self.pixel_aspect, self.crops, self.enlarge = pixel_aspect, crops, enlarge
+        self.frames: list[NDArray[np.uint8]] = []
+        self.first_time = np.nan  # of the first frame received
+        self.first_kept_time = np.nan  # of the first frame kept
+        self.last_time = self.last_end = np.nan  # start and least end of the last frame received
+        self._frame: Any = None
         self._converted: NDArray[np.uint8] | None = None
         self._tick: float | None = None  # seconds of one unit of the frames' durations
         self._shape: tuple[int, int] | None = None
@@ -89,55 +89,55 @@ class FramePicker:
 
     @property
     def done(self) -> bool:
-        """Whether all wanted frames are there."""
-        return self.count is not None and len(self.pictures) >= self.count
+        """Whether all frames to keep are there."""
+        return self.count is not None and len(self.frames) >= self.count
 
     def push(self, time: float, frame: Any) -> None:
-        """Take the next frame, shown from `time` (seconds) on; NaN is taken for that of the frame before."""
-        time = self.shown_time if time != time else time
-        if self._shown is None:
+        """Receive the next frame, displayed from `time` (seconds) on; NaN means the time of the frame before."""
+        time = self.last_time if time != time else time
+        if self._frame is None:
             self.first_time = time
             self._show(time, frame)
-        self._emit_until(time - TOLERANCE)
+        self._keep_until(time - TOLERANCE)
         self._show(time, frame)
 
     def finish(self, end: float) -> None:
-        """After the last frame: it stays on display for the rest of the wanted frames, or else up to `end`, seconds."""
-        if self._shown is not None:
-            self._emit_until(end - TOLERANCE if self.count is None else np.inf)
-            if not self.pictures:
-                self._emit()
+        """Repeat the last frame for the rest of the frames to keep, or else up to `end`, seconds."""
+        if self._frame is not None:
+            self._keep_until(end - TOLERANCE if self.count is None else np.inf)
+            if not self.frames:
+                self._keep()
 
-    def stacked(self) -> NDArray[np.uint8]:
-        """Return the kept frames, shape (T, h, w, 3), or (P, T, side, side, 3) of squares."""
-        if not self.pictures:
-            return empty_frames(self.size, self.squares)
-        return np.stack(self.pictures, axis=0 if self.squares is None else 1)
+    def stack(self) -> NDArray[np.uint8]:
+        """Return the kept frames, shape (T, h, w, 3), or (P, T, side, side, 3) with crops."""
+        if not self.frames:
+            return empty_frames(self.size, self.crops)
+        return np.stack(self.frames, axis=0 if self.crops is None else 1)
 
     def _show(self, time: float, frame: Any) -> None:
-        self.shown_time, self._shown, self._converted = time, frame, None
+        self.last_time, self._frame, self._converted = time, frame, None
         if self._tick is None:
             self._tick = float(frame.time_base)
-        self.shown_end = time + (frame.duration or 0) * self._tick
+        self.last_end = time + (frame.duration or 0) * self._tick
 
-    def _emit_until(self, time: float) -> None:
-        while not self.done and self.start + len(self.pictures) / self.fps < time:
-            self._emit()
+    def _keep_until(self, time: float) -> None:
+        while not self.done and self.start + len(self.frames) / self.fps < time:
+            self._keep()
 
-    def _emit(self) -> None:
-        if not self.pictures:
-            self.first_shown = self.shown_time
+    def _keep(self) -> None:
+        if not self.frames:
+            self.first_kept_time = self.last_time
         if self._converted is None:
-            self._converted = self._convert(self._shown)
-        self.pictures.append(self._converted)
+            self._converted = self._convert(self._frame)
+        self.frames.append(self._converted)
 
     def _convert(self, frame: Any) -> NDArray[np.uint8]:
-        """Scale a frame while converting it to RGB, then turn the small picture upright."""
+        """Scale a frame while converting it to RGB, then turn it upright."""
         # By way of planes: twice as fast as straight to rgb24, which moreover halves the colour of even widths.
-        if self._shape is None:  # that of the first frame: broadcasts and damaged files may change theirs on the way
+        if self._shape is None:  # of the first frame: broadcasts and damaged files may change theirs on the way
             width, height = frame.width * self.pixel_aspect, frame.height
             size = self.size if self.enlarge else min(self.size, max(1, round(min(width, height))))
-            self._shape = fitted(width, height, size)
+            self._shape = fit_size(width, height, size)
             self._turns = quarter_turns(frame)
         width, height = self._shape
         small = self._scaler.reformat(frame, width, height, "gbrp", interpolation="BILINEAR", threads=1)
@@ -145,17 +145,17 @@ class FramePicker:
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
         picture = rows.reshape(height, width, 3)
         upright = np.rot90(picture, self._turns) if self._turns else picture
-        return upright if self.squares is None else self.squares.cut(upright)
+        return upright if self.crops is None else self.crops.cut(upright)
 
 
-def fitted(width: float, height: float, size: int) -> tuple[int, int]:
-    """Return whole width and height of a picture whose short side becomes `size` and whose shape is kept."""
+def fit_size(width: float, height: float, size: int) -> tuple[int, int]:
+    """Return the width and height, in whole pixels, that make the short side `size` and keep the aspect ratio."""
     scale = size / min(width, height)
     return max(size, round(width * scale)), max(size, round(height * scale))
 
 
-def empty_frames(size: int, squares: SquareCrops | None = None) -> NDArray[np.uint8]:
-    """Return no pictures at all, shape (0, size, size, 3), or (P, 0, side, side, 3) of squares."""
-    if squares is None:
+def empty_frames(size: int, crops: SquareCrops | None = None) -> NDArray[np.uint8]:
+    """Return an array of no frames, shape (0, size, size, 3), or (P, 0, side, side, 3) with crops."""
+    if crops is None:
         return np.empty((0, size, size, 3), np.uint8)
-    return np.empty((len(squares.places), 0, squares.side, squares.side, 3), np.uint8)
+    return np.empty((len(crops.positions), 0, crops.size, crops.size, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Log mel energies of a sound, by the conventions of the package ``python_speech_features``."""
+"""Log mel filterbank energies of an audio signal, by the conventions of the package ``python_speech_features``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from selavi_ref.errors import InputError
 
-_EPS = np.finfo(np.float64).eps  # what an empty filter holds before the logarithm
-_TINY = np.finfo(np.float32).tiny  # what no sound comes near: keeps the logarithm finite in float32
+_EPS = np.finfo(np.float64).eps  # energy of an empty filter before the logarithm
+_TINY = np.finfo(np.float32).tiny  # below any real energy: keeps the logarithm finite in float32
 _FULL_SCALE = 32768.0  # samples are taken as 16-bit integers, not as -1..1
-_BLOCK = 100  # windows transformed at once: a second of sound, so that the cost of each call hardly counts
+_BLOCK = 100  # windows transformed at once: a second, so that the cost of each call hardly counts
 
 
 def log_mel(
@@ -29,7 +29,7 @@ def log_mel(
     preemphasis: float = 0.97,
 ) -> NDArray[np.float32]:
     """
-    Log mel filterbank energies of one or of many sounds.
+    Return the log mel filterbank energies of one or many signals.
 
     Equal to ``python_speech_features.logfbank`` of the samples times 32,768 (transposed): rectangular window, power
     spectrum divided by `n_fft`, triangular filters between 0 Hz and half the sample rate, natural logarithm, zeros
@@ -61,32 +61,32 @@ def log_mel(
     InputError
         If there is no sample, or a setting is not positive.
     """
-    sounds = np.asarray(samples)
+    signals = np.asarray(samples)
     length, hop = math.floor(window * sample_rate + 0.5), math.floor(step * sample_rate + 0.5)
-    if sounds.ndim == 0 or sounds.shape[-1] == 0:
-        raise InputError(f"log_mel: samples of shape {sounds.shape} hold no sample; expected (..., n) with n >= 1")
+    if signals.ndim == 0 or signals.shape[-1] == 0:
+        raise InputError(f"log_mel: samples of shape {signals.shape} hold no sample; expected (..., n) with n >= 1")
     if min(length, hop, n_filters, n_fft) < 1:
         raise InputError(
             f"log_mel: window {window} s, step {step} s, {n_filters} filters and n_fft {n_fft} "
             f"must each be at least 1 (sample) at {sample_rate} Hz"
         )
-    batch = sounds.reshape(-1, sounds.shape[-1])
+    batch = signals.reshape(-1, signals.shape[-1])
     n_frames = 1 + max(0, math.ceil((batch.shape[1] - length) / hop))
     bank = _mel_filters(n_filters, n_fft, float(sample_rate))
     _buffers.fit(length, hop, n_fft)
     out = np.empty((len(batch), n_filters, n_frames), np.float32)
-    for sound, rows in zip(batch, out, strict=True):
+    for signal, rows in zip(batch, out, strict=True):
         for first in range(0, n_frames, _BLOCK):
             block = rows[:, first : first + _BLOCK]
             start, n = first * hop, block.shape[1]
-            samples = _emphasised(sound, start, start + (n - 1) * hop + length, preemphasis)
+            samples = _preemphasise(signal, start, start + (n - 1) * hop + length, preemphasis)
             windows = np.ndarray((n, min(length, n_fft)), buffer=samples, strides=(hop * 8, 8))
             _log_energies(windows, bank, out=block)
-    return out.reshape(*sounds.shape[:-1], n_filters, n_frames)
+    return out.reshape(*signals.shape[:-1], n_filters, n_frames)
 
 
 class _Buffers(threading.local):
-    """Memory for a block of windows, one per thread; kept, as getting it anew can take longer than the transforms."""
+    """Memory for a block of windows, one per thread; reused, as allocation can take longer than the transforms."""
 
     shape: tuple[int, int, int] | None = None
     samples: NDArray[np.float64]
@@ -104,16 +104,16 @@ class _Buffers(threading.local):
 _buffers = _Buffers()
 
 
-def _emphasised(sound: NDArray[Any], start: int, stop: int, preemphasis: float) -> NDArray[np.float64]:
-    """Return samples `start` to `stop` of the pre-emphasised sound, with zeros after its end; in the buffer."""
-    given = sound[start:stop]
-    n = len(given)
+def _preemphasise(signal: NDArray[Any], start: int, stop: int, preemphasis: float) -> NDArray[np.float64]:
+    """Return samples `start` to `stop` of the pre-emphasised signal, zero-padded at its end, in the buffer."""
+    chunk = signal[start:stop]
+    n = len(chunk)
     samples, lost = _buffers.samples[:, : stop - start]
-    samples[:n] = given
+    samples[:n] = chunk
     samples[n:] = 0
     if n:
         np.multiply(samples[: n - 1], preemphasis, out=lost[1:n])
-        lost[0] = preemphasis * float(sound[start - 1]) if start else 0.0
+        lost[0] = preemphasis * float(signal[start - 1]) if start else 0.0
         samples[:n] -= lost[:n]
     return samples
 

@@ -1,4 +1,4 @@
-"""Whole videos, decoded once at a low rate and size: kept in memory, or in a folder of HDF5 files for later runs."""
+"""Whole videos, decoded once at a low frame rate and size, in memory or in a folder of HDF5 files for later runs."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from selavi_ref.media.decoder import parallel_map, run_guarded
 from selavi_ref.media.mel import log_mel
 
 _JPEG_QUALITY = 92
-_SHARD_BYTES = 256 << 20  # a file of the cache is closed when it holds so many bytes: what a killed process loses
-_STALE = 24 * 3600  # seconds after which a file that nobody has written to is taken for a killed process's
+_SHARD_BYTES = 256 << 20  # size at which a file of the cache is completed: a killed process loses at most this
+_STALE = 24 * 3600  # seconds without a write after which a partial file is taken for that of a killed process
 _AHEAD = 2  # videos per thread that are decoded before their turn
 
 
 @dataclass(frozen=True)
 class CacheFormat:
     """
-    At which rates and sizes whole videos are kept.
+    Rates and sizes of cached videos.
 
     Parameters
     ----------
     fps
         Frames per second.
     size
-        Pixels of the short side; pictures that have fewer keep theirs.
+        Pixels of the short side; smaller frames are not enlarged.
     sample_rate, n_filters
         Of the log mel energies (see `log_mel`), one column every `mel_step` seconds.
     """
@@ -49,10 +49,15 @@ class CacheFormat:
 
     mel_step = 0.01
 
+    @property
+    def name(self) -> str:
+        """Name of the folder of such videos, without their encoding."""
+        return f"{self.fps:g}fps-{self.size}px-{self.sample_rate}Hz-{self.n_filters}mel"
+
     def n_bytes(self, seconds: float, ratio: float) -> int:
-        """Return the bytes of a video of so many seconds, whose long side is `ratio` times the short one (or back)."""
-        pictures = seconds * self.fps * self.size**2 * max(ratio, 1 / ratio) * 3
-        return int(pictures + seconds / self.mel_step * self.n_filters * 4)
+        """Return the bytes of a video of this length, whose aspect ratio is `ratio` or its inverse."""
+        frames = seconds * self.fps * self.size**2 * max(ratio, 1 / ratio) * 3
+        return int(frames + seconds / self.mel_step * self.n_filters * 4)
 
 
 class DecodedVideo:
@@ -61,26 +66,26 @@ class DecodedVideo:
 
     Parameters
     ----------
-    pictures
-        uint8, shape (n, h, w, 3); n = 0 without a picture.
+    frames
+        uint8, shape (n, h, w, 3); n = 0 without video.
     energies
-        Log mel energies, float32, shape (F, n'); n' = 0 without sound.
+        Log mel energies, float32, shape (F, n'); n' = 0 without audio.
     """
 
-    def __init__(self, pictures: NDArray[np.uint8], energies: NDArray[np.float32]) -> None:
-        self.pictures, self.energies = pictures, energies
-        self.n_frames, self.n_steps = len(pictures), energies.shape[1]
+    def __init__(self, frames: NDArray[np.uint8], energies: NDArray[np.float32]) -> None:
+        self.frames, self.energies = frames, energies
+        self.n_frames, self.n_steps = len(frames), energies.shape[1]
 
-    def frames(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return frames by their numbers, which must rise: uint8, shape (T, h, w, 3)."""
-        return self.pictures[numbers]
+    def read_frames(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return frames by their numbers, in ascending order: uint8, shape (T, h, w, 3)."""
+        return self.frames[numbers]
 
-    def mel(self, begin: int, width: int) -> NDArray[np.float32]:
+    def read_mel(self, begin: int, width: int) -> NDArray[np.float32]:
         """Return columns of the log mel energies, float32, shape (F, width)."""
         return self.energies[:, begin : begin + width]
 
 
-def decode_video(path: FilePath, layout: CacheFormat) -> DecodedVideo:
+def decode_video(path: FilePath, cache_format: CacheFormat) -> DecodedVideo:
     """
     Decode a whole video.
 
@@ -89,69 +94,71 @@ def decode_video(path: FilePath, layout: CacheFormat) -> DecodedVideo:
     MediaError
         If it cannot be decoded; see `read_video`.
     """
-    video = read_video(path, fps=layout.fps, size=layout.size, sample_rate=layout.sample_rate, enlarge=False)
+    video = read_video(
+        path, fps=cache_format.fps, size=cache_format.size, sample_rate=cache_format.sample_rate, enlarge=False
+    )
     if not video.samples.size:
-        return DecodedVideo(video.frames, np.empty((layout.n_filters, 0), np.float32))
-    return DecodedVideo(video.frames, log_mel(video.samples, layout.sample_rate, n_filters=layout.n_filters))
+        return DecodedVideo(video.frames, np.empty((cache_format.n_filters, 0), np.float32))
+    return DecodedVideo(
+        video.frames, log_mel(video.samples, cache_format.sample_rate, n_filters=cache_format.n_filters)
+    )
 
 
-def decode_packed(path: FilePath, layout: CacheFormat, jpeg: bool) -> PackedVideo:
-    """Decode a whole video and pack it for a cache, its pictures as JPEG or as they are."""
-    video = decode_video(path, layout)
-    shape = (video.pictures.shape[1], video.pictures.shape[2])
+def decode_packed(path: FilePath, cache_format: CacheFormat, jpeg: bool) -> PackedVideo:
+    """Decode a whole video and pack it for a cache, its frames as JPEG or uncompressed."""
+    video = decode_video(path, cache_format)
+    shape = (video.frames.shape[1], video.frames.shape[2])
     energies = np.ascontiguousarray(video.energies.T)
     if not jpeg:
         ends = np.arange(1, video.n_frames + 1, dtype=np.int64) * (shape[0] * shape[1] * 3)
-        return PackedVideo(shape, np.ascontiguousarray(video.pictures).reshape(-1), ends, energies)
+        return PackedVideo(shape, np.ascontiguousarray(video.frames).reshape(-1), ends, energies)
     from PIL import Image
 
     packed = io.BytesIO()
     ends = np.empty(video.n_frames, np.int64)
-    for number, picture in enumerate(video.pictures):
-        Image.fromarray(picture).save(packed, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    for number, frame in enumerate(video.frames):
+        Image.fromarray(frame).save(packed, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
         ends[number] = packed.tell()
     return PackedVideo(shape, np.frombuffer(packed.getvalue(), np.uint8), ends, energies)
 
 
 class ClipCache:
     """
-    A folder of decoded videos that many runs, one after the other or at once, read and add to.
+    A folder of decoded videos, shared by any number of runs, also at the same time.
 
-    Videos are known by their path, size and time of change: one that has changed is decoded anew. They lie in HDF5
-    files of about 256 MiB, each written under another name and renamed when it is complete, so that a killed process
-    leaves nothing half done. Videos of other rates or sizes lie in folders beside.
+    Videos are identified by path, size and time of change: a changed file is decoded again. They are stored in HDF5
+    files of about 256 MiB, each written under a temporary name and renamed when complete, so that a killed process
+    leaves no incomplete file. Videos of other rates or sizes have folders of their own.
 
     Parameters
     ----------
     folder
-        Made if missing.
-    layout
-        At which rates and sizes the videos are kept.
+        Created if missing.
+    cache_format
+        Rates and sizes of the videos.
     jpeg
-        Whether pictures are packed as JPEG (quality 92, colours at full resolution), in about a sixth of the room, or
-        left as they are.
+        Whether frames are stored as JPEG (quality 92, full colour resolution), in about a sixth of the space, or
+        uncompressed.
 
     Raises
     ------
     InputError
-        If the folder cannot be made.
+        If the folder cannot be created.
     StoreError
         If a file in it is damaged.
     """
 
-    def __init__(self, folder: FilePath, layout: CacheFormat, *, jpeg: bool = True) -> None:
-        self.layout, self.jpeg = layout, jpeg
-        kind = "jpeg" if jpeg else "raw"
-        name = f"{layout.fps:g}fps-{layout.size}px-{layout.sample_rate}Hz-{layout.n_filters}mel-{kind}"
-        self.folder = Path(folder) / name
+    def __init__(self, folder: FilePath, cache_format: CacheFormat, *, jpeg: bool = True) -> None:
+        self.cache_format, self.jpeg = cache_format, jpeg
+        self.folder = Path(folder) / f"{cache_format.name}-{'jpeg' if jpeg else 'raw'}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--cache {printable(folder)}: cannot be made: {error.strerror}") from error
-        self._passing: dict[str, str] = {}  # why videos could not be decoded this time
-        self._places: dict[tuple[str, str], tuple[Shard, int]] = {}
+        self._transient: dict[str, str] = {}  # reasons that may not hold the next time
+        self._locations: dict[tuple[str, str], tuple[Shard, int]] = {}
         for file in sorted(self.folder.glob("*.h5")):
-            self._enter(Shard(file, jpeg))
+            self._add_shard(Shard(file, jpeg))
 
     def fill(
         self,
@@ -161,62 +168,64 @@ class ClipCache:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """
-        Decode the videos that are not here yet, `workers` at a time, each in at most its limit of seconds.
+        Decode the videos that are not in the cache, `workers` at a time, each within its limit of seconds.
 
-        `progress` hears of each video, those that are here already included.
+        `progress` is called with the number of videos done since the last call, cached ones included.
 
         Raises
         ------
         StoreError
             If the cache cannot be written, such as when the disk is full.
         """
-        missing = [row for row, path in enumerate(paths) if self._key(path) not in self._places]
+        missing = [row for row, path in enumerate(paths) if self._key(path) not in self._locations]
         if progress is not None:
             progress(len(paths) - len(missing))
         if not missing:
             return
-        self._sweep()
+        self._remove_stale()
         writer: ShardWriter | None = None
         try:
             for row, (key, packed) in self._packed(paths, limits, missing, workers):
                 if isinstance(packed, TransientMediaError):
-                    self._passing[paths[row]] = str(packed)
+                    self._transient[paths[row]] = str(packed)
                 else:
                     writer = self._add(writer, key, packed)
                 if progress is not None:
                     progress(1)
         except StoreError:
             raise
-        except BaseException:  # such as Ctrl-C: what has been decoded stays
+        except BaseException:  # such as Ctrl-C: keep what has been decoded
             if writer is not None:
                 with suppress(StoreError):
-                    self._enter(writer.finish())
+                    self._add_shard(writer.finish())
             raise
         if writer is not None:
-            self._enter(writer.finish())
+            self._add_shard(writer.finish())
 
     def videos(self, paths: Sequence[str]) -> list[CachedVideo | str]:
         """Return each video, or the reason why it cannot be decoded."""
-        found: list[CachedVideo | str] = []
+        videos: list[CachedVideo | str] = []
         for path in paths:
-            place = self._places.get(self._key(path))
-            if place is None:
+            location = self._locations.get(self._key(path))
+            if location is None:
                 unknown = f"{printable(path)}: it has changed since the cache was filled"
-                found.append(self._passing.get(path, unknown))
+                videos.append(self._transient.get(path, unknown))
             else:
-                shard, row = place
-                found.append(shard.reasons[row] or CachedVideo(shard, row, path))
-        return found
+                shard, row = location
+                videos.append(shard.reasons[row] or CachedVideo(shard, row, path))
+        return videos
 
     def _packed(
         self, paths: Sequence[str], limits: Sequence[float], rows: Sequence[int], workers: int
     ) -> Iterator[tuple[int, tuple[tuple[str, str], PackedVideo | str | TransientMediaError]]]:
-        """Yield rows with their keys and packed videos, or the lasting reasons why there are none, or passing ones."""
+        """Yield rows with their keys and packed videos, permanent reasons why there are none, or transient errors."""
 
         def pack(row: int) -> tuple[tuple[str, str], PackedVideo | str | TransientMediaError]:
-            key = self._key(paths[row])  # before decoding: a file that changes meanwhile is decoded again next time
+            key = self._key(
+                paths[row]
+            )  # before decoding, so that a file that changes meanwhile is decoded again next time
             try:
-                return key, run_guarded(decode_packed, paths[row], self.layout, self.jpeg, limit=limits[row])
+                return key, run_guarded(decode_packed, paths[row], self.cache_format, self.jpeg, limit=limits[row])
             except TransientMediaError as error:
                 return key, error
             except MediaError as error:
@@ -225,24 +234,24 @@ class ClipCache:
         return parallel_map(pack, rows, workers, _AHEAD)
 
     def _add(self, writer: ShardWriter | None, key: tuple[str, str], packed: PackedVideo | str) -> ShardWriter | None:
-        """Write a video to the current file, or a new one; return that file unless it is full now."""
-        writer = writer or ShardWriter(self.folder, self.layout.n_filters, self.jpeg)
+        """Write a video to the current file, or a new one; return the file, or None if it is full."""
+        writer = writer or ShardWriter(self.folder, self.cache_format.n_filters, self.jpeg)
         writer.add(key, packed)
         if writer.n_bytes < _SHARD_BYTES:
             return writer
-        self._enter(writer.finish())
+        self._add_shard(writer.finish())
         return None
 
-    def _sweep(self) -> None:
-        """Remove what killed processes have left behind half written."""
+    def _remove_stale(self) -> None:
+        """Remove partial files that killed processes left behind."""
         for file in self.folder.glob("*.partial"):
             with suppress(OSError):
                 if time.time() - file.stat().st_mtime > _STALE:
                     file.unlink()
 
-    def _enter(self, shard: Shard) -> None:
+    def _add_shard(self, shard: Shard) -> None:
         for row, key in enumerate(shard.keys):
-            self._places[key] = (shard, row)
+            self._locations[key] = (shard, row)
 
     @staticmethod
     def _key(path: str) -> tuple[str, str]:
@@ -255,31 +264,31 @@ class ClipCache:
 
 
 class CachedVideo:
-    """A video in a cache; has the members of `DecodedVideo`, and reads what is asked for."""
+    """A video in a cache, read on demand, with the methods of `DecodedVideo`."""
 
     def __init__(self, shard: Shard, row: int, path: str) -> None:
         self._shard, self._row, self._path = shard, row, path
         self.n_frames, self.n_steps = int(shard.n_frames[row]), int(shard.n_steps[row])
 
-    def frames(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return frames by their numbers, which must rise: uint8, shape (T, h, w, 3)."""
+    def read_frames(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return frames by their numbers, in ascending order: uint8, shape (T, h, w, 3)."""
         height, width = self._shard.shapes[self._row]
         first, last = int(numbers[0]), int(numbers[-1])
         bounds = self._read("ends", int(self._shard.first_frame[self._row]) + first, last - first + 2)
         data = self._read("data", int(bounds[0]), int(bounds[-1] - bounds[0]))
         if not self._shard.jpeg:
-            pictures = data.reshape(-1, height, width, 3)
-            every = np.array_equal(numbers - first, np.arange(len(pictures)))
-            return pictures if every else pictures[numbers - first]
-        wanted, again = np.unique(numbers, return_inverse=True)
-        return np.stack([self._picture(data, bounds, number - first) for number in wanted])[again]
+            frames = data.reshape(-1, height, width, 3)
+            contiguous = np.array_equal(numbers - first, np.arange(len(frames)))
+            return frames if contiguous else frames[numbers - first]
+        distinct, inverse = np.unique(numbers, return_inverse=True)
+        return np.stack([self._decode_jpeg(data, bounds, number - first) for number in distinct])[inverse]
 
-    def mel(self, begin: int, width: int) -> NDArray[np.float32]:
+    def read_mel(self, begin: int, width: int) -> NDArray[np.float32]:
         """Return columns of the log mel energies, float32, shape (F, width)."""
         rows: NDArray[np.float32] = self._read("energies", int(self._shard.first_step[self._row]) + begin, width)
         return np.ascontiguousarray(rows.T)
 
-    def _picture(self, data: NDArray[np.uint8], bounds: NDArray[np.int64], index: int) -> NDArray[np.uint8]:
+    def _decode_jpeg(self, data: NDArray[np.uint8], bounds: NDArray[np.int64], index: int) -> NDArray[np.uint8]:
         from PIL import Image
 
         begin, end = bounds[index : index + 2] - bounds[0]

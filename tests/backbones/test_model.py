@@ -115,7 +115,7 @@ def test_learning_lowers_the_loss():
     classes = np.arange(12) % 3
     kept = videos(BackboneSettings(), 12)
     for c, video in zip(classes, kept, strict=True):
-        video.pictures[:] = 100 * c
+        video.frames[:] = 100 * c
         video.energies[20 * c : 20 * c + 20] += 10
     backbone = tiny_backbone(clusters=(3,), kept=kept)
     losses = []
@@ -192,7 +192,7 @@ def test_features_and_log_probabilities_reach_the_store(tmp_path):
 def test_extraction_marks_what_is_missing_and_measures_disagreement(tmp_path):
     settings = BackboneSettings(eval_batch_size=16)
     kept = videos(settings, 6, seconds=4.0)
-    silent = DecodedVideo(kept[1].pictures, np.empty((settings.clip.n_filters, 0), np.float32))
+    silent = DecodedVideo(kept[1].frames, np.empty((settings.clip.n_filters, 0), np.float32))
     unseen = DecodedVideo(np.empty((0, 48, 48, 3), np.uint8), kept[2].energies)
     backbone = tiny_backbone(kept=[kept[0], silent, unseen, "broken.mp4: cut off", *kept[4:]])
     datasets = {**backbone.datasets(), "disagreement": 2}

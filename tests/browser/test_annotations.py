@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selavi_ref.browser.annotations import Annotations, ConflictError, Edits, History, annotations_beside
+from selavi_ref.browser.annotations import Annotations, annotations_beside
+from selavi_ref.browser.edit_history import ConflictError, EditHistory, Edits
 from selavi_ref.errors import InputError, SelaviError
 
 K = 6
@@ -42,38 +43,38 @@ edits = st.one_of(
 )
 
 
-def fresh() -> History:
-    return History(CLUSTERS, {}, [], [], 0)
+def fresh() -> EditHistory:
+    return EditHistory(CLUSTERS, {}, [], [], 0)
 
 
 def done(*entries: dict) -> Edits:
     history = fresh()
     for entry in entries:
-        history.do({"labelling": "consensus", **entry})
-    return history.of("consensus")
+        history.apply({"labelling": "consensus", **entry})
+    return history.edits_of("consensus")
 
 
 @given(st.lists(edits, max_size=20))
 def test_whatever_is_done_every_video_is_in_one_cluster_that_is_there(entries):
     history = fresh()
     for entry in entries:
-        before = json.dumps([history.saved(), _plain(history)])
+        before = json.dumps([history.to_json(), _plain(history)])
         try:
-            history.do(dict(entry))
+            history.apply(dict(entry))
         except InputError:
-            assert json.dumps([history.saved(), _plain(history)]) == before
+            assert json.dumps([history.to_json(), _plain(history)]) == before
     for found in history.edits.values():
         learnt = np.arange(-1, len(PATHS) - 1, dtype=np.int32)
-        placed = found.placed(PATHS, learnt)
+        placed = found.apply(PATHS, learnt)
         assert placed.dtype == np.int32
         assert set(found.merged).isdisjoint(found.merged.values())
         assert set(found.names).isdisjoint(found.merged)
-        assert found.made == list(range(K, K + len(found.made)))
+        assert found.created == list(range(K, K + len(found.created)))
         for row, path in enumerate(PATHS):
             assert placed[row] not in found.merged
-            assert placed[row] < K + len(found.made)
+            assert placed[row] < K + len(found.created)
             if path not in found.moved:
-                assert placed[row] == (-1 if learnt[row] < 0 else found.joined(K)[learnt[row]])
+                assert placed[row] == (-1 if learnt[row] < 0 else found.merge_targets(K)[learnt[row]])
 
 
 @given(st.lists(edits, max_size=12))
@@ -83,26 +84,26 @@ def test_undo_takes_back_and_redo_does_again(entries):
         if entry["op"] not in ("undo", "redo"):
             before = json.dumps(_plain(history))
             try:
-                history.do(dict(entry))
+                history.apply(dict(entry))
             except InputError:
                 continue
             states.append(before)
     last = json.dumps(_plain(history))
     for state in reversed(states):
-        history.do({"op": "undo"})
+        history.apply({"op": "undo"})
         assert json.dumps(_plain(history)) == state
     assert history.undo is None
     with pytest.raises(InputError, match="nothing to undo"):
-        history.do({"op": "undo"})
+        history.apply({"op": "undo"})
     for _ in states:
-        history.do({"op": "redo"})
+        history.apply({"op": "redo"})
     assert json.dumps(_plain(history)) == last
     assert history.redo is None
 
 
-def _plain(history: History) -> dict:
+def _plain(history: EditHistory) -> dict:
     return {
-        name: [sorted(e.names.items()), sorted(e.merged.items()), sorted(e.moved.items()), sorted(e.wrong), e.made]
+        name: [sorted(e.names.items()), sorted(e.merged.items()), sorted(e.moved.items()), sorted(e.wrong), e.created]
         for name, e in history.edits.items()
     }
 
@@ -137,7 +138,7 @@ def test_a_video_moved_into_a_cluster_goes_where_the_cluster_goes():
         {"op": "move", "videos": [PATHS[0]], "to": "new", "name": "cats"},
         {"op": "merge", "clusters": [K], "into": 1},
     )
-    assert found.placed(PATHS, np.full(len(PATHS), 3, np.int32))[0] == 1
+    assert found.apply(PATHS, np.full(len(PATHS), 3, np.int32))[0] == 1
     assert found.marks(PATHS)[:3] == ["moved", "wrong", ""]
 
 
@@ -150,9 +151,9 @@ def test_a_video_moved_into_a_cluster_goes_where_the_cluster_goes():
         ({"op": "rename", "cluster": 1, "name": "x" * 201}, "at most 200"),
         ({"op": "rename", "cluster": 1, "name": "\ud800"}, "UTF-8"),
         ({"op": "merge", "clusters": [1], "into": 1}, "with itself"),
-        ({"op": "merge", "clusters": [], "into": 1}, "needs the clusters"),
+        ({"op": "merge", "clusters": [], "into": 1}, "needs clusters"),
         ({"op": "merge", "clusters": [[1]], "into": 1}, "no cluster"),
-        ({"op": "move", "videos": [], "to": 1}, "needs the videos"),
+        ({"op": "move", "videos": [], "to": 1}, "needs a list of videos"),
         ({"op": "move", "videos": ["a"], "to": "old"}, "no cluster 'old'"),
         ({"op": "wrong", "videos": ["a"]}, "true or false"),
         ({"op": "wrong", "videos": ["a"], "wrong": True, "labelling": "7"}, "no labelling '7'"),
@@ -215,7 +216,7 @@ for i in range(20):
         for thread in threads:
             thread.join()
         assert other.wait() == 0
-    assert len(kept.read().of("consensus").wrong) == 50
+    assert len(kept.read().edits_of("consensus").wrong) == 50
     assert kept.read().revision == 50
 
 
@@ -233,12 +234,12 @@ def test_what_another_has_done_meanwhile_is_not_taken_back_nor_mistaken(tmp_path
         {"op": "merge", "clusters": [K], "into": 0},
         {"op": "merge", "clusters": [0], "into": K},
     ):
-        with pytest.raises(ConflictError, match="meanwhile"):
+        with pytest.raises(ConflictError, match="meantime"):
             kept.apply({**entry, "revision": seen})
-    assert kept.read().of("consensus").moved == {"b": K}
+    assert kept.read().edits_of("consensus").moved == {"b": K}
     kept.apply({"op": "rename", "cluster": 0, "name": "x", "revision": seen})
     kept.apply({"op": "undo", "revision": kept.read().revision})
-    assert kept.read().of("consensus").names == {K: "cats"}
+    assert kept.read().edits_of("consensus").names == {K: "cats"}
 
 
 def test_where_it_cannot_be_written_the_old_file_stays(tmp_path):
@@ -250,10 +251,10 @@ def test_where_it_cannot_be_written_the_old_file_stays(tmp_path):
 
 def test_names_from_a_table_hold_until_they_are_changed(tmp_path):
     kept = Annotations(tmp_path / "a.json", CLUSTERS, {"consensus": {1: "dogs", 2: "cats"}})
-    assert kept.read().of("consensus").names == {1: "dogs", 2: "cats"}
+    assert kept.read().edits_of("consensus").names == {1: "dogs", 2: "cats"}
     kept.apply({"op": "rename", "cluster": 1, "name": ""})
-    assert kept.read().of("consensus").names == {2: "cats"}
-    assert kept.read().of("0").names == {}
+    assert kept.read().edits_of("consensus").names == {2: "cats"}
+    assert kept.read().edits_of("0").names == {}
 
 
 def test_a_table_has_its_edits_beside_it():

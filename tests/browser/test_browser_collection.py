@@ -41,11 +41,11 @@ def test_every_labelling_is_that_of_selavi_label(place):
             wanted, shown = label_store(store, head=name), found.labelling(name)
             assert np.array_equal(shown.label, wanted.label)
             assert np.array_equal(shown.confidence, wanted.confidence)
-            posteriors = found.opinions.posteriors(slice(None))[name]
+            posteriors = found.posterior_index.posteriors(slice(None))[name]
             labelled = wanted.label >= 0
             assert np.array_equal(posteriors.argmax(1)[labelled], wanted.label[labelled])
             assert np.allclose(posteriors.max(1)[labelled], wanted.confidence[labelled], atol=1e-6)
-            part = found.opinions.posteriors(slice(3, 5))[name]
+            part = found.posterior_index.posteriors(slice(3, 5))[name]
             assert np.allclose(part, posteriors[3:5], atol=1e-7)
     assert list(found.labels.titles) == ["consensus", "0", "1"]
     with pytest.raises(InputError, match="no labelling '7'"):
@@ -109,7 +109,7 @@ def test_heads_on_features_have_the_neighbours_of_the_store_they_learnt_from(tmp
         writer.write(slice(None), values, present=dict.fromkeys(("video", "audio"), np.ones(N, bool)))
         writer.finish()
     shown, source = open_collection(tmp_path / "heads.h5"), open_collection(tmp_path / "features.h5")
-    assert shown.opinions.neighbours(3, 5) == source.opinions.neighbours(3, 5)
+    assert shown.posterior_index.neighbours(3, 5) == source.posterior_index.neighbours(3, 5)
     assert np.array_equal(shown.labelling("0").order, source.labelling("0").order)
 
 
@@ -117,8 +117,8 @@ def test_a_path_that_is_listed_twice_is_edited_in_both_places(tmp_path):
     (tmp_path / "labels.csv").write_text("path,label\na.mp4,0\nb.mp4,1\na.mp4,1\n")
     found = open_collection(tmp_path / "labels.csv")
     history = found.annotations.read()
-    history.do({"op": "move", "videos": ["a.mp4"], "to": 0})
-    history.do({"op": "wrong", "videos": ["a.mp4"], "wrong": True})
+    history.apply({"op": "move", "videos": ["a.mp4"], "to": 0})
+    history.apply({"op": "wrong", "videos": ["a.mp4"], "wrong": True})
     told = annotations_payload(history, found.rows)["labellings"]["consensus"]
     assert told["moved"] == {"0": 0, "2": 0}
     assert told["wrong"] == [0, 2]
@@ -133,12 +133,12 @@ def test_the_most_typical_come_first_and_the_unlabelled_not_at_all(place):
 
 def test_neighbours_are_the_nearest_by_plain_distance(place):
     found = open_collection(place / "run")
-    everyone = found.opinions.all_neighbours(5)
+    everyone = found.posterior_index.all_neighbours(5)
     with FeatureStore(place / "run" / "features.h5") as store:
         for modality in ("video", "audio"):
             values, there = store.features(modality).astype(float), store.present(modality)
             for row in range(len(found)):
-                near = found.opinions.neighbours(row, 5)
+                near = found.posterior_index.neighbours(row, 5)
                 if not there[row]:
                     assert modality not in near
                     assert modality not in everyone[row]
@@ -190,15 +190,15 @@ def test_annotations_are_told_by_the_numbers_of_videos(place, tmp_path):
     found = open_collection(place / "run" / "labels.csv")
     assert found.annotations.file == place / "run" / "annotations.json"
     history = found.annotations.read()
-    history.do({"op": "move", "videos": [found.paths[3], "unknown.mp4"], "to": "new", "name": "new ones"})
-    history.do({"op": "wrong", "labelling": "1", "videos": [found.paths[2]], "wrong": True})
+    history.apply({"op": "move", "videos": [found.paths[3], "unknown.mp4"], "to": "new", "name": "new ones"})
+    history.apply({"op": "wrong", "labelling": "1", "videos": [found.paths[2]], "wrong": True})
     told = annotations_payload(history, found.rows)
     assert told["labellings"]["consensus"] == {
         "names": {str(K): "new ones"},
         "merged": {},
         "moved": {"3": K},
         "wrong": [],
-        "made": [K],
+        "created": [K],
     }
     assert told["labellings"]["1"]["wrong"] == [2]
     assert told["undo"] == "mark a video as wrong"
@@ -216,7 +216,7 @@ def test_a_table_of_labels_is_shown_without_a_store(tmp_path):
     assert found.labelling("1").label.tolist() == [1, 0, -1, 2]
     assert found.classes == ["x", "y", "", "x"]
     assert found.reasons[2] == "broken"
-    assert found.annotations.read().of("consensus").names == {0: "dogs"}
+    assert found.annotations.read().edits_of("consensus").names == {0: "dogs"}
     assert found.annotations.file == tmp_path / "new.annotations.json"
     told = collection_payload(found)
     assert not told["details"]
@@ -275,7 +275,7 @@ def test_a_list_with_relative_paths_is_read_from_its_folder_or_from_here(tmp_pat
         monkeypatch.chdir(here)
         found = open_collection(tmp_path / "labels.csv")
         assert found.files == [str(tmp_path / "gone.mp4"), str(tmp_path / "videos" / "1.mp4")]
-        assert final_labels(found).paths == (found.files if found.from_list else found.paths)
+        assert final_labels(found).paths == (found.files if found.relative_to_source else found.paths)
 
 
 def test_only_files_with_the_ending_of_a_video_are_served(tmp_path):

@@ -247,7 +247,7 @@ def test_all_is_done_by_keys_alone(page, home, truth, entries):
     page.goto(home)
     expect(page.locator(".card").first).to_be_visible()
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     first = page.locator('.card[data-cluster="0"] a.card-link')
@@ -425,7 +425,7 @@ def test_ctrl_c_ends_it_while_the_map_is_made(page, home, place, tmp_path, fault
     with Program(tmp_path) as other:
         faults.allow(other.url)
         page.goto(f"{other.url}#/map")
-        expect(page.get_by_text("Placing the videos")).to_be_visible()
+        expect(page.get_by_text("Computing the map")).to_be_visible()
         becomes(lambda: len(other.children()) > 0, lambda: True)
         other.stop()
     page.goto("about:blank")

@@ -50,7 +50,7 @@ def test_clusters_are_sorted_by_each_figure_both_ways(page, home, truth):
         down = key not in ("name", "number")
         for turned in (False, True):
             if turned:
-                page.get_by_role("button", name="turn round").click()
+                page.get_by_role("button", name="reverse").click()
             signs = -1 if down != turned else 1
             order = sorted(range(K), key=lambda one: figures[one][key])
             if signs < 0:
@@ -88,7 +88,7 @@ def test_clusters_are_filtered_by_range_and_class(page, home, truth):
         page.get_by_role("button", name="No filter").click()
         has_values(page, CLUSTERS, "cluster", [0, 1, 3, 2, -1])
     for name in ("lamp", CLASS):
-        page.get_by_label("Holds class").select_option(name)
+        page.get_by_label("Contains class").select_option(name)
         cluster = truth.label[truth.classes.index(name)]
         has_values(page, CLUSTERS, "cluster", [cluster])
         expect(page.locator(".card .bar-name").first).to_have_text(name)
@@ -113,7 +113,7 @@ def test_search_finds_names_classes_and_paths(page, home, truth):
     has_values(page, CLUSTERS, "cluster", [])
     has_values(page, TILES, "video", [26])
     field.fill("no such thing")
-    expect(page.get_by_text("No cluster and no video is like that.")).to_be_visible()
+    expect(page.get_by_text("No cluster or video matches.")).to_be_visible()
     page.get_by_role("button", name="Show all").click()
     expect(field).to_have_value("")
     has_values(page, CLUSTERS, "cluster", [0, 1, 3, 2, -1])
@@ -130,10 +130,10 @@ def test_every_state_has_an_address(page, new_page, home):
     def steps():
         page.get_by_label("Sort by").select_option("purity")
         yield
-        page.get_by_role("button", name="turn round").click()
+        page.get_by_role("button", name="reverse").click()
         yield
         page.get_by_role("button", name=re.compile("^Filter")).click()
-        page.get_by_label("Holds class").select_option("lamp")
+        page.get_by_label("Contains class").select_option("lamp")
         yield
         page.get_by_role("button", name="No filter").click()
         page.get_by_role(
@@ -210,7 +210,7 @@ def test_back_and_forward_find_the_same_place_again(page, home):
 @pytest.mark.parametrize("address", ["cluster/99", "video/99", "video/-1", "nowhere", "cluster/x", "video/"])
 def test_an_address_that_leads_nowhere_says_so(page, home, address):
     page.goto(f"{home}#/{address}")
-    expect(page.locator("main")).to_contain_text(re.compile("leads to no cluster|is no more"))
+    expect(page.locator("main")).to_contain_text(re.compile("no such cluster|no longer exists"))
     page.locator("main").get_by_role("link", name="All clusters").click()
     has_values(page, CLUSTERS, "cluster", [0, 1, 3, 2, -1])
 
@@ -293,7 +293,7 @@ def test_the_system_decides_on_the_theme_until_asked(new_page, home):
 
 def test_help_gives_the_focus_back(page, home):
     page.goto(home)
-    button = page.get_by_role("button", name="Help and keys")
+    button = page.get_by_role("button", name="Help and keyboard shortcuts")
     button.click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
@@ -313,7 +313,7 @@ def test_single_letters_can_be_turned_off(page, home):
     page.goto(home)
     ready(page)
     page.keyboard.press("?")
-    page.get_by_role("checkbox", name="Single letters are keys").click()
+    page.get_by_role("checkbox", name="Use single-letter shortcuts").click()
     page.keyboard.press("Escape")
     page.keyboard.press("/")
     page.keyboard.press("p")
@@ -338,7 +338,7 @@ def test_a_small_window_needs_no_scrolling_sideways(new_page, home):
     assert sheet["x"] >= 0
     assert sheet["x"] + sheet["width"] <= 360
     page.keyboard.press("Escape")
-    page.get_by_label("Help and keys").click()
+    page.get_by_label("Help and keyboard shortcuts").click()
     box = page.get_by_role("dialog").bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 360

@@ -62,7 +62,7 @@ def test_thumbnails_stand_still_where_that_is_preferred(new_page, home):
     page.wait_for_timeout(900)
     assert frame(page) == stopped
     # All can be asked to move nevertheless.
-    page.get_by_role("button", name="Let all thumbnails move").click()
+    page.get_by_role("button", name="Play all thumbnails").click()
     assert moves(page)
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from selavi_ref.browser import thumbnail_strip as strips
-from selavi_ref.browser import thumbnails as pictures
-from selavi_ref.browser.previews import first_codec, preview, small_size
-from selavi_ref.browser.thumbnail_strip import NoVideoError, placeholder, strip
+from selavi_ref.browser import thumbnails
+from selavi_ref.browser.previews import first_codec, preview, preview_size
+from selavi_ref.browser.thumbnail_strip import NoPictureError, placeholder, strip
 from selavi_ref.browser.thumbnails import ThumbnailCache
 from selavi_ref.errors import InputError, MediaError, SelaviError
 from tests.support import broken_decoders
@@ -106,7 +106,7 @@ def test_leaving_out_frames_that_no_other_needs_costs_a_strip_a_tenth_of_a_secon
 
 def test_a_key_frame_far_before_the_middle_of_a_large_video_is_begun_with(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", n_frames=40, fps=4, g="10", **{"x264-params": "scenecut=0"})
-    monkeypatch.setattr(strips, "_LEAD", 0)
+    monkeypatch.setattr(strips, "_MAX_DECODED", 0)
     assert levels_of(strip(path))[0] == pytest.approx(level_of(10), abs=5)
 
 
@@ -116,9 +116,9 @@ def test_a_short_video_stands_still_at_the_end_of_its_strip(tmp_path):
 
 
 def test_a_rotated_video_is_shown_upright(tmp_path):
-    pictures_ = np.zeros((8, 48, 64, 3), np.uint8)
-    pictures_[:, :, 32:] = 255  # bright on the right; upright, after a quarter turn anticlockwise, at the top
-    path = write_video(tmp_path / "a.mp4", n_frames=8, pictures=pictures_, rotation=90)
+    frames = np.zeros((8, 48, 64, 3), np.uint8)
+    frames[:, :, 32:] = 255  # bright on the right; upright, after a quarter turn anticlockwise, at the top
+    path = write_video(tmp_path / "a.mp4", n_frames=8, pictures=frames, rotation=90)
     first = frames_of(strip(path))[0].mean(axis=(1, 2))
     assert first[:50].min() > 200
     assert first[-50:].max() < 50
@@ -129,7 +129,7 @@ def test_a_rotated_video_is_shown_upright(tmp_path):
     assert small[-20:].max() < 50
 
 
-def test_a_strip_of_usual_pictures_is_small(video):
+def test_a_strip_of_usual_framesis_small(video):
     assert len(strip(video)) < 20_000
 
 
@@ -181,7 +181,7 @@ def test_previews_of_every_shape_are_even_small_and_hold_what_there_is(tmp_path,
 @pytest.mark.nightly
 @given(st.floats(1, 20_000), st.floats(1, 20_000))
 def test_a_preview_is_even_and_never_large(width, height):
-    across, down = small_size(width, height)
+    across, down = preview_size(width, height)
     assert across % 2 == down % 2 == 0
     assert 16 <= min(across, down) <= 240
     assert max(across, down) <= 640
@@ -192,7 +192,7 @@ def test_the_next_encoder_is_taken_where_one_is_missing():
 
 
 def test_sound_alone_has_no_strip(tmp_path):
-    with pytest.raises(NoVideoError, match="no picture"):
+    with pytest.raises(NoPictureError, match="no picture"):
         strip(write_video(tmp_path / "a.mp4", n_frames=0, sound=tone(1.0, 440)))
 
 
@@ -208,7 +208,7 @@ def test_a_thumbnail_is_made_once_and_kept(made, video):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_name_has_its_pictures_inside_of_the_folder(tmp_path, made, video, name):
+def test_any_name_has_its_framesinside_of_the_folder(tmp_path, made, video, name):
     shutil.copy(video, tmp_path / name)
     many = made(tmp_path / name)
     for file in (many.thumbnail(0), many.preview(0)):
@@ -270,7 +270,7 @@ def counted(path: str) -> bytes:
 
 
 def test_many_who_ask_at_once_have_a_thumbnail_made_once(tmp_path, made, video, monkeypatch):
-    monkeypatch.setitem(pictures._KINDS, "thumbnail", pictures._Kind(counted, ".webp"))
+    monkeypatch.setitem(thumbnails._KINDS, "thumbnail", thumbnails._Kind(counted, ".webp"))
     paths = [Path(shutil.copy(video, tmp_path / f"{i}.mp4")) for i in range(3)]
     many = made(*paths)
     with ThreadPoolExecutor(24) as pool:
@@ -280,13 +280,13 @@ def test_many_who_ask_at_once_have_a_thumbnail_made_once(tmp_path, made, video, 
 
 
 def test_no_more_wait_than_there_is_room_for(tmp_path, made, video, monkeypatch):
-    monkeypatch.setitem(pictures._KINDS, "thumbnail", pictures._Kind(counted, ".webp"))
-    monkeypatch.setattr(pictures, "_LINE", 1)
+    monkeypatch.setitem(thumbnails._KINDS, "thumbnail", thumbnails._Kind(counted, ".webp"))
+    monkeypatch.setattr(thumbnails, "_MAX_WAITING", 1)
     many = made(*(shutil.copy(video, tmp_path / f"{i}.mp4") for i in range(6)), workers=1)
     with ThreadPoolExecutor(6) as pool:
         asked = [pool.submit(many.thumbnail, i) for i in range(6)]
     errors = [future.exception() for future in asked]
-    assert any(isinstance(error, pictures.BusyError) for error in errors)
+    assert any(isinstance(error, thumbnails.BusyError) for error in errors)
     assert sum(error is None for error in errors) >= 2
     assert all(isinstance(many.thumbnail(i), Path) for i in range(6))
 
@@ -297,7 +297,7 @@ def test_no_more_wait_than_there_is_room_for(tmp_path, made, video, monkeypatch)
 def test_a_file_that_breaks_its_decoder_is_given_up(tmp_path, made, video, monkeypatch, call, why):
     many = made(video, workers=1, limit=0.5)
     with monkeypatch.context() as patch:
-        patch.setitem(pictures._KINDS, "thumbnail", pictures._Kind(call, ".webp"))
+        patch.setitem(thumbnails._KINDS, "thumbnail", thumbnails._Kind(call, ".webp"))
         assert many.thumbnail(0) == placeholder("unreadable")
     assert why in many.reason(0)
     begin = time.monotonic()
@@ -344,7 +344,7 @@ def test_a_folder_that_cannot_be_written_costs_the_keeping_only(tmp_path, video)
 
 
 def test_closing_ends_the_decoders_and_whoever_waits(made, video, monkeypatch):
-    monkeypatch.setitem(pictures._KINDS, "thumbnail", pictures._Kind(broken_decoders.hang, ".webp"))
+    monkeypatch.setitem(thumbnails._KINDS, "thumbnail", thumbnails._Kind(broken_decoders.hang, ".webp"))
     many = made(video, video, workers=1)
     many.preview(0)
     process = many._decoders[0]._process

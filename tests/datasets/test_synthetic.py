@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from selavi_ref.datasets import KINDS, find_videos, make_collection, scan
-from selavi_ref.datasets.synthetic_audio import NOISES
+from selavi_ref.datasets.synthetic_audio import SYNTHESIZERS
 from selavi_ref.datasets.synthetic_video import SCENES, Beat, draw
 from selavi_ref.errors import InputError
 from selavi_ref.media import read_video
 
 
 def test_every_kind_has_a_picture_and_a_sound() -> None:
-    assert set(SCENES) == set(NOISES) == set(KINDS)
+    assert set(SCENES) == set(SYNTHESIZERS) == set(KINDS)
     assert len(KINDS) == 8
 
 

@@ -97,7 +97,7 @@ def test_a_damaged_pixel_aspect_is_taken_for_square(tmp_path: Path) -> None:
 
 def test_other_files_are_errors_with_a_reason(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
-    with pytest.raises(MediaError, match=r"text\.mp4: of no kind"):
+    with pytest.raises(MediaError, match=r"text\.mp4: of no format"):
         probe(tmp_path / "text.mp4")
     with pytest.raises(MediaError, match="No such file"):
         probe(tmp_path / "missing.mp4")

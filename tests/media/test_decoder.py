@@ -23,7 +23,7 @@ from selavi_ref.media.decoder import DecoderError, SharedMemory, parallel_map, r
 from tests.support import broken_decoders
 from tests.support.media_files import tone, write_video
 
-CLIP = {"fps": 30, "frames": 5, "size": 24, "squares": SquareCrops(20, ((0, 0), (0.5, 1))), "sample_rate": 8000}
+CLIP = {"fps": 30, "frames": 5, "size": 24, "crops": SquareCrops(20, ((0, 0), (0.5, 1))), "sample_rate": 8000}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_a_process_that_does_not_hear_its_alarm_is_killed(own: Decoder, monkeypa
 
 def test_errors_of_a_call_are_raised_here(own: Decoder, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(MediaError, match=r"text\.mp4: of no kind"):
+    with pytest.raises(MediaError, match=r"text\.mp4: of no format"):
         own.call(probe, tmp_path / "text.mp4")
     with pytest.raises(RuntimeError, match="KeyError: 'a bug'"):
         own.call(broken_decoders.stumble, "a.mp4")

@@ -65,20 +65,20 @@ def test_any_part_is_that_of_the_video_in_memory(videos, raw, kept, data) -> Non
     assert (cached.n_frames, cached.n_steps) == (whole.n_frames, whole.n_steps)
     if whole.n_frames:
         numbers = np.sort(data.draw(st.lists(st.integers(0, whole.n_frames - 1), min_size=1, max_size=8)))
-        np.testing.assert_array_equal(cached.frames(numbers), whole.frames(numbers))
+        np.testing.assert_array_equal(cached.read_frames(numbers), whole.read_frames(numbers))
     if whole.n_steps:
         begin = data.draw(st.integers(0, whole.n_steps - 1))
         width = data.draw(st.integers(1, whole.n_steps - begin))
-        np.testing.assert_array_equal(cached.mel(begin, width), whole.mel(begin, width))
+        np.testing.assert_array_equal(cached.read_mel(begin, width), whole.read_mel(begin, width))
 
 
 def test_jpeg_looks_the_same_in_less_room(videos, kept, tmp_path: Path) -> None:
     packed = filled(tmp_path, videos, jpeg=True)
     numbers = np.array([0, 3, 3, 9])
-    got, wanted = packed.videos(videos)[0].frames(numbers), kept[0].frames(numbers)
+    got, wanted = packed.videos(videos)[0].read_frames(numbers), kept[0].read_frames(numbers)
     assert got.shape == wanted.shape
     assert np.abs(got.astype(int) - wanted).mean() < 5
-    np.testing.assert_array_equal(packed.videos(videos)[0].mel(5, 40), kept[0].mel(5, 40))
+    np.testing.assert_array_equal(packed.videos(videos)[0].read_mel(5, 40), kept[0].read_mel(5, 40))
     large = CacheFormat(10, 160, 8000, 20)
     sizes = [decode_packed(videos[0], large, jpeg).data.nbytes for jpeg in (True, False)]
     assert sizes[0] < 0.2 * sizes[1]
@@ -86,7 +86,7 @@ def test_jpeg_looks_the_same_in_less_room(videos, kept, tmp_path: Path) -> None:
 
 def test_a_video_that_cannot_be_decoded_has_its_reason(videos, raw) -> None:
     assert raw.videos(videos)[4].endswith(
-        "broken.mp4: of no kind that FFmpeg can read, or damaged at its beginning or end"
+        "broken.mp4: of no format that FFmpeg can read, or damaged at its beginning or end"
     )
 
 
@@ -169,10 +169,10 @@ def test_a_killed_process_leaves_whole_files_and_the_next_goes_on(tmp_path: Path
 
 def test_another_process_reads_it_while_this_one_has_it_open(videos, raw, kept) -> None:
     numbers = np.arange(5)
-    raw.videos(videos)[0].frames(numbers)
+    raw.videos(videos)[0].read_frames(numbers)
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        for frames in pool.map(raw.videos(videos)[0].frames, [numbers] * 8):
-            np.testing.assert_array_equal(frames, kept[0].frames(numbers))
+        for frames in pool.map(raw.videos(videos)[0].read_frames, [numbers] * 8):
+            np.testing.assert_array_equal(frames, kept[0].read_frames(numbers))
 
 
 def test_damage_is_told_with_the_file_to_delete(videos, tmp_path: Path) -> None:
@@ -180,14 +180,14 @@ def test_damage_is_told_with_the_file_to_delete(videos, tmp_path: Path) -> None:
     video = cache.videos(videos)[0]
     shard = next(cache.folder.glob("*.h5"))
     content = bytearray(shard.read_bytes())
-    where = content.find(video.frames(np.array([7])).tobytes()[:64])
+    where = content.find(video.read_frames(np.array([7])).tobytes()[:64])
     content[where : where + 8] = bytes(8)
     damaged = shard.with_name("damaged.h5")
     damaged.write_bytes(content)
     shard.unlink()
     again = ClipCache(tmp_path, LAYOUT, jpeg=False)
     with pytest.raises(MediaError, match=r"wide\.mp4: .*damaged\.h5 is damaged; delete it"):
-        again.videos(videos)[0].frames(np.array([7]))
+        again.videos(videos)[0].read_frames(np.array([7]))
     damaged.with_name("cut.h5").write_bytes(content[:300])
     with pytest.raises(StoreError, match=r"cut\.h5 is damaged; delete it"):
         ClipCache(tmp_path, LAYOUT, jpeg=False)

@@ -35,7 +35,7 @@ export function App() {
   return (
     <>
       <a class="skip" href="#main" onClick={skip}>
-        Skip to the content
+        Skip to content
       </a>
       <Header />
       <Notices />
@@ -75,9 +75,9 @@ function View() {
 function Missing() {
   return (
     <div class="empty">
-      <Heading title="Nothing is here" />
+      <Heading title="Not found" />
       <p>
-        This address leads to no cluster and no video of this collection. <a href={link("clusters")}>All clusters</a>
+        There is no such cluster or video in this collection. <a href={link("clusters")}>All clusters</a>
       </p>
     </div>
   );
@@ -87,7 +87,7 @@ function Waiting() {
   if (problem.value) return null;
   return (
     <div class="empty" role="status">
-      <p class="quiet waiting">Reading the collection …</p>
+      <p class="quiet waiting">Loading …</p>
     </div>
   );
 }
@@ -97,7 +97,7 @@ function Notices() {
     <>
       {gone.value && (
         <p class="notice notice-gone" role="alert">
-          selavi browse is not running any more. What you see can be looked at; edits cannot be kept.
+          selavi browse is not running any more. You can still look around, but edits cannot be saved.
         </p>
       )}
       {problem.value && !(gone.value && clustering.value) && (

@@ -86,7 +86,7 @@ function effective(label, merged, moved) {
 
 /** The numbers of all clusters, also of those that were merged away. */
 function numbersOf({ clusters }, edits, of, merged) {
-  const ids = new Set(edits.made);
+  const ids = new Set(edits.created);
   if (clusters <= MOST_EMPTY) for (let id = 0; id < clusters; id++) ids.add(id);
   for (const id of of) if (id !== NONE) ids.add(id);
   for (const id of Object.keys(edits.names ?? {})) ids.add(Number(id));

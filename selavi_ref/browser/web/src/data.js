@@ -36,7 +36,7 @@ import { signal } from "@preact/signals";
  * @property {Record<string, number>} [merged] Each cluster that is no more, and the one that it is part of.
  * @property {Record<string, number>} [moved]
  * @property {number[]} [wrong]
- * @property {number[]} [made] Clusters made by hand.
+ * @property {number[]} [created] Clusters created by the user.
  *
  * @typedef {{revision: number, undo: string | null, redo: string | null, labellings: Record<string, Edits>}} Annotations
  *
@@ -95,7 +95,7 @@ export const knownDetail = (video) => details.get(video);
 /** @returns {Promise<Detail>} */
 export async function loadDetail(video) {
   const detail = served ? await load(`video/${video}`) : (await load(`videos-${Math.floor(video / VIDEOS_PER_FILE)}`))[video];
-  if (!detail) throw new Refusal("Nothing more is known of this video.");
+  if (!detail) throw new Refusal("There are no details of this video.");
   details.set(video, detail);
   return detail;
 }

@@ -162,7 +162,7 @@ async function send(change, asked, done) {
       annotations.value = now;
     }
     // That the server has gone is said anyway.
-    if (!gone.value) problem.value = now ? "Somebody else has edited meanwhile; look again." : error.message;
+    if (!gone.value) problem.value = now ? "The labels have been edited elsewhere; check again." : error.message;
     return false;
   }
   say(done, { undoable: change.op !== "undo" && change.op !== "redo" });
@@ -182,7 +182,7 @@ export const moveVideos = (videos, to, name) =>
 
 export function renameCluster(cluster, name) {
   const before = inWords(cluster);
-  const done = name ? `Renamed ${before} to ${brief(visible(name))}.` : `Took the name of ${before} away.`;
+  const done = name ? `Renamed ${before} to ${brief(visible(name))}.` : `Removed the name of ${before}.`;
   return edit({ op: "rename", cluster, name }, done);
 }
 
@@ -197,7 +197,7 @@ const inWords = (id) => brief(titleOfCluster(id)).replace(/^Cluster (\d+)$/, "cl
 
 export const undo = () => turnBack("undo", "Undone", "There is nothing to undo.");
 
-export const redo = () => turnBack("redo", "Done again", "There is nothing to do again.");
+export const redo = () => turnBack("redo", "Redone", "There is nothing to redo.");
 
 /** What is undone is what is there when its turn comes. */
 async function turnBack(op, done, nothing) {

@@ -1,4 +1,4 @@
-/** The head of the page: where one is, where one can go, the labelling, the search, and what can be done anywhere. */
+/** The header: title, views, labelling, search, undo, export, theme, help. */
 import { useEffect, useRef, useState } from "preact/hooks";
 import { makeLinks, served } from "../data.js";
 import { useKeys } from "../keyboard.js";
@@ -34,8 +34,8 @@ export function Header() {
         {served && <UndoButtons />}
         <IconButton
           icon={moving.value ? "pause" : "play"}
-          label={moving.value ? "Stop all thumbnails" : "Let all thumbnails move"}
-          hint={moving.value ? "Stop all thumbnails (p)" : "Let all thumbnails move (p)"}
+          label={moving.value ? "Pause all thumbnails" : "Play all thumbnails"}
+          hint={moving.value ? "Pause all thumbnails (p)" : "Play all thumbnails (p)"}
           onClick={switchMotion}
         />
         <ExportMenu />
@@ -44,7 +44,7 @@ export function Header() {
           label={theme.value === "dark" ? "Light theme" : "Dark theme"}
           onClick={switchTheme}
         />
-        <IconButton icon="help" label="Help and keys" hint="Help and keys (?)" onClick={() => (dialog.value = { kind: "help" })} />
+        <IconButton icon="help" label="Help and keyboard shortcuts" hint="Help and keyboard shortcuts (?)" onClick={() => (dialog.value = { kind: "help" })} />
       </div>
     </header>
   );
@@ -71,7 +71,7 @@ function LabellingSwitch() {
   return (
     <label class="labelling-switch">
       <span class="visually-hidden">Labelling</span>
-      <select value={labellingName.value} onChange={change} title="Whose labels are shown">
+      <select value={labellingName.value} onChange={change} title="Labels of all heads together, or of one head">
         {all.map(({ name, title }) => (
           <option key={name} value={name}>
             {visible(title)}
@@ -178,7 +178,7 @@ function ExportMenu() {
         <Icon name="export" />
       </button>
       <div id="export-menu" class="menu-sheet" hidden={!open}>
-        <p class="menu-title">{served ? "Labels as they are now, edits included" : "Labels, edits included"}</p>
+        <p class="menu-title">{served ? "Current labels, with edits" : "Labels, with edits"}</p>
         {kinds.map((kind) => (
           <a key={kind} class="menu-item" href={address(kind)} download={`labels.${kind}`} onClick={() => setOpen(false)}>
             {{ csv: "CSV", json: "JSON", parquet: "Parquet" }[kind]}
@@ -192,7 +192,7 @@ function ExportMenu() {
         {made && (
           <p class="menu-answer" role="status">
             {counted(made.links, "link")} in <bdi class="path">{visible(made.folder)}</bdi>
-            {made.missing > 0 && `, ${count(made.missing)} of them to videos that are missing`}
+            {made.missing > 0 && `, ${count(made.missing)} of them to missing videos`}
           </p>
         )}
       </div>

@@ -1,4 +1,4 @@
-/** All keys, and what the figures mean. */
+/** Keyboard shortcuts, and the definitions of the measures. */
 import { previews, served } from "../data.js";
 import { keysOn, switchKeys } from "../keyboard.js";
 import { collection } from "../store.js";
@@ -9,29 +9,29 @@ const GROUPS = [
     ["/", "search"],
     ["g then c", "clusters"],
     ["g then m", "map", "map"],
-    ["p", "thumbnails move, or stand still"],
-    ["Escape", "close, stop the sound, clear the selection"],
-    ["?", "this help"],
+    ["p", "play or pause thumbnails"],
+    ["Escape", "close a dialog, stop the sound, clear the selection"],
+    ["?", "show this help"],
   ]],
-  ["Among videos and clusters", [
+  ["In lists of videos and clusters", [
     ["← ↑ → ↓", "move; also Home, End, Page up and down"],
     ["Enter", "open"],
     ["s", "sound on or off", "previews"],
   ]],
   ["Editing", [
-    ["x", "select; with Shift, all from the last one to here"],
-    ["w", "mark as wrong, or take the mark away"],
+    ["x", "select; with Shift, select a range"],
+    ["w", "mark as wrong, or remove the mark"],
     ["m", "move to another cluster; on a cluster, merge"],
     ["r", "rename the cluster"],
     ["u", "undo; with Shift, redo"],
-    ["Ctrl a", "select all videos of a grid"],
+    ["Ctrl a", "select all videos"],
   ], "edits"],
-  ["On the page of a video", [["← →", "previous, next of its cluster"]]],
+  ["On the page of a video", [["← →", "previous and next video of the cluster"]]],
   ["On the map", [
-    ["← ↑ → ↓", "move the picture; the video at the cross is named"],
-    ["+ −", "nearer, farther"],
-    ["0", "all of it"],
-    ["Enter", "open the video at the cross"],
+    ["← ↑ → ↓", "move the map; the video at the crosshair is named"],
+    ["+ −", "zoom in, zoom out"],
+    ["0", "show the whole map"],
+    ["Enter", "open the video at the crosshair"],
     ["Shift drag", "select videos by drawing around them", "edits"],
   ], "map"],
 ];
@@ -45,7 +45,7 @@ function Keys({ text }) {
 
 export function Help() {
   return (
-    <Dialog title="Keys" class="help">
+    <Dialog title="Keyboard shortcuts" class="help">
       <div class="help-groups">
         {GROUPS.filter(isThere).map(([title, keys]) => (
           <section key={title}>
@@ -63,15 +63,16 @@ export function Help() {
       </div>
       <label class="check">
         <input type="checkbox" checked={keysOn.value} onChange={(event) => switchKeys(event.currentTarget.checked)} />
-        Single letters are keys
+        Use single-letter shortcuts
       </label>
       <section class="help-figures">
-        <h3>Figures</h3>
+        <h3>Measures</h3>
         <p>
-          <b>Confidence</b> is the probability that the networks give to a video’s label; of a cluster, the mean over its
-          videos. <b>Uncertainty</b> is the entropy, in nats, of the probabilities of all clusters: 0 when there is no
-          doubt. <b>Purity</b> is the share of a cluster’s most common class among its videos whose class is known, and{" "}
-          <b>class entropy</b> how mixed these classes are: 0 when there is one only. Classes serve for these figures alone.
+          <b>Confidence</b> is the posterior probability of a video’s label; for a cluster, the mean over its videos.{" "}
+          <b>Uncertainty</b> is the entropy of the posterior, in nats: 0 when one cluster has probability 1.{" "}
+          <b>Purity</b> is the fraction of a cluster’s most common class among its videos with a known class;{" "}
+          <b>class entropy</b> is the entropy of these classes: 0 when there is only one. True classes are used for these
+          two measures only.
         </p>
       </section>
     </Dialog>

@@ -92,7 +92,7 @@ function Picker({ title, without, onChoose, canMake = false }) {
                 </li>
               ))}
             </ul>
-            {options.length === 0 && <p class="quiet picker-empty">No cluster is called so.</p>}
+            {options.length === 0 && <p class="quiet picker-empty">No cluster has this name.</p>}
           </>
         );
       }}

@@ -1,4 +1,4 @@
-/** What can be done with the videos that are selected. */
+/** Actions on the selected videos. */
 import { askMove, canBeMarked, clearSelection, clustering, markWrong, selected } from "../store.js";
 import { counted } from "../text.jsx";
 import { Icon } from "./icons.jsx";
@@ -28,7 +28,7 @@ export function VideoActions({ videos }) {
         </button>
       )}
       {marked > 0 && (
-        <button type="button" class="button" onClick={() => markWrong(videos, false)} title="Take the mark away (w)">
+        <button type="button" class="button" onClick={() => markWrong(videos, false)} title="Remove the mark (w)">
           <Icon name="flag" /> Not wrong
         </button>
       )}

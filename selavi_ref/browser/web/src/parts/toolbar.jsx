@@ -13,7 +13,7 @@ export function Toolbar({ wanted, asTable }) {
   const sortBy = (name) => setQuery({ sort: name === "size" ? null : name, direction: null });
   return (
     <>
-      <div class="toolbar" role="toolbar" aria-label="Which clusters, and how">
+      <div class="toolbar" role="toolbar" aria-label="Sort and filter clusters">
         <label class="field">
           <span>Sort by</span>
           <select value={wanted.sort} onChange={(event) => sortBy(event.currentTarget.value)}>
@@ -26,7 +26,7 @@ export function Toolbar({ wanted, asTable }) {
         </label>
         <IconButton
           icon={wanted.down ? "down" : "up"}
-          label={wanted.down ? "Descending; turn round" : "Ascending; turn round"}
+          label={wanted.down ? "Descending; reverse" : "Ascending; reverse"}
           onClick={() => setQuery({ direction: wanted.down ? "up" : "down" })}
         />
         <button type="button" class="button" aria-expanded={open} aria-controls="filters" onClick={() => setOpen(!open)}>
@@ -67,7 +67,7 @@ function Filters({ wanted }) {
       ))}
       {hasClasses.value && (
         <label class="field field-above">
-          <span>Holds class</span>
+          <span>Contains class</span>
           <select
             value={wanted.kind === null ? "" : classes[wanted.kind]}
             onChange={(event) => setQuery({ class: event.currentTarget.value })}

@@ -38,7 +38,7 @@ export function ClusterView({ id }) {
 function titleOfAbsent(id, into) {
   if (id === NONE) return "Every video has a label";
   const hidden = into === undefined && id >= 0 && id < labelling.value.clusters;
-  return hidden ? `Cluster ${id} has no videos` : `Cluster ${id} is no more`;
+  return hidden ? `Cluster ${id} has no videos` : `Cluster ${id} no longer exists`;
 }
 
 function Present({ cluster }) {
@@ -122,7 +122,7 @@ function Reasons({ cluster }) {
   const { reason } = collection.value.videos;
   const counts = new Map();
   for (const video of cluster.members) {
-    const why = reason[video] ?? "no reason is known";
+    const why = reason[video] ?? "unknown reason";
     counts.set(why, (counts.get(why) ?? 0) + 1);
   }
   return (
@@ -213,7 +213,7 @@ function Videos({ cluster }) {
       {videos.length > 0 ? (
         <VideoGrid videos={videos} label={`Videos of ${visible(cluster.title)}`} />
       ) : (
-        <p class="quiet">{cluster.size ? "No video is like that." : "This cluster has no videos."}</p>
+        <p class="quiet">{cluster.size ? "No video matches." : "This cluster has no videos."}</p>
       )}
     </section>
   );

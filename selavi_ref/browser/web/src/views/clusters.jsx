@@ -58,7 +58,7 @@ export function ClustersView() {
       {matches.length > 0 && (
         <section class="matches" aria-labelledby="matches-title">
           <h2 id="matches-title" ref={found} tabIndex={-1}>
-            {counted(matches.length, "video")} whose path has “<bdi>{visible(query.get("q").trim())}</bdi>”
+            {counted(matches.length, "video")} with “<bdi>{visible(query.get("q").trim())}</bdi>” in the path
           </h2>
           <VideoGrid videos={matches} label="Videos found" />
         </section>
@@ -114,7 +114,7 @@ function NothingFits() {
   const clear = Object.fromEntries(["q", "class", ...Object.keys(RANGES)].map((name) => [name, null]));
   return (
     <div class="empty">
-      <p>No cluster and no video is like that.</p>
+      <p>No cluster or video matches.</p>
       <button type="button" class="button" onClick={() => setQuery(clear)}>
         Show all
       </button>

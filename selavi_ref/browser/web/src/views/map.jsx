@@ -79,7 +79,7 @@ function Waiting({ state }) {
   return (
     <div class="empty">
       <label class="progress">
-        <span>Placing the videos …</span>
+        <span>Computing the map …</span>
         {done === null ? <progress /> : <progress value={done} max="1" />}
       </label>
     </div>
@@ -123,15 +123,15 @@ function Picture({ places }) {
                 class="icon-button"
                 aria-pressed={lassoing}
                 aria-label="Select videos by drawing around them"
-                title="Select by drawing around (Shift and drag)"
+                title="Lasso selection (Shift and drag)"
                 onClick={() => setLassoing(!lassoing)}
               >
                 <Icon name="lasso" />
               </button>
             )}
-            <IconButton icon="plus" label="Nearer" hint="Nearer (+)" onClick={() => map.current.zoomBy(1.5)} />
-            <IconButton icon="minus" label="Farther" hint="Farther (−)" onClick={() => map.current.zoomBy(1 / 1.5)} />
-            <IconButton icon="whole" label="All of it" hint="All of it (0)" onClick={() => map.current.see(WHOLE)} />
+            <IconButton icon="plus" label="Zoom in" hint="Zoom in (+)" onClick={() => map.current.zoomBy(1.5)} />
+            <IconButton icon="minus" label="Zoom out" hint="Zoom out (−)" onClick={() => map.current.zoomBy(1 / 1.5)} />
+            <IconButton icon="whole" label="Show the whole map" hint="Show the whole map (0)" onClick={() => map.current.see(WHOLE)} />
           </div>
           <p class="visually-hidden" role="status">
             {shown?.byKey ? spokenOf(shown.video) : ""}
@@ -155,7 +155,7 @@ function Selected() {
 }
 
 const spokenOf = (video) => {
-  if (video === null) return "No video is near the cross.";
+  if (video === null) return "No video is near the crosshair.";
   const cluster = clustering.value.byId.get(clustering.value.of[video]);
   return `${nameOfVideo(video)}, ${visible(cluster.title)}`;
 };

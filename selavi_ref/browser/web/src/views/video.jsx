@@ -55,7 +55,7 @@ export function VideoView({ video }) {
           {detail && <Heads video={video} detail={detail} />}
           {failed && <p class="quiet">{visible(failed)}</p>}
           {!collection.value.details && (
-            <p class="quiet">This is a list of labels only: probabilities and similar videos are not in it.</p>
+            <p class="quiet">A table of labels has no probabilities and no similar videos.</p>
           )}
         </aside>
       </div>
@@ -136,14 +136,14 @@ function Player({ video, detail, waiting }) {
   return (
     <div class="player">
       <Picture key={source.url} url={source.url} video={video} onFail={() => setTried(tried + 1)} />
-      {source.preview && served && <p class="player-note">A preview: the browser cannot play the file itself.</p>}
+      {source.preview && served && <p class="player-note">This is a preview: the browser cannot play the original file.</p>}
     </div>
   );
 }
 
 function whyNot(detail) {
-  if (served && detail && !detail.file.exists) return "The file is not there any more.";
-  return previews ? "This video cannot be played." : "This page was written without the videos.";
+  if (served && detail && !detail.file.exists) return "The file does not exist any more.";
+  return previews ? "This video cannot be played." : "This page was exported without previews.";
 }
 
 function Picture({ url, video, onFail }) {
@@ -191,7 +191,7 @@ function Facts({ video, detail }) {
   return (
     <dl class="figures figures-facts">
       {kind >= 0 && <Figure title="true class" value={<Name>{classes[kind]}</Name>} />}
-      {rests && <Figure title="label rests on" value={rests.replace("video", "picture").replace("audio", "sound").replace("+", " and ")} />}
+      {rests && <Figure title="label based on" value={rests.replace("video", "picture").replace("audio", "sound").replace("+", " and ")} />}
       {seconds !== null && <Figure title="length" value={duration(seconds)} />}
       {width !== null && height !== null && <Figure title="size" value={`${width} × ${height}`} />}
       {exists && bytes > 0 && <Figure title="file" value={fileSize(bytes)} />}
@@ -221,7 +221,7 @@ function Label({ video }) {
         {given >= 0 && labelling.value.confidence[video] !== null && `, confidence ${share(labelling.value.confidence[video])}`}
         {clustering.value.moved.has(video) && given >= 0 && `; before it was moved, ${titleOf(given)}`}
       </p>
-      {cluster === NONE && <p class="reason">{visible(collection.value.videos.reason[video] ?? "No reason is known.")}</p>}
+      {cluster === NONE && <p class="reason">{visible(collection.value.videos.reason[video] ?? "Unknown reason.")}</p>}
       {served && (
         <div class="panel-actions">
           <VideoActions videos={[video]} />
@@ -308,14 +308,14 @@ function HeadRow({ video, head: { name, label, confidence } }) {
   );
 }
 
-const KINDS = { video: "Most alike by picture", audio: "Most alike by sound" };
+const KINDS = { video: "Most similar by picture", audio: "Most similar by sound" };
 
 function Neighbours({ detail }) {
   const kinds = Object.entries(detail.neighbours ?? {}).filter(([, pairs]) => pairs.length > 0);
   return kinds.map(([kind, pairs]) => (
     <section key={kind} class="neighbours" data-neighbours={kind} aria-labelledby={`neighbours-${kind}`}>
       <h2 id={`neighbours-${kind}`}>
-        {KINDS[kind] ?? `Most alike by ${kind}`} <span class="quiet">with their distance</span>
+        {KINDS[kind] ?? `Most similar by ${kind}`} <span class="quiet">with distances</span>
       </h2>
       <NeighbourRow pairs={pairs} />
     </section>

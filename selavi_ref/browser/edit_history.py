@@ -1,0 +1,281 @@
+"""Edits of labels in the order in which a user made them: checked, applied, undone and redone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.errors import InputError, printable
+
+FORMAT, VERSION = "selavi annotations", 1
+LONGEST_NAME = 200
+Entry = dict[str, Any]
+
+
+@dataclass
+class Edits:
+    """
+    The combined effect of all edits of one labelling; clusters from number K on were created by the user.
+
+    Parameters
+    ----------
+    names : dict
+        Cluster to name.
+    merged : dict
+        Cluster to the cluster that it was merged into, in one step: no target is itself merged into another.
+    moved : dict
+        Path of a video to the cluster that it was moved to.
+    wrong : set
+        Paths of videos that are marked as wrong in their cluster.
+    created : list
+        Clusters that the user has created.
+    """
+
+    names: dict[int, str] = field(default_factory=dict)
+    merged: dict[int, int] = field(default_factory=dict)
+    moved: dict[str, int] = field(default_factory=dict)
+    wrong: set[str] = field(default_factory=set)
+    created: list[int] = field(default_factory=list)
+
+    def merge_targets(self, K: int) -> NDArray[np.int32]:
+        """Return the cluster that each of K learnt clusters, and of the created ones, now belongs to; int32."""
+        return np.array([self.merged.get(k, k) for k in range(K + len(self.created))], np.int32)
+
+    def apply(self, paths: Sequence[str], learnt: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return the cluster of each video after merging and moving, int32 (N,); -1 without label."""
+        target = np.arange(-1, learnt.max(initial=-1) + 1, dtype=np.int32)
+        target = np.roll(target, -1)  # index -1, the last entry, is "no label"
+        for cluster, into in self.merged.items():
+            if cluster < len(target) - 1:
+                target[cluster] = into
+        labels = target[learnt]
+        if self.moved:
+            for row, path in enumerate(paths):
+                if path in self.moved:
+                    labels[row] = self.merged.get(self.moved[path], self.moved[path])
+        return labels
+
+    def marks(self, paths: Sequence[str]) -> list[str]:
+        """Return ``"wrong"``, ``"moved"`` or ``""`` for each video."""
+        return ["wrong" if path in self.wrong else "moved" if path in self.moved else "" for path in paths]
+
+
+class ConflictError(InputError):
+    """An edit that refers to a state which another edit has changed since."""
+
+
+class EditHistory:
+    """
+    The list of edits of all labellings, with undo and redo.
+
+    Parameters
+    ----------
+    clusters : mapping
+        Number of learnt clusters of each labelling.
+    names : mapping
+        Names before any edit.
+    entries, undone : list
+        Edits in effect, and undone edits, the most recently undone one last.
+    revision : int
+        Grows with every edit.
+    """
+
+    def __init__(
+        self,
+        clusters: Mapping[str, int],
+        names: Mapping[str, Mapping[int, str]],
+        entries: list[Entry],
+        undone: list[Entry],
+        revision: int,
+    ):
+        self.clusters = dict(clusters)
+        self.names = names
+        self.entries = entries
+        self.undone = undone
+        self.revision = revision
+        self.edits = self._without_edits()
+
+    @property
+    def undo(self) -> str | None:
+        """Description of the edit that undo would revert."""
+        return _describe(self.entries[-1]) if self.entries else None
+
+    @property
+    def redo(self) -> str | None:
+        """Description of the edit that redo would repeat."""
+        return _describe(self.undone[-1]) if self.undone else None
+
+    def edits_of(self, labelling: str) -> Edits:
+        """Return the edits of a labelling, ``"consensus"`` or the name of a head."""
+        return self.edits.get(labelling, Edits())
+
+    def replay(self, source: str) -> None:
+        """Recompute the combined effect of all entries; an InputError names the `source` of one that does not fit."""
+        self.edits = self._without_edits()
+        for number, entry in enumerate(self.entries):
+            try:
+                self._apply(entry)
+            except (InputError, KeyError, TypeError) as error:
+                raise InputError(f"{printable(source)}: entry {number} does not fit: {error}") from error
+
+    def apply(self, entry: Entry) -> None:
+        """Apply an edit, undo or redo, or raise InputError and change nothing."""
+        op, seen = entry.get("op"), entry.get("revision", self.revision)
+        if seen != self.revision and (op in ("undo", "redo") or self._refers_to_created(entry)):
+            raise ConflictError("the clusters have been edited elsewhere in the meantime; look at them again")
+        if op in ("undo", "redo"):
+            source, target = (self.entries, self.undone) if op == "undo" else (self.undone, self.entries)
+            if not source:
+                raise InputError(f"there is nothing to {op}")
+            target.append(source.pop())
+            self.replay("annotations")
+            self.revision += 1
+            return
+        entry = {**self._checked(entry), "at": datetime.now(UTC).isoformat(timespec="seconds")}
+        self._apply(entry)
+        self.entries.append(entry)
+        self.undone.clear()
+        self.revision += 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the annotations file."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "revision": self.revision,
+            "clusters": self.clusters,
+            "entries": self.entries,
+            "undone": self.undone,
+        }
+
+    def _without_edits(self) -> dict[str, Edits]:
+        return {name: Edits(names=dict(self.names.get(name, {}))) for name in self.clusters}
+
+    def _checked(self, entry: Entry) -> Entry:
+        """Return the valid fields of an edit, without any others."""
+        op, labelling = entry.get("op"), entry.get("labelling", "consensus")
+        if not isinstance(labelling, str) or labelling not in self.clusters:
+            raise InputError(f"there is no labelling {labelling!r}; there are {', '.join(self.clusters)}")
+        checked: Entry = {"op": op, "labelling": labelling}
+        if op == "rename":
+            return checked | {"cluster": self._cluster(labelling, entry.get("cluster")), "name": _name(entry)}
+        if op == "merge":
+            clusters = [self._cluster(labelling, cluster) for cluster in _as_list(entry.get("clusters"))]
+            if not clusters:
+                raise InputError("merge needs clusters")
+            into = self._cluster(labelling, entry.get("into"))
+            if into in clusters:
+                raise InputError(f"cluster {into} cannot be merged with itself")
+            return checked | {"clusters": list(dict.fromkeys(clusters)), "into": into}
+        if op == "move":
+            checked["videos"] = _videos(entry)
+            if entry.get("to") == "new":
+                return checked | {"to": "new", "name": _name(entry)}
+            return checked | {"to": self._cluster(labelling, entry.get("to"))}
+        if op == "wrong":
+            if not isinstance(entry.get("wrong"), bool):
+                raise InputError("wrong needs true or false")
+            return checked | {"videos": _videos(entry), "wrong": entry["wrong"]}
+        raise InputError(f"there is no edit {op!r}; there are rename, merge, move, wrong, undo, redo")
+
+    def _refers_to_created(self, entry: Entry) -> bool:
+        """Tell whether an edit names a cluster that the user created, whose number may have meant another one."""
+        least = min(self.clusters.values())
+        named = [entry.get("cluster"), entry.get("into"), entry.get("to"), *_as_list(entry.get("clusters"))]
+        return any(_is_int(cluster) and cluster >= least for cluster in named)
+
+    def _cluster(self, labelling: str, cluster: Any) -> int:
+        edits = self.edits[labelling]
+        count = self.clusters[labelling] + len(edits.created)
+        if not _is_int(cluster) or not 0 <= cluster < count:
+            raise InputError(f"there is no cluster {cluster!r}; they are numbered 0 to {count - 1}")
+        if cluster in edits.merged:
+            raise InputError(f"cluster {cluster} was merged into cluster {edits.merged[cluster]}")
+        return cluster
+
+    def _apply(self, entry: Entry) -> None:
+        entry = self._checked(entry)
+        edits = self.edits[entry["labelling"]]
+        match entry["op"]:
+            case "rename":
+                _set_name(edits.names, entry["cluster"], entry["name"])
+            case "merge":
+                into = entry["into"]
+                for cluster in entry["clusters"]:
+                    for old, target in edits.merged.items():
+                        edits.merged[old] = into if target == cluster else target
+                    edits.merged[cluster] = into
+                    name = edits.names.pop(cluster, "")
+                    if name:
+                        edits.names.setdefault(into, name)
+            case "move":
+                to = entry["to"]
+                if to == "new":
+                    to = self.clusters[entry["labelling"]] + len(edits.created)
+                    edits.created.append(to)
+                    _set_name(edits.names, to, entry["name"])
+                edits.moved.update(dict.fromkeys(entry["videos"], to))
+                edits.wrong.difference_update(entry["videos"])
+            case "wrong":
+                change = edits.wrong.update if entry["wrong"] else edits.wrong.difference_update
+                change(entry["videos"])
+
+
+def _set_name(names: dict[int, str], cluster: int, name: str) -> None:
+    if name:
+        names[cluster] = name
+    else:
+        names.pop(cluster, None)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _is_int(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _name(entry: Entry) -> str:
+    name = entry.get("name", "")
+    if not isinstance(name, str):
+        raise InputError("a name must be a text")
+    name = " ".join(name.split())
+    if len(name) > LONGEST_NAME:
+        raise InputError(f"a name has at most {LONGEST_NAME} characters, not {len(name)}")
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise InputError("a name must be a text that can be written as UTF-8")
+    return name
+
+
+def _videos(entry: Entry) -> list[str]:
+    videos = entry.get("videos")
+    if not isinstance(videos, list) or not videos or not all(isinstance(path, str) for path in videos):
+        raise InputError(f"{entry['op']} needs a list of videos")
+    return list(dict.fromkeys(videos))
+
+
+def _describe(entry: Entry) -> str:
+    """Return a short description of an edit."""
+    match entry["op"]:
+        case "rename":
+            name = entry["name"]
+            return f"name cluster {entry['cluster']} {name!r}" if name else f"unname cluster {entry['cluster']}"
+        case "merge":
+            numbers = ", ".join(map(str, entry["clusters"]))
+            return f"merge cluster{'s' * (len(entry['clusters']) > 1)} {numbers} into {entry['into']}"
+        case "move":
+            to = entry["to"]
+            target = f"cluster {to}" if to != "new" else f"a new cluster {entry['name']!r}".replace(" ''", "")
+            return f"move {_count(entry['videos'])} to {target}"
+        case _:
+            return f"mark {_count(entry['videos'])} as {'wrong' if entry['wrong'] else 'not wrong'}"
+
+
+def _count(videos: Sequence[str]) -> str:
+    return "a video" if len(videos) == 1 else f"{len(videos)} videos"
