@@ -19,6 +19,7 @@ import numba
 import numpy as np
 import sklearn
 import sklearn.metrics
+from machine import processor
 from numpy.typing import NDArray
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.neighbors import NearestNeighbors
@@ -223,14 +224,6 @@ def heading(first: float) -> list[str]:
         "| N | K | score | ours, ms | scikit-learn, ms | ratio | difference |",
         "|---|---|---|---|---|---|---|",
     ]
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -7,12 +7,16 @@ from typing import Any
 
 __version__ = "0.2.0"
 
-_LAZY = {"assign": "selavi_ref.transport", "sinkhorn": "selavi_ref.transport"}
-__all__ = ["__version__", "assign", "sinkhorn"]
+_LAZY = {
+    "BalancedKMeans": "selavi_ref.estimators",
+    "assign": "selavi_ref.transport",
+    "sinkhorn": "selavi_ref.transport",
+}
+__all__ = ["BalancedKMeans", "__version__", "assign", "sinkhorn"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the solver when it is first used, so that ``import selavi_ref`` stays cheap (PEP 562)."""
+    """Import a name when it is first used, so that ``import selavi_ref`` stays cheap (PEP 562)."""
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

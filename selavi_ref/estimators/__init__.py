@@ -1,0 +1,5 @@
+"""Estimators in the conventions of scikit-learn, which this room alone of the core needs."""
+
+from selavi_ref.estimators.balanced_kmeans import BalancedKMeans
+
+__all__ = ["BalancedKMeans"]
