@@ -22,6 +22,6 @@ paths = [f"{kind}/{row}.mp4" for row, kind in enumerate(classes)]
 with StoreWriter("features.h5", paths, {"log_prob/video/0": 4}) as writer:
     writer.write(range(400), {"log_prob/video/0": log_prob})
     writer.finish()
-selavi = [sys.executable, "-c", "from cli import main; main()"]
+selavi = [sys.executable, "-m", "selavi_ref"]
 subprocess.run([*selavi, "label", "features.h5", "--out", "labels.csv"], check=True)
 subprocess.run([*selavi, "evaluate", "labels.csv"], check=True)
