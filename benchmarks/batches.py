@@ -79,7 +79,7 @@ def cached(given: argparse.Namespace) -> list[str]:
         times: dict[str, list[float]] = {way: [] for way in ways}
         for turn, (path, start) in enumerate([starts[0], *starts]):
             for way, source in ways.items():
-                view = Crop.varied(CLIP, CHANGE, *np.random.default_rng(turn).random(3))
+                view = Crop.for_training(CLIP, CHANGE, *np.random.default_rng(turn).random(3))
                 times[way].append(seconds_of(source.clip, paths.index(path), start, view))
         slow = np.mean(times["files"][1:])
         for way, taken in times.items():

@@ -111,7 +111,7 @@ def beside_published(given: argparse.Namespace) -> list[str]:
 def our_clip(path: str, start: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Return a training clip as the program reads it: float32, (1, 3, 30, 112, 112) and (1, 1, 257, 99)."""
     source = StreamedClips([path], CLIP, [0.0])
-    return varied(source.clip(0, start, Crop.varied(CLIP, CHANGE, *rng.random(3))), rng)
+    return varied(source.clip(0, start, Crop.for_training(CLIP, CHANGE, *rng.random(3))), rng)
 
 
 def varied(clip: RawClip, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

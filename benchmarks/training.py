@@ -32,7 +32,7 @@ from sinkhorn import processor, said
 
 from backbones.data import augment
 from backbones.data.augment import DRAWS
-from backbones.data.clips import StoredClips, n_steps
+from backbones.data.clips import StoredClips, n_mel_steps
 from backbones.data.data_source import DataSource
 from backbones.data.loader import Batch
 from backbones.learner.settings import BackboneSettings
@@ -232,8 +232,8 @@ def plain_step(settings: BackboneSettings, heads: tuple[int, ...], device: str) 
     def step(batch: Batch, labels: NDArray[np.int32]) -> float:
         draw = augment.Draw(batch.draws.to(device))
         clips = {
-            "video": augment.picture(batch.frames.to(device), settings.clip, settings.augment, draw),
-            "audio": augment.sound(batch.mel.to(device), settings.clip, settings.augment, draw),
+            "video": augment.video_input(batch.frames.to(device), settings.clip, settings.augment, draw),
+            "audio": augment.audio_input(batch.mel.to(device), settings.clip, settings.augment, draw),
         }
         targets = torch.from_numpy(labels.astype(np.int64)).to(device)
         loss = torch.zeros((), device=device)
@@ -256,7 +256,7 @@ def random_batch(settings: BackboneSettings, size: int) -> Batch:
     clip = settings.clip
     side = clip.decode_size if settings.augment.warps else clip.size
     frames = rng.integers(0, 256, (size, clip.frames, side, side, 3), np.uint8)
-    mel = rng.normal(clip.mel_mean, clip.mel_std, (size, clip.n_filters, n_steps(clip))).astype(np.float32)
+    mel = rng.normal(clip.mel_mean, clip.mel_std, (size, clip.n_filters, n_mel_steps(clip))).astype(np.float32)
     draws = rng.random((size, len(DRAWS)), np.float32)
     return Batch(np.arange(size), torch.from_numpy(frames), torch.from_numpy(mel), torch.from_numpy(draws), [])
 

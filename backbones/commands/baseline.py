@@ -84,7 +84,7 @@ def baseline(
 
 def _of_store(source: str, clusters: int | None, truth: str | None, seed: int) -> tuple[list[str], dict[str, Any]]:
     """Return the true class of each video, and its label by each way."""
-    from backbones.runs.baselines import labels_of_store
+    from backbones.runs.baselines import label_features
     from selavi_ref.report.evaluation import true_classes
     from selavi_ref.store import FeatureStore
 
@@ -92,7 +92,7 @@ def _of_store(source: str, clusters: int | None, truth: str | None, seed: int) -
         if clusters is None and not store.heads:
             raise InputError("--clusters is missing: the store has no heads whose number of clusters could be taken")
         classes = true_classes(source, store.paths, store.classes, truth)
-        return classes, labels_of_store(store, clusters or store.n_clusters, "features", seed=seed)
+        return classes, label_features(store, clusters or store.n_clusters, "features", seed=seed)
 
 
 def _of_videos(
@@ -134,10 +134,10 @@ def _of_videos(
         raise InputError(f"--clusters {K}: {source} has too few usable videos ({len(manifest)})")
     classes = true_classes(source, manifest.paths, manifest.classes, truth)
     baselines = Baselines(manifest, K, results_folder(out), device, DataSource(**data_source), seed, TERMINAL)
-    ours = {} if run is None else baselines.of_run(run)
-    labels = baselines.on_inputs(random) | baselines.on_networks("random networks", random)
+    ours = {} if run is None else baselines.label_run(run)
+    labels = baselines.label_inputs(random) | baselines.label_networks("random networks", random)
     if pretrained is not None:
-        labels |= baselines.on_networks("given networks", pretrained)
+        labels |= baselines.label_networks("given networks", pretrained)
     return classes, labels | ours
 
 

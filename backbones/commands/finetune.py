@@ -178,16 +178,16 @@ def _started(wanted: tuple[str, str] | None, out: str, options: dict[str, Any], 
     """Start what is wanted, or open it where it was started before."""
     from backbones.commands.progress import counter
     from backbones.finetuning.folds import list_folds, scan_folds
-    from backbones.finetuning.training_run import open_started, settings_for, start
+    from backbones.finetuning.training_run import open_finetuning, settings_for, start
     from selavi_ref.runs.run import Run
 
     if wanted is None:
-        return open_started(out)[0]
+        return open_finetuning(out)[0]
     annotations = options.pop("annotations")
     source, videos = wanted
     settings = settings_for(source, videos, **_fields(options))
     if Run(out).config_file.exists():
-        before, its = open_started(out)
+        before, its = open_finetuning(out)
         if changed := its.changes(settings):
             what = f"was started with another {', '.join(changed)}"
             raise InputError(f"{out} {what}; go on with --resume --out {out} alone, or choose another --out")

@@ -137,7 +137,7 @@ def _gallery(
     from backbones.data.data_source import DataSource
     from backbones.data.loader import ClipSampling
     from backbones.runs.extract import extract
-    from backbones.runs.retrieval_store import write_maps
+    from backbones.runs.retrieval_store import write_retrieval_store
     from backbones.runs.store_check import check_same_run
     from selavi_ref.report.table import results_folder
     from selavi_ref.runs.run import Run
@@ -164,7 +164,7 @@ def _gallery(
     with FeatureStore(as_trained) as store:
         check_same_run(store, run, manifest.paths)
     if not maps.exists():
-        write_maps(
+        write_retrieval_store(
             run,
             manifest,
             maps,

@@ -1,4 +1,4 @@
-"""From a batch of decoded clips to the input of the networks, with or without random changes, on any device."""
+"""Augmentation: turns a batch of decoded clips into network inputs, with or without random changes, on any device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from backbones.data.settings import AugmentSettings, ClipSettings
 
-# What each uniform number of a clip's draw decides; some are used when the clip is cut out of its video.
+# Purpose of each uniform random number of a clip; some of them choose where the clip is cut out of its video.
 DRAWS = (
     *("rotation", "zoom", "scale", "shift_x", "shift_y", "flip", "gain", "offset", "grey"),
     *(f"colour_{row}{column}" for row in range(3) for column in range(3)),
@@ -21,16 +21,16 @@ DRAWS = (
 )
 _COLUMN = {name: index for index, name in enumerate(DRAWS)}
 _LUMA = (0.299, 0.587, 0.114)
-_PICTURE_MEAN, _PICTURE_STD = 0.45, 0.225
+_PIXEL_MEAN, _PIXEL_STD = 0.45, 0.225
 _BLUR = (0.1, 2.0)  # standard deviations, pixels
-_EMPTY_BAND = -35.5  # below it lies only the log energy of a filter without a bin, which no volume changes
+_EMPTY_BAND = -35.5  # only the log energy of a mel filter without any FFT bin is lower; the volume does not change it
 _ADJUSTMENTS = ("brightness", "contrast", "saturation")
 _ORDERS = tuple(permutations(_ADJUSTMENTS))
 
 
 class Draw:
     """
-    The random numbers of a batch, looked up by name.
+    Uniform random numbers of a batch, addressed by name.
 
     Parameters
     ----------
@@ -63,19 +63,18 @@ class Draw:
         return (self._numbers[:, first : first + 9].reshape(-1, 3, 3) - 0.5) * (math.sqrt(12) * spread)
 
 
-def picture(frames: Tensor, clip: ClipSettings, change: AugmentSettings | None, draw: Draw | None) -> Tensor:
+def video_input(frames: Tensor, clip: ClipSettings, change: AugmentSettings | None, draw: Draw | None) -> Tensor:
     """
-    Turn decoded frames into the video network's input.
+    Return the video network's input for decoded frames.
 
     Parameters
     ----------
     frames : Tensor
         uint8, shape (B, T, R, R, 3).
     clip : ClipSettings
-        Gives the side S of the result.
+        Its `size` is the side S of the result.
     change, draw
-        What to change, and the batch's random numbers, the same for all frames of a clip; without them the whole
-        square is shown as it is.
+        Augmentation and random numbers of the batch, the same for all frames of a clip; None: frames are only scaled.
 
     Returns
     -------
@@ -93,14 +92,14 @@ def picture(frames: Tensor, clip: ClipSettings, change: AugmentSettings | None, 
     else:
         x = _resize(x, clip.size)
     x = x.view(n_clips, n_frames, 3, clip.size, clip.size).transpose(1, 2)
-    return x.sub_(_PICTURE_MEAN).div_(_PICTURE_STD)
+    return x.sub_(_PIXEL_MEAN).div_(_PIXEL_STD)
 
 
-def sound(mel: Tensor, clip: ClipSettings, change: AugmentSettings | None, draw: Draw | None) -> Tensor:
+def audio_input(mel: Tensor, clip: ClipSettings, change: AugmentSettings | None, draw: Draw | None) -> Tensor:
     """
-    Turn log mel energies (B, F, T) into the audio network's input (B, 1, F, T), both float32.
+    Return the audio network's input (B, 1, F, T) for log mel energies (B, F, T), both float32.
 
-    Parameters are those of `picture`. What a mask hides has the collection's mean.
+    Parameters are those of `video_input`. Masked entries are set to the collection's mean.
     """
     x = mel.clamp(min=clip.mel_floor)
     if change is not None and draw is not None:
@@ -124,7 +123,7 @@ def _resize(x: Tensor, size: int) -> Tensor:
 
 
 def _flip(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
-    """Mirror some clips (B, C, S, S)."""
+    """Mirror a random part of the clips (B, C, S, S)."""
     if not change.flip:
         return x
     chosen = draw.chance("flip", change.flip)
@@ -133,11 +132,11 @@ def _flip(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
 
 
 def _warp(x: Tensor, size: int, change: AugmentSettings, draw: Draw) -> Tensor:
-    """Rotate, zoom, shift and mirror: one affine map for all frames of a clip, which are its channels here."""
-    half = draw.around("zoom", change.zoom).exp()
+    """Rotate, zoom, shift and mirror by one affine map per clip (B, C, S, S), whose frames are channels here."""
+    zoom = draw.around("zoom", change.zoom).exp()
     angle = draw.around("rotation", change.rotation)
     mirror = 1 - 2 * draw.chance("flip", change.flip).float()
-    cosine, sine = half * angle.cos(), half * angle.sin()
+    cosine, sine = zoom * angle.cos(), zoom * angle.sin()
     rows = (
         torch.stack([mirror * cosine, -sine, draw.around("shift_x", 1.0) * change.shift], 1),
         torch.stack([mirror * sine, cosine, draw.around("shift_y", 1.0) * change.shift], 1),
@@ -147,7 +146,7 @@ def _warp(x: Tensor, size: int, change: AugmentSettings, draw: Draw) -> Tensor:
 
 
 def _jitter(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
-    """Change brightness, contrast and saturation of some clips (B, T, 3, S, S), in an order of its own for each."""
+    """Change brightness, contrast and saturation of a random part of the clips (B, T, 3, S, S), in random order."""
     if not change.jitter:
         return x
     from torchvision.transforms.v2 import functional as adjust
@@ -165,7 +164,7 @@ def _jitter(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
 
 
 def _blur(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
-    """Blur some clips (B, T, 3, S, S)."""
+    """Blur a random part of the clips (B, T, 3, S, S)."""
     if not change.blur:
         return x
     from torchvision.transforms.v2 import functional as adjust
@@ -174,14 +173,14 @@ def _blur(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
     widths = draw.between("blur_width", *_BLUR).tolist()
     kernel = x.shape[-1] // 20 * 2 + 1  # a tenth of the side, odd
     clips = [
-        adjust.gaussian_blur(clip, [kernel, kernel], [width, width]) if yes else clip
-        for clip, yes, width in zip(x, blurred, widths, strict=True)
+        adjust.gaussian_blur(clip, [kernel, kernel], [width, width]) if chosen else clip
+        for clip, chosen, width in zip(x, blurred, widths, strict=True)
     ]
     return torch.stack(clips)
 
 
 def _recolour(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
-    """Mix the channels of pictures (B, T, 3, pixels), make some grey, and change gain and offset."""
+    """Mix the colour channels (B, T, 3, pixels), make some clips grey, and change gain and offset."""
     if not (change.colour or change.grey or change.brightness):
         return x
     mix = torch.eye(3, device=x.device) + draw.colour(change.colour)
@@ -193,15 +192,15 @@ def _recolour(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
 
 
 def _shift_bands(x: Tensor, bands: Tensor) -> Tensor:
-    """Move each sound up or down by whole mel bands; the outermost band fills the gap."""
+    """Shift mel energies (B, F, T) up or down by whole bands; the outermost band fills the gap."""
     n_bands = x.shape[1]
     source = (torch.arange(n_bands, device=x.device) + bands[:, None]).clamp(0, n_bands - 1)
     return x.gather(1, source[:, :, None].expand_as(x))
 
 
 def _mask(draw: Draw, name: str, longest: int, length: int, device: torch.device) -> Tensor:
-    """Return B stretches of up to `longest` of `length` places: bool, shape (B, length)."""
+    """Return B masks, bool, shape (B, length), each true over one random stretch of up to `longest` entries."""
     width = draw.whole(name, 0, min(longest, length))
     begin = (draw.between(f"{name}_at", 0.0, 1.0) * (length - width)).long()
-    place = torch.arange(length, device=device)
-    return (place >= begin[:, None]) & (place < (begin + width)[:, None])
+    index = torch.arange(length, device=device)
+    return (index >= begin[:, None]) & (index < (begin + width)[:, None])

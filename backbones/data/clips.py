@@ -1,4 +1,4 @@
-"""Clips for the learner: cut out of videos that are kept decoded, or decoded from the files as they are needed."""
+"""Sources of clips: cut out of videos that are held decoded, or decoded from the files on demand."""
 
 from __future__ import annotations
 
@@ -17,38 +17,40 @@ from selavi_ref.media import SquareCrops, log_mel, probe, read_clip
 from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
 from selavi_ref.media.video_cache import CachedVideo, CacheFormat, ClipCache, DecodedVideo, decode_video
 
-_SLOW_RATE = 15.0  # frames per second below which kept videos have frames between those of a clip
-_AHEAD = 32  # videos per thread that are decoded before their turn
+_SLOW_RATE = 15.0  # frames per second below which videos are held at twice the frame rate of a clip
+_AHEAD = 32  # videos per thread that are decoded ahead
 _CENTRE = ((0.5, 0.5),)
 
 
 @dataclass(frozen=True)
 class Crop:
     """
-    Which part of its pictures a clip shows: squares cut out of frames that were scaled.
+    Square crops of the scaled frames of a clip.
 
     Parameters
     ----------
     side, window : int
         Pixels of the short side after scaling, and of the squares.
-    places : tuple of (float, float)
-        Where along the height and the width that is left free each of the P squares lies, 0 to 1.
+    positions : tuple of (float, float)
+        Position of each of the P squares along the free height and width, 0 to 1.
     """
 
     side: int
     window: int
-    places: tuple[tuple[float, float], ...] = _CENTRE
+    positions: tuple[tuple[float, float], ...] = _CENTRE
 
     @classmethod
-    def whole(cls, clip: ClipSettings, change: AugmentSettings, n_crops: int = 1) -> Crop:
-        """Return the view of an evaluation: the middle square, or `n_crops` of them spread along the long side."""
+    def for_evaluation(cls, clip: ClipSettings, change: AugmentSettings, n_crops: int = 1) -> Crop:
+        """Return the centre crop, or `n_crops` crops spread along the long side."""
         window = _window(clip, change)
         spread = [(crop + 0.5) / n_crops for crop in range(n_crops)] if n_crops < 3 else np.linspace(0, 1, n_crops)
-        return cls(window, window, tuple((float(place), float(place)) for place in spread))
+        return cls(window, window, tuple((float(position), float(position)) for position in spread))
 
     @classmethod
-    def varied(cls, clip: ClipSettings, change: AugmentSettings, scale: float, down: float, across: float) -> Crop:
-        """Return the view that random numbers between 0 and 1 choose."""
+    def for_training(
+        cls, clip: ClipSettings, change: AugmentSettings, scale: float, down: float, across: float
+    ) -> Crop:
+        """Return the crop that uniform random numbers between 0 and 1 choose."""
         window = _window(clip, change)
         low, high = change.scale
         return cls(round(window * (low + (high - low) * scale)), window, ((down, across),))
@@ -61,14 +63,14 @@ def _window(clip: ClipSettings, change: AugmentSettings) -> int:
 @dataclass(frozen=True)
 class RawClip:
     """
-    One decoded clip, before any change.
+    One decoded clip, before augmentation.
 
     Parameters
     ----------
     frames : array
-        uint8, shape (P, T, R, R, 3): P squares of the same frames; T = 0 without a picture.
+        uint8, shape (P, T, R, R, 3): P crops of the same frames; T = 0 if the file has no video.
     mel : array
-        Log mel energies, float32, shape (F, T'); T' = 0 without sound.
+        Log mel energies, float32, shape (F, T'); T' = 0 if the file has no audio.
     """
 
     frames: NDArray[np.uint8]
@@ -76,7 +78,7 @@ class RawClip:
 
 
 class ClipSource(Protocol):
-    """Gives clips of the videos of a collection, which are known by their row."""
+    """Clips of the videos of a collection; a video is identified by its row."""
 
     settings: ClipSettings
 
@@ -84,11 +86,11 @@ class ClipSource(Protocol):
         """Return the number of videos."""
 
     def seconds(self, row: int) -> float:
-        """Return the length of the video (of the shorter of picture and sound, where it has both), seconds."""
+        """Return the length of the video in seconds: that of the shorter modality, where it has both."""
 
-    def clip(self, row: int, start: float, view: Crop, audio_shift: float = 0.0) -> RawClip:
+    def clip(self, row: int, start: float, crop: Crop, audio_shift: float = 0.0) -> RawClip:
         """
-        Return the clip that begins `start` seconds into the video, its sound `audio_shift` seconds later.
+        Return the clip that begins `start` seconds into the video; its audio begins `audio_shift` seconds later.
 
         Raises
         ------
@@ -99,18 +101,18 @@ class ClipSource(Protocol):
 
 class StreamedClips:
     """
-    Decodes each clip from its file when asked, in a process of its own that a damaged file may crash.
+    Decodes each clip from its file on demand, in a separate process that a damaged file may crash.
 
     Parameters
     ----------
     paths : sequence of str
         The videos.
     settings : ClipSettings
-        What a clip is.
+        Length and format of a clip.
     seconds : sequence of float or None, optional
-        Lengths of the videos; those not known are probed on first use.
+        Lengths of the videos; unknown ones are probed on first use.
     degradation : Degradation
-        What is to be made worse.
+        Degradation of the decoded clips.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class StreamedClips:
         return len(self.paths)
 
     def seconds(self, row: int) -> float:
-        """Return the length of a video; see `ClipSource`."""
+        """Return the length of a video in seconds; see `ClipSource`."""
         known = self._seconds[row]
         if known is None:
             info = run_guarded(probe, self.paths[row])
@@ -138,7 +140,7 @@ class StreamedClips:
             self._seconds[row] = known
         return known
 
-    def clip(self, row: int, start: float, view: Crop, audio_shift: float = 0.0) -> RawClip:
+    def clip(self, row: int, start: float, crop: Crop, audio_shift: float = 0.0) -> RawClip:
         """Decode a clip; see `ClipSource`."""
         s = self.settings
         clip = run_guarded(
@@ -146,35 +148,34 @@ class StreamedClips:
             self.paths[row],
             start,
             s.audio_seconds,
-            crops=SquareCrops(view.window, view.places),
+            crops=SquareCrops(crop.window, crop.positions),
             fps=s.fps,
             frames=s.frames,
-            size=view.side,
+            size=crop.side,
             sample_rate=s.sample_rate,
             audio_shift=audio_shift,
         )
-        frames = self.degradation.picture(clip.frames)
+        frames = self.degradation.degrade_frames(clip.frames)
         if not clip.samples.size:
             return RawClip(frames, np.empty((s.n_filters, 0), np.float32))
-        samples = self.degradation.sound(clip.samples, seed=(row, round(clip.start * s.sample_rate)))
+        samples = self.degradation.degrade_samples(clip.samples, seed=(row, round(clip.start * s.sample_rate)))
         return RawClip(frames, log_mel(samples, s.sample_rate, n_filters=s.n_filters))
 
 
 @dataclass
 class StoredClips:
     """
-    Cuts clips out of videos that are decoded already: kept in memory, or in a cache on disk.
+    Cuts clips out of videos that are held decoded, in memory or in a cache on disk.
 
-    Frames are kept at the clips' own rate, or at twice that if it is low, so that clips can begin between; a clip
-    begins on the kept frame nearest to the moment asked for.
+    Frames are held at the frame rate of a clip, or at twice that rate if it is low, so that clips can begin in between;
+    a clip begins with the frame nearest to the requested time.
 
     Parameters
     ----------
     videos : sequence
-        Of each video what is kept of it, or the reason why it cannot be decoded, which is raised as a MediaError when a
-        clip of it is asked for.
+        Each decoded video, or the reason why it cannot be decoded, which `clip` raises as a MediaError.
     settings : ClipSettings
-        What a clip is.
+        Length and format of a clip.
     """
 
     videos: Sequence[DecodedVideo | CachedVideo | str]
@@ -193,12 +194,12 @@ class StoredClips:
         progress: Callable[[int], None] | None = None,
         seconds: Sequence[float | None] | None = None,
     ) -> StoredClips:
-        """Decode all videos, `workers` at a time; `progress` hears of each video done."""
+        """Decode all videos, `workers` at a time; `progress` is called with 1 after each."""
         layout = cache_format(settings)
         lengths = seconds or [None] * len(paths)
 
-        def decode(listed: tuple[str, float | None]) -> DecodedVideo | str:
-            path, length = listed
+        def decode(video: tuple[str, float | None]) -> DecodedVideo | str:
+            path, length = video
             try:
                 return run_guarded(decode_video, path, layout, limit=time_limit(length))
             except MediaError as error:
@@ -221,7 +222,7 @@ class StoredClips:
         progress: Callable[[int], None] | None = None,
         seconds: Sequence[float | None] | None = None,
     ) -> StoredClips:
-        """Take all videos from a cache, decoding those that it lacks, `workers` at a time."""
+        """Open all videos from a cache, after decoding the missing ones into it, `workers` at a time."""
         lengths = seconds or [None] * len(paths)
         cache.fill(paths, [time_limit(length) for length in lengths], workers, progress)
         return cls(cache.videos(paths), settings)
@@ -231,39 +232,39 @@ class StoredClips:
 
     @property
     def in_memory_only(self) -> bool:
-        """Whether no video has to be read from a disk."""
+        """Whether no video is read from disk."""
         return not any(isinstance(video, CachedVideo) for video in self.videos)
 
     def seconds(self, row: int) -> float:
-        """Return the length of a video; see `ClipSource`."""
+        """Return the length of a video in seconds; see `ClipSource`."""
         video = self._video(row)
         lengths = [video.n_frames / self.format.fps, video.n_steps * self.format.mel_step]
         return min(length for length in lengths if length) if any(lengths) else 0.0
 
-    def clip(self, row: int, start: float, view: Crop, audio_shift: float = 0.0) -> RawClip:
+    def clip(self, row: int, start: float, crop: Crop, audio_shift: float = 0.0) -> RawClip:
         """Cut a clip out; see `ClipSource`."""
         video = self._video(row)
         s = self.settings
-        frames = np.empty((len(view.places), 0, view.window, view.window, 3), np.uint8)
+        frames = np.empty((len(crop.positions), 0, crop.window, crop.window, 3), np.uint8)
         step = round(self.format.fps / s.fps)
         if video.n_frames:
-            places = np.arange(s.frames) * step
-            first = max(0, min(round(start * self.format.fps), video.n_frames - 1 - places[-1]))
-            frames = self._squares(video.read_frames(np.minimum(first + places, video.n_frames - 1)), view)
+            offsets = np.arange(s.frames) * step
+            first = max(0, min(round(start * self.format.fps), video.n_frames - 1 - offsets[-1]))
+            frames = self._crops(video.read_frames(np.minimum(first + offsets, video.n_frames - 1)), crop)
         mel = np.empty((s.n_filters, 0), np.float32)
         if video.n_steps:
-            width = n_steps(s)
+            width = n_mel_steps(s)
             begin = max(0, min(round((start + audio_shift) / self.format.mel_step), video.n_steps - width))
             mel = video.read_mel(begin, min(width, video.n_steps - begin))
             if mel.shape[1] < width:
                 mel = np.pad(mel, ((0, 0), (0, width - mel.shape[1])), constant_values=float(mel.min()))
         return RawClip(frames, mel)
 
-    def _squares(self, frames: NDArray[np.uint8], view: Crop) -> NDArray[np.uint8]:
-        """Cut squares out of kept pictures, and bring them to the size that they would have been decoded at."""
+    def _crops(self, frames: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
+        """Crop held frames, and scale the crops to the size at which they would have been decoded."""
         short = min(frames.shape[1:3])
-        kept = max(1, min(short, round(view.window * short / view.side)))
-        return resized(SquareCrops(kept, view.places).cut(frames), view.window)
+        side = max(1, min(short, round(crop.window * short / crop.side)))
+        return resized(SquareCrops(side, crop.positions).cut(frames), crop.window)
 
     def _video(self, row: int) -> DecodedVideo | CachedVideo:
         video = self.videos[row]
@@ -273,13 +274,13 @@ class StoredClips:
 
 
 def cache_format(settings: ClipSettings) -> CacheFormat:
-    """Return at which rate and size videos are kept for such clips."""
+    """Return the frame rate, size and audio format at which videos are held for such clips."""
     finer = 2 if settings.fps < _SLOW_RATE else 1
     return CacheFormat(finer * settings.fps, settings.decode_size, settings.sample_rate, settings.n_filters)
 
 
 def resized(crops: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Scale pictures (P, T, S, S, 3) to (P, T, size, size, 3)."""
+    """Scale crops (P, T, S, S, 3) to (P, T, size, size, 3)."""
     if crops.shape[2] == size:
         return crops
     from torchvision.transforms.v2 import functional as transform
@@ -290,31 +291,28 @@ def resized(crops: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def time_limit(seconds: float | None) -> float:
-    """Return how long the whole of a video of so many seconds may take to be decoded, seconds."""
+    """Return the time limit, in seconds, for decoding a whole video of the given length."""
     return LIMIT + 10 * (seconds or 0.0)
 
 
-def n_steps(settings: ClipSettings) -> int:
+def n_mel_steps(settings: ClipSettings) -> int:
     """Return the number of time steps T' of a clip's log mel energies (windows of 20 ms every 10 ms)."""
     return max(1, 1 + round((settings.audio_seconds - 0.02) / 0.01 + 0.499))
 
 
 def mel_statistics(source: ClipSource, rows: Sequence[int]) -> tuple[float, float]:
     """Return mean and standard deviation of the log mel energies of the middle clips of some videos."""
-    sounds = []
-    view = Crop(16, 16)  # of pictures that nobody looks at
+    clips = []
+    crop = Crop(16, 16)  # the frames are not used
     for row in rows:
         try:
-            sounds.append(source.clip(row, source.seconds(row) / 2, view).mel)
+            clips.append(source.clip(row, source.seconds(row) / 2, crop).mel)
         except SelaviError:
             continue
-    return _moments([mel for mel in sounds if mel.size])
-
-
-def _moments(sounds: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
-    if not sounds:
+    clips = [mel for mel in clips if mel.size]
+    if not clips:
         return 0.0, 1.0
-    count = sum(mel.size for mel in sounds)
-    mean = sum(float(mel.sum(dtype=np.float64)) for mel in sounds) / count
-    square = sum(float(((mel - np.float32(mean)) ** 2).sum(dtype=np.float64)) for mel in sounds) / count
+    count = sum(mel.size for mel in clips)
+    mean = sum(float(mel.sum(dtype=np.float64)) for mel in clips) / count
+    square = sum(float(((mel - np.float32(mean)) ** 2).sum(dtype=np.float64)) for mel in clips) / count
     return mean, max(square**0.5, 1e-3)

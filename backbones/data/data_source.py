@@ -1,4 +1,4 @@
-"""Where a command's clips come from: decoded when needed, kept in memory, or taken from a cache."""
+"""Choice of a clip source: videos decoded on demand, held decoded in memory, or read from a cache on disk."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from selavi_ref.runs.reporter import SILENT, Reporter
 @dataclass(frozen=True)
 class DataSource:
     """
-    Where clips come from: it changes how fast a run is, but hardly what it learns.
+    How clips are read; it changes the speed of a run, and hardly its result.
 
-    In memory and in a raw cache are the same pictures; JPEG rounds them, and clips read from their files begin between
-    the frames that would be kept.
+    Memory and a raw cache hold the same frames. JPEG rounds them, and clips decoded on demand may begin between the
+    frames that memory or a cache would hold.
 
     Parameters
     ----------
     workers : int, optional
-        Processes (or threads) that decode, beside each process of the run; by default as many as there are processors
-        for each.
+        Decoding processes (or threads) for each process of the run; by default its share of the processors.
     memory_gb : float
-        Videos are kept decoded in memory when they fit in so many gigabytes, and streamed from their files otherwise.
-        Processes of a run on one machine share this.
+        Videos are held decoded in memory if they fit in so many gigabytes, which the processes of a machine share, and
+        decoded on demand otherwise.
     cache : str, optional
-        Folder in which decoded videos are kept for this and later runs; they are read from there, whatever their size.
+        Folder in which decoded videos are stored for this and later runs, whatever their size.
     jpeg : bool
-        Whether pictures in the cache are packed.
+        Whether frames in the cache are compressed as JPEG.
     """
 
     workers: int | None = None
@@ -44,7 +43,7 @@ class DataSource:
 
     @property
     def n_workers(self) -> int:
-        """Number of workers."""
+        """Number of decoding workers."""
         return max(1, (os.cpu_count() or 1) // local_size()) if self.workers is None else self.workers
 
 
@@ -57,9 +56,9 @@ def open_clips(
     reporter: Reporter = SILENT,
 ) -> ClipSource:
     """
-    Return the clips of a collection: kept in memory if they fit, from a cache, or decoded when needed.
+    Return the clips of a collection: from a cache, from memory if they fit, or decoded on demand.
 
-    With several processes, each fills its part of the cache, and then has the clips of all videos.
+    With several processes, each fills its part of the cache, and then reads the clips of all videos.
     """
     infos = [entry.info for entry in manifest]
     seconds = [
@@ -90,5 +89,5 @@ def open_clips(
 
 
 def n_loader_processes(source: ClipSource, data_source: DataSource) -> int:
-    """Return the number of processes that make clips: none where that takes no longer than handing them over."""
+    """Return the number of loader processes: 0 where cutting a clip is as fast as sending it between processes."""
     return 0 if isinstance(source, StoredClips) and source.in_memory_only else data_source.n_workers

@@ -1,4 +1,4 @@
-"""Making pictures and sounds worse on purpose, to see how far labels depend on each."""
+"""Degradation of video or audio on purpose, to measure how far labels depend on each."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _MOST_DECIBELS = 200.0
 @dataclass(frozen=True)
 class Degradation:
     """
-    What is taken away from a clip before the networks see it.
+    Loss of quality that is applied to a clip before the networks see it.
 
     Parameters
     ----------
     shrink : int
-        Pictures are scaled down by this factor and back up: 1 leaves them as they are, 64 leaves hardly a colour.
+        Factor by which frames are scaled down, and back up: 1 changes nothing, 64 leaves hardly a colour.
     attenuate : float
-        Decibels by which the sound is made quieter, and rounded to 16 bits, as a recorder would.
+        Decibels by which the audio is attenuated before it is rounded to 16 bits, as a recorder does.
     noise : float
-        Decibels by which white noise lies below the sound (both by their power); infinity for none.
+        Signal-to-noise ratio of added white noise, decibels; infinity for none.
 
     Raises
     ------
@@ -53,8 +53,8 @@ class Degradation:
     def __bool__(self) -> bool:
         return self != Degradation()
 
-    def picture(self, squares: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Scale pictures (P, T, S, S, 3) down, by averaging, and back up."""
+    def degrade_frames(self, squares: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Scale frames (P, T, S, S, 3) down, by averaging, and back up."""
         if self.shrink == 1 or not squares.size:
             return squares
         side = squares.shape[2]
@@ -64,8 +64,8 @@ class Degradation:
         planes = F.interpolate(planes, size=(side, side), mode="bilinear").round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(planes.view(*squares.shape[:2], 3, side, side).permute(0, 1, 3, 4, 2).numpy())
 
-    def sound(self, samples: NDArray[np.float32], seed: int | Sequence[int]) -> NDArray[np.float32]:
-        """Make samples (n,) in -1..1 quieter and add noise, the same for the same `seed`."""
+    def degrade_samples(self, samples: NDArray[np.float32], seed: int | Sequence[int]) -> NDArray[np.float32]:
+        """Attenuate samples (n,) in -1..1 and add noise, which depends on `seed` alone."""
         if self.noise < math.inf:
             power = float(np.mean(np.square(samples, dtype=np.float64)))
             white = np.random.default_rng(seed).standard_normal(len(samples))

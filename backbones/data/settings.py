@@ -14,7 +14,7 @@ _MOST_SCALE = 16.0
 @dataclass(frozen=True)
 class ClipSettings:
     """
-    One clip as the networks see it.
+    Length and format of one clip.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Processes that carry out a run together, started by ``torchrun``: their exchange by ``torch.distributed``."""
+"""Exchange between the processes of a run that ``torchrun`` started, over ``torch.distributed``."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from torch import Tensor
 from selavi_ref.errors import ElsewhereError, InputError
 from selavi_ref.runs.processes import Exchange, SingleProcess
 
-# Long: one process may scan a large collection while the others wait. A process that has died is noticed by torchrun.
-_PATIENCE = timedelta(hours=24)
+# Long, since the others wait while one process scans a large collection; torchrun notices a process that has died.
+_TIMEOUT = timedelta(hours=24)
 
 
 class TorchExchange:
     """
     `selavi_ref.runs.processes.Exchange` over the default group of ``torch.distributed``.
 
-    Numbers travel through main memory (gloo), also where gradients take another way (NCCL).
+    Numbers are exchanged through main memory (gloo), even where gradients use NCCL.
     """
 
     def __init__(self) -> None:
@@ -35,14 +35,14 @@ class TorchExchange:
         self.size = dist.get_world_size()
 
     def all_sum(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the sum of the vectors of all processes."""
+        """Return the sum of the vectors of all processes; see `Exchange`."""
         total = torch.from_numpy(np.array(numbers, np.float64))
-        with _others_alive():
+        with _peer_errors():
             dist.all_reduce(total)
         return total.numpy()
 
     def gather(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Return the rows of all processes, one process after the other."""
+        """Return the rows of all processes in the order of their ranks; see `Exchange`."""
         counts = np.zeros(self.size)
         counts[self.rank] = len(rows)
         counts = self.all_sum(counts).astype(np.int64)
@@ -52,19 +52,19 @@ class TorchExchange:
             np.frombuffer(np.ascontiguousarray(rows).tobytes(), np.uint8).copy()
         )
         everyones = [torch.empty_like(mine) for _ in range(self.size)]
-        with _others_alive():
+        with _peer_errors():
             dist.all_gather(everyones, mine)
         parts = [part[: count * row_bytes].numpy() for part, count in zip(everyones, counts, strict=True)]
         return np.frombuffer(np.concatenate(parts).tobytes(), rows.dtype).reshape(-1, *rows.shape[1:]).copy()
 
 
 def local_size() -> int:
-    """Return how many processes of the run this machine has."""
+    """Return the number of processes of the run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def local_device(device: str) -> torch.device:
-    """Return the device of this process, of those that torchrun has started: ``cuda`` is the GPU of its number."""
+    """Return the device of this process: ``cuda`` stands for the GPU of its local rank under torchrun."""
     if device != "cuda" or "LOCAL_RANK" not in os.environ:
         return torch.device(device)
     number = int(os.environ["LOCAL_RANK"])
@@ -79,27 +79,27 @@ def local_device(device: str) -> torch.device:
 @contextmanager
 def process_group(device: str) -> Iterator[Exchange]:
     """
-    Join the processes that ``torchrun`` has started; a process of its own is alone.
+    Initialise the process group of ``torchrun`` and yield its exchange; without torchrun, yield a `SingleProcess`.
 
     Parameters
     ----------
     device : str
-        Where gradients lie: ``"cuda"`` or ``"cpu"``.
+        Device of the gradients: ``"cuda"`` or ``"cpu"``.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield SingleProcess()
         return
-    place = local_device(device)
-    if place.type == "cuda":
-        torch.cuda.set_device(place)
-    with _others_alive():
-        store, rank, size = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))
+    target = local_device(device)
+    if target.type == "cuda":
+        torch.cuda.set_device(target)
+    with _peer_errors():
+        store, rank, size = next(iter(dist.rendezvous("env://", timeout=_TIMEOUT)))
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo",
-            store=dist.PrefixStore(_met(store, rank, size), store),
+            "cpu:gloo,cuda:nccl" if target.type == "cuda" else "gloo",
+            store=dist.PrefixStore(_agree_on_prefix(store, rank, size), store),
             rank=rank,
             world_size=size,
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT,
         )
     try:
         yield TorchExchange()
@@ -108,7 +108,7 @@ def process_group(device: str) -> Iterator[Exchange]:
 
 
 class SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes; gradients of the sum flow back to each."""
+    """Differentiable sum of a tensor over all processes."""
 
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:
@@ -119,28 +119,28 @@ class SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
-        """Return the sum of the processes' gradients: each of them has used the sum."""
+        """Return the sum of the gradients of all processes, each of which used the sum."""
         total = gradients[0].clone()
         dist.all_reduce(total)
         return total
 
 
-def _met(store: dist.Store, rank: int, size: int) -> str:
+def _agree_on_prefix(store: dist.Store, rank: int, size: int) -> str:
     """
-    Return a name that these processes share with each other, and not with any that were there before.
+    Return a key prefix that the processes of this start share, and no earlier start used.
 
-    The store of torchrun outlives processes that it restarts, and still has the addresses of those that have died. So
-    each process shows a token, and the first answers with the name to every token that it sees, old ones included,
-    until all have come.
+    The store of torchrun outlives restarted processes and still holds the addresses of dead ones. So each process
+    publishes a token, and rank 0 answers every token that it finds, old ones included, with the prefix until all ranks
+    have arrived.
     """
     if rank > 0:
         token = uuid4().hex
         store.set(f"selavi/token/{rank}", token)
         name = store.get(f"selavi/answer/{token}").decode()
-        store.add(f"{name}/come", 1)
+        store.add(f"{name}/arrived", 1)
         return name
     name, answered = f"selavi/{uuid4().hex}", set()
-    while store.add(f"{name}/come", 0) < size - 1:
+    while store.add(f"{name}/arrived", 0) < size - 1:
         for other in range(1, size):
             if store.check([f"selavi/token/{other}"]):
                 token = store.get(f"selavi/token/{other}").decode()
@@ -152,8 +152,8 @@ def _met(store: dist.Store, rank: int, size: int) -> str:
 
 
 @contextmanager
-def _others_alive() -> Iterator[None]:
-    """Turn what ``torch.distributed`` raises when another process has gone into one line."""
+def _peer_errors() -> Iterator[None]:
+    """Raise errors of ``torch.distributed`` about lost processes as an `ElsewhereError` of one line."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Batch norms whose statistics are those of a whole step, whose clips are spread over processes."""
+"""Batch norms whose statistics span the clips of all processes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from backbones.distributed.processes import SumOverProcesses
 
 
-class SyncedNorm(_BatchNorm):
+class SyncedBatchNorm(_BatchNorm):
     """
-    A batch norm that computes mean and variance over all processes, on any device.
+    Batch norm with mean and variance over all processes, on any device.
 
-    PyTorch's `SyncBatchNorm` is faster, but works on GPUs alone.
+    PyTorch's `SyncBatchNorm` is faster, but works on GPUs only.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 (the name is PyTorch's)
@@ -23,7 +23,7 @@ class SyncedNorm(_BatchNorm):
             raise ValueError(f"expected at least 2 dimensions, not {input.dim()}")
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        """Return the input (B, C, ...) with each channel at mean 0 and variance 1, then scaled and shifted."""
+        """Normalise each channel of the input (B, C, ...), then scale and shift it."""
         if not self.training:
             return super().forward(input)
         dims = [0, *range(2, input.dim())]
@@ -35,30 +35,30 @@ class SyncedNorm(_BatchNorm):
         mean = sums[:-1] / n
         centred = values - mean.view(shape)
         variance = SumOverProcesses.apply((centred * centred).sum(dims)) / n
-        self._remember(mean.detach(), variance.detach() * (n / (n - 1).clamp(min=1)))
+        self._update_statistics(mean.detach(), variance.detach() * (n / (n - 1).clamp(min=1)))
         scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
         return (scaled * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_statistics(self, mean: Tensor, variance: Tensor) -> None:
         cast(Tensor, self.num_batches_tracked).add_(1)
         cast(Tensor, self.running_mean).lerp_(mean, self.momentum or 0.0)
         cast(Tensor, self.running_var).lerp_(variance, self.momentum or 0.0)
 
 
-def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
-    """Replace the batch norms of a module by those that span the processes; names and values stay."""
+def sync_batch_norms(module: nn.Module, device: torch.device) -> nn.Module:
+    """Replace the batch norms of a module by synchronised ones; names and values stay."""
     if device.type == "cuda":
         return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))
     if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
         return _synced(module)
     for name, child in module.named_children():
-        setattr(module, name, synchronised(child, device))
+        setattr(module, name, sync_batch_norms(child, device))
     return module
 
 
-def _synced(norm: Any) -> SyncedNorm:
-    synced = SyncedNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+def _synced(norm: Any) -> SyncedBatchNorm:
+    synced = SyncedBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     synced.load_state_dict(norm.state_dict())
     synced.train(norm.training)
     return synced.to(norm.weight.device)

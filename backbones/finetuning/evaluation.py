@@ -118,7 +118,7 @@ def evaluate(
     sampling = ClipSampling(settings.test_clips, settings.test_crops)
     size = max(1, settings.eval_batch_size // (sampling.n_clips * sampling.n_crops))
     for look in eval_batches(source, range(len(source)), settings.augment, sampling, batch_size=size, workers=workers):
-        clips = augment.picture(look.frames.to(device), settings.clip, None, None)
+        clips = augment.video_input(look.frames.to(device), settings.clip, None, None)
         mean = model(clips).view(len(look.rows), -1, logits.shape[1]).mean(1).cpu().numpy()
         for row, why, present, found in zip(look.rows, look.reasons, look.present["video"], mean, strict=True):
             reasons[places[row]] = why or ("" if present else "no picture")

@@ -77,7 +77,7 @@ class _State:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-class FoldLearning:
+class FoldTraining:
     """
     The fine-tuning of one fold: create it, `restore` it if a checkpoint is there, and `run` it.
 
@@ -210,7 +210,7 @@ class FoldLearning:
         """Learn a batch, and return its loss."""
         self.model.train()
         frames, draw = batch.frames.to(self.device, non_blocking=True), augment.Draw(batch.draws.to(self.device))
-        clips = augment.picture(frames, self.settings.clip, self.settings.augment, draw)
+        clips = augment.video_input(frames, self.settings.clip, self.settings.augment, draw)
         loss = F.cross_entropy(self.model(clips), self._labels[batch.rows].to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -37,7 +37,7 @@ _NAMED = 3  # videos that are named below a table
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FoldResult:
     """
     What a fold has come to.
 
@@ -58,8 +58,8 @@ class Outcome:
     epochs: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, fold: Fold, answers: Predictions, epochs: Sequence[dict[str, Any]]) -> Outcome:
-        """Return the outcome of a fold with its last answers and the records of its epochs."""
+    def of(cls, fold: Fold, answers: Predictions, epochs: Sequence[dict[str, Any]]) -> FoldResult:
+        """Return the result of a fold with its last answers and the records of its epochs."""
         failures = [(path, why) for path, why in zip(fold.test.paths, answers.reasons, strict=True) if why]
         return cls(fold.number, len(fold.train), len(fold.test), failures, list(epochs))
 
@@ -68,7 +68,7 @@ class Outcome:
         write_text(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Outcome:
+    def read(cls, path: Path) -> FoldResult:
         """
         Read what `write` wrote.
 
@@ -107,9 +107,9 @@ class Outcome:
         return [record for record in self.epochs if "top_1" in record]
 
 
-def results_table(settings: FineTuneSettings, outcomes: Sequence[Outcome]) -> Table:
+def results_table(settings: FineTuneSettings, results: Sequence[FoldResult]) -> Table:
     """Return the table of the folds that are finished, and their mean."""
-    rows: list[Mapping[str, Any]] = [outcome.row for outcome in outcomes]
+    rows: list[Mapping[str, Any]] = [result.row for result in results]
     if len(rows) > 1:
         shares = [name for name in COLUMNS if "top_" in name]
         rows.append({"fold": "mean", **{name: float(np.mean([row[name] for row in rows])) for name in shares}})
@@ -119,14 +119,14 @@ def results_table(settings: FineTuneSettings, outcomes: Sequence[Outcome]) -> Ta
         columns = {name: heading for name, heading in columns.items() if not name.startswith("best")}
     else:
         notes.append(_BEST)
-    failures = [f"fold {outcome.fold}: {name}: {why}" for outcome in outcomes for name, why in outcome.failures]
+    failures = [f"fold {result.fold}: {name}: {why}" for result in results for name, why in result.failures]
     if failures:
         more = "; ..." if len(failures) > _NAMED else ""
         notes.append(f"Not decoded, and counted as wrong: {'; '.join(failures[:_NAMED])}{more}")
-    if missing := sorted(set(settings.folds) - {outcome.fold for outcome in outcomes}):
+    if missing := sorted(set(settings.folds) - {result.fold for result in results}):
         notes.append(f"Not finished: fold {', '.join(map(str, missing))}.")
     facts = {
-        "folds": [asdict(outcome) for outcome in outcomes],
+        "folds": [asdict(result) for result in results],
         "settings": settings.to_dict(),
         "versions": {name: version(name) for name in ("selavi-ref", "torch", "torchvision")},
     }
@@ -140,16 +140,16 @@ def title_of(settings: FineTuneSettings) -> str:
     return f"{what} of {settings.video_net} ({begin}) on {settings.layout or settings.videos}"
 
 
-def write_results(run: Run, settings: FineTuneSettings, outcomes: Sequence[Outcome]) -> Table:
+def write_results(run: Run, settings: FineTuneSettings, results: Sequence[FoldResult]) -> Table:
     """Write the table and the figure of the folds that are finished into the run's folder, and return the table."""
-    table = results_table(settings, outcomes)
+    table = results_table(settings, results)
     table.write(run.folder / "results")
     lines = {
-        f"fold {outcome.fold}": (
-            [record["epoch"] for record in outcome.tested],
-            [record["top_1"] for record in outcome.tested],
+        f"fold {result.fold}": (
+            [record["epoch"] for record in result.tested],
+            [record["top_1"] for record in result.tested],
         )
-        for outcome in outcomes
+        for result in results
     }
     what = settings.layout or Path(settings.videos).name
     line_figure(

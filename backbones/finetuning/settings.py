@@ -183,7 +183,7 @@ class FineTuneSettings:
         return [_option(name) for name in names]
 
 
-def clips_of(
+def input_settings(
     backbone: BackboneSettings,
     *,
     frames: int | None = None,

@@ -12,11 +12,11 @@ from typing import Any
 from torch import Tensor
 
 from backbones.data.data_source import DataSource, n_loader_processes
-from backbones.finetuning.fold_training import FoldContext, FoldLearning, FoldProgress
+from backbones.finetuning.fold_training import FoldContext, FoldProgress, FoldTraining
 from backbones.finetuning.folds import Fold
-from backbones.finetuning.results import Outcome, write_results
-from backbones.finetuning.settings import FineTuneSettings, clips_of
-from backbones.finetuning.video_clips import SilentClips
+from backbones.finetuning.results import FoldResult, write_results
+from backbones.finetuning.settings import FineTuneSettings, input_settings
+from backbones.finetuning.video_clips import VideoOnlyClips
 from backbones.learner.checkpoint import read_checkpoint, read_newest, write_checkpoint
 from backbones.runs.run_settings import RunSettings, choose_device
 from selavi_ref.datasets import Manifest
@@ -40,7 +40,7 @@ class FoldFiles:
         self.checkpoints = self.folder / "checkpoints"
         self.predictions = self.folder / "predictions.csv"
         self.not_decoded = self.folder / "not_decoded.txt"
-        self.outcome = self.folder / "outcome.json"  # written last: with it, the fold is finished
+        self.result = self.folder / "outcome.json"  # written last: with it, the fold is finished
 
 
 def settings_for(
@@ -61,7 +61,7 @@ def settings_for(
     source, videos : str
         Folder of the run, and the collection.
     frames, fps, size, augment
-        As in `clips_of`.
+        As in `input_settings`.
     options
         Fields of `FineTuneSettings`.
 
@@ -72,7 +72,7 @@ def settings_for(
     """
     run = Run.of_videos(source, "name a run of selavi train or convert")
     backbone = RunSettings.from_dict(run.config).backbone
-    clips = clips_of(backbone, frames=frames, fps=fps, size=size, augment=augment)
+    clips = input_settings(backbone, frames=frames, fps=fps, size=size, augment=augment)
     places: dict[str, Any] = {"run": os.path.abspath(source), "videos": os.path.abspath(videos)}
     return FineTuneSettings(**places, **clips, **options)
 
@@ -99,7 +99,7 @@ def start(folder: str | os.PathLike[str], settings: FineTuneSettings, folds: Seq
     return run
 
 
-def open_started(folder: str | os.PathLike[str]) -> tuple[Run, FineTuneSettings]:
+def open_finetuning(folder: str | os.PathLike[str]) -> tuple[Run, FineTuneSettings]:
     """
     Open a fine-tuning that was started before.
 
@@ -146,32 +146,32 @@ def finetune(
     StopRequest
         If the system has sent SIGTERM or SIGUSR1; the state is saved.
     """
-    run, settings = open_started(run.folder)
+    run, settings = open_finetuning(run.folder)
     with stoppable() as stops:
         folds = [Fold.read(number, FoldFiles(run, number).videos) for number in settings.folds]
-        left = [fold for fold in folds if not FoldFiles(run, fold.number).outcome.exists()]
-        pictures = SilentClips(_usable(left), settings.clip, data_source, reporter) if left else None
+        left = [fold for fold in folds if not FoldFiles(run, fold.number).result.exists()]
+        pictures = VideoOnlyClips(_usable(left), settings.clip, data_source, reporter) if left else None
         base = None if settings.from_scratch else read_checkpoint(_base_file(run))["model"]
         for fold in left:
             assert pictures is not None
-            _carry_out(
+            _run_fold(
                 run, settings, fold, pictures, base, (choose_device(device), data_source, minutes), stops, reporter
             )
             write_results(run, settings, _outcomes(run, settings))
     return write_results(run, settings, _outcomes(run, settings))
 
 
-def _carry_out(
+def _run_fold(
     run: Run,
     settings: FineTuneSettings,
     fold: Fold,
-    pictures: SilentClips,
+    pictures: VideoOnlyClips,
     base: Mapping[str, Tensor] | None,
     where: tuple[str, DataSource, float],
     stops: Stops,
     reporter: Reporter,
 ) -> None:
-    """Learn what is left of a fold, and note its outcome."""
+    """Learn what is left of a fold, and note its result."""
     files = FoldFiles(run, fold.number)
     train, test = pictures.part(fold.train.paths), pictures.part(fold.test.usable.paths)
     device, data_source, minutes = where
@@ -182,7 +182,7 @@ def _carry_out(
         run.log,
         reporter,
     )
-    learning = FoldLearning(settings, fold, train, test, base, place)
+    learning = FoldTraining(settings, fold, train, test, base, place)
     learning.restore()
     _forget_log(run, fold.number, len(learning.state.epochs))
     stops.on_stop = learning.request_stop
@@ -198,7 +198,7 @@ def _carry_out(
     if learning.state.failures:
         write_text(files.not_decoded, "".join(f"{why}\n" for _, why in sorted(learning.state.failures.items())))
         reporter.warn(f"some videos could not always be decoded; see {printable(files.not_decoded)}")
-    Outcome.of(fold, answers, learning.state.epochs).write(files.outcome)
+    FoldResult.of(fold, answers, learning.state.epochs).write(files.result)
 
 
 def _usable(folds: Sequence[Fold]) -> Manifest:
@@ -207,10 +207,10 @@ def _usable(folds: Sequence[Fold]) -> Manifest:
     return replace(folds[0].train, entries=list(entries.values()))
 
 
-def _outcomes(run: Run, settings: FineTuneSettings) -> list[Outcome]:
+def _outcomes(run: Run, settings: FineTuneSettings) -> list[FoldResult]:
     """Return what the folds that are finished have come to."""
-    files = [FoldFiles(run, number).outcome for number in settings.folds]
-    return [Outcome.read(path) for path in files if path.exists()]
+    files = [FoldFiles(run, number).result for number in settings.folds]
+    return [FoldResult.read(path) for path in files if path.exists()]
 
 
 def _forget_log(run: Run, fold: int, epochs: int) -> None:

@@ -18,7 +18,7 @@ from selavi_ref.runs.reporter import SILENT, Reporter
 _UNHEARD = np.zeros((1, 1), np.float32)  # in place of a clip's log mel energies
 
 
-class SilentClips:
+class VideoOnlyClips:
     """
     The pictures of a collection, of whose videos each fold takes its own.
 
@@ -42,26 +42,26 @@ class SilentClips:
         """Return the clips of some of the videos, which are known by their place in `paths`."""
         rows = [self._rows[path] for path in paths]
         if isinstance(self._source, StoredClips):
-            return StoredSilentClips([self._source.videos[row] for row in rows], self._clip)
-        return StreamedSilentClips(paths, self._clip, [self._seconds[row] for row in rows])
+            return StoredVideoOnlyClips([self._source.videos[row] for row in rows], self._clip)
+        return StreamedVideoOnlyClips(paths, self._clip, [self._seconds[row] for row in rows])
 
 
-class StoredSilentClips(StoredClips):
+class StoredVideoOnlyClips(StoredClips):
     """Pictures cut out of videos that are decoded already; a video is as long as its picture."""
 
     def seconds(self, row: int) -> float:
         """Return the length of a video; see `ClipSource`."""
         return self._video(row).n_frames / self.format.fps
 
-    def clip(self, row: int, start: float, view: Crop, audio_shift: float = 0.0) -> RawClip:
+    def clip(self, row: int, start: float, crop: Crop, audio_shift: float = 0.0) -> RawClip:
         """Cut a clip out; see `ClipSource`."""
-        return RawClip(super().clip(row, start, view).frames, _UNHEARD)
+        return RawClip(super().clip(row, start, crop).frames, _UNHEARD)
 
 
-class StreamedSilentClips(StreamedClips):
+class StreamedVideoOnlyClips(StreamedClips):
     """Pictures decoded from their files when asked; the lengths of the videos are given, and their pictures'."""
 
-    def clip(self, row: int, start: float, view: Crop, audio_shift: float = 0.0) -> RawClip:
+    def clip(self, row: int, start: float, crop: Crop, audio_shift: float = 0.0) -> RawClip:
         """Decode a clip; see `ClipSource`."""
         s = self.settings
         clip = run_guarded(
@@ -69,10 +69,10 @@ class StreamedSilentClips(StreamedClips):
             self.paths[row],
             start,
             s.audio_seconds,
-            crops=SquareCrops(view.window, view.places),
+            crops=SquareCrops(crop.window, crop.positions),
             fps=s.fps,
             frames=s.frames,
-            size=view.side,
+            size=crop.side,
             sample_rate=s.sample_rate,
             want_audio=False,
         )

@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, checked when they are read, and read without unpickling objects."""
+"""Checkpoint files of PyTorch networks: written atomically, verified and read without unpickling objects."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FORMAT, _VERSION = "selavi-checkpoint", 2
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """
-    Write tensors, numbers and strings by name.
+    Write a checkpoint of tensors, numbers and strings by name, atomically.
 
     Raises
     ------
     SelaviError
-        If the file cannot be written; one that was there stays as it is.
+        If the file cannot be written; an existing one is left unchanged.
     """
     with replacing(path) as file:
         torch.save({"format": _FORMAT, "version": _VERSION, **content}, file)
@@ -34,18 +34,18 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
-    Read what `write_checkpoint` wrote.
+    Read a checkpoint of `write_checkpoint`, after verifying every byte.
 
     Raises
     ------
     CheckpointError
         If it is missing or damaged.
     InputError
-        If it is no checkpoint of this program.
+        If it is not a checkpoint of this program.
     """
     name = printable(path)
     try:
-        with zipfile.ZipFile(path) as archive:  # PyTorch itself takes changed bytes for weights
+        with zipfile.ZipFile(path) as archive:  # PyTorch itself does not verify checksums
             broken = archive.testzip()
         if broken is not None:
             raise CheckpointError(f"{name} is damaged")
@@ -57,9 +57,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{name} is damaged or no checkpoint") from error
+        raise CheckpointError(f"{name} is damaged or not a checkpoint") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != _FORMAT:
-        raise InputError(f"{name} is no checkpoint of selavi")
+        raise InputError(f"{name} is not a checkpoint of selavi")
     if checkpoint.get("version") != _VERSION:
         raise InputError(f"{name} is a checkpoint of version {checkpoint.get('version')}; this selavi reads {_VERSION}")
     return checkpoint

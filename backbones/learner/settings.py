@@ -1,4 +1,4 @@
-"""What a clip is, how it is varied in training, and how the networks learn: the settings of a run's backbone."""
+"""Settings of a run's backbone: networks, clips, augmentation, optimiser and precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from selavi_ref.errors import InputError
 @dataclass(frozen=True)
 class BackboneSettings:
     """
-    Networks, their input, and how they learn.
+    Settings of the networks, their input and their optimiser.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class BackboneSettings:
 
     @classmethod
     def for_networks(cls, video_net: str, audio_net: str) -> Self:
-        """Return the defaults for a pair of networks: the paper's for published ones, small ones for ``tiny``."""
+        """Return the default settings of a pair of networks: small ones for ``tiny``, the paper's for all others."""
         video, audio = registry.find("video", video_net), registry.find("audio", audio_net)
         try:
             clip = ClipSettings(**{**video.clip, **audio.clip})
@@ -88,7 +88,7 @@ class BackboneSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """
-        Make settings of what `dataclasses.asdict` gave.
+        Return the settings for a dict of `dataclasses.asdict`.
 
         Raises
         ------

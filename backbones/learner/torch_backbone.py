@@ -1,4 +1,4 @@
-"""The backbone in PyTorch: learns from clips with given labels, and hands features and log-probabilities to a store."""
+"""PyTorch backbone: trains on clips with given labels, and writes features and log-probabilities to a store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backbones.data import augment
 from backbones.data.clips import ClipSource
 from backbones.data.loader import Batch, ClipSampling, EvalBatch, TrainingLoader, eval_batches
 from backbones.distributed.processes import local_device
-from backbones.distributed.sync_batch_norm import synchronised
+from backbones.distributed.sync_batch_norm import sync_batch_norms
 from backbones.learner.checkpoint import read_checkpoint, write_checkpoint
 from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
@@ -29,20 +29,20 @@ from selavi_ref.runs.processes import Exchange, SingleProcess
 from selavi_ref.store import StoreWriter, WorkingStore
 
 _LAYOUTS = {"video": torch.channels_last_3d, "audio": torch.channels_last}
-_CPU_THREADS = 4  # of PyTorch beside a GPU
-_STREAMS = 1_000_003  # seeds of different processes are so far apart
+_CPU_THREADS = 4  # PyTorch's threads when a GPU is used
+_STREAMS = 1_000_003  # offset between the seeds of the processes
 
 
 class TorchBackbone:
     """
-    A video network and an audio network with heads, their optimiser, and the clips that they learn from.
+    Video and audio network with heads, their optimiser, and the clips on which they are trained.
 
-    It carries out the `selavi_ref.selflabel.training.Backbone` contract.
+    It implements the `selavi_ref.selflabel.backbone.Backbone` contract.
 
     Parameters
     ----------
     settings : BackboneSettings
-        Networks, clips, augmentation and optimiser.
+        Settings of networks, clips, augmentation and optimiser.
     clusters : sequence of int
         Number of clusters of each head.
     source : ClipSource
@@ -50,11 +50,11 @@ class TorchBackbone:
     device : str
         ``"cpu"``, ``"cuda"`` or another device of PyTorch's.
     workers : int
-        Processes that decode ahead; 0 decodes in this one.
+        Number of loader processes; 0 decodes in this process.
     seed : int
-        Of the initial weights, which are the same in all processes, and of the dropout, which is not.
+        Seed of the initial weights, the same in all processes, and of the dropout, which differs between them.
     exchange : Exchange
-        With the other processes of the run, which must be those of ``torch.distributed``.
+        Exchange with the other processes of the run; with several, that of ``torch.distributed``.
     """
 
     def __init__(
@@ -80,19 +80,19 @@ class TorchBackbone:
         audio = registry.find("audio", settings.audio_net)
         self.model = SelaviModel(video, audio, clusters, settings.dropout, mlp=settings.mlp).to(self.device)
         if exchange.size > 1 and settings.sync_batch_norm:
-            self.model = cast(SelaviModel, synchronised(self.model, self.device))
-        # Convolutions of the small networks are faster on this layout of memory; the numbers are the same.
+            self.model = cast(SelaviModel, sync_batch_norms(self.model, self.device))
+        # Convolutions of the small networks are faster in this memory format; the results are the same.
         for modality, layout in _LAYOUTS.items():
             self.model.network(modality).to(memory_format=layout)
             if settings.compile:
                 self.model.network(modality).compile()
-        self._objective: nn.Module = _Objective(self.model, settings.precision)
+        self._loss: nn.Module = _Loss(self.model, settings.precision)
         if exchange.size > 1:
-            self._objective = DistributedDataParallel(self._objective, gradient_as_bucket_view=True)
+            self._loss = DistributedDataParallel(self._loss, gradient_as_bucket_view=True)
             torch.manual_seed(seed + _STREAMS * exchange.rank)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all clips have one size
-            # Threads that wait for work of the CPU's keep cores busy that are to give work to the GPU.
+            # Idle CPU threads would spin on the cores that launch the GPU's kernels.
             torch.set_num_threads(min(_CPU_THREADS, torch.get_num_threads()))
         self.n_features = {"video": video.n_features, "audio": audio.n_features}
         self.optimizer = torch.optim.SGD(
@@ -101,36 +101,36 @@ class TorchBackbone:
 
     @property
     def n_videos(self) -> int:
-        """Number of videos of the collection."""
+        """Number of videos N of the collection."""
         return len(self.source)
 
     def batches(self, batches: Sequence[NDArray[np.int64]], seed: Sequence[int]) -> Iterator[Batch]:
-        """Decode random clips ahead of their use, by the numbers of `backbones.data.loader.TrainingClips`."""
+        """Yield batches of random clips, by their numbers in `backbones.data.loader.TrainingClips`."""
         return self._loader.batches(batches, seed)
 
     def warm_up(self, batches: Iterator[Batch]) -> None:
-        """Let the batch norms see some batches, without learning."""
+        """Update the batch norms' statistics with some batches, without training."""
         self.model.train()
         with torch.no_grad():
             for batch in batches:
-                video, audio = self._varied(batch.frames, batch.mel, batch.draws)
+                video, audio = self._augmented_inputs(batch.frames, batch.mel, batch.draws)
                 for modality, clips in (("video", video), ("audio", audio)):
                     self.model.logits(modality, self._features(modality, clips))
 
     def train_step(self, batch: Batch, labels: NDArray[np.int32], learning_rate: float, share: float = 1.0) -> float:
         """
-        Learn one batch: cross-entropy to the labels, averaged over modalities and heads.
+        Take one step on a batch: cross-entropy to the labels, averaged over modalities and heads.
 
         Parameters
         ----------
         batch : Batch
-            Of `batches`; with several processes, what this one has of the step's clips.
+            Batch of `batches`; with several processes, this one's part of the step's clips.
         labels : array
             int32, shape (B, H).
-        rate : float
+        learning_rate : float
             Learning rate.
         share : float
-            B over the number of clips of the whole step. The gradient is that of the mean over all of these.
+            B divided by the number of clips of the whole step, over which the gradient is averaged.
 
         Returns
         -------
@@ -140,16 +140,16 @@ class TorchBackbone:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        video, audio = self._varied(batch.frames, batch.mel, batch.draws)
-        loss = self._objective(video, audio, torch.from_numpy(labels.astype(np.int64)).to(self.device))
+        video, audio = self._augmented_inputs(batch.frames, batch.mel, batch.draws)
+        loss = self._loss(video, audio, torch.from_numpy(labels.astype(np.int64)).to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
-        # Gradients of several processes are averaged, whatever the sizes of their batches.
+        # DistributedDataParallel averages gradients over processes regardless of their batch sizes.
         (loss * (share * self.exchange.size) if self.exchange.size > 1 else loss).backward()
         self.optimizer.step()
         return float(loss.detach())
 
     def datasets(self) -> dict[str, int]:
-        """Return the features' data sets of a store and their widths D."""
+        """Return the names of the store's feature data sets and their widths D."""
         return {f"features/{modality}": width for modality, width in self.n_features.items()}
 
     @torch.no_grad()
@@ -160,25 +160,25 @@ class TorchBackbone:
         Parameters
         ----------
         store : WorkingStore
-            Of these videos, with the data sets of `datasets`.
+            Store of these videos, with the data sets of `datasets`.
         rows : range
             The videos.
         seed : sequence of int or None
-            None looks at the middle of each video as it is; a seed at a random, randomly varied clip.
+            None: the centre clip of each video; a seed: a random, augmented clip.
         """
-        self._share_statistics()
+        self._broadcast_statistics()
         self.model.eval()
-        before: list[NDArray[np.float32]] = []
+        last_values: list[NDArray[np.float32]] = []
         with store.rewrite(*self.datasets()) as write:
             sampling = ClipSampling(seed=None if seed is None else tuple(seed))
-            for look in self._looks(rows, sampling):
-                features = self._look_features(look)
+            for batch in self._eval_batches(rows, sampling):
+                features = self._batch_features(batch)
                 values = {f"features/{m}": features[m].float().cpu().numpy() for m in MODALITIES}
-                failed = np.array([bool(reason) for reason in look.reasons])
+                failed = np.array([bool(reason) for reason in batch.reasons])
                 if failed.any():
-                    _stand_in(values, failed, before)
-                before = list(values.values())
-                write(slice(int(look.rows[0]) - rows.start, int(look.rows[-1]) + 1 - rows.start), values)
+                    _replace_failed(values, failed, last_values)
+                last_values = list(values.values())
+                write(slice(int(batch.rows[0]) - rows.start, int(batch.rows[-1]) + 1 - rows.start), values)
 
     @torch.no_grad()
     def write_log_prob(self, store: WorkingStore, head: int, name: str) -> None:
@@ -193,7 +193,7 @@ class TorchBackbone:
                     write(rows, {dataset: logits.log_softmax(1).cpu().numpy()})
 
     def permute(self, head: int, permutation: NDArray[np.int64]) -> None:
-        """Reorder the outputs of the audio head, so that output k is what ``permutation[k]`` was."""
+        """Reorder the outputs of an audio head: output k becomes the former output ``permutation[k]``."""
         self.model.head("audio", head).permute(permutation.tolist())
 
     @torch.no_grad()
@@ -207,28 +207,26 @@ class TorchBackbone:
         first: int = 0,
     ) -> None:
         """
-        Write features and log-probabilities of the given heads for the videos that the writer still misses.
+        Write features and log-probabilities of the given heads for the remaining videos of a store.
 
-        Each is the mean over the clips, and their squares, that `sampling` asks for. ``disagreement`` is the share of
-        the
-        clips whose own label is not the video's. A video that cannot be decoded gets its reason and nothing else.
-        `self_labels` (N, H), if given, are written along as ``labels``. The writer's first video is video `first`.
+        Both are means over the clips and crops of `sampling`. ``disagreement`` is the fraction of clips whose own label
+        differs from the video's. A video that cannot be decoded gets only its reason. `self_labels` (N, H) are written
+        as ``labels``, if given. The writer's first video is video `first` of the collection.
         """
         self.model.eval()
-        for look in self._looks((writer.remaining + first).tolist(), sampling):
-            values, present = self._look_values(look, heads, sampling.n_clips)
+        for batch in self._eval_batches((writer.remaining + first).tolist(), sampling):
+            values, present = self._batch_values(batch, heads, sampling.n_clips)
             if self_labels is not None:
-                values["labels"] = self_labels[look.rows]
-            writer.write(look.rows - first, values, present=present, reason=look.reasons)
+                values["labels"] = self_labels[batch.rows]
+            writer.write(batch.rows - first, values, present=present, reason=batch.reasons)
             if progress is not None:
-                progress(len(look.rows))
+                progress(len(batch.rows))
 
     def save(self, path: Path, state: Mapping[str, Any]) -> None:
         """
-        Write everything that is needed to go on: weights, optimiser, random states, and the caller's `state`.
+        Write a checkpoint: weights, optimiser, random states, and the caller's `state` of arrays, strings and numbers.
 
-        `state` may hold arrays, strings and numbers. The file is replaced whole or not at all. With several processes,
-        the first writes it, with the random states of all.
+        The file is replaced atomically. With several processes, rank 0 writes it, with the random states of all.
 
         Raises
         ------
@@ -237,41 +235,41 @@ class TorchBackbone:
         SelaviError
             If it cannot be written.
         """
-        self._share_statistics()
+        self._broadcast_statistics()
         if not all(bool(torch.isfinite(value).all()) for value in self.model.state_dict().values()):
             raise DivergedError("the weights became infinite or NaN")
         on_gpu = self.device.type == "cuda"
         random = self.exchange.gather(torch.get_rng_state()[None].numpy())
         cuda_random = self.exchange.gather(torch.cuda.get_rng_state(self.device)[None].numpy()) if on_gpu else None
         if self.exchange.rank == 0:
-            whole = {
+            content = {
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "random": torch.from_numpy(random),
                 "cuda_random": None if cuda_random is None else torch.from_numpy(cuda_random),
                 "state": {key: _to_tensor(value) for key, value in state.items()},
             }
-            write_checkpoint(path, whole)
+            write_checkpoint(path, content)
 
     def load(self, path: Path) -> dict[str, Any]:
         """
-        Take over what `save` wrote, and return the caller's state.
+        Restore a checkpoint of `save`, and return the caller's state.
 
         Raises
         ------
         CheckpointError
             If the file is missing or damaged.
         InputError
-            If it is of other networks.
+            If it belongs to other networks.
         """
-        return self.take_over(read_checkpoint(path), path)
+        return self.load_state(read_checkpoint(path), path)
 
-    def take_over(self, checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
-        """Take over a checkpoint that was read; `path` names it in the `InputError` if it is of other networks."""
+    def load_state(self, checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
+        """Restore a checkpoint that was read from `path`; an `InputError` if it belongs to other networks."""
         try:
             self.model.load_state_dict(checkpoint["model"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
-            self._take_up_random(checkpoint)
+            self._restore_random_states(checkpoint)
         except (KeyError, RuntimeError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"{path} does not fit the networks of this run: {first}") from error
@@ -279,74 +277,74 @@ class TorchBackbone:
             key: value.numpy() if isinstance(value, Tensor) else value for key, value in checkpoint["state"].items()
         }
 
-    def _take_up_random(self, checkpoint: Mapping[str, Any]) -> None:
-        """Set the random states, if they are of as many processes; each process goes on with its own seed otherwise."""
+    def _restore_random_states(self, checkpoint: Mapping[str, Any]) -> None:
+        """Restore the random states if the number of processes is the same; otherwise each keeps that of its seed."""
         exchange = self.exchange
         if len(checkpoint["random"]) == exchange.size:
-            # A row is copied: PyTorch takes memory from where a whole tensor begins, and crashes on a part of one.
+            # Copied, since set_rng_state ignores the storage offset of a view, and crashes.
             torch.set_rng_state(checkpoint["random"][exchange.rank].clone())
         on_gpu = checkpoint["cuda_random"]
         if on_gpu is not None and self.device.type == "cuda" and len(on_gpu) == exchange.size:
             torch.cuda.set_rng_state(on_gpu[exchange.rank].clone(), self.device)
 
-    def _share_statistics(self) -> None:
-        """Give all processes the batch norms' statistics of the first, where each has seen only its own clips."""
+    def _broadcast_statistics(self) -> None:
+        """Broadcast the batch norms' statistics of rank 0, where they are not synchronised."""
         if self.exchange.size > 1 and not self.settings.sync_batch_norm:
             for buffer in self.model.buffers():
                 dist.broadcast(buffer, 0)
 
-    def _varied(self, frames: Tensor, mel: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+    def _augmented_inputs(self, frames: Tensor, mel: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         clip, change = self.settings.clip, self.settings.augment
         draw = augment.Draw(draws.to(self.device))
         return (
-            augment.picture(frames.to(self.device, non_blocking=True), clip, change, draw),
-            augment.sound(mel.to(self.device, non_blocking=True), clip, change, draw),
+            augment.video_input(frames.to(self.device, non_blocking=True), clip, change, draw),
+            augment.audio_input(mel.to(self.device, non_blocking=True), clip, change, draw),
         )
 
     def _features(self, modality: str, clips: Tensor) -> Tensor:
         return features_of(self.model, modality, clips, self.settings.precision)
 
-    def _looks(self, rows: Sequence[int], sampling: ClipSampling) -> Iterator[EvalBatch]:
+    def _eval_batches(self, rows: Sequence[int], sampling: ClipSampling) -> Iterator[EvalBatch]:
         size = max(1, self.settings.eval_batch_size // (sampling.n_clips * sampling.n_crops))
         return eval_batches(self.source, rows, self.settings.augment, sampling, batch_size=size, workers=self.workers)
 
-    def _look_features(self, look: EvalBatch) -> dict[str, Tensor]:
-        """Return the features of each modality: (B * M * P, D) of the pictures, (B * M, D) of the sounds."""
+    def _batch_features(self, batch: EvalBatch) -> dict[str, Tensor]:
+        """Return the features of each modality: (B * M * P, D) of the video, (B * M, D) of the audio."""
         clip = self.settings.clip
-        if look.draws is not None:
-            video, audio = self._varied(look.frames, look.mel, look.draws)
+        if batch.draws is not None:
+            video, audio = self._augmented_inputs(batch.frames, batch.mel, batch.draws)
         else:
-            video = augment.picture(look.frames.to(self.device), clip, None, None)
-            audio = augment.sound(look.mel.to(self.device), clip, None, None)
+            video = augment.video_input(batch.frames.to(self.device), clip, None, None)
+            audio = augment.audio_input(batch.mel.to(self.device), clip, None, None)
         return {"video": self._features("video", video), "audio": self._features("audio", audio)}
 
-    def _look_values(
-        self, look: EvalBatch, heads: Sequence[int], n_clips: int
+    def _batch_values(
+        self, batch: EvalBatch, heads: Sequence[int], n_clips: int
     ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
-        """Return a store's values for some videos, means over their clips, and which modalities they have."""
-        n_videos = len(look.rows)
-        features = self._look_features(look)
-        has = {m: torch.from_numpy(look.present[m])[:, None, None].to(self.device) for m in MODALITIES}
+        """Return a store's values for some videos, means over their clips, and the modalities they have."""
+        n_videos = len(batch.rows)
+        features = self._batch_features(batch)
+        has = {m: torch.from_numpy(batch.present[m])[:, None, None].to(self.device) for m in MODALITIES}
         values: dict[str, NDArray[Any]] = {}
         for modality in MODALITIES:
             mean = features[modality].view(n_videos, -1, self.n_features[modality]).mean(1)
-            values[f"features/{modality}"] = _blank(mean, look.present[modality])
+            values[f"features/{modality}"] = _nan_where_absent(mean, batch.present[modality])
         disagreement = np.zeros((n_videos, len(heads)), np.float32)
         for column, head in enumerate(heads):
             joint = torch.zeros(())
             for modality in MODALITIES:
                 logits = self.model.head(modality, head)(features[modality])
                 log_prob = logits.log_softmax(1).view(n_videos, n_clips, -1, logits.shape[1]).mean(2)
-                values[f"log_prob/{modality}/{head}"] = _blank(log_prob.mean(1), look.present[modality])
+                values[f"log_prob/{modality}/{head}"] = _nan_where_absent(log_prob.mean(1), batch.present[modality])
                 joint = joint + torch.where(has[modality], log_prob, 0.0)
             differs = joint.argmax(2) != joint.mean(1).argmax(1)[:, None]
             disagreement[:, column] = differs.float().mean(1).cpu().numpy()
         values["disagreement"] = disagreement
-        return values, look.present
+        return values, batch.present
 
 
-class _Objective(nn.Module):
-    """What is made small: a module of its own, so that `DistributedDataParallel` sees the whole step."""
+class _Loss(nn.Module):
+    """Training loss, as a module, so that `DistributedDataParallel` sees a single forward pass."""
 
     def __init__(self, model: SelaviModel, precision: str):
         super().__init__()
@@ -354,7 +352,7 @@ class _Objective(nn.Module):
         self.precision = precision
 
     def forward(self, video: Tensor, audio: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy of varied clips to the labels (B, H), over modalities and heads."""
+        """Return the mean cross-entropy of augmented clips to the labels (B, H), over modalities and heads."""
         total = torch.zeros((), device=targets.device)
         for modality, clips in (("video", video), ("audio", audio)):
             features = features_of(self.model, modality, clips, self.precision)
@@ -364,7 +362,7 @@ class _Objective(nn.Module):
 
 
 def features_of(model: SelaviModel, modality: str, clips: Tensor, precision: str) -> Tensor:
-    """Return the features (B, D), float32, of clips; the network computes in ``precision``."""
+    """Return the features (B, D), float32, of clips, computed in ``precision``."""
     clips = clips.contiguous(memory_format=_LAYOUTS[modality])
     lower = precision == "bfloat16"
     with torch.autocast(clips.device.type, torch.bfloat16) if lower else nullcontext():
@@ -376,16 +374,16 @@ def _to_tensor(value: Any) -> Any:
     return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
 
 
-def _blank(values: Tensor, present: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return float32 values with NaN in the rows of videos that lack the modality."""
+def _nan_where_absent(values: Tensor, present: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return float32 values, NaN in the rows of videos that lack the modality."""
     array = values.float().cpu().numpy()
     return np.where(present[:, None], array, np.float32(np.nan))
 
 
-def _stand_in(
-    values: dict[str, NDArray[np.float32]], failed: NDArray[np.bool_], before: list[NDArray[np.float32]]
+def _replace_failed(
+    values: dict[str, NDArray[np.float32]], failed: NDArray[np.bool_], last_values: list[NDArray[np.float32]]
 ) -> None:
-    """Give a video that could not be decoded this time the mean features of its neighbours; the solve goes on."""
+    """Replace the features of videos that could not be decoded by the mean of their batch, or of the previous one."""
     for index, array in enumerate(values.values()):
-        good = array[~failed] if not failed.all() else (before[index] if before else np.zeros_like(array))
-        array[failed] = good.mean(0)
+        decoded = array[~failed] if not failed.all() else (last_values[index] if last_values else np.zeros_like(array))
+        array[failed] = decoded.mean(0)

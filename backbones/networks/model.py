@@ -1,4 +1,4 @@
-"""The two networks with their heads, under the parameter names of the published checkpoints."""
+"""Model of two networks with heads, with the parameter names of the published checkpoints."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MODALITIES = ("video", "audio")
 
 class Head(nn.Module):
     """
-    An MLP from features (B, D) to the logits of the clusters (B, K).
+    MLP head: maps features (B, D) to cluster logits (B, K).
 
-    The layers are numbered as in the published checkpoints: 2 and 8 are linear, 4 is the batch norm.
+    Layers are numbered as in the published checkpoints: 2 and 8 are linear, 4 is the batch norm.
     """
 
     def __init__(self, n_features: int, hidden: int, n_clusters: int, dropout: float = 0.3):
@@ -42,15 +42,15 @@ class Head(nn.Module):
         return logits
 
     def permute(self, permutation: Sequence[int]) -> None:
-        """Give output k what output ``permutation[k]`` computed before."""
+        """Reorder the outputs: output k becomes the former output ``permutation[k]``."""
         _permute_outputs(self.block_forward[-1], permutation)
 
 
 class LinearHead(nn.Linear):
-    """One linear layer from features (B, D) to the logits of the clusters (B, K): the published heads without MLP."""
+    """Linear head: maps features (B, D) to cluster logits (B, K), as the published heads without MLP."""
 
     def permute(self, permutation: Sequence[int]) -> None:
-        """Give output k what output ``permutation[k]`` computed before."""
+        """Reorder the outputs: output k becomes the former output ``permutation[k]``."""
         _permute_outputs(self, permutation)
 
 
@@ -65,9 +65,9 @@ class SelaviModel(nn.Module):
     clusters : sequence of int
         Number of clusters of each head.
     dropout : float
-        Of the heads, before each linear layer.
+        Dropout before each linear layer of the heads.
     mlp : bool
-        Whether heads have a hidden layer; without, they are single linear layers, without dropout.
+        Whether heads have a hidden layer; otherwise they are single linear layers without dropout.
     """
 
     def __init__(
@@ -85,24 +85,24 @@ class SelaviModel(nn.Module):
         self.clusters = tuple(clusters)
         for modality, spec in (("v", video), ("a", audio)):
             for head, n_clusters in enumerate(self.clusters):
-                made = (
+                module = (
                     Head(spec.n_features, spec.hidden, n_clusters, dropout)
                     if mlp
                     else LinearHead(spec.n_features, n_clusters)
                 )
-                setattr(self, self._head_name(modality, head), made)
+                setattr(self, self._head_name(modality, head), module)
 
     def network(self, modality: str) -> nn.Module:
         """Return the network of a modality, ``"video"`` or ``"audio"``."""
         return self.video_network if modality == "video" else self.audio_network
 
     def head(self, modality: str, head: int) -> Head | LinearHead:
-        """Return one head of a modality."""
+        """Return a head of a modality."""
         module: Head | LinearHead = getattr(self, self._head_name(modality[0], head))
         return module
 
     def logits(self, modality: str, features: Tensor) -> list[Tensor]:
-        """Return the logits of every head (B, K) for features (B, D)."""
+        """Return the logits (B, K) of every head for features (B, D)."""
         return [self.head(modality, head)(features) for head in range(len(self.clusters))]
 
     def _head_name(self, letter: str, head: int) -> str:

@@ -1,4 +1,4 @@
-"""Published SeLaVi checkpoints: read for this program's networks, and written as the published code reads them."""
+"""Reading and writing of checkpoints in the layout of the published SeLaVi program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from backbones.networks import registry
 from backbones.networks.model import MODALITIES, SelaviModel
 from backbones.networks.registry import NetworkSpec
-from backbones.networks.weights import fitted, is_state_dict, read_torch, without_module, write_torch
+from backbones.networks.weights import checked_weights, is_state_dict, read_torch, without_module_prefix, write_torch
 from selavi_ref.errors import InputError
 
 _HEAD = re.compile(r"mlp_([va])(\d*)\.")
@@ -26,7 +26,7 @@ _HEAD = re.compile(r"mlp_([va])(\d*)\.")
 @dataclass(frozen=True)
 class PublishedCheckpoint:
     """
-    What a published checkpoint holds, under this program's names and in its order.
+    Content of a published checkpoint, with the parameter names and order of this program.
 
     Parameters
     ----------
@@ -37,18 +37,18 @@ class PublishedCheckpoint:
     mlp : bool
         Whether the heads have a hidden layer.
     hidden : dict
-        Its width per modality; empty without.
+        Width of the hidden layer per modality; empty without hidden layers.
     video_net, audio_net : str
         Names of the networks.
     epoch : int
-        Epochs learnt.
+        Number of trained epochs.
     sizes : list of array, optional
-        The cluster sizes drawn for each head, float64, shape (K,), as the published code drew them: it fills a cluster
-        in proportion to the inverse of them.
+        Cluster sizes of each head, float64, shape (K,), as drawn by the published code, whose marginal is proportional
+        to their inverse.
     selflabels : array, optional
-        int64, shape (N, H), in the order of the list of videos that was learnt from.
+        Pseudo-labels, int64, shape (N, H), in the order of the training videos.
     optimizer : dict, optional
-        State of `torch.optim.SGD` over the parameters of the model.
+        State dict of `torch.optim.SGD` over the parameters of the model.
     """
 
     model: dict[str, Tensor]
@@ -63,7 +63,7 @@ class PublishedCheckpoint:
     optimizer: dict[str, Any] | None = None
 
     def build(self, dropout: float = 0.3) -> SelaviModel:
-        """Return the networks and heads with their weights; `dropout` is of heads with a hidden layer."""
+        """Return the model with its weights; `dropout` applies to heads with a hidden layer."""
         video, audio = registry.find("video", self.video_net), registry.find("audio", self.audio_net)
         model = _empty_model(video, audio, self.clusters, self.hidden, dropout)
         model.load_state_dict({name: value.clone() for name, value in self.model.items()}, assign=True)
@@ -72,14 +72,14 @@ class PublishedCheckpoint:
 
 def read_published(path: str | os.PathLike[str]) -> PublishedCheckpoint:
     """
-    Read a published checkpoint, of any version of PyTorch, from one GPU or several, without unpickling objects.
+    Read a published checkpoint without unpickling objects, whatever the version of PyTorch and the number of GPUs.
 
-    Networks, heads and clusters are found out from the names and shapes of the weights.
+    Networks, heads and clusters are inferred from the names and shapes of the weights.
 
     Raises
     ------
     InputError
-        If the file is missing, damaged, refused since it holds objects, or not a SeLaVi checkpoint.
+        If the file is missing, damaged, not a SeLaVi checkpoint, or holds objects.
     """
     what = f"{os.fspath(path)} is not a SeLaVi checkpoint"
     content = read_torch(path)
@@ -90,11 +90,11 @@ def read_published(path: str | os.PathLike[str]) -> PublishedCheckpoint:
             raise InputError(f"{what}: it has no {key!r}")
     if not is_state_dict(content["model"]):
         raise InputError(f"{what}: its 'model' is not a dict of tensors by name")
-    given = without_module(content["model"])
+    given = without_module_prefix(content["model"])
     video, audio = (_network(given, modality) for modality in MODALITIES)
     clusters, hidden = _heads(given, what)
     model = _empty_model(video, audio, clusters, hidden)
-    weights = fitted(given, model.state_dict(), f"{what} of {video.name} and {audio.name}")
+    weights = checked_weights(given, model.state_dict(), f"{what} of {video.name} and {audio.name}")
     return PublishedCheckpoint(
         model=weights,
         clusters=clusters,
@@ -105,7 +105,7 @@ def read_published(path: str | os.PathLike[str]) -> PublishedCheckpoint:
         epoch=_epoch(content["epoch"], what),
         sizes=_sizes(content.get("dist"), clusters, what),
         selflabels=_selflabels(content.get("selflabels"), clusters, what),
-        optimizer=_renumbered(content.get("optimizer"), model, list(given), list(weights), what),
+        optimizer=_reorder_optimizer(content.get("optimizer"), model, list(given), list(weights), what),
     )
 
 
@@ -120,16 +120,16 @@ def write_published(
     module: bool = False,
 ) -> None:
     """
-    Write a checkpoint in the published layout; a file that was there is replaced whole or not at all.
+    Write a checkpoint in the published layout, atomically.
 
     Parameters
     ----------
     path : path
         The file.
     model : dict
-        State dict of a `SelaviModel` of this package's networks.
+        State dict of a `SelaviModel` with networks of this package.
     epoch : int
-        Epochs learnt.
+        Number of trained epochs.
     sizes : sequence of array, optional
         Cluster sizes of each head, shape (K,).
     selflabels : array, optional
@@ -137,12 +137,12 @@ def write_published(
     optimizer : dict, optional
         State of `torch.optim.SGD` over the parameters of the model, in their order.
     module : bool
-        Whether names begin with ``module.``, as those of networks that learnt on several GPUs do.
+        Whether parameter names get the prefix ``module.``, as after training on several GPUs.
 
     Raises
     ------
     InputError
-        If something does not fit the published layout.
+        If the model or the other content does not fit the published layout.
     SelaviError
         If the file cannot be written.
     """
@@ -151,8 +151,8 @@ def write_published(
     clusters, hidden = _heads(model, what)
     empty = _empty_model(video, audio, clusters, hidden)
     own = empty.state_dict()
-    order = sorted(own, key=_published_rank)
-    weights = fitted(model, {name: own[name] for name in order}, f"{what} of {video.name} and {audio.name}")
+    order = sorted(own, key=_published_order)
+    weights = checked_weights(model, {name: own[name] for name in order}, f"{what} of {video.name} and {audio.name}")
     drawn = _sizes(sizes, clusters, what)
     labels = _selflabels(selflabels, clusters, what)
     content: dict[str, Any] = {
@@ -160,16 +160,16 @@ def write_published(
         "dist": drawn and [torch.from_numpy(one.copy()).view(-1, 1) for one in drawn],
         "model": {f"module.{name}" if module else name: value.cpu() for name, value in weights.items()},
     }
-    # The published code goes on from whatever it finds under a name, None included: what is unknown is left out.
+    # The published code restores whatever it finds under a name, None included: unknown entries are left out.
     if optimizer is not None:
-        content["optimizer"] = _renumbered(optimizer, empty, list(own), order, what)
+        content["optimizer"] = _reorder_optimizer(optimizer, empty, list(own), order, what)
     if labels is not None:
         content["selflabels"] = torch.from_numpy(labels.copy())
     write_torch(path, content)
 
 
 def _network(given: Mapping[str, Tensor], modality: str) -> NetworkSpec:
-    """Return the network that has the given weights, or the one that differs from them least."""
+    """Return the network whose parameter names and shapes are nearest to the given weights."""
     prefix = f"{modality}_network.base."
     shapes = _shapes({name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)})
     candidates = registry.builtin(modality)
@@ -189,12 +189,12 @@ def _shapes(weights: Mapping[str, Tensor]) -> frozenset[tuple[str, torch.Size]]:
 
 
 def _heads(given: Mapping[str, Tensor], what: str) -> tuple[tuple[int, ...], dict[str, int]]:
-    """Return the number of clusters of each head, and the width of the hidden layer per modality, if heads have one."""
-    heads = [found for found in map(_HEAD.match, given) if found]
-    n_heads = len({found[2] for found in heads if found[1] == "v"})
-    single = any(not found[2] for found in heads)
-    roots = ["mlp_v"] if single or not heads else [f"mlp_v{head}" for head in range(max(1, n_heads))]
-    mlp = any(found.string.startswith("block_forward.", found.end()) for found in heads)
+    """Return the number of clusters of each head, and the hidden width per modality (empty for linear heads)."""
+    matches = [match for match in map(_HEAD.match, given) if match]
+    n_heads = len({match[2] for match in matches if match[1] == "v"})
+    single = any(not match[2] for match in matches)
+    roots = ["mlp_v"] if single or not matches else [f"mlp_v{head}" for head in range(max(1, n_heads))]
+    mlp = any(match.string.startswith("block_forward.", match.end()) for match in matches)
     clusters = tuple(
         _width(given, f"{root}.block_forward.8.weight" if mlp else f"{root}.weight", what) for root in roots
     )
@@ -220,27 +220,27 @@ def _empty_model(
     hidden: Mapping[str, int],
     dropout: float = 0.0,
 ) -> SelaviModel:
-    """Return a model that has names and shapes, but no memory and no values; it draws no random numbers."""
+    """Return a model on the device ``meta``: it has names and shapes only, and draws no random numbers."""
     if hidden:
         video, audio = replace(video, hidden=hidden["video"]), replace(audio, hidden=hidden["audio"])
     with torch.device("meta"):
         return SelaviModel(video, audio, clusters, dropout, mlp=bool(hidden))
 
 
-def _published_rank(name: str) -> tuple[int, ...]:
-    """Sort names as the published code makes its modules: both networks, then video and audio head in turn."""
-    found = _HEAD.match(name)
-    return (0,) if found is None else (1, int(found[2] or 0), int(found[1] == "a"))
+def _published_order(name: str) -> tuple[int, ...]:
+    """Return the sort key of the published order of parameters: networks, then video and audio heads in turn."""
+    match = _HEAD.match(name)
+    return (0,) if match is None else (1, int(match[2] or 0), int(match[1] == "a"))
 
 
-def _renumbered(
+def _reorder_optimizer(
     optimizer: Any, model: SelaviModel, before: Sequence[str], after: Sequence[str], what: str
 ) -> dict[str, Any] | None:
     """
     Return the state of an optimiser for another order of the parameters.
 
-    An optimiser knows parameters by their place alone, and many are of the same shape: without this, momentum would
-    silently go to other heads.
+    An optimiser identifies parameters by their index alone, and many have the same shape: without this, heads would
+    silently exchange their momentum.
     """
     if optimizer is None:
         return None
@@ -270,13 +270,13 @@ def _epoch(value: Any, what: str) -> int:
 
 
 def _sizes(value: Any, clusters: Sequence[int], what: str) -> list[NDArray[np.float64]] | None:
-    """Return the sizes of every head; those given once hold for all heads."""
+    """Return the cluster sizes of every head; a single array holds for all heads."""
     if value is None:
         return None
     parts: Sequence[Any] = value if isinstance(value, (list, tuple)) else []
-    once = None if parts else _numbers(value, "iuf")
-    if once is not None:
-        parts = [once] * len(clusters) if once.size == clusters[0] else list(np.atleast_1d(once))
+    single = None if parts else _numbers(value, "iuf")
+    if single is not None:
+        parts = [single] * len(clusters) if single.size == clusters[0] else list(np.atleast_1d(single))
     arrays = [_numbers(part, "iuf") for part in parts]
     sizes = [array.astype(np.float64).reshape(-1) for array in arrays if array is not None]
     if [len(one) for one in sizes] != list(clusters) or not all(np.isfinite(one).all() for one in sizes):
@@ -295,12 +295,12 @@ def _selflabels(value: Any, clusters: Sequence[int], what: str) -> NDArray[np.in
             f"{what}: its 'selflabels' are not one whole number for each video and each of {len(clusters)} heads"
         )
     if labels.size and not ((labels >= 0) & (labels < np.array(clusters))).all():
-        raise InputError(f"{what}: its 'selflabels' name clusters that there are not")
+        raise InputError(f"{what}: its 'selflabels' contain clusters that do not exist")
     return labels.astype(np.int64)
 
 
 def _numbers(value: Any, kinds: str) -> NDArray[Any] | None:
-    """Return a tensor, array or number as an array of one of some kinds of NumPy's, or None."""
+    """Return a tensor, array or number as a NumPy array, or None if its dtype is not of the given kinds."""
     try:
         array = np.asarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
     except (RuntimeError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Video and audio networks by name: the published ones, torchvision's, small ones, and those of installed packages."""
+"""Registry of video and audio networks by name: published, torchvision's, small ones, and those of other packages."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ GROUP = "selavi.backbones"
 @dataclass(frozen=True)
 class NetworkSpec:
     """
-    A network that can be asked for by name, with the input that it is made for.
+    A network that can be chosen by name, with the clips for which it is made.
 
     Parameters
     ----------
     name : str
-        What ``--video-net`` or ``--audio-net`` is called with.
+        Value of ``--video-net`` or ``--audio-net``.
     modality : str
         ``"video"`` (input (B, 3, T, S, S)) or ``"audio"`` (input (B, 1, F, T)).
     build : callable
@@ -35,12 +35,12 @@ class NetworkSpec:
     clip : dict
         Settings of the clip (fields of `backbones.data.settings.ClipSettings`) that the network is made for.
     limits : dict
-        Smallest and largest value of a setting of the clip that the network can compute with; None is no bound.
+        Smallest and largest value of a clip setting that the network accepts; None: unbounded.
     classifier : str
-        Name of the layer that files of pretrained weights have, and the network here has not.
+        Name of the classification layer in files of pretrained weights, which the network here lacks.
     maps : str
-        Name of the module inside the network whose output are the last maps (B, C, T, S, S), or (B, C, F, T) of sounds,
-        before they are averaged to features; "" for a network without, such as a transformer.
+        Name of the submodule whose output is the last feature map, (B, C, T, S, S) or (B, C, F, T), before the average
+        pooling; "" for a network without one, such as a transformer.
     """
 
     name: str
@@ -55,7 +55,7 @@ class NetworkSpec:
 
     def check(self, clip: Any) -> None:
         """
-        Refuse a clip that the network cannot take.
+        Raise if the network cannot process such clips.
 
         Parameters
         ----------
@@ -65,7 +65,7 @@ class NetworkSpec:
         Raises
         ------
         InputError
-            If a setting is out of the limits; it says all that the network takes.
+            If a setting is outside the limits; the message names them.
         """
         given = {name: getattr(clip, name) for name in self.limits}
         wrong = [
@@ -79,7 +79,7 @@ class NetworkSpec:
 
 
 class Base(nn.Module):
-    """Holds a network under the published name ``base`` and flattens its output to features (B, D)."""
+    """Wrapper that holds a network under the published name ``base`` and flattens its output to features (B, D)."""
 
     def __init__(self, base: nn.Module):
         super().__init__()
@@ -93,12 +93,12 @@ class Base(nn.Module):
 
 def find(modality: str, name: str) -> NetworkSpec:
     """
-    Look a network up by name; of other packages, only one that offers this name is imported.
+    Return the network of a name; of other packages, only one that registers this name is imported.
 
     Raises
     ------
     InputError
-        If no installed package has it, or its package cannot be loaded; the names known are listed.
+        If there is no such network, or its package cannot be imported; the message lists the known names.
     """
     for spec in builtin(modality):
         if spec.name == name:
@@ -108,21 +108,21 @@ def find(modality: str, name: str) -> NetworkSpec:
         if spec.modality == modality:
             return spec
     message = f"there is no {modality} network {name!r}; known are: {', '.join(names(modality))}"
-    raise InputError("; ".join([message, *broken()]))
+    raise InputError("; ".join([message, *load_errors()]))
 
 
 def names(modality: str) -> list[str]:
-    """Return the names of all networks of a modality that can be built, sorted."""
+    """Return the sorted names of all available networks of a modality."""
     return sorted({spec.name for spec in [*builtin(modality), *_installed()[0]] if spec.modality == modality})
 
 
-def broken() -> list[str]:
-    """Return one line on each entry point of another package that cannot be loaded: its name and why."""
+def load_errors() -> list[str]:
+    """Return one message for each entry point of another package that cannot be loaded."""
     return _installed()[1]
 
 
 def builtin(modality: str) -> list[NetworkSpec]:
-    """Return the networks of this package, the published ones first; an installed package cannot replace them."""
+    """Return the networks of this package, the published ones first; entry points cannot replace them."""
     second = {"frames": 30, "fps": 30.0, "size": 112, "decode_size": 160}
     large = {**second, "size": 224, "decode_size": 256}
     sound = {"n_filters": 257, "sample_rate": 24_000}
@@ -137,7 +137,7 @@ def builtin(modality: str) -> list[NetworkSpec]:
             1024,
             512,
             large,
-            {"frames": (13, None), "size": (209, None)},  # less would not fill its last pooling, of 2 x 7 x 7
+            {"frames": (13, None), "size": (209, None)},  # its last pooling needs 2 x 7 x 7
             "classifier",
             "features",
         ),
@@ -148,7 +148,7 @@ def builtin(modality: str) -> list[NetworkSpec]:
             768,
             512,
             {**large, "frames": 16, "fps": 16.0},
-            {"frames": (15, 16), "size": (221, 224)},  # its positions are learnt for 8 x 56 x 56 patches
+            {"frames": (15, 16), "size": (221, 224)},  # its position embeddings are for 8 x 56 x 56 patches
             "head",
         ),
         NetworkSpec(
@@ -182,18 +182,18 @@ def builtin(modality: str) -> list[NetworkSpec]:
 
 def video_cnn(name: str, classifier: str = "fc") -> nn.Module:
     """
-    Return a convolutional video network of torchvision's, without its classifier, Kaiming fan-out weights.
+    Return a convolutional video network of torchvision without its classifier, with Kaiming fan-out initialisation.
 
-    R(2+1)D-18, R3D-18 and MC3-18 are of Tran et al. (2018), S3D of Xie et al. (2018).
+    R(2+1)D-18, R3D-18 and MC3-18: Tran et al. (2018). S3D: Xie et al. (2018).
     """
     return _kaiming_fan_out(without_classifier(name, classifier))
 
 
 def without_classifier(name: str, classifier: str) -> nn.Module:
     """
-    Return a video network as torchvision builds and initialises it, without its classifier.
+    Return a video network of torchvision without its classifier, with torchvision's own initialisation.
 
-    The transformers are so: MViTv2-S of Li et al. (2022), Swin3D-T of Liu et al. (2022).
+    It is used for transformers. MViTv2-S: Li et al. (2022). Swin3D-T: Liu et al. (2022).
     """
     from torchvision.models import video
 
@@ -203,7 +203,7 @@ def without_classifier(name: str, classifier: str) -> nn.Module:
 
 
 def audio_resnet(layers: tuple[int, int, int, int], block: str = "BasicBlock") -> nn.Module:
-    """ResNet (He et al., 2016) on one channel of log mel energies, without its classifier."""
+    """Return a ResNet (He et al., 2016) for one channel of log mel energies, without its classifier."""
     from torchvision.models import resnet
 
     network = resnet.ResNet(getattr(resnet, block), list(layers))
@@ -222,28 +222,28 @@ def _kaiming_fan_out(network: nn.Module) -> nn.Module:
 
 
 def _installed() -> tuple[list[NetworkSpec], list[str]]:
-    """Load the networks of all other packages, and say why some cannot be loaded."""
-    found, failed = [], []
+    """Return the networks of all other packages, and the messages of those that cannot be loaded."""
+    specs, failed = [], []
     for point in entry_points(group=GROUP):
         try:
-            found.append(_load(point))
+            specs.append(_load(point))
         except InputError as error:
             failed.append(str(error))
-    return found, failed
+    return specs, failed
 
 
 def _load(point: EntryPoint) -> NetworkSpec:
-    """Return the network of an entry point, under the name of the entry point."""
+    """Load the network of an entry point, under the name of the entry point."""
     where = f"entry point {point.name!r} of {GROUP} ({point.value})"
     try:
         spec = point.load()
-    except Exception as error:  # whatever another package does when it is imported
+    except Exception as error:  # another package may raise anything when it is imported
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"{where} cannot be loaded: {type(error).__name__}: {reason}") from error
     if not isinstance(spec, NetworkSpec):
-        raise InputError(f"{where} is no NetworkSpec but a {type(spec).__name__}")
+        raise InputError(f"{where} is not a NetworkSpec but a {type(spec).__name__}")
     if spec.modality not in ("video", "audio"):
-        raise InputError(f"{where} is a network of {spec.modality!r}; a modality is video or audio")
+        raise InputError(f"{where} has the modality {spec.modality!r}; expected video or audio")
     return replace(spec, name=point.name)
 
 

@@ -1,4 +1,4 @@
-"""Two small networks that learn a small collection on a CPU."""
+"""Two small networks, fast enough to train on a CPU."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from torch import nn
 
 
 class TinyVideo(nn.Sequential):
-    """Four (2+1)D stages of 24, 48, 96 and 192 channels: input (B, 3, T, S, S), features (B, 192)."""
+    """Video network of four (2+1)D stages of 24, 48, 96 and 192 channels: input (B, 3, T, S, S), features (B, 192)."""
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192)):
         layers: list[nn.Module] = []
-        before = 3
+        n_in = 3
         for stage, width in enumerate(widths):
             stride = 1 if stage == len(widths) - 1 else 2
-            layers += _conv3d(before, width, (1, 3, 3), (1, stride, stride))
+            layers += _conv3d(n_in, width, (1, 3, 3), (1, stride, stride))
             layers += _conv3d(width, width, (3, 1, 1), (1 if stage == 0 else 2, 1, 1))
-            before = width
+            n_in = width
         super().__init__(*layers, nn.AdaptiveAvgPool3d(1))
 
 
 class TinyAudio(nn.Sequential):
-    """Four convolutions of 24, 48, 96 and 192 channels: input (B, 1, F, T), features (B, 192)."""
+    """Audio network of four convolutions of 24, 48, 96 and 192 channels: input (B, 1, F, T), features (B, 192)."""
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192)):
         layers: list[nn.Module] = []
-        before = 1
+        n_in = 1
         for stage, width in enumerate(widths):
             stride = 1 if stage == len(widths) - 1 else 2
-            layers += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-            before = width
+            layers += [nn.Conv2d(n_in, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            n_in = width
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1))
 
 
-def _conv3d(before: int, after: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[nn.Module]:
+def _conv3d(n_in: int, n_out: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[nn.Module]:
     padding = tuple(k // 2 for k in kernel)
-    convolution = nn.Conv3d(before, after, kernel, stride, padding, bias=False)  # type: ignore[arg-type]
-    return [convolution, nn.BatchNorm3d(after), nn.ReLU(inplace=True)]
+    convolution = nn.Conv3d(n_in, n_out, kernel, stride, padding, bias=False)  # type: ignore[arg-type]
+    return [convolution, nn.BatchNorm3d(n_out), nn.ReLU(inplace=True)]

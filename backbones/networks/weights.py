@@ -1,4 +1,4 @@
-"""Files of PyTorch's: read without running anything that they hold, and pretrained weights taken from them."""
+"""PyTorch files, read without unpickling objects, and loading of pretrained weights from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backbones.networks.registry import Base, NetworkSpec
 from selavi_ref.errors import InputError
 from selavi_ref.runs.atomic import replacing
 
-# PyTorch's names for a global that is not allowed, and for other things done to one.
+# PyTorch's error messages for objects that are not allowed.
 _OBJECT = re.compile(
     r"GLOBAL (\S+) (?:was|whose)|unrecognized function (.+)|Can only (?:create new|build).+got <class '(.+)'>"
 )
@@ -25,12 +25,12 @@ _OBJECT = re.compile(
 
 def read_torch(path: str | os.PathLike[str]) -> Any:
     """
-    Read what `torch.save` wrote, in its present or its old format: tensors, NumPy arrays and plain values, no objects.
+    Read a file of `torch.save`, in either of its formats, with tensors, NumPy arrays and plain values only.
 
     Raises
     ------
     InputError
-        If the file is missing, damaged, no file of PyTorch's, or holds objects, which are not looked at.
+        If the file is missing, damaged, not a PyTorch file, or holds objects, which are never unpickled.
     """
     try:
         with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings(action="ignore"):
@@ -40,25 +40,25 @@ def read_torch(path: str | os.PathLike[str]) -> Any:
     except OSError as error:
         raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
-        found = _OBJECT.search(str(error))
-        if found is None:
-            raise InputError(f"{os.fspath(path)} is damaged or no file of PyTorch's") from error
-        what = f"objects ({found[found.lastindex or 0]})"
+        match = _OBJECT.search(str(error))
+        if match is None:
+            raise InputError(f"{os.fspath(path)} is damaged or not a PyTorch file") from error
+        what = f"objects ({match[match.lastindex or 0]})"
         raise InputError(
             f"{os.fspath(path)} is refused: it holds {what}, and loading objects could run any code"
         ) from error
     except Exception as error:  # a damaged file can raise anything
-        raise InputError(f"{os.fspath(path)} is damaged or no file of PyTorch's") from error
+        raise InputError(f"{os.fspath(path)} is damaged or not a PyTorch file") from error
 
 
 def write_torch(path: str | os.PathLike[str], content: Any) -> None:
     """
-    Write a file with `torch.save`, whole or not at all.
+    Write a file with `torch.save`, atomically.
 
     Raises
     ------
     SelaviError
-        If it cannot be written; a file that was there before is as it was.
+        If it cannot be written; an existing file is left unchanged.
     """
     with replacing(path) as file:
         torch.save(content, file)
@@ -66,51 +66,50 @@ def write_torch(path: str | os.PathLike[str], content: Any) -> None:
 
 def load_weights(network: Base, spec: NetworkSpec, path: str | os.PathLike[str]) -> list[str]:
     """
-    Give a network the pretrained weights of a file with torchvision's names.
+    Load pretrained weights with torchvision's parameter names into a network.
 
-    The file holds a state dict, or one under ``state_dict`` or ``model``; a leading ``module.`` is taken away. A first
-    convolution of three colours becomes one of a single channel by summing over the colours: the network then answers
-    to a sound as it did to the grey picture of it.
+    The file holds a state dict, or one under ``state_dict`` or ``model``; a leading ``module.`` is removed from names.
+    For a network with a single channel, the weights of a first convolution on three colours are summed over the
+    colours, which is equivalent to a grey image as input.
 
     Parameters
     ----------
     network : Base
-        As made of ``spec.build()``.
+        Wraps the result of ``spec.build()``.
     spec : NetworkSpec
-        Names the network, and the classifier of the file that is left out.
+        Specification of the network, with the name of the classifier that is ignored.
     path : path
-        The file; nothing is downloaded.
+        A local file; nothing is downloaded.
 
     Returns
     -------
     list of str
-        Entries of the file that were left out, those of its classifier.
+        Ignored entries of the file, those of its classifier.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or does not fit; it names the file, the network and the first entry that is missing,
-        of another shape, or unknown.
+        If the file cannot be read, or an entry is missing, of another shape, or unknown.
     """
     given = _state_dict(read_torch(path), path)
     own = network.base.state_dict()
     ignored = [name for name in given if name.partition(".")[0] == spec.classifier and name not in own]
-    kept = {name: _one_channel(value, own.get(name)) for name, value in given.items() if name not in ignored}
+    weights = {name: _one_channel(value, own.get(name)) for name, value in given.items() if name not in ignored}
     what = f"{os.fspath(path)} does not fit the {spec.modality} network {spec.name}"
-    network.base.load_state_dict(fitted(kept, own, what))
+    network.base.load_state_dict(checked_weights(weights, own, what))
     return ignored
 
 
-def fitted(given: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+def checked_weights(given: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
     """
-    Return given weights in the order and types of a network's own state dict, which may lie on the device ``meta``.
+    Return weights in the order and dtypes of a network's state dict, which may be on the device ``meta``.
 
-    Counts of batches may be missing: PyTorch had none before version 0.4.1.
+    ``num_batches_tracked`` may be missing: PyTorch before version 0.4.1 did not have it.
 
     Raises
     ------
     InputError
-        Beginning with `what`, if an entry is missing, of another shape, not finite, or unknown.
+        If an entry is missing, of another shape, not finite, or unknown; the message begins with `what`.
     """
     result = {}
     for name, ours in own.items():
@@ -126,17 +125,17 @@ def fitted(given: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) ->
             raise InputError(f"{what}: {name} is not finite")
     unknown = next((name for name in given if name not in own), None)
     if unknown is not None:
-        raise InputError(f"{what}: it has {unknown}, which the network has not")
+        raise InputError(f"{what}: it has {unknown}, which the network does not have")
     return result
 
 
-def without_module(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take a leading ``module.`` away, which networks that learnt on several GPUs have in their names."""
+def without_module_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the leading ``module.`` that `DistributedDataParallel` adds to parameter names."""
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
 def is_state_dict(content: Any) -> bool:
-    """Return whether something is a dict of dense tensors by name."""
+    """Return whether an object is a dict of dense tensors by name."""
     return (
         isinstance(content, Mapping)
         and bool(content)
@@ -151,9 +150,9 @@ def _state_dict(content: Any, path: str | os.PathLike[str]) -> dict[str, Tensor]
         candidates += [content.get("state_dict"), content.get("model")]
     for candidate in candidates:
         if is_state_dict(candidate):
-            return without_module(candidate)
+            return without_module_prefix(candidate)
     raise InputError(
-        f"{os.fspath(path)} holds no weights; wanted is a dict of tensors by name, or one under 'state_dict' or 'model'"
+        f"{os.fspath(path)} holds no weights; expected a dict of tensors by name, or one under 'state_dict' or 'model'"
     )
 
 
@@ -162,14 +161,14 @@ def _is_plain(value: Tensor) -> bool:
 
 
 def _one_channel(theirs: Tensor, ours: Tensor | None) -> Tensor:
-    """Sum a convolution of pictures over its colours, if it is needed for one channel."""
+    """Sum the weights of a convolution over its three colours if the network has one channel."""
     colours = ours is not None and ours.dim() == theirs.dim() == 4 and ours.shape[1] == 1 and theirs.shape[1] == 3
     return theirs.sum(1, keepdim=True) if colours else theirs
 
 
 def _numpy_globals() -> list[Any]:
-    """Return what pickled arrays and scalars of numbers are made of, under the names of NumPy 1 and 2."""
-    # By way of what NumPy itself pickles: the functions stand in modules that are not public.
+    """Return the globals in pickled NumPy arrays and scalars, under their names in NumPy 1 and 2."""
+    # Taken from what NumPy itself pickles, since the functions are in private modules.
     makers = {"_reconstruct": np.zeros(1).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
     functions = [
         (make, f"numpy.{core}.multiarray.{name}") for name, make in makers.items() for core in ("core", "_core")

@@ -1,1 +1,1 @@
-"""What is done with a run folder: start it, train it, extract features, convert checkpoints."""
+"""Operations on run folders: start, train, extract features, convert checkpoints, label the demo collection."""

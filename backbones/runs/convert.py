@@ -24,46 +24,50 @@ def import_published(
     path: str | os.PathLike[str], folder: str | os.PathLike[str], *, sound_rate: int, mel_bands: int, sound_level: str
 ) -> tuple[Run, PublishedCheckpoint]:
     """
-    Make a run folder of a published checkpoint, which can label, but has no videos of its own.
+    Make a run folder from a published checkpoint; it can label videos, but has no training videos.
 
     Parameters
     ----------
     path : path
         The checkpoint.
     folder : path
-        The run; new.
+        The new run folder.
     sound_rate, mel_bands, sound_level
-        Of the sound that it learnt from, which the file does not say; see `selavi convert`.
+        Format of the audio in its training, which the file does not say; see `selavi convert`.
 
     Raises
     ------
     InputError
-        If the file is no published checkpoint, or the folder holds a run already.
+        If the file is not a published checkpoint, or the folder holds a run already.
     """
-    found = read_published(path)
-    if len(set(found.clusters)) > 1:
-        raise InputError(f"{printable(path)} has heads of different numbers of clusters: {found.clusters}")
+    checkpoint = read_published(path)
+    if len(set(checkpoint.clusters)) > 1:
+        raise InputError(f"{printable(path)} has heads of different numbers of clusters: {checkpoint.clusters}")
     settings = run_settings(
         2,
         preset="published",
-        clusters=found.clusters[0],
-        heads=len(found.clusters),
+        clusters=checkpoint.clusters[0],
+        heads=len(checkpoint.clusters),
         groups=1,
-        video_net=found.video_net,
-        audio_net=found.audio_net,
-        mlp=found.mlp,
+        video_net=checkpoint.video_net,
+        audio_net=checkpoint.audio_net,
+        mlp=checkpoint.mlp,
         sound_rate=sound_rate,
         mel_bands=mel_bands,
         sound_level=sound_level,
         device="cpu",
     )
-    model = found.build()
-    _check_width(found, settings, path)
+    model = checkpoint.build()
+    _check_hidden_width(checkpoint, settings, path)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, weight_decay=settings.backbone.weight_decay)
-    labels = found.selflabels if found.selflabels is not None else np.zeros((0, len(found.clusters)), np.int64)
+    labels = (
+        checkpoint.selflabels
+        if checkpoint.selflabels is not None
+        else np.zeros((0, len(checkpoint.clusters)), np.int64)
+    )
     state: dict[str, Any] = {
-        "step": found.epoch,
-        "epoch": max(1, found.epoch),
+        "step": checkpoint.epoch,
+        "epoch": max(1, checkpoint.epoch),
         "per_epoch": 1,
         "finished": True,
         "settle_from": -1,
@@ -71,22 +75,22 @@ def import_published(
         "failures": "[]",
         "labels": torch.from_numpy(labels.astype(np.int32)),
     }
-    for head, K in enumerate(found.clusters):
-        sizes = np.ones(K) if found.sizes is None else found.sizes[head]
+    for head, K in enumerate(checkpoint.clusters):
+        sizes = np.ones(K) if checkpoint.sizes is None else checkpoint.sizes[head]
         state[f"sizes_{head}"] = torch.from_numpy(sizes / sizes.sum())
     run = Run.prepare(folder)
     write_checkpoint(
-        Checkpoints(run.checkpoint_folder).next_path(found.epoch),
+        Checkpoints(run.checkpoint_folder).next_path(checkpoint.epoch),
         {
             "model": model.state_dict(),
-            "optimizer": found.optimizer or optimizer.state_dict(),
+            "optimizer": checkpoint.optimizer or optimizer.state_dict(),
             "random": torch.get_rng_state()[None],
             "cuda_random": None,
             "state": state,
         },
     )
     run.rewrite_config(settings.to_dict())
-    return run, found
+    return run, checkpoint
 
 
 def export_published(run: Run, path: str | os.PathLike[str]) -> None:
@@ -96,7 +100,7 @@ def export_published(run: Run, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     InputError
-        If the run's networks are none that the published layout has.
+        If the published layout does not have the run's networks.
     """
     settings = RunSettings.from_dict(run.config)
     checkpoint = read_newest(run)
@@ -104,33 +108,35 @@ def export_published(run: Run, path: str | os.PathLike[str]) -> None:
     overclustering_heads = settings.training.overclustering_heads > 0
     write_published(
         path,
-        _labelling_part(checkpoint["model"], settings),
+        _labelling_weights(checkpoint["model"], settings),
         epoch=int(state["epoch"]),
         sizes=[state[f"sizes_{head}"].numpy() for head in heads],
         selflabels=state["labels"][:, : settings.heads].numpy().astype(np.int64),
-        optimizer=None if overclustering_heads else checkpoint["optimizer"],  # its moments are those of all heads
+        optimizer=None
+        if overclustering_heads
+        else checkpoint["optimizer"],  # its momentum includes those of the over-clustering heads
     )
 
 
-def _labelling_part(model: Mapping[str, Tensor], settings: RunSettings) -> dict[str, Tensor]:
-    """Return the weights without side heads; a single head has no number in its name."""
-    kept = {}
+def _labelling_weights(model: Mapping[str, Tensor], settings: RunSettings) -> dict[str, Tensor]:
+    """Return the weights without over-clustering heads; a single head has no number in its name."""
+    weights = {}
     for name, value in model.items():
         root, _, rest = name.partition(".")
         if root.startswith("mlp_") and len(root) > 5:
             if int(root[5:]) >= settings.heads:
                 continue
             root = root if settings.heads > 1 else root[:5]
-        kept[f"{root}.{rest}"] = value
-    return kept
+        weights[f"{root}.{rest}"] = value
+    return weights
 
 
-def _check_width(found: PublishedCheckpoint, settings: RunSettings, path: str | os.PathLike[str]) -> None:
+def _check_hidden_width(checkpoint: PublishedCheckpoint, settings: RunSettings, path: str | os.PathLike[str]) -> None:
     backbone = settings.backbone
     for modality, name in (("video", backbone.video_net), ("audio", backbone.audio_net)):
         width = registry.find(modality, name).hidden
-        if found.hidden and found.hidden[modality] != width:
+        if checkpoint.hidden and checkpoint.hidden[modality] != width:
             raise InputError(
-                f"{printable(path)}: its {modality} heads have {found.hidden[modality]} hidden units; "
+                f"{printable(path)}: its {modality} heads have {checkpoint.hidden[modality]} hidden units; "
                 f"those of {name} have {width} here"
             )

@@ -1,4 +1,4 @@
-"""`selavi demo`: makes a synthetic collection, labels it from scratch, and shows how that compares with K-means."""
+"""The demo: makes a synthetic collection, labels it from scratch, and compares the labels with K-means."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def run_demo(
     out: str | os.PathLike[str], n_videos: int, seed: int, device: str, *, reporter: Reporter = SILENT
 ) -> dict[str, dict[str, float | int]]:
     """
-    Make a synthetic collection in a new folder, train and label it, and score it beside K-means.
+    Make a synthetic collection in a new folder, train and label it, and score it together with K-means.
 
     Returns
     -------
     dict
-        Scores of ours and of K-means.
+        Scores of the run's labels and of K-means, by name.
 
     Raises
     ------
     InputError
-        If the folder exists and is not empty.
+        If the folder is not empty.
     """
     choose_device(device)
     folder = Path(out)
@@ -65,13 +65,13 @@ def run_demo(
         reporter=reporter,
     )
     with FeatureStore(run.features_file) as store:
-        labels = label_store(store)
-    write_csv(labels, run.labels_file)
+        table = label_store(store)
+    write_csv(table, run.labels_file)
     contact_sheet(run.labels_file, run.sheet_file)
 
     clip = RunSettings.from_dict(run.config).backbone.clip
     source = open_clips(manifest, clip, data_source, reporter=reporter)
     clusterings = kmeans_on_inputs(source, len(KINDS), seed)
     rows = {"selavi": evaluate_csv(run.labels_file)}
-    rows |= {f"K-means, {name}": summary(manifest.classes, found.tolist()) for name, found in clusterings.items()}
+    rows |= {f"K-means, {name}": summary(manifest.classes, labels.tolist()) for name, labels in clusterings.items()}
     return rows

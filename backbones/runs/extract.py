@@ -1,4 +1,4 @@
-"""Stores of any videos, made with the networks of a run: features, and log-probabilities of every head."""
+"""Extraction: writes features and log-probabilities of any videos, by the networks of a run, to a store."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def extract(
     """
     Write the store of any videos: features, and the log-probabilities of every labelling head.
 
-    A store that was cut off is continued. Every video of the manifest has a row; one that cannot be decoded has its
-    reason. The store carries the potentials of the run's last self-labelling, how its heads go together, and the
-    self-labels, if the videos are those that were learnt from.
+    An incomplete store is continued. Every video of the manifest has a row; one that cannot be decoded has its reason.
+    The store also holds the potentials of the run's last self-labelling, the consensus of its heads, and the
+    pseudo-labels, if the videos are those of the training.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ def extract(
         The videos.
     out : path
         The store.
-    watch : Watch
-        Clips of each video, and squares of each clip, whose features and log-probabilities are averaged.
+    sampling : ClipSampling
+        Clips of each video, and crops of each clip, over which features and log-probabilities are averaged.
     degradation : Degradation
-        What is made worse before the networks see it; with one, every clip is decoded from its file.
-    device, loading
+        Degradation of the clips; with one, every clip is decoded from its file.
+    device, data_source, exchange
         As in `train`; by default every clip is decoded from its file.
 
     Returns
@@ -75,16 +75,16 @@ def extract(
     )
     reporter = reporter if exchange.rank == 0 else SILENT
     with raise_together(exchange):
-        state = backbone.take_over(read_newest(run, reporter), run.checkpoint_folder)
-    agreement = consensus_of_checkpoint(state, settings)
+        state = backbone.load_state(read_newest(run, reporter), run.checkpoint_folder)
+    consensus = checkpoint_consensus(state, settings)
     heads = range(settings.heads)
     datasets = {**backbone.datasets(), "disagreement": settings.heads}
     datasets |= {f"log_prob/{m}/{head}": settings.clusters for m in ("video", "audio") for head in heads}
     self_labels = None
-    if run.videos_file.exists() and manifest.paths == read_manifest(run.videos_file).paths:  # those learnt from
+    if run.videos_file.exists() and manifest.paths == read_manifest(run.videos_file).paths:
         self_labels = state["labels"][:, : settings.heads].astype(np.int32)
         datasets["labels"] = settings.heads
-    whole: dict[str, Any] = {"alignment": agreement.alignment, "groups": agreement.groups}
+    whole: dict[str, Any] = {"alignment": consensus.alignment, "groups": consensus.groups}
     if all(f"potentials_{head}" in state for head in heads):
         whole["potentials"] = np.stack([state[f"potentials_{head}"] for head in heads])
     own, shards = local_rows(len(manifest), exchange), _shards(out, len(manifest), exchange.size)
@@ -96,7 +96,7 @@ def extract(
                 manifest.paths[part],
                 datasets,
                 classes=manifest.classes[part],
-                provenance=_provenance(run, settings, state, agreement, sampling, degradation),
+                provenance=_provenance(run, settings, state, consensus, sampling, degradation),
                 whole=whole,
                 start=own.start,
                 total=len(manifest),
@@ -112,14 +112,14 @@ def extract(
 
 
 def _shards(out: str | os.PathLike[str], n_videos: int, size: int) -> list[Path]:
-    """Return the files of the processes that have videos at all."""
+    """Return the shards of the processes that have at least one video."""
     return [
         shard_path(out, rank, size) for rank in range(size) if n_videos * rank // size < n_videos * (rank + 1) // size
     ]
 
 
-def consensus_of_checkpoint(state: Mapping[str, Any], settings: RunSettings) -> HeadConsensus:
-    """Return how the labelling heads of a checkpoint go together."""
+def checkpoint_consensus(state: Mapping[str, Any], settings: RunSettings) -> HeadConsensus:
+    """Return the consensus of the labelling heads of a checkpoint."""
     if int(state["epoch"]) == 0:
         raise InputError("the run has not learnt anything yet")
     return find_consensus(state["labels"][:, : settings.heads].astype(np.int32), settings.clusters)
@@ -129,7 +129,7 @@ def _provenance(
     run: Run,
     settings: RunSettings,
     state: Mapping[str, Any],
-    agreement: HeadConsensus,
+    consensus: HeadConsensus,
     sampling: ClipSampling,
     degradation: Degradation,
 ) -> dict[str, Any]:
@@ -143,22 +143,22 @@ def _provenance(
         "clips": sampling.n_clips,
         "crops": sampling.n_crops,
         **({"degradation": _finite(asdict(degradation))} if degradation else {}),
-        "reference": agreement.reference,
-        "agreement": agreement.agreement.tolist(),
+        "reference": consensus.reference,
+        "agreement": consensus.agreement.tolist(),
         "versions": {**_versions(("selavi-ref", "torch", "numpy", "h5py")), "python": platform.python_version()},
     }
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
-    """Leave out what is infinite, which JSON has no number for."""
+    """Leave out infinite values, which JSON cannot represent."""
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in packages:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -1,4 +1,4 @@
-"""With which weights a run begins, and runs made of published checkpoints and the other way round."""
+"""Initial weights of a run: from another run, a published checkpoint, or files of pretrained weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from selavi_ref.runs.run import Run
 
 def load_initial_weights(backbone: TorchBackbone, settings: RunSettings) -> None:
     """
-    Give the networks of a new run the weights that its settings name; the heads stay new.
+    Load the initial weights that the settings of a new run name into its networks; heads keep their random weights.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def load_initial_weights(backbone: TorchBackbone, settings: RunSettings) -> None
         If a file cannot be read, or does not fit.
     """
     if settings.init:
-        _take_networks(backbone, settings.init)
+        _load_networks(backbone, settings.init)
     for modality, path in (("video", settings.video_weights), ("audio", settings.audio_weights)):
         if path:
             network = backbone.model.network(modality)
@@ -40,27 +40,27 @@ def load_initial_weights(backbone: TorchBackbone, settings: RunSettings) -> None
 
 def check_initial_weights(settings: RunSettings) -> RunSettings:
     """
-    Return settings whose files and folders are found from anywhere, once it is sure that they are there and fit.
+    Check that the initial weights exist and fit, and return the settings with absolute paths.
 
     Raises
     ------
     InputError
-        As in `load_initial_weights`, but before a run is started.
+        As in `load_initial_weights`.
     """
-    found: dict[str, Any] = {}
+    absolute: dict[str, Any] = {}
     for name in ("init", "video_weights", "audio_weights"):
         path = getattr(settings, name)
         if path and not Path(path).exists():
             raise InputError(f"--{name.replace('_', '-')} {path} does not exist")
-        found[name] = os.path.abspath(path) if path else ""
-    wanted = settings.backbone.video_net, settings.backbone.audio_net
-    if settings.init and (theirs := _networks_of(settings.init)) != wanted:
-        raise InputError(f"--init {settings.init} has the networks {' and '.join(theirs)}, not {' and '.join(wanted)}")
-    for modality, name in zip(MODALITIES, wanted, strict=True):
-        if path := found[f"{modality}_weights"]:
+        absolute[name] = os.path.abspath(path) if path else ""
+    networks = settings.backbone.video_net, settings.backbone.audio_net
+    if settings.init and (given := _networks_of(settings.init)) != networks:
+        raise InputError(f"--init {settings.init} has the networks {' and '.join(given)}, not {' and '.join(networks)}")
+    for modality, name in zip(MODALITIES, networks, strict=True):
+        if path := absolute[f"{modality}_weights"]:
             spec = registry.find(modality, name)
             load_weights(Base(spec.build()), spec, path)
-    return replace(settings, **found)
+    return replace(settings, **absolute)
 
 
 def _networks_of(source: str) -> tuple[str, str]:
@@ -68,12 +68,12 @@ def _networks_of(source: str) -> tuple[str, str]:
     if os.path.isdir(source):
         backbone = RunSettings.from_dict(Run.of_videos(source).config).backbone
         return backbone.video_net, backbone.audio_net
-    found = read_published(source)
-    return found.video_net, found.audio_net
+    checkpoint = read_published(source)
+    return checkpoint.video_net, checkpoint.audio_net
 
 
-def _take_networks(backbone: TorchBackbone, source: str) -> None:
-    """Take over the networks of a run or a published checkpoint."""
+def _load_networks(backbone: TorchBackbone, source: str) -> None:
+    """Load the networks of a run or a published checkpoint."""
     given = read_newest(Run.of_videos(source))["model"] if os.path.isdir(source) else read_published(source).model
     own = backbone.model.state_dict()
     for modality in MODALITIES:

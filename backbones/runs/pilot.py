@@ -1,4 +1,4 @@
-"""`selavi train --clusters auto`: a run with more clusters than there are kinds tells how many are to be found."""
+"""Pilot run for `selavi train --clusters auto`, from which the number of clusters is estimated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores for retrieval: pooled maps of the networks' last stage, written bit by bit, so that a stop loses little."""
+"""Stores of retrieval features, written block by block, so that an interrupted extraction continues."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-from backbones.runs.feature_maps import MapReader
+from backbones.runs.retrieval_features import RetrievalReader
 from selavi_ref.datasets import Manifest
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 from selavi_ref.store import StoreWriter
 
 
-def write_maps(
-    run: Run, manifest: Manifest, out: str | os.PathLike[str], *, reporter: Reporter = SILENT, **looking: Any
+def write_retrieval_store(
+    run: Run, manifest: Manifest, out: str | os.PathLike[str], *, reporter: Reporter = SILENT, **options: Any
 ) -> Path:
     """
-    Write the features of `map_features` to a store; a store that was cut off is continued.
+    Write the features of `retrieval_features` to a store, or continue an incomplete one.
 
     Parameters
     ----------
@@ -25,15 +25,15 @@ def write_maps(
         A trained run, and the videos.
     out : path
         The store.
-    looking
-        Of `backbones.runs.feature_maps.MapReader`.
+    options
+        Options of `backbones.runs.retrieval_features.RetrievalReader`.
 
     Returns
     -------
     Path
         The store.
     """
-    reader = MapReader(run, manifest, **looking)
+    reader = RetrievalReader(run, manifest, **options)
     _, first = next(reader.read([0]))
     writer = StoreWriter(
         out,
@@ -43,14 +43,14 @@ def write_maps(
         provenance={
             "run": os.path.abspath(run.folder),
             "epoch": reader.epoch,
-            "pool": looking.get("pool", "max"),
+            "pool": options.get("pool", "max"),
             "clips": reader.clips,
             "frames": reader.settings.clip.frames,
         },
     )
     with writer, reporter.bar(len(manifest), "extracting", "video", int(writer.done.sum())) as bar:
-        for look, found in reader.read(writer.remaining.tolist()):
-            values = {f"features/{m}": x for m, x in found.items()}
-            writer.write(look.rows, values, present=look.present, reason=look.reasons)
-            bar.update(len(look.rows))
+        for batch, features in reader.read(writer.remaining.tolist()):
+            values = {f"features/{m}": x for m, x in features.items()}
+            writer.write(batch.rows, values, present=batch.present, reason=batch.reasons)
+            bar.update(len(batch.rows))
         return writer.finish()

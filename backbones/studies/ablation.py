@@ -39,7 +39,7 @@ def study_ablation(trials: Trials) -> list[Table]:
     code does that, and inverts them besides. The default takes the epochs that it needs; where it has no side heads, as
     in collections of fewer than 16 videos for each cluster, the first row says so, and there is no row with them.
     """
-    done = trials.carry_out(trials_of(trials))
+    done = trials.run_all(ablation_trials(trials))
     rows: list[dict[str, Cell]] = []
     for name, runs in done.items():
         rows.append({"run": name, **mean_and_spread([scores for _, scores in runs], _SCORES)})
@@ -77,7 +77,7 @@ def study_ablation(trials: Trials) -> list[Table]:
     return [table]
 
 
-def trials_of(trials: Trials) -> list[Trial]:
+def ablation_trials(trials: Trials) -> list[Trial]:
     """Return `TRIALS` as they are for a collection: with equal epochs, and side heads where there are videos enough."""
     seed = trials.seeds[0]
     overclustering_heads = trials.settings(TRIALS[0], seed).training.overclustering_heads

@@ -13,7 +13,7 @@ from backbones.data.degradation import Degradation
 from backbones.data.loader import ClipSampling
 from backbones.runs.extract import extract
 from backbones.runs.store_check import check_same_run
-from backbones.studies.trials import scored
+from backbones.studies.trials import score_labels
 from selavi_ref.datasets import Manifest
 from selavi_ref.ensemble.labels import label_store
 from selavi_ref.errors import InputError, printable
@@ -68,7 +68,7 @@ def study_degrade(
         As elsewhere; the seed is K-means'.
     """
     if len(set(manifest.classes) - {""}) < 2:
-        raise InputError(f"{printable(manifest.source)}: a study needs at least two true classes to be scored against")
+        raise InputError(f"{printable(manifest.source)}: a study needs at least two true classes for scores")
     rows: list[dict[str, Cell]] = []
     first: tuple[FeatureScaler, NDArray[np.float32]] | None = None
     for factor in sorted({1, *factors}):
@@ -97,7 +97,7 @@ def study_degrade(
         first = first or (anew, found_centres)  # on pictures as they are
         found["centres"] = nearest_centre(first[0](features), first[1])
         for way, labels in found.items():
-            scores = scored(classes, labels)
+            scores = score_labels(classes, labels)
             rows.append({"shrink": factor, "labels": WAYS[way], **{n: scores[n] for n in ("nmi", "accuracy", "ari")}})
     table = Table(
         "Labels of pictures scaled down and back up",

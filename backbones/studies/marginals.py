@@ -42,7 +42,7 @@ def study_marginals(trials: Trials) -> list[Table]:
         Trial("right", {"distribution": str(_right_sizes(trials, clusters))}),
         Trial("soft", {"distribution": "uniform", "soft_sizes": SOFT}),
     ]
-    done = trials.carry_out(ways)
+    done = trials.run_all(ways)
     quality: list[Mapping[str, Cell]] = []
     sizes = {name: sizes_of(runs[0][0]) for name, runs in done.items()}
     for name, runs in done.items():

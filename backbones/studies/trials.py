@@ -1,4 +1,4 @@
-"""Runs that differ in one setting: carried out one after the other, gone on with where stopped, and scored."""
+"""Runs that differ in one setting: carried out one after the other, gone on with where stopped, and score_labels."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ class Trials:
         for what, manifest in (("the videos", self.manifest), ("the unseen videos", self.unseen)):
             if manifest is not None and len(set(manifest.classes) - {""}) < 2:
                 raise InputError(
-                    f"{printable(manifest.source)}: {what} of a study need at least two true classes to be scored "
-                    "against; put them into folders by class, or give a list with a column class"
+                    f"{printable(manifest.source)}: {what} of a study need at least two true classes for "
+                    "scores; put them into folders by class, or give a list with a column class"
                 )
 
-    def carry_out(self, trials: Sequence[Trial]) -> dict[str, list[tuple[Run, dict[str, float]]]]:
+    def run_all(self, trials: Sequence[Trial]) -> dict[str, list[tuple[Run, dict[str, float]]]]:
         """
         Train what is not trained yet, and return the runs and scores of each trial, one for each seed.
 
@@ -98,7 +98,7 @@ class Trials:
         done: dict[str, list[tuple[Run, dict[str, float]]]] = {trial.name: [] for trial in trials}
         for number, ((trial, seed), setting) in enumerate(zip(wanted, settings, strict=True), 1):
             self.reporter.info(f"run {number} of {len(wanted)}: {trial.name}, seed {seed}")
-            run = self._carry_out(f"{slug(trial.name)}-seed{seed}", setting)
+            run = self._run_one(f"{slug(trial.name)}-seed{seed}", setting)
             done[trial.name].append((run, self._score(run)))
         return done
 
@@ -107,7 +107,7 @@ class Trials:
         options = {**self.shared, **trial.options, "seed": seed, "device": self.device}
         return run_settings(len(self.manifest), **options)
 
-    def _carry_out(self, name: str, settings: RunSettings) -> Run:
+    def _run_one(self, name: str, settings: RunSettings) -> Run:
         run = Run(self.folder / name)
         if run.config_file.exists():
             if not _same(RunSettings.from_dict(run.config), settings):
@@ -134,8 +134,8 @@ class Trials:
             labels, classes = label_store(store), store.classes
         if not run.labels_file.exists():
             write_csv(labels, run.labels_file)
-        heads = [scored(classes, column)["nmi"] for column in labels.heads.T]
-        scores = scored(classes, labels.label)
+        heads = [score_labels(classes, column)["nmi"] for column in labels.heads.T]
+        scores = score_labels(classes, labels.label)
         scores |= {"mean_head_nmi": float(np.mean(heads)), "best_head_nmi": max(heads)}
         if self.unseen is not None:
             place = run.folder / "unseen.h5"
@@ -153,12 +153,12 @@ class Trials:
             with FeatureStore(place) as store:
                 if store.paths != self.unseen.paths or store.classes != self.unseen.classes:
                     raise InputError(f"{place} is of other videos or classes; give the study another --out")
-                unseen = scored(store.classes, label_store(store).label)
+                unseen = score_labels(store.classes, label_store(store).label)
             scores |= {"unseen_nmi": unseen["nmi"], "unseen_accuracy": unseen["accuracy"]}
         return scores
 
 
-def scored(classes: Sequence[str], labels: Iterable[int]) -> dict[str, float]:
+def score_labels(classes: Sequence[str], labels: Iterable[int]) -> dict[str, float]:
     """Return `selavi_ref.metrics.summary` of the videos that have both a class and a label (0 or more)."""
     pairs = [(true, int(found)) for true, found in zip(classes, labels, strict=True) if true and found >= 0]
     if not pairs:

@@ -57,8 +57,8 @@ def test_a_converted_checkpoint_labels_as_the_original_computes(place, monkeypat
     assert (settings.clip.mel_mean, settings.clip.mel_std, settings.clip.n_filters) == (2, 3, 64)
     source = open_clips(manifest, settings.clip, DataSource(workers=0))
     (look,) = eval_batches(source, range(16), settings.augment, ClipSampling(), batch_size=16, workers=0)
-    pictures = augment.picture(look.frames, settings.clip, None, None)
-    sounds = augment.sound(look.mel, settings.clip, None, None)
+    pictures = augment.video_input(look.frames, settings.clip, None, None)
+    sounds = augment.audio_input(look.mel, settings.clip, None, None)
     with torch.no_grad():
         outputs = model.outputs(pictures, sounds)
     with FeatureStore(folder / "f.h5") as store:

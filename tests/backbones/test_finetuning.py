@@ -30,9 +30,9 @@ from backbones.data.data_source import DataSource  # noqa: E402
 from backbones.finetuning.classifier import Classifier  # noqa: E402
 from backbones.finetuning.evaluation import Predictions, evaluate  # noqa: E402
 from backbones.finetuning.folds import Fold, list_folds, scan_folds  # noqa: E402
-from backbones.finetuning.settings import FineTuneSettings, clips_of  # noqa: E402
+from backbones.finetuning.settings import FineTuneSettings, input_settings  # noqa: E402
 from backbones.finetuning.training_run import settings_for, start  # noqa: E402
-from backbones.finetuning.video_clips import SilentClips  # noqa: E402
+from backbones.finetuning.video_clips import VideoOnlyClips  # noqa: E402
 from backbones.learner.checkpoint import read_checkpoint, read_newest  # noqa: E402
 from backbones.learner.settings import BackboneSettings  # noqa: E402
 from backbones.runs.convert import import_published  # noqa: E402
@@ -349,7 +349,7 @@ def test_the_rates_over_the_epochs_are_those_of_the_published_schedulers():
 
 
 def a_settings(backbone=None, **options):
-    clips = clips_of(backbone or BackboneSettings())
+    clips = input_settings(backbone or BackboneSettings())
     return FineTuneSettings(run="/run", videos="/videos", layout="ucf101", folds=(1,), **clips, **options)
 
 
@@ -382,12 +382,12 @@ def _toml(settings):
 
 @pytest.mark.parametrize(("name", "frames", "size"), [("tiny", 4, 40), ("s3d", 30, 224), ("mvit_v2_s", 16, 224)])
 def test_networks_of_other_clips_keep_theirs(name, frames, size):
-    clip = clips_of(BackboneSettings.for_networks(name, "tiny"))["clip"]
+    clip = input_settings(BackboneSettings.for_networks(name, "tiny"))["clip"]
     assert (clip.frames, clip.size) == (frames, size)
 
 
 def test_clips_can_be_changed_and_kept_videos_are_large_enough_for_them():
-    clips = clips_of(BackboneSettings(), frames=6, fps=8.0, size=64, augment=["none", "flip=0.5", "scale=1,1.5"])
+    clips = input_settings(BackboneSettings(), frames=6, fps=8.0, size=64, augment=["none", "flip=0.5", "scale=1,1.5"])
     assert (clips["clip"].frames, clips["clip"].fps, clips["clip"].size, clips["clip"].decode_size) == (6, 8, 64, 96)
     assert (clips["augment"].flip, clips["augment"].rotation, clips["augment"].scale) == (0.5, 0, (1, 1.5))
 
@@ -400,7 +400,7 @@ def test_the_logits_of_a_test_are_the_mean_over_ten_clips_of_three_squares(place
     clip = settings.clip
     answers = {}
     for data_source in (DataSource(0), DataSource(0, memory_gb=1)):
-        source = SilentClips(fold.test, clip, data_source).part(fold.test.paths)
+        source = VideoOnlyClips(fold.test, clip, data_source).part(fold.test.paths)
         answers[data_source.memory_gb] = evaluate(model, settings, fold, source)
     free = 10 / 8 - clip.video_seconds
     inputs = []
@@ -413,7 +413,7 @@ def test_the_logits_of_a_test_are_the_mean_over_ten_clips_of_three_squares(place
         wide = read.frames.shape[2] - side
         inputs += [read.frames[:, :, left : left + side] for left in (0, round(wide / 2), wide)]
     with torch.no_grad():
-        clips = augment.picture(torch.from_numpy(np.stack(inputs)), clip, None, None)
+        clips = augment.video_input(torch.from_numpy(np.stack(inputs)), clip, None, None)
         wanted = model.eval()(clips).mean(0).numpy()
     assert np.allclose(answers[0.0].logits[4], wanted, atol=1e-5)
     assert np.allclose(answers[0.0].logits, answers[1].logits, atol=0.05)  # kept videos begin on a kept frame

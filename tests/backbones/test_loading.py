@@ -96,13 +96,13 @@ def test_a_training_clip_is_scaled_while_decoding_and_cut_out_exactly(paths: lis
 
 
 def test_three_squares_are_left_middle_and_right(paths: list[str]) -> None:
-    view = Crop.whole(CLIP, NO_AUGMENTATION, 3)
+    view = Crop.for_evaluation(CLIP, NO_AUGMENTATION, 3)
     clip = StreamedClips(paths, CLIP).clip(0, 1.0, view)
     assert clip.frames.shape == (3, 4, 28, 28, 3)
     red, blue = clip.frames[..., 0].mean((1, 2, 3)), clip.frames[..., 2].mean((1, 2, 3))
     assert red[0] > red[1] + 40 > red[2] + 80
     assert blue[0] < blue[1] - 40 < blue[2] - 80
-    middle = StreamedClips(paths, CLIP).clip(0, 1.0, Crop.whole(CLIP, NO_AUGMENTATION))
+    middle = StreamedClips(paths, CLIP).clip(0, 1.0, Crop.for_evaluation(CLIP, NO_AUGMENTATION))
     np.testing.assert_array_equal(middle.frames[0], clip.frames[1])
 
 
@@ -120,7 +120,7 @@ def test_looks_hold_every_clip_and_every_square_of_each_video(paths: list[str], 
     assert seen[1].reasons[0] == ""
     assert "gone.mp4" in seen[1].reasons[1]
     starts = [(m + 0.5) / 4 * 3.0 for m in range(4)]
-    view = Crop.whole(CLIP, NO_AUGMENTATION, 3)
+    view = Crop.for_evaluation(CLIP, NO_AUGMENTATION, 3)
     for m, start in enumerate(starts):
         expected = source.clip(1, start, view).frames
         np.testing.assert_array_equal(seen[0].frames[12 + 3 * m : 15 + 3 * m].numpy(), expected)
@@ -259,7 +259,7 @@ class TestDegradation:
             Degradation(**wrong)
 
     def test_a_source_gives_degraded_clips(self, paths: list[str]) -> None:
-        view = Crop.whole(CLIP, NO_AUGMENTATION)
+        view = Crop.for_evaluation(CLIP, NO_AUGMENTATION)
         plain = StreamedClips(paths, CLIP).clip(0, 1.0, view)
         worse = StreamedClips(paths, CLIP, degradation=Degradation(8, 0.0, 0.0)).clip(0, 1.0, view)
         assert worse.frames[0, 0, :, :, 0].std() < plain.frames[0, 0, :, :, 0].std()
@@ -270,6 +270,6 @@ class TestDegradation:
 @given(scale=st.floats(0, 1), down=st.floats(0, 1), across=st.floats(0, 1), published=st.booleans())
 def test_a_view_always_fits_its_picture(scale: float, down: float, across: float, published: bool) -> None:
     change = PUBLISHED if published else AugmentSettings()
-    view = Crop.varied(CLIP, change, scale, down, across)
+    view = Crop.for_training(CLIP, change, scale, down, across)
     assert view.window == (28 if published else 32)
     assert view.window <= view.side <= 32

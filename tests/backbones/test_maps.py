@@ -1,4 +1,4 @@
-"""Features for retrieval: the networks' last maps, pooled as published, or their means."""
+"""Features for retrieval: the networks' last maps, max_pooled as published, or their means."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backbones.networks import registry
 from backbones.networks.registry import Base
 from backbones.runs.convert import import_published
 from backbones.runs.extract import extract
-from backbones.runs.feature_maps import averaged, map_features, pooled
+from backbones.runs.retrieval_features import clip_mean, max_pooled, retrieval_features
 from backbones.runs.run_settings import RunSettings
 from selavi_ref.datasets import make_collection, scan
 from selavi_ref.errors import InputError
@@ -61,7 +61,9 @@ def unit(features):
 
 def test_means_are_the_extracted_features_at_length_one(run, manifest, tmp_path):
     extract(run, manifest, tmp_path / "f.h5", device="cpu", data_source=DataSource(0))
-    found = map_features(run, manifest, pool="mean", clips=1, frames=None, device="cpu", data_source=DataSource(0))
+    found = retrieval_features(
+        run, manifest, pool="mean", clips=1, frames=None, device="cpu", data_source=DataSource(0)
+    )
     with FeatureStore(tmp_path / "f.h5") as store:
         for modality in ("video", "audio"):
             theirs, present = store.features(modality), store.present(modality)
@@ -75,18 +77,18 @@ def test_means_are_the_extracted_features_at_length_one(run, manifest, tmp_path)
 
 def test_maxima_are_those_of_each_clip_at_length_one_and_averaged(run, manifest):
     told = []
-    found = map_features(
+    found = retrieval_features(
         run, manifest, clips=3, frames=None, device="cpu", data_source=DataSource(0), progress=told.append
     )
     assert sum(told) == 10
     settings = RunSettings.from_dict(run.config).backbone
     source = open_clips(manifest, settings.clip, DataSource(0))
     (look,) = eval_batches(source, [2], settings.augment, ClipSampling(3), batch_size=1, workers=0)
-    clips = augment.picture(look.frames, settings.clip, None, None)
+    clips = augment.video_input(look.frames, settings.clip, None, None)
     network = loaded(run)
     with torch.no_grad():
         maps = torch.nn.Sequential(*list(network.base)[:-1])(clips).numpy()
-    assert maps.shape == (3, 192, 1, 5, 5)  # four frames are one in the end, which is not pooled
+    assert maps.shape == (3, 192, 1, 5, 5)  # four frames are one in the end, which is not max_pooled
     best = maps[..., :4, :4].reshape(3, 192, 1, 2, 2, 2, 2).max((4, 6)).reshape(3, -1)
     assert np.allclose(found.features["video"][2], unit(best).mean(0), atol=1e-6)
     assert found.features["video"].shape == (10, 192 * 4)
@@ -106,7 +108,7 @@ def loaded(run):
 
 def test_more_frames_give_more_numbers(run, manifest):
     few = replace(manifest, entries=manifest.entries[:2])
-    found = map_features(run, few, clips=1, frames=32, device="cpu", data_source=DataSource(0))
+    found = retrieval_features(run, few, clips=1, frames=32, device="cpu", data_source=DataSource(0))
     assert found.features["video"].shape == (2, 192 * 2 * 2 * 2)  # 32 frames are four in the end
 
 
@@ -131,7 +133,7 @@ def test_published_maps_are_9216_numbers():
     network.get_submodule("layer4").register_forward_hook(lambda module, given, maps: kept.append(maps))
     network.eval()(torch.empty(1, 3, 32, 112, 112, device="meta"))
     assert kept[0].shape == (1, 512, 4, 7, 7)
-    assert pooled(torch.zeros(kept[0].shape)).shape == (1, 9216)
+    assert max_pooled(torch.zeros(kept[0].shape)).shape == (1, 9216)
 
 
 @pytest.mark.parametrize(
@@ -145,31 +147,31 @@ def test_published_maps_are_9216_numbers():
     ],
 )
 def test_an_axis_shorter_than_the_kernel_is_not_pooled(shape, width):
-    assert pooled(torch.rand(shape)).shape == (2, width)
+    assert max_pooled(torch.rand(shape)).shape == (2, width)
 
 
 def test_pooled_maps_are_maxima_of_two_by_two_by_two():
     maps = torch.rand(3, 2, 4, 6, 8)
     wanted = F.max_pool3d(maps, 2, 2).flatten(1)
-    assert torch.equal(pooled(maps), wanted)
-    assert torch.equal(pooled(maps[:, :, 0]), F.max_pool2d(maps[:, :, 0], 2, 2).flatten(1))
+    assert torch.equal(max_pooled(maps), wanted)
+    assert torch.equal(max_pooled(maps[:, :, 0]), F.max_pool2d(maps[:, :, 0], 2, 2).flatten(1))
 
 
 def test_clips_are_brought_to_length_one_before_they_are_averaged():
     features = torch.tensor([[3.0, 4.0], [0.0, 2.0], [0.0, 0.0], [1.0, 0.0]])
-    assert torch.allclose(averaged(features, 2), torch.tensor([[0.3, 0.9], [0.5, 0.0]]))
+    assert torch.allclose(clip_mean(features, 2), torch.tensor([[0.3, 0.9], [0.5, 0.0]]))
 
 
 def test_what_cannot_be_is_said(place, run, manifest):
     with pytest.raises(InputError, match="choose max or mean"):
-        map_features(run, manifest, pool="sum")
+        retrieval_features(run, manifest, pool="sum")
     (place / "heads").mkdir(exist_ok=True)
     (place / "heads" / "config.toml").write_text('kind = "heads"\n')
     with pytest.raises(InputError, match="has learnt from features"):
-        map_features(Run.open(place / "heads"), manifest)
+        retrieval_features(Run.open(place / "heads"), manifest)
     settings = RunSettings.from_dict(run.config)
     other = Run.prepare(place / "transformer")
     backbone = BackboneSettings.for_networks("swin3d_t", "tiny")
     other.rewrite_config(replace(settings, backbone=backbone).to_dict())
-    with pytest.raises(InputError, match="video network swin3d_t has no maps to be pooled; choose their mean"):
-        map_features(other, manifest)
+    with pytest.raises(InputError, match="video network swin3d_t has no maps to be max_pooled; choose their mean"):
+        retrieval_features(other, manifest)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from backbones.data.clips import StoredClips, cache_format, n_steps
+from backbones.data.clips import StoredClips, cache_format, n_mel_steps
 from backbones.data.loader import Batch, ClipSampling
 from backbones.learner.checkpoint import read_checkpoint
 from backbones.learner.settings import BackboneSettings
@@ -38,7 +38,7 @@ def tiny_backbone(n=12, clusters=(3, 3), kept=None, seed=0):
 def published():
     settings = BackboneSettings.for_networks("r2plus1d_18", "resnet9")
     clip = settings.clip
-    assert (clip.frames, clip.size, clip.n_filters, n_steps(clip)) == (30, 112, 257, 99)
+    assert (clip.frames, clip.size, clip.n_filters, n_mel_steps(clip)) == (30, 112, 257, 99)
     short = replace(settings, clip=replace(clip, frames=8))  # a step takes a quarter of the time
     source = StoredClips(videos(short, 2, seconds=1.2), short.clip)
     return TorchBackbone(short, [309] * 10, source)

@@ -253,7 +253,7 @@ def test_a_broken_package_prevents_only_its_own_use(installed):
         with pytest.raises(InputError) as caught:
             registry.find("video", name)
         assert str(caught.value) == message
-    assert set(registry.broken()) == {absent, odd, smell}
+    assert set(registry.load_errors()) == {absent, odd, smell}
     with pytest.raises(InputError, match=r"no video network 'vgg'; known are: good, .*cannot be loaded"):
         registry.find("video", "vgg")
 

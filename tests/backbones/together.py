@@ -11,7 +11,7 @@ from torch import nn
 
 from backbones.data.clips import StoredClips, cache_format
 from backbones.distributed.processes import local_device, process_group
-from backbones.distributed.sync_batch_norm import synchronised
+from backbones.distributed.sync_batch_norm import sync_batch_norms
 from backbones.learner.settings import BackboneSettings
 from backbones.learner.torch_backbone import TorchBackbone
 from selavi_ref.media.video_cache import DecodedVideo
@@ -57,7 +57,7 @@ def normed(exchange, device) -> dict[str, np.ndarray]:
     with torch.no_grad():
         norm.weight.copy_(torch.arange(1.0, 5.0))
     if exchange.size > 1:
-        norm = synchronised(norm, device)
+        norm = sync_batch_norms(norm, device)
     mine = slice(exchange.rank, None, exchange.size)
     own = torch.from_numpy(x[mine]).to(device).requires_grad_()
     out = norm(own)

@@ -120,7 +120,7 @@ class TestBaseline:
         )
         settings = network_settings(1000, 4, video_weights=str(place / "weights.pth"))
         manifest = scan(place / "new")
-        Baselines(manifest, 4, place, data_source=DataSource(0)).on_networks("given networks", settings)
+        Baselines(manifest, 4, place, data_source=DataSource(0)).label_networks("given networks", settings)
         clip = settings.backbone.clip
         network = registry.Base(registry.find("video", "tiny").build())
         network.base.load_state_dict(torch.load(place / "weights.pth"))
@@ -128,7 +128,7 @@ class TestBaseline:
         start = (1.5 - clip.length) / 2
         frames = [read_clip(path, start, **options, want_audio=False).frames for path in manifest.paths]
         with torch.no_grad():
-            wanted = network.eval()(augment.picture(torch.from_numpy(np.stack(frames)), clip, None, None))
+            wanted = network.eval()(augment.video_input(torch.from_numpy(np.stack(frames)), clip, None, None))
         ours = torch.from_numpy(seen["pictures"])
         assert torch.cosine_similarity(ours, wanted).min() > 0.999  # of networks of lower precision
         assert torch.cosine_similarity(ours[:-1], wanted[1:]).min() < 0.999

@@ -1,4 +1,4 @@
-"""Features of videos for retrieval: the maps of the networks' last stage, pooled as published, or averaged."""
+"""Features for retrieval: feature maps of the networks' last stage, max-pooled as published, or averaged."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _KERNEL = 2  # along each axis, where there is room for it
 
 
 @dataclass(frozen=True)
-class VideoMaps:
+class RetrievalFeatures:
     """
-    Features of the N videos of a collection.
+    Retrieval features of the N videos of a collection.
 
     Parameters
     ----------
     features : dict of str to array
         For ``"video"`` and ``"audio"``: float32, shape (N, D); NaN in the rows of videos that lack the modality.
     present : dict of str to array
-        Which videos have the modality: bool, shape (N,).
+        Whether each video has the modality: bool, shape (N,).
     reasons : list of str
         Why a video could not be decoded; "" where it could.
     """
@@ -50,7 +50,7 @@ class VideoMaps:
     reasons: list[str]
 
 
-def map_features(
+def retrieval_features(
     run: Run,
     manifest: Manifest,
     *,
@@ -60,12 +60,12 @@ def map_features(
     device: str = "auto",
     data_source: DataSource = DataSource(),  # noqa: B008
     progress: Callable[[int], None] | None = None,
-) -> VideoMaps:
+) -> RetrievalFeatures:
     """
-    Return features for retrieval: each clip's pooled maps at length one, averaged over the clips of a video.
+    Return features for retrieval: L2-normalised maps of each clip, averaged over the clips of a video.
 
-    Published for retrieval: R(2+1)D-18's maps of 32 frames at 112 x 112 pixels, max-pooled by 2 x 2 x 2, are 512 x 2 x
-    3 x 3 = 9,216 numbers.
+    Published: the maps of R(2+1)D-18 for 32 frames of 112 x 112 pixels, max-pooled by 2 x 2 x 2: 512 x 2 x 3 x 3 = 9,216
+    numbers.
 
     Parameters
     ----------
@@ -74,41 +74,42 @@ def map_features(
     manifest : Manifest
         The videos.
     pool : str
-        ``"max"`` pools maps by 2 along time, height and width (bands and time of sounds), along an axis that is long
-        enough, and takes all that is left; ``"mean"`` takes the means of the maps: what `backbones.runs.extract`
-        writes.
+        ``"max"``: the map, max-pooled by 2 along each axis that is long enough, flattened. ``"mean"``: the mean of the
+        map, as `backbones.runs.extract` writes it.
     clips : int
-        Clips of each video, evenly spread, of which the middle square is seen.
+        Clips of each video, evenly spread, of which the middle square is batches.
     frames : int, optional
-        Frames of a clip; None: as many as the run has learnt from.
-    device, loading
+        Frames per clip; None: as in the run's training.
+    device, data_source
         As in `backbones.runs.extract.extract`.
     progress : callable, optional
-        Hears the number of videos of each batch done.
+        Called with the number of videos of each finished batch.
 
     Raises
     ------
     InputError
-        If the run has no networks, a network has no maps or does not take so many frames, or there is no such pool.
+        If the run has no networks, a network has no maps or does not accept so many frames, or `pool` is unknown.
     """
-    reader = MapReader(run, manifest, pool=pool, clips=clips, frames=frames, device=device, data_source=data_source)
-    found = _Found(len(manifest))
-    for look, features in reader.read(range(len(manifest))):
+    reader = RetrievalReader(
+        run, manifest, pool=pool, clips=clips, frames=frames, device=device, data_source=data_source
+    )
+    table = _FeatureTable(len(manifest))
+    for batch, features in reader.read(range(len(manifest))):
         for modality, values in features.items():
-            found.take(look, modality, values)
+            table.take(batch, modality, values)
         if progress is not None:
-            progress(len(look.rows))
-    return VideoMaps(found.features, found.present, found.reasons)
+            progress(len(batch.rows))
+    return RetrievalFeatures(table.features, table.present, table.reasons)
 
 
-class MapReader:
+class RetrievalReader:
     """
-    The networks of a run, ready to make the features of any videos of a collection; parameters as in `map_features`.
+    Networks of a run that compute retrieval features of a collection; parameters as in `retrieval_features`.
 
     Raises
     ------
     InputError
-        As `map_features` does.
+        As in `retrieval_features`.
     """
 
     def __init__(
@@ -124,8 +125,8 @@ class MapReader:
     ):
         if pool not in POOLS:
             raise InputError(f"pool={pool!r}: choose {' or '.join(POOLS)}")
-        whole = RunSettings.from_dict(Run.of_videos(run.folder).config)
-        self.settings = _with_frames(whole.backbone, frames)
+        run_settings = RunSettings.from_dict(Run.of_videos(run.folder).config)
+        self.settings = _with_frames(run_settings.backbone, frames)
         specs = {
             "video": registry.find("video", self.settings.video_net),
             "audio": registry.find("audio", self.settings.audio_net),
@@ -134,61 +135,61 @@ class MapReader:
         self.clips = clips
         self._pooled = specs if pool == "max" else {}
         self._backbone, self.epoch = _backbone(
-            run, replace(whole, backbone=self.settings), manifest, device, data_source
+            run, replace(run_settings, backbone=self.settings), manifest, device, data_source
         )
 
     @torch.no_grad()
     def read(self, rows: Sequence[int]) -> Iterator[tuple[EvalBatch, dict[str, NDArray[np.float32]]]]:
-        """Yield looks at some of the videos, and the features (B, D) of each modality; NaN where it is missing."""
+        """Yield batches of some videos, and the features (B, D) of each modality; NaN where it is missing."""
         settings, backbone = self.settings, self._backbone
         sampling, size = ClipSampling(self.clips), max(1, settings.eval_batch_size // self.clips)
-        seen = eval_batches(
+        batches = eval_batches(
             backbone.source, rows, settings.augment, sampling, batch_size=size, workers=backbone.workers
         )
-        with _kept(backbone, self._pooled) as maps:
-            for look in seen:
-                found = {}
-                for modality, of_clips in _inputs(look, settings, backbone.device).items():
+        with _captured_maps(backbone, self._pooled) as maps:
+            for batch in batches:
+                table = {}
+                for modality, of_clips in _inputs(batch, settings, backbone.device).items():
                     features = features_of(backbone.model, modality, of_clips, settings.precision)
-                    features = pooled(maps[modality].pop()) if self._pooled else features
-                    values = averaged(features, self.clips).cpu().numpy()
-                    found[modality] = np.where(look.present[modality][:, None], values, np.float32(np.nan))
-                yield look, found
+                    features = max_pooled(maps[modality].pop()) if self._pooled else features
+                    values = clip_mean(features, self.clips).cpu().numpy()
+                    table[modality] = np.where(batch.present[modality][:, None], values, np.float32(np.nan))
+                yield batch, table
 
 
-def pooled(maps: Tensor) -> Tensor:
-    """Max-pool maps (B, C, ...) by 2 along each further axis of at least 2, and return all that is left (B, D)."""
+def max_pooled(maps: Tensor) -> Tensor:
+    """Return maps (B, C, ...), max-pooled by 2 along each further axis of length 2 or more, flattened to (B, D)."""
     kernel = [min(_KERNEL, length) for length in maps.shape[2:]]
     pool = F.max_pool3d if len(kernel) == 3 else F.max_pool2d
     return pool(maps.float(), kernel).flatten(1)
 
 
-def averaged(features: Tensor, n_clips: int) -> Tensor:
-    """Bring the features of each clip (B * M, D) to length one, and average those of each video: (B, D)."""
+def clip_mean(features: Tensor, n_clips: int) -> Tensor:
+    """L2-normalise the features of each clip (B * M, D), and average those of each video: (B, D)."""
     return F.normalize(features, dim=1).view(-1, n_clips, features.shape[1]).mean(1)
 
 
-class _Found:
-    """Collects what is found of the videos, in arrays that are made when the number of features is known."""
+class _FeatureTable:
+    """Features of all videos, collected in arrays that are allocated once the number of features is known."""
 
     def __init__(self, n_videos: int):
         self.features: dict[str, NDArray[np.float32]] = {m: np.empty((n_videos, 0), np.float32) for m in MODALITIES}
         self.present = {m: np.zeros(n_videos, bool) for m in MODALITIES}
         self.reasons = [""] * n_videos
 
-    def take(self, look: EvalBatch, modality: str, features: NDArray[np.float32]) -> None:
-        """Note the features (B, D) of the videos of a look."""
+    def take(self, batch: EvalBatch, modality: str, features: NDArray[np.float32]) -> None:
+        """Store the features (B, D) of the videos of a batch."""
         if not self.features[modality].shape[1]:
             shape = (len(self.reasons), features.shape[1])
             self.features[modality] = np.full(shape, np.nan, np.float32)
-        self.features[modality][look.rows] = features
-        self.present[modality][look.rows] = look.present[modality]
-        for row, reason in zip(look.rows.tolist(), look.reasons, strict=True):
+        self.features[modality][batch.rows] = features
+        self.present[modality][batch.rows] = batch.present[modality]
+        for row, reason in zip(batch.rows.tolist(), batch.reasons, strict=True):
             self.reasons[row] = reason
 
 
 def _with_frames(settings: BackboneSettings, frames: int | None) -> BackboneSettings:
-    """Return the settings of a look at so many frames; a compiled network would not show its maps."""
+    """Return the settings with another number of frames, and without compilation, which would bypass the hooks."""
     clip = settings.clip if frames is None else replace(settings.clip, frames=frames)
     return replace(settings, clip=clip, compile=False)
 
@@ -197,40 +198,40 @@ def _check(specs: dict[str, NetworkSpec], settings: BackboneSettings, pool: str)
     for modality, spec in specs.items():
         spec.check(settings.clip)
         if pool == "max" and not spec.maps:
-            raise InputError(f"the {modality} network {spec.name} has no maps to be pooled; choose their mean")
+            raise InputError(f"the {modality} network {spec.name} has no feature maps to pool; choose mean")
 
 
 def _backbone(
     run: Run, settings: RunSettings, manifest: Manifest, device: str, data_source: DataSource
 ) -> tuple[TorchBackbone, int]:
-    """Return the networks of a run, in evaluation mode, with the clips of the videos, and the epochs learnt."""
+    """Return the networks of a run in evaluation mode, with the clips of the videos, and the epoch."""
     source = open_clips(manifest, settings.backbone.clip, data_source)
     workers = n_loader_processes(source, data_source) if len(manifest) > 8 * data_source.n_workers else 0
     backbone = TorchBackbone(
         settings.backbone, settings.head_sizes, source, device=choose_device(device), workers=workers
     )
-    state = backbone.take_over(read_newest(run), run.checkpoint_folder)
+    state = backbone.load_state(read_newest(run), run.checkpoint_folder)
     backbone.model.eval()
     return backbone, int(state["epoch"])
 
 
 @contextmanager
-def _kept(backbone: TorchBackbone, specs: dict[str, NetworkSpec]) -> Iterator[dict[str, list[Tensor]]]:
-    """Within this block, the maps of the clips that a network sees are put into the list of its modality."""
-    kept: dict[str, list[Tensor]] = {modality: [] for modality in specs}
+def _captured_maps(backbone: TorchBackbone, specs: dict[str, NetworkSpec]) -> Iterator[dict[str, list[Tensor]]]:
+    """Within this block, append the feature maps of each forward pass to the list of its modality."""
+    captured: dict[str, list[Tensor]] = {modality: [] for modality in specs}
     with ExitStack() as stack:
         for modality, spec in specs.items():
             network = backbone.model.network(modality)
             assert isinstance(network, Base)
             last_stage = network.base.get_submodule(spec.maps)
-            handle = last_stage.register_forward_hook(lambda module, given, maps, m=modality: kept[m].append(maps))
+            handle = last_stage.register_forward_hook(lambda module, given, maps, m=modality: captured[m].append(maps))
             stack.callback(handle.remove)
-        yield kept
+        yield captured
 
 
-def _inputs(look: EvalBatch, settings: BackboneSettings, device: torch.device) -> dict[str, Tensor]:
-    """Return the networks' inputs of a look at the middle squares, as they are."""
+def _inputs(batch: EvalBatch, settings: BackboneSettings, device: torch.device) -> dict[str, Tensor]:
+    """Return the networks' inputs for a batch of centre crops."""
     return {
-        "video": augment.picture(look.frames.to(device), settings.clip, None, None),
-        "audio": augment.sound(look.mel.to(device), settings.clip, None, None),
+        "video": augment.video_input(batch.frames.to(device), settings.clip, None, None),
+        "audio": augment.audio_input(batch.mel.to(device), settings.clip, None, None),
     }
