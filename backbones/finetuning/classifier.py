@@ -1,4 +1,4 @@
-"""A network with a linear classifier on its features, and the optimiser that learns both at rates of their own."""
+"""A network with a linear classifier on its features, and an optimiser with separate learning rates for the two."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from backbones.networks.registry import Base
 
 class Classifier(nn.Module):
     """
-    A video network, and a linear layer from its features to the logits of the classes.
+    Video network with a linear layer from its features to class logits.
 
     Parameters
     ----------
     settings : FineTuneSettings
-        Name the network, and what stands between the features and the linear layer.
+        Settings of the network, and of norm and dropout before the linear layer.
     n_classes : int
-        C.
+        Number of classes C.
     """
 
     def __init__(self, settings: FineTuneSettings, n_classes: int):
@@ -33,7 +33,7 @@ class Classifier(nn.Module):
         self.precision = settings.precision
         self.base = Base(spec.build()).to(memory_format=torch.channels_last_3d)
         self.base.requires_grad_(not self.probe)
-        norms = {"none": nn.Identity, "l2": UnitLength}
+        norms = {"none": nn.Identity, "l2": L2Norm}
         self.norm = (
             nn.BatchNorm1d(spec.n_features, affine=False) if settings.norm == "batch" else norms[settings.norm]()
         )
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def train(self, mode: bool = True) -> Classifier:
-        """Learn, or not; the network of a linear probe keeps the statistics of its batch norms."""
+        """Set training or evaluation mode; the network of a linear probe stays in evaluation mode."""
         super().train(mode)
         if self.probe:
             self.base.eval()
@@ -62,16 +62,16 @@ class Classifier(nn.Module):
         return logits
 
 
-class UnitLength(nn.Module):
-    """Brings features (B, D) to length one."""
+class L2Norm(nn.Module):
+    """L2 normalisation of features (B, D)."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the features, each divided by its Euclidean norm."""
         return F.normalize(features, dim=1)
 
 
-def optimizer_of(model: Classifier, settings: FineTuneSettings) -> torch.optim.Optimizer:
-    """Return the optimiser of the classifier and, unless it is a linear probe, of the network; see `set_rates`."""
+def make_optimizer(model: Classifier, settings: FineTuneSettings) -> torch.optim.Optimizer:
+    """Return the optimiser of the classifier and, except for a linear probe, of the network."""
     groups: list[dict[str, Any]] = [{"params": list(model.classifier.parameters())}]
     if not settings.linear_probe:
         groups.append({"params": list(model.base.parameters())})
@@ -80,8 +80,8 @@ def optimizer_of(model: Classifier, settings: FineTuneSettings) -> torch.optim.O
     return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, settings: FineTuneSettings, epoch: int) -> tuple[float, ...]:
-    """Give an optimiser the learning rates of an epoch, and return them: the classifier's, and the network's."""
+def set_learning_rates(optimizer: torch.optim.Optimizer, settings: FineTuneSettings, epoch: int) -> tuple[float, ...]:
+    """Set the learning rates of an epoch, and return those of the classifier and of the network."""
     rates = tuple(rate * settings.factor(epoch) for rate in (settings.learning_rate, settings.base_learning_rate))
     for group, rate in zip(optimizer.param_groups, rates, strict=False):
         group["lr"] = rate

@@ -1,4 +1,4 @@
-"""Testing: the logits of several clips and squares of each video are averaged, and every video counts."""
+"""Evaluation on test videos: logits are averaged over several clips and crops of each video, and every video counts."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _TOP = 5
 @dataclass(frozen=True)
 class Predictions:
     """
-    What a network says of the N videos of a test.
+    Predictions for the N test videos of a fold.
 
     Parameters
     ----------
     logits : array
-        Mean over clips and squares, float32, shape (N, C); NaN for a video that cannot be decoded.
+        Mean logits over clips and crops, float32, shape (N, C); NaN for a video that cannot be decoded.
     labels : array
         True classes, int64, shape (N,).
     reasons : list of str
@@ -43,39 +43,39 @@ class Predictions:
 
     @property
     def ranks(self) -> NDArray[np.int64]:
-        """Place of the true class among all, 0 for the surest, shape (N,); C for a video that cannot be decoded."""
+        """Rank of the true class, 0 for the largest logit, shape (N,); C for a video that cannot be decoded."""
         order = np.argsort(-self.logits, axis=1, kind="stable")
         ranks = (order == self.labels[:, None]).argmax(1)
         return np.where(self._failed, self.logits.shape[1], ranks)
 
     def accuracy(self, top: int = 1) -> float:
-        """Return the share of all videos whose true class is among the surest so many."""
+        """Return the fraction of all videos whose true class is among the `top` largest logits."""
         return float(np.mean(self.ranks < min(top, self.logits.shape[1])))
 
     @property
     def n_failed(self) -> int:
-        """Number of videos that cannot be decoded, each of which counts as wrong."""
+        """Number of videos that cannot be decoded; they count as wrong."""
         return int(self._failed.sum())
 
     @property
     def top_1(self) -> float:
-        """Share of the videos whose surest class is the true one."""
+        """Top-1 accuracy."""
         return self.accuracy(1)
 
     @property
     def top_5(self) -> float:
-        """Share of the videos whose true class is among the surest five."""
+        """Top-5 accuracy."""
         return self.accuracy(_TOP)
 
     def write(self, path: Path, fold: Fold) -> None:
-        """Write a row for each video: its class, the surest one, the place of the true one, and what went wrong."""
+        """Write a table of each video's class, predicted class, rank of the true class, and reason of a failure."""
         classes = fold.classes
         with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "class", "predicted", "rank", "reason"])
             for entry, logits, rank, reason in zip(fold.test, self.logits, self.ranks, self.reasons, strict=True):
-                surest = "" if reason else classes[int(logits.argmax())]
-                writer.writerow([entry.path, entry.class_name, surest, "" if reason else rank + 1, reason])
+                predicted = "" if reason else classes[int(logits.argmax())]
+                writer.writerow([entry.path, entry.class_name, predicted, "" if reason else rank + 1, reason])
 
     @property
     def _failed(self) -> NDArray[np.bool_]:
@@ -93,36 +93,37 @@ def evaluate(
     progress: Callable[[int], None] = lambda n: None,
 ) -> Predictions:
     """
-    Test a network on a fold.
+    Evaluate a network on the test videos of a fold.
 
     Parameters
     ----------
     model : Classifier
-        Left in evaluation mode.
+        The network; it is left in evaluation mode.
     settings : FineTuneSettings
-        How each video is looked at.
+        Settings of the clips and crops of each video.
     fold : Fold
-        The videos, of which those that cannot be used are counted without being looked at.
+        The fold; test videos that cannot be used count as failed.
     source : ClipSource
-        The clips of the usable ones.
+        Clips of the usable test videos.
     workers : int
-        Processes that decode.
+        Loader processes.
     progress : callable
-        Hears the number of videos of each batch done.
+        Called with the number of videos of each finished batch.
     """
     model.eval()
     device = next(model.parameters()).device
     logits = np.full((len(fold.test), len(fold.classes)), np.nan, np.float32)
     reasons = [entry.skipped for entry in fold.test]
-    places = np.array([place for place, entry in enumerate(fold.test) if not entry.skipped])
+    rows = np.array([row for row, entry in enumerate(fold.test) if not entry.skipped])
     sampling = ClipSampling(settings.test_clips, settings.test_crops)
     size = max(1, settings.eval_batch_size // (sampling.n_clips * sampling.n_crops))
-    for look in eval_batches(source, range(len(source)), settings.augment, sampling, batch_size=size, workers=workers):
-        clips = augment.video_input(look.frames.to(device), settings.clip, None, None)
-        mean = model(clips).view(len(look.rows), -1, logits.shape[1]).mean(1).cpu().numpy()
-        for row, why, present, found in zip(look.rows, look.reasons, look.present["video"], mean, strict=True):
-            reasons[places[row]] = why or ("" if present else "no picture")
+    batches = eval_batches(source, range(len(source)), settings.augment, sampling, batch_size=size, workers=workers)
+    for batch in batches:
+        clips = augment.video_input(batch.frames.to(device), settings.clip, None, None)
+        mean = model(clips).view(len(batch.rows), -1, logits.shape[1]).mean(1).cpu().numpy()
+        for row, reason, present, values in zip(batch.rows, batch.reasons, batch.present["video"], mean, strict=True):
+            reasons[rows[row]] = reason or ("" if present else "no picture")
             if present:
-                logits[places[row]] = found
-        progress(len(look.rows))
+                logits[rows[row]] = values
+        progress(len(batch.rows))
     return Predictions(logits, fold.test_labels, reasons)

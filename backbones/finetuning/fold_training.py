@@ -1,4 +1,4 @@
-"""The fine-tuning of one fold: epochs of learning, each followed by a test, that can be cut off anywhere and go on."""
+"""Fine-tuning on one fold: training epochs with an evaluation after each; it can be stopped and resumed at any step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from backbones.data import augment
 from backbones.data.clips import ClipSource
 from backbones.data.loader import Batch, TrainingLoader
-from backbones.finetuning.classifier import Classifier, optimizer_of, set_rates
+from backbones.finetuning.classifier import Classifier, make_optimizer, set_learning_rates
 from backbones.finetuning.evaluation import Predictions, evaluate
 from backbones.finetuning.folds import Fold
 from backbones.finetuning.settings import FineTuneSettings
@@ -25,39 +25,57 @@ from selavi_ref.errors import DivergedError, InputError, StopRequest
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.reporter import SILENT, Reporter
 
-_LOSS_STEPS = 50  # over so many steps the loss is averaged where it is shown
+_LOSS_STEPS = 50  # steps over which the displayed loss is averaged
 # First entries of the seeds of independent random streams.
 _ORDER, _CLIPS, _WEIGHTS = range(3)
 
 
 @dataclass
 class FoldProgress:
-    """What is told after each step: steps taken, and in all, epoch from 1, mean loss of late, and the two rates."""
+    """
+    State of the training after a step.
+
+    Parameters
+    ----------
+    step, total : int
+        Steps taken, and in all.
+    epoch : int
+        Epoch of the step, from 1.
+    loss : float
+        Mean loss of the last 50 steps of the epoch.
+    learning_rates : tuple of float
+        Learning rates of the classifier and of the network.
+    """
 
     step: int
     total: int
     epoch: int
     loss: float
-    rates: tuple[float, ...]
+    learning_rates: tuple[float, ...]
+
+    @property
+    def summary(self) -> str:
+        """Short text beside the progress bar."""
+        return f"epoch {self.epoch}, loss {self.loss:.3f}, rate {self.learning_rates[0]:.3g}"
 
 
 @dataclass
 class FoldContext:
     """
-    Where a fold is learnt, and what is done with its records.
+    Device, checkpoints, log and reporter of the training of a fold.
 
     Parameters
     ----------
     checkpoints : Checkpoints
-        Its state, after each epoch and every few minutes.
+        Checkpoints, written after each epoch and every few minutes.
     device : str
-        Of PyTorch's.
+        PyTorch device.
     workers : int
-        Processes that decode.
+        Loader processes.
     log : callable
-        Gets a record (a mapping of plain values) of each epoch.
+        Receives a record (a mapping of plain values) of each epoch.
     reporter : Reporter
-        Hears of what a user should know.
+        Receives progress and warnings.
     """
 
     checkpoints: Checkpoints
@@ -68,8 +86,8 @@ class FoldContext:
 
 
 @dataclass
-class _State:
-    """How far a fold is: steps taken, records of the epochs, losses of this one, and videos not decoded."""
+class _FoldState:
+    """Steps taken, records of the finished epochs, losses of the present epoch, and videos that were not decoded."""
 
     step: int = 0
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -79,20 +97,20 @@ class _State:
 
 class FoldTraining:
     """
-    The fine-tuning of one fold: create it, `restore` it if a checkpoint is there, and `run` it.
+    Training on one fold: create it, `restore` it from its checkpoints, and `run` it.
 
     Parameters
     ----------
     settings : FineTuneSettings
-        How.
+        Settings.
     fold : Fold
-        The videos.
+        Training and test videos.
     train, test : ClipSource
-        Clips of the videos to learn from, and of the usable ones of the test.
+        Clips of the training videos, and of the usable test videos.
     base : mapping of str to Tensor, optional
-        Weights of the network that the fold begins with; random ones by default.
-    place : Place
-        Where.
+        Initial weights of the network; random by default.
+    context : FoldContext
+        Device, checkpoints, log and reporter.
     """
 
     def __init__(
@@ -102,10 +120,10 @@ class FoldTraining:
         train: ClipSource,
         test: ClipSource,
         base: Mapping[str, Tensor] | None,
-        place: FoldContext,
+        context: FoldContext,
     ):
-        self.settings, self.fold, self.place = settings, fold, place
-        self.device = torch.device(place.device)
+        self.settings, self.fold, self.context = settings, fold, context
+        self.device = torch.device(context.device)
         self._test = test
         torch.manual_seed(int(np.random.default_rng([_WEIGHTS, settings.seed, fold.number]).integers(2**32)))
         self.model = Classifier(settings, len(fold.classes))
@@ -114,59 +132,68 @@ class FoldTraining:
         self.model.to(self.device)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all clips have one size
-        self.optimizer = optimizer_of(self.model, settings)
-        self._loader = TrainingLoader(train, settings.augment, place.workers, pin=self.device.type == "cuda")
+        self.optimizer = make_optimizer(self.model, settings)
+        self._loader = TrainingLoader(train, settings.augment, context.workers, pin=self.device.type == "cuda")
         self._labels = torch.from_numpy(fold.train_labels)
-        self.state = _State()
-        self.answers: Predictions | None = None
+        self.state = _FoldState()
+        self.predictions: Predictions | None = None
         self._stop_asked = self._learning = False
 
     @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.state.step
+
+    @property
     def per_epoch(self) -> int:
-        """Steps of an epoch: every clip is in one, and none has a single one."""
+        """Steps per epoch: every clip is in one batch, and no batch has a single clip."""
         n_clips = len(self.fold.train) * self.settings.clips_per_video
         return max(1, min(math.ceil(n_clips / self.settings.batch_size), n_clips // 2))
 
     @property
     def total_steps(self) -> int:
-        """Steps in all."""
+        """Steps of all epochs."""
         return self.settings.epochs * self.per_epoch
 
     def restore(self) -> bool:
         """
-        Take over the newest checkpoint that is whole, and tell whether there is one.
+        Load the newest checkpoint that is not damaged; return False if there is none.
 
         Raises
         ------
         CheckpointError
-            If all are damaged.
+            If all checkpoints are damaged.
         InputError
-            If it is of another network or collection.
+            If it belongs to another network or collection.
         """
-        newest = self.place.checkpoints.read_newest(read_checkpoint, reporter=self.place.reporter)
+        newest = self.context.checkpoints.read_newest(read_checkpoint, reporter=self.context.reporter)
         if newest is None:
             return False
         path, checkpoint = newest
         try:
-            self._take_over(checkpoint)
+            self._load_state(checkpoint)
         except (KeyError, RuntimeError, ValueError) as error:
             raise InputError(f"{path} does not fit this fold: {str(error).splitlines()[0]}") from error
         return True
 
+    def covers(self, record: Mapping[str, Any]) -> bool:
+        """Return whether a record of the log is of another fold, or of an epoch that is finished."""
+        return bool(record["fold"] != self.fold.number or record["epoch"] <= len(self.state.epochs))
+
     def request_stop(self) -> None:
-        """Ask to end with a `StopRequest`: after this step, with the state saved, or at once while it is tested."""
+        """Ask for a `StopRequest`: after this step, with the state saved, or at once during an evaluation."""
         self._stop_asked = True
         if not self._learning:
             raise StopRequest
 
     def run(self, on_step: Callable[[FoldProgress], None] = lambda progress: None) -> Predictions:
         """
-        Learn and test to the end, and return the answers to the last test.
+        Train and evaluate to the end, and return the predictions of the last evaluation.
 
         Raises
         ------
         DivergedError
-            If the loss or the weights are no longer numbers.
+            If the loss or the weights are no longer finite.
         StopRequest
             If `request_stop` was called.
         """
@@ -174,13 +201,13 @@ class FoldTraining:
             if self.state.step < self.per_epoch * (len(self.state.epochs) + 1):
                 self._learn_epoch(len(self.state.epochs), on_step)
             self._end_epoch()
-        if self.answers is None:  # the last test was done before it went on
-            self.answers = self._ask()
-        return self.answers
+        if self.predictions is None:  # the last evaluation was before the training was resumed
+            self.predictions = self._evaluate()
+        return self.predictions
 
     def _learn_epoch(self, epoch: int, on_step: Callable[[FoldProgress], None]) -> None:
-        """Learn an epoch, or what is left of one, and save the state."""
-        rates = set_rates(self.optimizer, self.settings, epoch)
+        """Train for the rest of an epoch, and save the state."""
+        learning_rates = set_learning_rates(self.optimizer, self.settings, epoch)
         self._learning = True
         try:
             for batch in self._batches(epoch):
@@ -189,9 +216,9 @@ class FoldTraining:
                 self.state.losses.append(loss)
                 self.state.failures.update((self.fold.train.paths[row], reason) for row, reason in batch.failures)
                 recent = float(np.mean(self.state.losses[-_LOSS_STEPS:]))
-                on_step(FoldProgress(self.state.step, self.total_steps, epoch + 1, recent, rates))
+                on_step(FoldProgress(self.state.step, self.total_steps, epoch + 1, recent, learning_rates))
                 done = self.state.step == self.per_epoch * (epoch + 1)
-                if done or self._stop_asked or self.place.checkpoints.older_than(self.place.checkpoints.minutes):
+                if done or self._stop_asked or self.context.checkpoints.older_than(self.context.checkpoints.minutes):
                     self._save()
                 if self._stop_asked:
                     raise StopRequest
@@ -199,15 +226,15 @@ class FoldTraining:
             self._learning = False
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches that are left of an epoch."""
+        """Yield the remaining batches of an epoch."""
         n_clips = len(self.fold.train) * self.settings.clips_per_video
         seed = [self.settings.seed, self.fold.number, epoch]
         clips = np.random.default_rng([_ORDER, *seed]).permutation(n_clips)
-        left = np.array_split(clips, self.per_epoch)[self.state.step - epoch * self.per_epoch :]
-        yield from self._loader.batches(left, [_CLIPS, *seed])
+        remaining = np.array_split(clips, self.per_epoch)[self.state.step - epoch * self.per_epoch :]
+        yield from self._loader.batches(remaining, [_CLIPS, *seed])
 
     def _step(self, batch: Batch) -> float:
-        """Learn a batch, and return its loss."""
+        """Take a step on a batch, and return its loss."""
         self.model.train()
         frames, draw = batch.frames.to(self.device, non_blocking=True), augment.Draw(batch.draws.to(self.device))
         clips = augment.video_input(frames, self.settings.clip, self.settings.augment, draw)
@@ -220,7 +247,7 @@ class FoldTraining:
         return value
 
     def _end_epoch(self) -> None:
-        """Test what was learnt in an epoch, and note and save that."""
+        """Evaluate after an epoch, and log and save the result."""
         state, s, epoch = self.state, self.settings, len(self.state.epochs)
         record = {
             "fold": self.fold.number,
@@ -232,22 +259,22 @@ class FoldTraining:
         if not s.linear_probe:
             record |= {"base_rate": s.base_learning_rate * s.factor(epoch)}
         if epoch + 1 == s.epochs or not s.test_last_only:
-            self.answers = self._ask()
-            record |= {"top_1": self.answers.top_1, "top_5": self.answers.top_5}
+            self.predictions = self._evaluate()
+            record |= {"top_1": self.predictions.top_1, "top_5": self.predictions.top_5}
         if state.failures:
             record |= {"not_decoded": len(state.failures)}
         state.epochs.append(record)
         state.losses.clear()
-        self.place.log(record)
+        self.context.log(record)
         self._save()
 
-    def _ask(self) -> Predictions:
-        with self.place.reporter.bar(len(self._test), f"testing fold {self.fold.number}", "video") as bar:
-            workers = self.place.workers
+    def _evaluate(self) -> Predictions:
+        with self.context.reporter.bar(len(self._test), f"testing fold {self.fold.number}", "video") as bar:
+            workers = self.context.workers
             return evaluate(self.model, self.settings, self.fold, self._test, workers=workers, progress=bar.update)
 
     def _save(self) -> None:
-        """Write a checkpoint, if the weights are numbers."""
+        """Write a checkpoint; a `DivergedError` if the weights are not finite."""
         if not all(bool(torch.isfinite(value).all()) for value in self.model.state_dict().values()):
             raise DivergedError(self._diverged("the weights became infinite or NaN"))
         on_gpu = self.device.type == "cuda"
@@ -264,10 +291,10 @@ class FoldTraining:
             "cuda_random": torch.cuda.get_rng_state(self.device) if on_gpu else None,
             "state": state,
         }
-        write_checkpoint(self.place.checkpoints.next_path(self.state.step), content)
-        self.place.checkpoints.prune()
+        write_checkpoint(self.context.checkpoints.next_path(self.state.step), content)
+        self.context.checkpoints.prune()
 
-    def _take_over(self, checkpoint: Mapping[str, Any]) -> None:
+    def _load_state(self, checkpoint: Mapping[str, Any]) -> None:
         self.model.load_state_dict(checkpoint["model"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         torch.set_rng_state(checkpoint["random"])
@@ -275,10 +302,10 @@ class FoldTraining:
             torch.cuda.set_rng_state(checkpoint["cuda_random"], self.device)
         state = checkpoint["state"]
         epochs, failures = json.loads(state["epochs"]), json.loads(state["failures"])
-        self.state = _State(int(state["step"]), epochs, state["losses"].tolist(), failures)
+        self.state = _FoldState(int(state["step"]), epochs, state["losses"].tolist(), failures)
 
     def _diverged(self, what: str) -> str:
-        good = self.place.checkpoints.newest_first()
+        good = self.context.checkpoints.newest_first()
         last = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
         step = f"step {self.state.step} of fold {self.fold.number}"
         return f"{what} at {step}; {last}; try a lower --learning-rate and --base-learning-rate in another --out"

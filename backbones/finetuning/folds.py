@@ -1,4 +1,4 @@
-"""The divisions of a collection into videos to learn from and videos to be tested on, and the classes of both."""
+"""Folds: divisions of a collection into training and test videos, with their classes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _SPLITS = (TRAIN, "val", "test")
 @dataclass(frozen=True)
 class Fold:
     """
-    One division of a collection.
+    One division of a collection into training and test videos.
 
     Parameters
     ----------
     number : int
-        From 1.
+        Number of the fold, from 1.
     train, test : Manifest
-        Videos to learn from, all of which can be used, and all videos to be tested on.
+        Usable training videos, and all test videos.
     skipped : Manifest
-        Videos that could be learnt from, if they could be used.
+        Training videos that cannot be used.
     """
 
     number: int
@@ -41,17 +41,17 @@ class Fold:
 
     @property
     def classes(self) -> list[str]:
-        """The C classes, in the order of their numbers."""
+        """The C classes, sorted; a class number is an index into this list."""
         return sorted(set(self.train.classes))
 
     @property
     def train_labels(self) -> NDArray[np.int64]:
-        """Numbers of the classes of the videos to learn from, shape (N,)."""
+        """Class numbers of the training videos, int64, shape (N,)."""
         return self._labels(self.train)
 
     @property
     def test_labels(self) -> NDArray[np.int64]:
-        """Numbers of the classes of the videos to be tested on, shape (N,)."""
+        """Class numbers of the test videos, int64, shape (N,)."""
         return self._labels(self.test)
 
     def _labels(self, manifest: Manifest) -> NDArray[np.int64]:
@@ -59,12 +59,12 @@ class Fold:
         return np.array([number_of[name] for name in manifest.classes], np.int64)
 
     def write(self, path: FilePath) -> None:
-        """Write the list of the fold's videos: those to learn from, those skipped, and those to be tested on."""
+        """Write the manifest of the fold: training, skipped and test videos."""
         write_manifest(replace(self.train, entries=[*self.train, *self.skipped, *self.test]), path)
 
     @classmethod
     def read(cls, number: int, path: FilePath) -> Fold:
-        """Read the list that `write` wrote."""
+        """Read a manifest of `write`."""
         listed = read_manifest(path)
         train, test = listed.only(TRAIN), [entry for entry in listed if entry.split != TRAIN]
         return cls(number, train.usable, replace(listed, entries=test), train.skipped)
@@ -89,23 +89,23 @@ def list_folds(
     layout : str
         ``"ucf101"`` or ``"hmdb51"`` for a published collection, which has several folds; "" for any other.
     annotations : str, optional
-        Where its lists lie, if not in a usual place.
+        Folder of its lists, if not at a usual place.
     numbers : sequence of int
-        Which folds of a published collection.
+        Folds of a published collection.
     test_split : str
-        The split that is tested.
+        Name of the split of test videos.
 
     Raises
     ------
     InputError
-        If there is no such fold, or a part of it has no video; see `list_layout`, too.
+        If there is no such fold, or a split of it has no video; also as in `list_layout`.
     """
     if layout:
-        found = {number: list_layout(videos, layout, annotations=annotations, fold=number) for number in numbers}
+        folds = {number: list_layout(videos, layout, annotations=annotations, fold=number) for number in numbers}
     else:
-        found = {1: _with_splits(list_videos(videos), videos)}
-    for number, manifest in found.items():
-        where = _where(videos, layout, number)
+        folds = {1: _with_splits(list_videos(videos), videos)}
+    for number, manifest in folds.items():
+        name = _describe(videos, layout, number)
         splits = sorted({entry.split for entry in manifest} - {""})
         for split in (TRAIN, test_split):
             if split not in splits:
@@ -113,8 +113,8 @@ def list_folds(
                 form = (
                     "" if layout else "; a list needs a column split, a folder the form ROOT/{train,test}/{class}/VIDEO"
                 )
-                raise InputError(f"{where} has no video of the split {split}: {known}{form}")
-    return found
+                raise InputError(f"{name} has no video of the split {split}: {known}{form}")
+    return folds
 
 
 def scan_folds(
@@ -125,22 +125,24 @@ def scan_folds(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Fold]:
     """
-    Look into every video of some folds once, and return the folds.
+    Scan every video of some folds once, and return the folds.
 
     Raises
     ------
     InputError
-        If a fold has no usable video, fewer than two classes, or tests a class that it cannot learn.
+        If a fold has no usable video, fewer than two classes, or a test class without a training video.
     """
-    wanted = {entry.path: entry for entry in _entries(listed, (TRAIN, test_split))}
+    unique = {entry.path: entry for entry in _entries(listed, (TRAIN, test_split))}
     source = next(iter(listed.values())).source
-    looked = scan(
-        Manifest(list(wanted.values()), source), min_seconds=0.0, require="picture", workers=workers, progress=progress
-    )
-    known = {entry.path: entry for entry in looked}
+    files = Manifest(list(unique.values()), source)
+    scanned = scan(files, min_seconds=0.0, require="picture", workers=workers, progress=progress)
+    scanned_by_path = {entry.path: entry for entry in scanned}
     folds = []
     for number, manifest in listed.items():
-        entries = [_found(entry, known[entry.path]) for entry in _entries({number: manifest}, (TRAIN, test_split))]
+        entries = [
+            _with_scan(entry, scanned_by_path[entry.path])
+            for entry in _entries({number: manifest}, (TRAIN, test_split))
+        ]
         whole = replace(manifest, entries=entries)
         train = whole.only(TRAIN)
         folds.append(Fold(number, train.usable, whole.only(test_split), train.skipped))
@@ -152,33 +154,33 @@ def _entries(listed: Mapping[int, Manifest], splits: tuple[str, ...]) -> list[Ma
     return [entry for manifest in listed.values() for entry in manifest if entry.split in splits]
 
 
-def _found(entry: ManifestEntry, looked: ManifestEntry) -> ManifestEntry:
-    """Return an entry of a fold with what its file holds; the same file may be of another split in another fold."""
-    return replace(looked, path=os.path.abspath(entry.path), class_name=entry.class_name, split=entry.split)
+def _with_scan(entry: ManifestEntry, scanned: ManifestEntry) -> ManifestEntry:
+    """Return the scanned entry of a file with the class and split that it has in this fold."""
+    return replace(scanned, path=os.path.abspath(entry.path), class_name=entry.class_name, split=entry.split)
 
 
 def _check(fold: Fold, whole: Manifest) -> None:
-    where = f"{printable(whole.source)}, fold {fold.number}"
+    name = f"{printable(whole.source)}, fold {fold.number}"
     if not len(fold.train) or not len(fold.test.usable):
         part = TRAIN if not len(fold.train) else fold.test.entries[0].split
         first = whole.only(part).skipped.entries[0]
         reason = f"{printable(first.path)}: {first.skipped}"
         raise InputError(
-            f"{where}: none of the {len(whole.only(part))} videos of the split {part} can be used; {reason}"
+            f"{name}: none of the {len(whole.only(part))} videos of the split {part} can be used; {reason}"
         )
     unnamed = next((entry for entry in [*fold.train, *fold.test] if not entry.class_name), None)
     if unnamed is not None:
-        raise InputError(f"{where}: {printable(unnamed.path)} has no class")
+        raise InputError(f"{name}: {printable(unnamed.path)} has no class")
     if len(fold.classes) < 2:
-        raise InputError(f"{where}: learning needs two classes, but all its videos are of {printable(fold.classes[0])}")
+        raise InputError(f"{name}: learning needs two classes, but all its videos are of {printable(fold.classes[0])}")
     unknown = sorted(set(fold.test.classes) - set(fold.classes))
     if unknown:
         which = printable(unknown[0])
-        raise InputError(f"{where}: the class {which} is tested, but has no usable video in the split {TRAIN}")
+        raise InputError(f"{name}: the class {which} is tested, but has no usable video in the split {TRAIN}")
 
 
 def _with_splits(manifest: Manifest, videos: str) -> Manifest:
-    """Take the splits of a folder ``ROOT/{split}/{class}/{video}`` from its folders."""
+    """Return entries with the splits that the folders ``ROOT/{split}/{class}/{video}`` name."""
     if not os.path.isdir(videos):
         return manifest
 
@@ -189,5 +191,5 @@ def _with_splits(manifest: Manifest, videos: str) -> Manifest:
     return replace(manifest, entries=[replace(entry, split=split_of(entry)) for entry in manifest])
 
 
-def _where(videos: str, layout: str, number: int) -> str:
+def _describe(videos: str, layout: str, number: int) -> str:
     return f"{printable(videos)}, fold {number} of {layout}" if layout else printable(videos)

@@ -1,4 +1,4 @@
-"""What fine-tuning has come to: a table over the folds, a figure over the epochs, and the answers to each video."""
+"""Results of a fine-tuning run: a table of the folds, and a figure of the accuracy over the epochs."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _NAMED = 3  # videos that are named below a table
 @dataclass(frozen=True)
 class FoldResult:
     """
-    What a fold has come to.
+    Result of one fold.
 
     Parameters
     ----------
     fold, train_videos, test_videos : int
-        Number of the fold, and of its videos.
+        Number of the fold, of its training videos and of its test videos.
     failures : list of (str, str)
-        Test videos that cannot be decoded, with the reasons; each counts as wrong.
+        Test videos that cannot be decoded, with the reasons; they count as wrong.
     epochs : list of dict
-        Records of the epochs, in their order: ``epoch``, ``loss``, and ``top_1`` and ``top_5`` where it was tested.
+        Records of the epochs: ``epoch``, ``loss``, and ``top_1`` and ``top_5`` if it was evaluated.
     """
 
     fold: int
@@ -58,19 +58,19 @@ class FoldResult:
     epochs: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, fold: Fold, answers: Predictions, epochs: Sequence[dict[str, Any]]) -> FoldResult:
-        """Return the result of a fold with its last answers and the records of its epochs."""
-        failures = [(path, why) for path, why in zip(fold.test.paths, answers.reasons, strict=True) if why]
+    def of(cls, fold: Fold, predictions: Predictions, epochs: Sequence[dict[str, Any]]) -> FoldResult:
+        """Return the result of a fold, from its last predictions and the records of its epochs."""
+        failures = [(path, why) for path, why in zip(fold.test.paths, predictions.reasons, strict=True) if why]
         return cls(fold.number, len(fold.train), len(fold.test), failures, list(epochs))
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write the result as JSON, atomically."""
         write_text(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> FoldResult:
         """
-        Read what `write` wrote.
+        Read a result of `write`.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class FoldResult:
 
     @property
     def row(self) -> dict[str, Any]:
-        """Its row of the table."""
+        """Row of the table of results."""
         best = max(self.tested, key=lambda record: record["top_1"])  # the first of equal ones
         return {
             "fold": str(self.fold),
@@ -103,12 +103,12 @@ class FoldResult:
 
     @property
     def tested(self) -> list[dict[str, Any]]:
-        """The epochs after which there was a test."""
+        """Records of the evaluated epochs."""
         return [record for record in self.epochs if "top_1" in record]
 
 
 def results_table(settings: FineTuneSettings, results: Sequence[FoldResult]) -> Table:
-    """Return the table of the folds that are finished, and their mean."""
+    """Return the table of the finished folds, and their mean."""
     rows: list[Mapping[str, Any]] = [result.row for result in results]
     if len(rows) > 1:
         shares = [name for name in COLUMNS if "top_" in name]
@@ -134,14 +134,14 @@ def results_table(settings: FineTuneSettings, results: Sequence[FoldResult]) -> 
 
 
 def title_of(settings: FineTuneSettings) -> str:
-    """Return in one line what was learnt."""
+    """Return a title that names network, initial weights and collection."""
     what = "linear probe" if settings.linear_probe else "fine-tuning"
     begin = "random weights" if settings.from_scratch else settings.run
     return f"{what} of {settings.video_net} ({begin}) on {settings.layout or settings.videos}"
 
 
 def write_results(run: Run, settings: FineTuneSettings, results: Sequence[FoldResult]) -> Table:
-    """Write the table and the figure of the folds that are finished into the run's folder, and return the table."""
+    """Write table and figure of the finished folds to the run folder, and return the table."""
     table = results_table(settings, results)
     table.write(run.folder / "results")
     lines = {

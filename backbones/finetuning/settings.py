@@ -1,4 +1,4 @@
-"""How a network is fine-tuned: its clips, its rates, and how it is tested, by default as published."""
+"""Settings of fine-tuning: clips, learning rates and evaluation, by default as published."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _LEAST = {
 @dataclass(frozen=True)
 class FineTuneSettings:
     """
-    Everything that makes a fine-tuning; the defaults are those of the published program.
+    Settings of a fine-tuning run; the defaults are those of the published program.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class FineTuneSettings:
                 raise InputError(f"{_option(name)} is {getattr(self, name)!r}; it must be below 1")
 
     def factor(self, epoch: int) -> float:
-        """Return what the learning rates are multiplied by in an epoch, counted from 0."""
+        """Return the factor of the learning rates in an epoch, counted from 0."""
         rise = 1.0
         if self.warmup_epochs:
             rise += (self.warmup_factor - 1) * min(1.0, epoch / self.warmup_epochs)
@@ -161,7 +161,7 @@ class FineTuneSettings:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FineTuneSettings:
         """
-        Make settings of what `to_dict` gave.
+        Return the settings for a dict of `to_dict`.
 
         Raises
         ------
@@ -178,7 +178,7 @@ class FineTuneSettings:
             raise InputError(f"the settings of the fine-tuning do not fit: {error}") from error
 
     def changes(self, other: FineTuneSettings) -> list[str]:
-        """Return the names of the options in which other settings differ."""
+        """Return the options in which other settings differ."""
         names = [item.name for item in fields(self) if getattr(self, item.name) != getattr(other, item.name)]
         return [_option(name) for name in names]
 
@@ -192,24 +192,24 @@ def input_settings(
     augment: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
-    Return the settings of a fine-tuning that say what the network of a run sees.
+    Return the settings of network, clips and augmentation for fine-tuning a run.
 
-    By default a network that is made for the published clip sees the published one of fine-tuning, at the frame rate
-    that it has learnt from; any other sees what it has learnt from.
+    By default a network that is made for the published clip gets the published clip of fine-tuning, at the frame rate
+    of its run; any other network gets the clip of its run.
 
     Parameters
     ----------
     backbone : BackboneSettings
-        Of the run.
+        Settings of the run.
     frames, fps, size : optional
-        Number of frames, frames per second, and pixels of the square, instead.
+        Number of frames, frames per second, and pixels of the crop, if not the default.
     augment : sequence of str
-        Changes of the augmentation, as ``name=value``, or ``none``.
+        Changes of the augmentation: ``name=value``, or ``none``.
 
     Raises
     ------
     InputError
-        If the network cannot take such clips, or a change does not fit.
+        If the network does not accept such clips, or a change is invalid.
     """
     spec = registry.find("video", backbone.video_net)
     published = _is_published(spec)
@@ -220,11 +220,11 @@ def input_settings(
     if "none" in augment:
         change = NO_AUGMENTATION
     change = change.changed([text for text in augment if text != "none"])
-    # Videos that are kept decoded have the pixels of the largest picture that a square is cut out of.
-    kept = max(clip.decode_size, math.ceil(clip.size * (1.0 if change.warps else change.scale[1])))
+    # Videos that are held decoded have the size of the largest frame from which a crop is taken.
+    decode_size = max(clip.decode_size, math.ceil(clip.size * (1.0 if change.warps else change.scale[1])))
     return {
         "video_net": backbone.video_net,
-        "clip": replace(clip, decode_size=kept),
+        "clip": replace(clip, decode_size=decode_size),
         "augment": change,
         "eval_batch_size": backbone.eval_batch_size,
     }
@@ -235,7 +235,7 @@ def _is_published(spec: NetworkSpec) -> bool:
 
 
 def _option(name: str) -> str:
-    """Return how the option is called that makes a setting."""
+    """Return the command line option of a setting."""
     other = {
         "clips_per_video": "clips",
         "folds": "fold",

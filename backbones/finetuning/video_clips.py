@@ -1,4 +1,4 @@
-"""Clips of pictures alone: most videos of the usual collections are silent, and others' sound is not heard."""
+"""Clips without audio, for fine-tuning: most videos of the usual collections are silent."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from selavi_ref.media import SquareCrops, read_clip
 from selavi_ref.media.decoder import run_guarded
 from selavi_ref.runs.reporter import SILENT, Reporter
 
-_UNHEARD = np.zeros((1, 1), np.float32)  # in place of a clip's log mel energies
+_NO_AUDIO = np.zeros((1, 1), np.float32)  # placeholder for log mel energies
 
 
 class VideoOnlyClips:
     """
-    The pictures of a collection, of whose videos each fold takes its own.
+    Clips without audio of a collection, from which each fold takes those of its videos.
 
     Parameters
     ----------
     manifest : Manifest
-        The videos that can be used.
+        The usable videos.
     clip : ClipSettings
-        What a clip is.
-    loading : Loading
-        Where clips come from; a cache is one that `selavi train` fills and reads, too.
+        Length and format of a clip.
+    data_source : DataSource
+        How clips are read; `selavi train` can use the same cache.
     """
 
     def __init__(self, manifest: Manifest, clip: ClipSettings, data_source: DataSource, reporter: Reporter = SILENT):
         self._source = open_clips(manifest, clip, data_source, reporter=reporter)
         self._rows = {path: row for row, path in enumerate(manifest.paths)}
         self._seconds = [entry.info.video_seconds if entry.info else None for entry in manifest]
-        self._clip = replace(clip, audio_seconds=0.02, n_filters=1)  # of the sound that nobody hears, one number
+        self._clip = replace(clip, audio_seconds=0.02, n_filters=1)  # the least audio that can be cached
 
     def part(self, paths: Sequence[str]) -> ClipSource:
-        """Return the clips of some of the videos, which are known by their place in `paths`."""
+        """Return the clips of some videos; a row is an index into `paths`."""
         rows = [self._rows[path] for path in paths]
         if isinstance(self._source, StoredClips):
             return StoredVideoOnlyClips([self._source.videos[row] for row in rows], self._clip)
@@ -47,7 +47,7 @@ class VideoOnlyClips:
 
 
 class StoredVideoOnlyClips(StoredClips):
-    """Pictures cut out of videos that are decoded already; a video is as long as its picture."""
+    """`StoredClips` without audio; the length of a video is that of its video stream."""
 
     def seconds(self, row: int) -> float:
         """Return the length of a video; see `ClipSource`."""
@@ -55,11 +55,11 @@ class StoredVideoOnlyClips(StoredClips):
 
     def clip(self, row: int, start: float, crop: Crop, audio_shift: float = 0.0) -> RawClip:
         """Cut a clip out; see `ClipSource`."""
-        return RawClip(super().clip(row, start, crop).frames, _UNHEARD)
+        return RawClip(super().clip(row, start, crop).frames, _NO_AUDIO)
 
 
 class StreamedVideoOnlyClips(StreamedClips):
-    """Pictures decoded from their files when asked; the lengths of the videos are given, and their pictures'."""
+    """`StreamedClips` without audio, with the given lengths of the video streams."""
 
     def clip(self, row: int, start: float, crop: Crop, audio_shift: float = 0.0) -> RawClip:
         """Decode a clip; see `ClipSource`."""
@@ -76,4 +76,4 @@ class StreamedVideoOnlyClips(StreamedClips):
             sample_rate=s.sample_rate,
             want_audio=False,
         )
-        return RawClip(clip.frames, _UNHEARD)
+        return RawClip(clip.frames, _NO_AUDIO)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from backbones.data import augment
-from backbones.data.clips import ClipSource, Crop, mel_statistics
+from backbones.data.clips import ClipSource, Crop
 from backbones.data.data_source import DataSource, n_loader_processes, open_clips
 from backbones.data.settings import AugmentSettings
 from backbones.learner.torch_backbone import TorchBackbone
+from backbones.runs.audio_level import measure_audio_level
 from backbones.runs.extract import extract
 from backbones.runs.initial_weights import check_initial_weights, load_initial_weights
 from backbones.runs.presets import run_settings
@@ -30,7 +31,6 @@ from selavi_ref.runs.run import Run
 from selavi_ref.selflabel.kmeans import FeatureScaler, kmeans, kmeans_of_each
 from selavi_ref.store import FeatureStore, WorkingStore
 
-_LEVEL_SAMPLE = 256  # videos whose sound sets the mean and spread of the log energies
 _MAX_INPUT_SIZE = 20_000  # numbers of a clip beyond which it is averaged down for K-means
 _BN_BATCHES, _BN_BATCH_SIZE = 20, 64  # for the batch norms of untrained networks
 
@@ -110,7 +110,7 @@ class Baselines:
         """Return labels by K-means on the features of the initial networks of a run with these settings."""
         settings = check_initial_weights(settings)
         source = open_clips(self.manifest, settings.backbone.clip, self.data_source, reporter=self.reporter)
-        settings = _with_level(settings, source)
+        settings = measure_audio_level(settings, source)
         source.settings = settings.backbone.clip
         backbone = TorchBackbone(
             settings.backbone,
@@ -203,12 +203,3 @@ def _plural_names(features: Mapping[str, NDArray[np.float32]]) -> dict[str, NDAr
 
 def _with_prefix(prefix: str, labels_by_name: LabelsByName) -> LabelsByName:
     return {f"{prefix}: {name}": labels for name, labels in labels_by_name.items()}
-
-
-def _with_level(settings: RunSettings, source: ClipSource) -> RunSettings:
-    """Measure the collection's log mel energies, where the settings ask for that."""
-    if settings.backbone.mel_normalise != "collection":
-        return settings
-    mean, std = mel_statistics(source, range(min(_LEVEL_SAMPLE, len(source))))
-    clip = replace(settings.backbone.clip, mel_mean=mean, mel_std=std, mel_floor=mean - 4 * std)
-    return replace(settings, backbone=replace(settings.backbone, clip=clip))

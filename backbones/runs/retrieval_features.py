@@ -64,8 +64,8 @@ def retrieval_features(
     """
     Return features for retrieval: L2-normalised maps of each clip, averaged over the clips of a video.
 
-    Published: the maps of R(2+1)D-18 for 32 frames of 112 x 112 pixels, max-pooled by 2 x 2 x 2: 512 x 2 x 3 x 3 = 9,216
-    numbers.
+    Published: the maps of R(2+1)D-18 for 32 frames of 112 x 112 pixels, max-pooled by 2 x 2 x 2: 512 x 2 x 3 x 3 =
+    9,216 numbers.
 
     Parameters
     ----------

@@ -1,19 +1,19 @@
-"""What the commands do with a run folder: start it, and carry it out to its end."""
+"""Starting a training run on videos, and training it to its end."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from backbones.data.clips import ClipSource, mel_statistics
+from backbones.data.clips import ClipSource
 from backbones.data.data_source import DataSource, n_loader_processes, open_clips
 from backbones.learner.checkpoint import read_checkpoint
 from backbones.learner.torch_backbone import TorchBackbone
+from backbones.runs.audio_level import measure_audio_level
 from backbones.runs.initial_weights import check_initial_weights, load_initial_weights
 from backbones.runs.run_settings import RunSettings, choose_device
 from selavi_ref.datasets import Manifest, read_manifest, write_manifest
@@ -23,18 +23,15 @@ from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.processes import Exchange, SingleProcess, local_rows, raise_together
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
-from selavi_ref.runs.signals import stoppable
-from selavi_ref.runs.tensorboard import Events
+from selavi_ref.runs.session import training_session
 from selavi_ref.selflabel.backbone import working_datasets
-from selavi_ref.selflabel.training import Training, TrainingProgress
+from selavi_ref.selflabel.training import Training
 from selavi_ref.store import WorkingStore, shard_path
-
-_MEL_SAMPLE = 256  # videos whose sound sets the mean and spread of the log energies
 
 
 def start(folder: str | os.PathLike[str], manifest: Manifest, settings: RunSettings) -> Run:
     """
-    Make a run folder for a scanned collection: settings, the videos used, and those skipped with their reasons.
+    Make a run folder for a scanned collection: settings, usable videos, and skipped videos with their reasons.
 
     Raises
     ------
@@ -67,16 +64,16 @@ def start(folder: str | os.PathLike[str], manifest: Manifest, settings: RunSetti
 @dataclass(frozen=True)
 class CheckpointPolicy:
     """
-    How a run's state is kept, and what is kept of it.
+    When checkpoints are written, and which are kept.
 
     Parameters
     ----------
     minutes : float
-        Within an epoch a checkpoint is written every so many minutes, beside those at its end.
+        Interval of checkpoints within an epoch, minutes; one is also written at the end of each epoch.
     keep_every : int
-        One checkpoint is kept for good every so many epochs, beside the last three; 0: none.
+        Interval of permanent checkpoints, epochs; 0: none. The last three are always kept.
     scratch : str, optional
-        Folder for the features in hand of each process, which may be on a disk of its own machine.
+        Folder of each process's working store, which may be on a local disk; by default the run folder.
     """
 
     minutes: float = 15.0
@@ -102,7 +99,7 @@ def train(
     reporter: Reporter = SILENT,
 ) -> Training:
     """
-    Carry out a run from its newest checkpoint, or from the beginning, to its end.
+    Train a run to its end, from its newest checkpoint if there is one.
 
     Parameters
     ----------
@@ -110,12 +107,12 @@ def train(
         As made by `start`.
     device : str
         See `choose_device`.
-    loading : Loading
-        Where the clips come from.
-    keeping : Keeping
-        Checkpoints.
+    data_source : DataSource
+        How clips are read.
+    checkpoint_policy : CheckpointPolicy
+        When checkpoints are written.
     exchange : Exchange
-        With the other processes of the run, all of which call this.
+        Exchange with the other processes of the run, all of which call this.
 
     Returns
     -------
@@ -127,15 +124,15 @@ def train(
     StopRequest
         If the system has sent SIGTERM or SIGUSR1; the state is saved.
     """
-    reporter = reporter if exchange.rank == 0 else SILENT
-    with stoppable() as stops:
+    with training_session(run, exchange=exchange, reporter=reporter) as session:
         with raise_together(exchange):
             settings = RunSettings.from_dict(run.config)
             manifest = read_manifest(run.videos_file)
-        source = open_clips(manifest, settings.backbone.clip, data_source, exchange=exchange, reporter=reporter)
+        clip = settings.backbone.clip
+        source = open_clips(manifest, clip, data_source, exchange=exchange, reporter=session.reporter)
         checkpoints = checkpoint_policy.checkpoints(run)
         if not checkpoints.newest_first():
-            settings = _with_sound_level(run, settings, source, exchange)
+            settings = _with_audio_level(run, settings, source, exchange)
         with raise_together(exchange):
             backbone = TorchBackbone(
                 settings.backbone,
@@ -147,51 +144,27 @@ def train(
                 exchange=exchange,
             )
             store = _working_store(run, checkpoint_policy, manifest.paths, backbone, settings, exchange)
-        with store, Events(run.events_folder if exchange.rank == 0 else None) as events:
-
-            def log(record: Mapping[str, Any]) -> None:
-                if exchange.rank == 0:
-                    run.log(record)
-                    events.add(record)
-
+        with store:
             training = Training(
                 backbone,
                 settings.training,
                 store,
                 checkpoints,
-                log,
+                session.log,
                 exchange=exchange,
                 classes=manifest.classes,
-                reporter=reporter,
+                reporter=session.reporter,
             )
-            if not training.restore():
+            if not session.restore(training):
                 with raise_together(exchange):
                     load_initial_weights(backbone, settings)
-            if exchange.rank == 0:
-                run.keep_records(training.covers)
-                events.restart(run.records)
-            stops.on_stop = training.request_stop
-            _learn(training, reporter)
-            stops.on_stop = None
+            session.learn(training)
+            training.finish()
         store.path.unlink(missing_ok=True)
     if training.failures and exchange.rank == 0:
         reasons = "".join(f"{reason}\n" for _, reason in sorted(training.failures.items()))
         write_text(run.failures_file, reasons)
     return training
-
-
-def _learn(training: Training, reporter: Reporter) -> None:
-    """Carry out what is left of a training, showing how far it is."""
-    with reporter.bar(training.total_steps, "learning", "step", training.step) as bar:
-
-        def show_progress(now: TrainingProgress) -> None:
-            bar.total = now.total
-            bar.note(now.summary)
-            bar.update(1)
-
-        training.run(show_progress)
-    if not training.finished:
-        training.finish()
 
 
 def _working_store(
@@ -202,35 +175,32 @@ def _working_store(
     settings: RunSettings,
     exchange: Exchange,
 ) -> WorkingStore:
-    """Make the store of this process's share of the videos, which only it uses."""
+    """Create the working store of this process's rows, which no other process uses."""
     own = local_rows(len(paths), exchange)
     if not own:
         raise InputError(f"{exchange.size} processes are more than the {len(paths)} videos to learn from")
     folder = Path(checkpoint_policy.scratch or run.folder)
-    place = shard_path(folder / run.working_file.name, exchange.rank, exchange.size)
+    path = shard_path(folder / run.working_file.name, exchange.rank, exchange.size)
     datasets = working_datasets(backbone, settings.training.overclustering_heads)
-    return WorkingStore.create(place, paths[own.start : own.stop], datasets)
+    return WorkingStore.create(path, paths[own.start : own.stop], datasets)
 
 
 def is_finished(run: Run) -> bool:
-    """Tell whether a run has come to its end, so that only its labels are left to be written."""
+    """Return whether the training of a run is complete, so that only its labels are to be written."""
     newest = Checkpoints(run.checkpoint_folder).newest_first()
     try:
         return bool(newest) and bool(read_checkpoint(newest[0])["state"].get("finished"))
     except CheckpointError:
-        return False  # going on from the one before will say so
+        return False  # `train` warns about it
 
 
-def _with_sound_level(run: Run, settings: RunSettings, source: ClipSource, exchange: Exchange) -> RunSettings:
-    """Measure the collection's log mel energies once, and keep the result in the run's settings."""
+def _with_audio_level(run: Run, settings: RunSettings, source: ClipSource, exchange: Exchange) -> RunSettings:
+    """Return settings with the measured audio level, which the first process writes to the run's settings file."""
     if settings.backbone.mel_normalise != "collection":
         return settings
     with raise_together(exchange):
         if exchange.rank == 0:
-            rng = np.random.default_rng(settings.training.seed)
-            mean, std = mel_statistics(source, rng.permutation(len(source))[:_MEL_SAMPLE].tolist())
-            clip = replace(settings.backbone.clip, mel_mean=mean, mel_std=std, mel_floor=mean - 4 * std)
-            run.rewrite_config(replace(settings, backbone=replace(settings.backbone, clip=clip)).to_dict())
+            run.rewrite_config(measure_audio_level(settings, source).to_dict())
     settings = RunSettings.from_dict(run.config)
     source.settings = settings.backbone.clip
     return settings

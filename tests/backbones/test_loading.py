@@ -230,7 +230,7 @@ class TestDegradation:
         noise = np.random.default_rng(0).integers(0, 255, (1, 2, 32, 32, 3)).astype(np.uint8)
         spreads = []
         for factor in (1, 2, 4, 8, 64):
-            worse = Degradation(shrink=factor).picture(noise)
+            worse = Degradation(shrink=factor).degrade_frames(noise)
             assert worse.shape == noise.shape
             assert abs(worse.mean() - noise.mean()) < 3
             spreads.append(worse.std(axis=(2, 3)).mean())
@@ -241,17 +241,17 @@ class TestDegradation:
     @given(st.floats(-20, 40), st.integers(0, 99))
     def test_noise_lies_so_many_decibels_below_the_sound(self, level: float, seed: int) -> None:
         wave = tone(1.0, 440, 24000).astype(np.float32)
-        noisy = Degradation(noise=level).sound(wave, seed)
+        noisy = Degradation(noise=level).degrade_samples(wave, seed)
         assert noisy.dtype == np.float32
         measured = 10 * np.log10(np.mean(wave**2) / np.mean((noisy - wave) ** 2))
         assert measured == pytest.approx(level, abs=0.3)
-        np.testing.assert_array_equal(noisy, Degradation(noise=level).sound(wave, seed))
+        np.testing.assert_array_equal(noisy, Degradation(noise=level).degrade_samples(wave, seed))
 
     def test_attenuation_and_its_limit(self) -> None:
         wave = tone(1.0, 440, 24000).astype(np.float32)
-        quiet = Degradation(attenuate=20).sound(wave, 0)
+        quiet = Degradation(attenuate=20).degrade_samples(wave, 0)
         assert np.abs(quiet).max() == pytest.approx(0.05, rel=1e-2)
-        assert not Degradation(attenuate=120).sound(wave, 0).any()
+        assert not Degradation(attenuate=120).degrade_samples(wave, 0).any()
 
     @pytest.mark.parametrize("wrong", [{"shrink": 0}, {"attenuate": -1.0}, {"noise": float("nan")}])
     def test_what_cannot_be_is_refused(self, wrong) -> None:
