@@ -87,9 +87,9 @@ def read_published(path: str | os.PathLike[str]) -> PublishedCheckpoint:
         raise InputError(f"{what}: it holds a {type(content).__name__}, not a dict")
     for key in ("model", "epoch"):
         if key not in content:
-            raise InputError(f"{what}: it has no {key!r}")
+            raise InputError(f"{what}: it has no {key!r}", option=key)
     if not is_state_dict(content["model"]):
-        raise InputError(f"{what}: its 'model' is not a dict of tensors by name")
+        raise InputError(f"{what}: its 'model' is not a dict of tensors by name", option="model")
     given = without_module_prefix(content["model"])
     video, audio = (_network(given, modality) for modality in MODALITIES)
     clusters, hidden = _heads(given, what)
@@ -207,9 +207,9 @@ def _heads(given: Mapping[str, Tensor], what: str) -> tuple[tuple[int, ...], dic
 def _width(given: Mapping[str, Tensor], name: str, what: str) -> int:
     """Return the number of outputs of a linear layer."""
     if name not in given:
-        raise InputError(f"{what}: it has no {name}")
+        raise InputError(f"{what}: it has no {name}", option=name)
     if given[name].dim() != 2 or not given[name].numel():
-        raise InputError(f"{what}: {name} is of shape {tuple(given[name].shape)}")
+        raise InputError(f"{what}: {name} is of shape {tuple(given[name].shape)}", option=name)
     return int(given[name].shape[0])
 
 
@@ -254,7 +254,9 @@ def _reorder_optimizer(
             if any(isinstance(v, Tensor) and v.dim() and v.shape != shapes[name] for v in state.values()):
                 raise ValueError
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{what}: its 'optimizer' is not one of the {len(shapes)} parameters of the model") from error
+        raise InputError(
+            f"{what}: its 'optimizer' is not one of the {len(shapes)} parameters of the model", option="optimizer"
+        ) from error
     settings = {key: value for key, value in group.items() if key not in ("params", "param_names")}
     return {
         "state": {number: state for number, state in enumerate(states.values()) if state},
@@ -265,7 +267,7 @@ def _reorder_optimizer(
 def _epoch(value: Any, what: str) -> int:
     epoch = _numbers(value, "iu")
     if epoch is None or epoch.size != 1 or epoch.min() < 0:
-        raise InputError(f"{what}: its 'epoch' is not a number of epochs")
+        raise InputError(f"{what}: its 'epoch' is not a number of epochs", option="epoch")
     return int(epoch.item())
 
 
@@ -280,7 +282,9 @@ def _sizes(value: Any, clusters: Sequence[int], what: str) -> list[NDArray[np.fl
     arrays = [_numbers(part, "iuf") for part in parts]
     sizes = [array.astype(np.float64).reshape(-1) for array in arrays if array is not None]
     if [len(one) for one in sizes] != list(clusters) or not all(np.isfinite(one).all() for one in sizes):
-        raise InputError(f"{what}: its cluster sizes ('dist') are not one number for each cluster of each head")
+        raise InputError(
+            f"{what}: its cluster sizes ('dist') are not one number for each cluster of each head", option="dist"
+        )
     return sizes
 
 
@@ -292,10 +296,11 @@ def _selflabels(value: Any, clusters: Sequence[int], what: str) -> NDArray[np.in
         labels = labels[:, None]
     if labels is None or labels.ndim != 2 or labels.shape[1] != len(clusters):
         raise InputError(
-            f"{what}: its 'selflabels' are not one whole number for each video and each of {len(clusters)} heads"
+            f"{what}: its 'selflabels' are not one whole number for each video and each of {len(clusters)} heads",
+            option="selflabels",
         )
     if labels.size and not ((labels >= 0) & (labels < np.array(clusters))).all():
-        raise InputError(f"{what}: its 'selflabels' contain clusters that do not exist")
+        raise InputError(f"{what}: its 'selflabels' contain clusters that do not exist", option="selflabels")
     return labels.astype(np.int64)
 
 

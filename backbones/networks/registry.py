@@ -108,7 +108,7 @@ def find(modality: str, name: str) -> NetworkSpec:
         if spec.modality == modality:
             return spec
     message = f"there is no {modality} network {name!r}; known are: {', '.join(names(modality))}"
-    raise InputError("; ".join([message, *load_errors()]))
+    raise InputError("; ".join([message, *load_errors()]), option=f"{modality}_net", value=name)
 
 
 def names(modality: str) -> list[str]:
@@ -239,11 +239,11 @@ def _load(point: EntryPoint) -> NetworkSpec:
         spec = point.load()
     except Exception as error:  # another package may raise anything when it is imported
         reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"{where} cannot be loaded: {type(error).__name__}: {reason}") from error
+        raise InputError(f"{where} cannot be loaded: {type(error).__name__}: {reason}", option=point.name) from error
     if not isinstance(spec, NetworkSpec):
-        raise InputError(f"{where} is not a NetworkSpec but a {type(spec).__name__}")
+        raise InputError(f"{where} is not a NetworkSpec but a {type(spec).__name__}", option=point.name)
     if spec.modality not in ("video", "audio"):
-        raise InputError(f"{where} has the modality {spec.modality!r}; expected video or audio")
+        raise InputError(f"{where} has the modality {spec.modality!r}; expected video or audio", option=point.name)
     return replace(spec, name=point.name)
 
 

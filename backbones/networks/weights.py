@@ -36,19 +36,19 @@ def read_torch(path: str | os.PathLike[str]) -> Any:
         with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise InputError(f"{os.fspath(path)} does not exist") from error
+        raise InputError(f"{os.fspath(path)} does not exist", path=path) from error
     except OSError as error:
-        raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror or error}", path=path) from error
     except pickle.UnpicklingError as error:
         match = _OBJECT.search(str(error))
         if match is None:
-            raise InputError(f"{os.fspath(path)} is damaged or not a PyTorch file") from error
+            raise InputError(f"{os.fspath(path)} is damaged or not a PyTorch file", path=path) from error
         what = f"objects ({match[match.lastindex or 0]})"
         raise InputError(
-            f"{os.fspath(path)} is refused: it holds {what}, and loading objects could run any code"
+            f"{os.fspath(path)} is refused: it holds {what}, and loading objects could run any code", path=path
         ) from error
     except Exception as error:  # a damaged file can raise anything
-        raise InputError(f"{os.fspath(path)} is damaged or not a PyTorch file") from error
+        raise InputError(f"{os.fspath(path)} is damaged or not a PyTorch file", path=path) from error
 
 
 def write_torch(path: str | os.PathLike[str], content: Any) -> None:
@@ -116,16 +116,16 @@ def checked_weights(given: Mapping[str, Tensor], own: Mapping[str, Tensor], what
         theirs = given.get(name)
         if theirs is None:
             if not name.endswith("num_batches_tracked"):
-                raise InputError(f"{what}: it has no {name}")
+                raise InputError(f"{what}: it has no {name}", option=name)
             theirs = torch.zeros(ours.shape)
         if theirs.shape != ours.shape:
-            raise InputError(f"{what}: {name} is of shape {tuple(theirs.shape)}, not {tuple(ours.shape)}")
+            raise InputError(f"{what}: {name} is of shape {tuple(theirs.shape)}, not {tuple(ours.shape)}", option=name)
         result[name] = theirs.to(ours.dtype).contiguous()
         if not result[name].isfinite().all():
-            raise InputError(f"{what}: {name} is not finite")
+            raise InputError(f"{what}: {name} is not finite", option=name)
     unknown = next((name for name in given if name not in own), None)
     if unknown is not None:
-        raise InputError(f"{what}: it has {unknown}, which the network does not have")
+        raise InputError(f"{what}: it has {unknown}, which the network does not have", option=unknown)
     return result
 
 

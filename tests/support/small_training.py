@@ -1,4 +1,4 @@
-"""What each of several processes does in test_together.py; it is started by torchrun, or alone."""
+"""Program of each process in the tests of several processes: exchange, batch norms and a small training."""
 
 from __future__ import annotations
 

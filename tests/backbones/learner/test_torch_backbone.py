@@ -172,7 +172,7 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist"):
         read_checkpoint(tmp_path / "none.pt")
     torch.save({"a": 1}, tmp_path / "other.pt")
-    with pytest.raises(InputError, match="no checkpoint of selavi"):
+    with pytest.raises(InputError, match="not a checkpoint of selavi"):
         read_checkpoint(tmp_path / "other.pt")
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_together import ENVIRONMENT, HERE, assert_as_one, run, torchrun
-from together import CLASSES, collection
 
 from backbones.distributed.processes import local_device
 from backbones.learner.settings import BackboneSettings
@@ -22,6 +20,8 @@ from selavi_ref.selflabel.backbone import working_datasets
 from selavi_ref.selflabel.settings import TrainingSettings
 from selavi_ref.selflabel.training import Training
 from selavi_ref.store import WorkingStore
+from tests.backbones.distributed.test_several_processes import ENVIRONMENT, PROGRAM, assert_as_one, run, torchrun
+from tests.support.small_training import CLASSES, collection
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 BOTH = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -92,7 +92,7 @@ def test_compiled_networks_give_what_others_give(precision: str) -> None:
 @pytest.mark.processes
 def test_two_machines_with_a_gpu_each_do_together_what_one_does(tmp_path: Path) -> None:
     """Here they share one GPU, which NCCL allows to machines of different names."""
-    program = [str(HERE / "together.py"), str(tmp_path), "cuda"]
+    program = [PROGRAM, str(tmp_path), "cuda"]
     run(torchrun(1, *program, options=["--standalone"]), tmp_path)
     running = []
     for rank in range(2):

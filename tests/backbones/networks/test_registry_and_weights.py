@@ -19,7 +19,7 @@ from backbones.networks.registry import Base, NetworkSpec
 from backbones.networks.weights import load_weights, read_torch
 from selavi_ref.errors import InputError
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[3]
 SHOWN = {"r2plus1d_18": 512, "r3d_18": 512, "mc3_18": 512, "s3d": 1024, "mvit_v2_s": 768, "swin3d_t": 768, "tiny": 192}
 HEARD = {"resnet9": 512, "resnet18": 512, "resnet34": 512, "resnet50": 2048, "tiny": 192}
 
@@ -175,19 +175,19 @@ def test_weights_of_another_network_are_refused(tmp_path):
     def refused(content):
         with pytest.raises(InputError) as caught:
             load_weights(network, spec, saved(content, tmp_path / "w.pth"))
-        return str(caught.value).removeprefix(f"{tmp_path}/w.pth ")
+        assert f"{tmp_path}/w.pth" in str(caught.value)
+        return caught.value.option
 
-    does_not_fit = "does not fit the audio network resnet18: "
     small = {k: v for k, v in state.items() if ".1." not in k}
-    assert refused(small) == f"{does_not_fit}it has no layer1.1.conv1.weight"
+    assert refused(small) == "layer1.1.conv1.weight"
     large = {**state, "layer1.2.conv1.weight": state["layer1.1.conv1.weight"]}
-    assert refused(large) == f"{does_not_fit}it has layer1.2.conv1.weight, which the network has not"
+    assert refused(large) == "layer1.2.conv1.weight"
     wide = {**state, "conv1.weight": torch.zeros(64, 4, 7, 7)}
-    assert refused(wide) == f"{does_not_fit}conv1.weight is of shape (64, 4, 7, 7), not (64, 1, 7, 7)"
+    assert refused(wide) == "conv1.weight"
     wild = {**state, "bn1.weight": torch.full((64,), float("nan"))}
-    assert refused(wild) == f"{does_not_fit}bn1.weight is not finite"
+    assert refused(wild) == "bn1.weight"
     for content in ([1, 2], {"model": 3}, {}, {"a": 1}):
-        assert refused(content).startswith("holds no weights")
+        assert refused(content) is None
 
 
 def test_files_that_are_not_pytorchs_are_refused(tmp_path):
@@ -197,8 +197,9 @@ def test_files_that_are_not_pytorchs_are_refused(tmp_path):
         read_torch(tmp_path)
     for content in (b"", b"hello", b"\x80\x02", b"PK\x03\x04 and no more", bytes(10_000)):
         (tmp_path / "f").write_bytes(content)
-        with pytest.raises(InputError, match="f is damaged or no file of PyTorch's"):
+        with pytest.raises(InputError) as caught:
             read_torch(tmp_path / "f")
+        assert caught.value.path == tmp_path / "f"
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -240,20 +241,13 @@ def test_a_broken_package_prevents_only_its_own_use(installed):
     assert registry.find("video", "good").name == "good"
     assert registry.find("audio", "tiny").n_features == 192
     assert "good" in registry.names("video")
-    absent = (
-        "entry point 'absent' of selavi.backbones (absent_one:SPEC) cannot be loaded: "
-        "ModuleNotFoundError: No module named 'a_module_that_is_not_there'"
-    )
-    odd = "entry point 'odd' of selavi.backbones (odd_one:SPEC) is no NetworkSpec but a int"
-    smell = (
-        "entry point 'smell' of selavi.backbones (smelling_one:SPEC) is a network of 'smell'; "
-        "a modality is video or audio"
-    )
-    for name, message in (("absent", absent), ("odd", odd), ("smell", smell)):
+    for name, reason in (("absent", "ModuleNotFoundError"), ("odd", "not a NetworkSpec"), ("smell", "'smell'")):
         with pytest.raises(InputError) as caught:
             registry.find("video", name)
-        assert str(caught.value) == message
-    assert set(registry.load_errors()) == {absent, odd, smell}
+        assert caught.value.option == name
+        assert reason in str(caught.value)
+        assert str(caught.value) in registry.load_errors()
+    assert len(registry.load_errors()) == 3
     with pytest.raises(InputError, match=r"no video network 'vgg'; known are: good, .*cannot be loaded"):
         registry.find("video", "vgg")
 
@@ -281,7 +275,9 @@ def test_a_spec_of_a_package_needs_only_the_first_fields():
 def test_a_network_of_an_installed_package_is_built(tmp_path):
     if not all(map(find_spec, ("pip", "setuptools"))):
         pytest.skip("needs pip and setuptools")
-    source = shutil.copytree(HERE / "example_package", tmp_path / "source")  # building leaves files beside it
+    source = shutil.copytree(
+        ROOT / "tests" / "support" / "example_package", tmp_path / "source"
+    )  # building leaves files beside it
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "-q"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", tmp_path / "site", source]
     subprocess.run(command, check=True, capture_output=True)
@@ -291,6 +287,6 @@ def test_a_network_of_an_installed_package_is_built(tmp_path):
         "features = registry.Base(spec.build())(torch.ones(2, 1, 40, 99))\n"
         "print(spec.name, tuple(features.shape), spec.clip['n_filters'], registry.names('audio'))"
     )
-    environment = {"PYTHONPATH": f"{tmp_path / 'site'}:{HERE.parent.parent}", "PATH": ""}
+    environment = {"PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}", "PATH": ""}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert result.stdout.startswith("loudness (2, 16) 40 ['loudness', 'resnet18'")

@@ -17,13 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from silent_videos import CLASSES, make_folders, make_hmdb51, make_ucf101, write_silent
 
 import cli
+from tests.support.silent_videos import CLASSES, make_folders, make_hmdb51, make_ucf101, write_silent
 
 torch = pytest.importorskip("torch")
-
-from original_model import checkpoint, learnt_model  # noqa: E402
 
 from backbones.data import augment  # noqa: E402
 from backbones.data.data_source import DataSource  # noqa: E402
@@ -39,8 +37,9 @@ from backbones.runs.convert import import_published  # noqa: E402
 from selavi_ref.media import read_clip  # noqa: E402
 from selavi_ref.runs.checkpoints import Checkpoints  # noqa: E402
 from selavi_ref.runs.run import Run  # noqa: E402
+from tests.support.original_model import checkpoint, learnt_model  # noqa: E402
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 SHORT = [
     *["--epochs", "2", "--clips", "10", "--batch-size", "12", "--warmup-epochs", "0", "--milestones", "1"],
     *["--gamma", "0.2", "--rate", "0.05", "--base-rate", "0.05", "--test-clips", "3", "--dropout", "0.2"],

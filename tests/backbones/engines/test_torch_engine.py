@@ -21,7 +21,7 @@ from selavi_ref.errors import InputError
 from selavi_ref.transport import assign, engines
 from selavi_ref.transport import preconditioner as metric
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHAPES = [(1, 1), (1, 70), (70, 1), (3, 5), (257, 10), (130, 49), (131, 200), (5, 400)]
 ROUNDS = [(0, 1.0), (1, 1.0), (2, 0.5), (3, 4.0)]  # how far potentials lie apart, and the sharpness
 DTYPES = [np.float32, np.float64]
@@ -311,15 +311,15 @@ def test_where_triton_fails_a_pass_is_plain(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 INTERPRETED = """
-import test_plan_pass, numpy as np, pytest
+import test_torch_engine, numpy as np, pytest
 from backbones.engines.torch_engine import TorchPass
 from selavi_ref.errors import InputError
-test_plan_pass.SHAPES = [(300, 10), (5, 600)]
-test_plan_pass.ROUNDS = [(2, 0.5), (3, 4.0)]
-test_plan_pass.check_passes("C", np.float32, False, fused=True)
-test_plan_pass.check_passes("F", np.float64, True, fused=True)
-test_plan_pass.check_rows("C", np.float32, fused=True)
-test_plan_pass.check_rows("F", np.float64, fused=True)
+test_torch_engine.SHAPES = [(300, 10), (5, 600)]
+test_torch_engine.ROUNDS = [(2, 0.5), (3, 4.0)]
+test_torch_engine.check_passes("C", np.float32, False, fused=True)
+test_torch_engine.check_passes("F", np.float64, True, fused=True)
+test_torch_engine.check_rows("C", np.float32, fused=True)
+test_torch_engine.check_rows("F", np.float64, fused=True)
 assert TorchPass(np.zeros((70, 30)), 1.0, fused=True).rows(np.zeros(30)).labels.max() == 0
 far = np.random.default_rng(0).choice([-1e4, 1e4, 0.0], size=(40, 30))
 _, mass = TorchPass(far, 1e20, fused=True)(np.arange(30) * 1e9)
@@ -331,7 +331,7 @@ with pytest.raises(InputError, match="4097 columns"):
 
 def test_the_fused_kernel_in_triton_s_interpreter() -> None:
     pytest.importorskip("triton")
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", Path(__file__).parent)))
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "transport", Path(__file__).parent)))
     env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", INTERPRETED], env=env, capture_output=True, text=True)
     if "only 0-dimensional arrays can be converted" in done.stderr:
@@ -351,7 +351,7 @@ from triton.backends.compiler import GPUTarget
 from backbones.engines.triton_kernels import _kernel, _rows_kernel
 signature = {"x": "*fp32", "N": "i32", "K": "i32", "row_stride": "i32", "n_tiles": "i32"}
 for kind, bits in ("fp32", 32), ("fp64", 64):
-    signature |= dict.fromkeys(["given", "weight"], f"*{kind}") | {"sums": "*fp64", "logsumexp": "*fp64"}
+    signature |= dict.fromkeys(["packed", "weight"], f"*{kind}") | {"sums": "*fp64", "logsumexp": "*fp64"}
     signature |= {"labels": "*i32", "confidence": "*fp32"}
     fixed = {"column_stride": 1, "SINGLE": bits == 32, "WEIGHTED": True, "ROWS": 2, "WIDTH": 128}
     for kernel in (_kernel,) if bits == 32 else (_kernel, _rows_kernel):

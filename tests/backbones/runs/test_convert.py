@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from original_model import checkpoint, learnt_model
 
 import cli
 from backbones.data import augment
@@ -23,6 +22,7 @@ from selavi_ref.datasets import make_collection, scan
 from selavi_ref.errors import InputError
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
+from tests.support.original_model import checkpoint, learnt_model
 
 SOUND = ["--mel-bands", "64", "--sound-rate", "16000"]
 

@@ -18,7 +18,7 @@ from selavi_ref.runs.checkpoints import Checkpoints
 
 torch = pytest.importorskip("torch")
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 SETTINGS = ["--clusters", "3", "--epochs", "4", "--heads", "2", "--labellings", "5", "--rate", "0.02"]
 LIMITS = ["--memory", "1", "--workers", "2"]
@@ -153,7 +153,7 @@ def test_a_slurm_job_is_queued_again_when_its_time_is_over_and_then_goes_on(plac
 
     def submit():
         arguments = [str(place / "videos"), *SETTINGS, *LIMITS, "--batch-size", "8", "--out", "run"]
-        command = ["bash", str(ROOT / "docs" / "train.slurm"), *arguments]
+        command = ["bash", str(ROOT / "backbones" / "runs" / "train.slurm"), *arguments]
         return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
 
     job = submit()

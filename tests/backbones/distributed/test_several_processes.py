@@ -13,8 +13,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+ROOT = Path(__file__).parents[3]
+PROGRAM = str(ROOT / "tests" / "support" / "small_training.py")
 PATHS = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 ENVIRONMENT = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
 
@@ -32,7 +32,7 @@ def run(command, place, **more):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     place = tmp_path_factory.mktemp("together")
-    run([sys.executable, str(HERE / "together.py"), str(place)], place)
+    run([sys.executable, PROGRAM, str(place)], place)
     return place, np.load(place / "found-1-0.npz")
 
 
@@ -40,7 +40,7 @@ def alone(tmp_path_factory):
 @pytest.mark.parametrize("size", [2, 4])
 def test_processes_do_together_what_one_does(alone, size):
     place, one = alone
-    run(torchrun(size, str(HERE / "together.py"), str(place), options=["--standalone"]), place)
+    run(torchrun(size, PROGRAM, str(place), options=["--standalone"]), place)
     assert_as_one(place, size, one)
 
 
@@ -78,7 +78,7 @@ def test_processes_of_two_hosts_do_together_what_one_does(alone, hosts):
     running = []
     for rank, name in enumerate(hosts):
         where = ["--nnodes=2", f"--node-rank={rank}", "--master-addr=10.77.0.1", "--master-port=29511"]
-        command = torchrun(1, str(HERE / "together.py"), str(place), options=where)
+        command = torchrun(1, PROGRAM, str(place), options=where)
         environment = ENVIRONMENT | {"GLOO_SOCKET_IFNAME": name.replace("-", "-v")}
         running.append(subprocess.Popen(["ip", "netns", "exec", name, *command], env=environment, cwd=place))
     assert [process.wait(timeout=120) for process in running] == [0, 0]
