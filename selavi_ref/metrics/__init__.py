@@ -1,8 +1,8 @@
-"""How well clusters agree with classes: names and arguments as in scikit-learn, from one pass over the labels.
+"""Scores of clusters against true classes, with names and arguments of scikit-learn, and retrieval.
 
 The scores take the true and the predicted labels as two sequences of equal length: integers of any size, strings, or
-any other hashable values. Beside them stands retrieval, which takes features. All raise
-`selavi_ref.errors.InputError`, a ValueError, when the lengths differ, when there are no labels, or when one is NaN.
+any other hashable values. Retrieval takes features. All raise `selavi_ref.errors.InputError`,
+a ValueError, when the lengths differ, when there are no labels, or when one is NaN.
 """
 
 from selavi_ref.metrics.all_scores import summary
@@ -17,12 +17,7 @@ from selavi_ref.metrics.matching import MatchedConfusion, hungarian_accuracy, ma
 from selavi_ref.metrics.pair_counting import adjusted_rand_score, fowlkes_mallows_score, rand_score
 from selavi_ref.metrics.purity import ClusterReport, cluster_report, mean_entropy, mean_purity, purity_score
 from selavi_ref.metrics.retrieval import nearest, retrieval_recall
-from selavi_ref.metrics.vmeasure import (
-    completeness_score,
-    homogeneity_completeness_v_measure,
-    homogeneity_score,
-    v_measure_score,
-)
+from selavi_ref.metrics.vmeasure import homogeneity_completeness_v_measure
 
 __all__ = [
     "ClusterReport",
@@ -32,11 +27,9 @@ __all__ = [
     "adjusted_rand_score",
     "bootstrap_intervals",
     "cluster_report",
-    "completeness_score",
     "contingency_table",
     "fowlkes_mallows_score",
     "homogeneity_completeness_v_measure",
-    "homogeneity_score",
     "hungarian_accuracy",
     "matched_confusion",
     "mean_entropy",
@@ -48,5 +41,4 @@ __all__ = [
     "rand_score",
     "retrieval_recall",
     "summary",
-    "v_measure_score",
 ]

@@ -1,4 +1,4 @@
-"""All scores at once, as `selavi evaluate` shows them."""
+"""All scores at once, as `selavi evaluate` prints them."""
 
 from collections.abc import Callable
 
@@ -41,6 +41,12 @@ def summary(labels_true: Labels, labels_pred: Labels) -> dict[str, float | int]:
     ------
     InputError
         Labels that do not fit.
+
+    Examples
+    --------
+    >>> scores = summary(["cat", "cat", "dog", "dog"], [0, 0, 1, 0])
+    >>> scores["clusters"], scores["accuracy"], round(scores["nmi"], 3)
+    (2, 0.75, 0.344)
     """
     pairs = count_pairs(labels_true, labels_pred)
     sizes = {"n": pairs.n, "classes": len(pairs.classes), "clusters": len(pairs.clusters)}

@@ -1,10 +1,10 @@
-"""How many videos of each class lie in each cluster: the only thing that a score needs to know of the labels."""
+"""The contingency table of classes and clusters, from which all scores are computed."""
 
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ ROUNDING = float(np.finfo(np.float64).eps)
 
 class ContingencyTable(NamedTuple):
     """
-    Counts of each class in each cluster, and what their rows and columns stand for.
+    The number of videos of each class in each cluster, with the labels of rows and columns.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ def contingency_table(labels_true: Labels, labels_pred: Labels) -> ContingencyTa
     Returns
     -------
     ContingencyTable
-        The counts and the two vocabularies.
+        The counts, and the labels of rows and columns.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def contingency_table(labels_true: Labels, labels_pred: Labels) -> ContingencyTa
 @dataclass(frozen=True)
 class PairCounts:
     """
-    The nonzero entries of a contingency table, so that a table of singletons takes no N x N numbers.
+    The nonzero entries of a contingency table: clusters of single videos need no N x N numbers.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class PairCounts:
         n = self.n
         log_sizes = np.log(self.class_sizes)[self.rows] + np.log(self.cluster_sizes)[self.columns]
         terms = self.counts / n * (np.log(self.counts) + math.log(n) - log_sizes)
-        # A term of rounding error only would make independent labels seem to share something.
+        # Terms that are only rounding errors would make independent labels seem dependent.
         terms[np.abs(terms) < ROUNDING] = 0.0
         return max(0.0, float(terms.sum()))
 
@@ -109,7 +109,8 @@ class PairCounts:
         """Return all entries, shape (classes, clusters)."""
         shape = (len(self.classes), len(self.clusters))
         if shape[0] * shape[1] > _MOST_CELLS:
-            raise InputError(f"a table of {shape[0]} classes by {shape[1]} clusters does not fit into memory")
+            message = f"a table of {shape[0]} classes by {shape[1]} clusters does not fit into memory"
+            raise InputError(message, value=shape)
         table = np.zeros(shape, np.int64)
         table[self.rows, self.columns] = self.counts
         return table
@@ -117,36 +118,38 @@ class PairCounts:
 
 def count_pairs(labels_true: Labels, labels_pred: Labels) -> PairCounts:
     """Return the nonzero entries of the contingency table; parameters and errors as for `contingency_table`."""
-    rows, classes = numbered(labels_true, "labels_true")
-    columns, clusters = numbered(labels_pred, "labels_pred")
+    rows, classes = encode_labels(labels_true, "labels_true")
+    columns, clusters = encode_labels(labels_pred, "labels_pred")
     if len(rows) != len(columns):
-        raise InputError(f"labels_true has {len(rows)} labels, but labels_pred has {len(columns)}")
+        message = f"labels_true has {len(rows)} labels, but labels_pred has {len(columns)}"
+        raise InputError(message, option="labels_pred")
     cells = len(classes) * len(clusters)
-    both = rows * len(clusters) + columns
+    cell = rows * len(clusters) + columns
     if cells <= max(1 << 22, 4 * len(rows)):
-        table = np.bincount(both, minlength=cells)
-        found = np.flatnonzero(table)
-        counts = table[found].astype(np.int64, copy=False)
+        table = np.bincount(cell, minlength=cells)
+        occupied = np.flatnonzero(table)
+        counts = table[occupied].astype(np.int64, copy=False)
     else:
-        found, counts = np.unique(both, return_counts=True)
-    first, second = np.divmod(found, len(clusters))
+        occupied, counts = np.unique(cell, return_counts=True)
+    first, second = np.divmod(occupied, len(clusters))
     return PairCounts(first, second, counts, classes, clusters)
 
 
-def numbered(labels: Labels, name: str) -> tuple[NDArray[np.intp], Sequence[Hashable]]:
+def encode_labels(labels: Labels, name: str) -> tuple[NDArray[np.intp], Sequence[Hashable]]:
     """Replace labels by numbers from 0, in the order of the labels; return the numbers and the labels that occur."""
     array, listed = _as_array(labels, name)
     if array is not None and array.ndim != 1:
-        raise InputError(f"{name} must be one-dimensional, not of shape {array.shape}")
+        raise InputError(f"{name} must be one-dimensional, not of shape {array.shape}", option=name)
     if (len(listed) if array is None else len(array)) == 0:
-        raise InputError(f"{name} is empty; a score needs at least one label")
+        raise InputError(f"{name} is empty; a score needs at least one label", option=name)
     if array is None or array.dtype.kind in "OUSV":
-        return _number_any(listed if array is None else array.tolist(), name)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        row = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise InputError(f"{name} holds {array[row]} at position {row}; a label must be a number, a text or the like")
+        return _encode_any(listed if array is None else array.tolist(), name)
+    if array.dtype.kind in "fcmM":
+        is_label = ~np.isnat(array) if array.dtype.kind in "mM" else np.isfinite(array) & np.isreal(array)
+        if not is_label.all():
+            _refuse_label(array[is_label.argmin()], int(is_label.argmin()), name)
     if array.dtype.kind in "biu":
-        return _number_integers(array)
+        return _encode_integers(array)
     values, numbers = np.unique(array, return_inverse=True)
     return numbers, values.tolist()
 
@@ -162,11 +165,11 @@ def _as_array(labels: Labels, name: str) -> tuple[NDArray[Any] | None, Sequence[
     if isinstance(labels, list | tuple) and (array.ndim != 1 or array.dtype.kind not in "biu") and len(labels):
         return None, labels
     if array.ndim == 0:
-        raise InputError(f"{name} must be a sequence of labels, not {type(labels).__name__}")
+        raise InputError(f"{name} must be a sequence of labels, not {type(labels).__name__}", option=name)
     return array, ()
 
 
-def _number_integers(array: NDArray[Any]) -> tuple[NDArray[np.intp], Sequence[Hashable]]:
+def _encode_integers(array: NDArray[Any]) -> tuple[NDArray[np.intp], Sequence[Hashable]]:
     low, high = int(array.min()), int(array.max())
     span = high - low + 1
     if span > max(1 << 16, 4 * len(array)):
@@ -177,29 +180,46 @@ def _number_integers(array: NDArray[Any]) -> tuple[NDArray[np.intp], Sequence[Ha
     offset = (wide - wide.dtype.type(low)).astype(np.intp, copy=False)
     present = np.flatnonzero(np.bincount(offset, minlength=span))
     if len(present) < span:
-        place = np.empty(span, np.intp)
-        place[present] = np.arange(len(present))
-        offset = place[offset]
+        position = np.empty(span, np.intp)
+        position[present] = np.arange(len(present))
+        offset = position[offset]
     return offset, [low + value for value in present.tolist()]
 
 
-def _number_any(labels: Sequence[Any], name: str) -> tuple[NDArray[np.intp], Sequence[Hashable]]:
+def _encode_any(labels: Sequence[Any], name: str) -> tuple[NDArray[np.intp], Sequence[Hashable]]:
     seen: dict[Hashable, int] = {}
     try:
         numbers = np.fromiter((seen.setdefault(label, len(seen)) for label in labels), np.intp, len(labels))
     except TypeError as error:
-        raise InputError(f"{name} holds something that cannot be a label: {error}") from None
-    for label in seen:
-        if isinstance(label, float) and not math.isfinite(label):
-            raise InputError(f"{name} holds {label}; a label must be a number, a text or the like")
+        raise InputError(f"{name} holds something that cannot be a label: {error}", option=name) from None
+    for number, label in enumerate(seen):
+        if not _is_label(label):
+            _refuse_label(label, int(np.argmax(numbers == number)), name)
     try:
         ordered = sorted(seen)  # type: ignore[type-var]
     except TypeError:
         return numbers, list(seen)
-    place = np.empty(len(seen), np.intp)
+    position = np.empty(len(seen), np.intp)
     for number, label in enumerate(ordered):
-        place[seen[label]] = number
-    return place[numbers], ordered
+        position[seen[label]] = number
+    return position[numbers], ordered
+
+
+def _is_label(value: Any) -> bool:
+    """Return whether a value is neither missing, in any way of writing NaN, nor infinite, nor complex."""
+    if isinstance(value, complex | np.complexfloating):
+        return False
+    if isinstance(value, float | np.floating):
+        return bool(np.isfinite(value))
+    try:
+        return bool(value == value)
+    except TypeError:  # pandas.NA has no truth
+        return False
+
+
+def _refuse_label(value: Any, row: int, name: str) -> NoReturn:
+    message = f"{name} holds {value} at position {row}; a label must be a finite real number, a text or the like"
+    raise InputError(message, option=name, row=row)
 
 
 def _sums(index: NDArray[np.intp], counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:

@@ -1,10 +1,10 @@
-"""The mutual information that random clusters of given sizes would have: the one loop worth compiling."""
+"""The expected mutual information of random clusters of given sizes, compiled by Numba."""
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-# Weights of the hypergeometric distribution below this share of the largest one are left out.
+# Weights of the hypergeometric distribution below this fraction of the largest one are left out.
 _NEGLIGIBLE = 1e-20
 
 
@@ -14,8 +14,8 @@ def expected_mutual_information(class_sizes: NDArray[np.int64], cluster_sizes: N
 
     An entry x of the table follows the hypergeometric distribution of its row's and column's sums alone, so equal sums
     are computed once. The distribution is followed from its mode to both sides by the ratio of neighbours,
-    ``P(x + 1) / P(x) = (a - x) (b - x) / ((x + 1) (N - a - b + x + 1))``, until nothing is left of it, and divided by
-    its sum: no factorial of N is needed, and some twenty terms take the place of ``min(a, b)``.
+    ``P(x + 1) / P(x) = (a - x) (b - x) / ((x + 1) (N - a - b + x + 1))``, until its weights are negligible, and divided
+    by its sum: no factorial of N is needed, and some twenty terms take the place of ``min(a, b)``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Scores from information theory: mutual information, plain, normalised and adjusted."""
+"""Mutual information: plain, normalised, and adjusted for chance."""
 
 import math
 from collections.abc import Callable
@@ -54,6 +54,11 @@ def normalized_mutual_info_score(
     ------
     InputError
         Labels that do not fit, or an unknown mean.
+
+    Examples
+    --------
+    >>> normalized_mutual_info_score(["cat", "cat", "dog"], [1, 1, 0])
+    1.0
     """
     return normalized_from_pairs(count_pairs(labels_true, labels_pred), average_method)
 
@@ -62,14 +67,14 @@ def adjusted_mutual_info_score(
     labels_true: Labels, labels_pred: Labels, *, average_method: str = "arithmetic"
 ) -> float:
     """
-    Mutual information beyond that of random clusters of the same sizes, divided by the most that it could be.
+    Mutual information adjusted for chance: 0 expected of random clusters of the same sizes, 1 for equal labels.
 
     Parameters
     ----------
     labels_true, labels_pred : sequence of hashable, length N
         Class and cluster of each video; the score does not change when they change places.
     average_method : {"arithmetic", "geometric", "min", "max"}
-        The mean of the entropies that stands for the most.
+        The mean of the entropies that takes the place of the maximum.
 
     Returns
     -------
@@ -106,22 +111,22 @@ def adjusted_from_pairs(pairs: PairCounts, average_method: str = "arithmetic") -
         return 0.0
     singletons = [len(groups) == pairs.n for groups in (pairs.classes, pairs.clusters)]
     if all(singletons) or (any(singletons) and average_method == "min"):
-        return 1.0  # chance gives all that there is to share: 0 / 0, whose sign rounding must not decide
-    # Numba is loaded here, by the only score that needs it.
+        return 1.0  # the expectation is the maximum: 0 / 0, whose sign must not depend on rounding
+    # Numba is imported by the only score that needs it.
     from selavi_ref.metrics.expected_mi import expected_mutual_information
 
     expected = expected_mutual_information(pairs.class_sizes, pairs.cluster_sizes)
-    beyond, most = pairs.mutual_information - expected, mean - expected
-    # What is 0 in exact numbers must not get its sign, or its size, from rounding.
-    return _away_from_zero(beyond) / _away_from_zero(most)
+    excess, maximum = pairs.mutual_information - expected, mean - expected
+    # A difference that is exactly 0 must not get its sign, or its size, from rounding.
+    return _away_from_zero(excess) / _away_from_zero(maximum)
 
 
 def entropy(sizes: NDArray[np.int64]) -> float:
     """Return the entropy, in nats, of belonging to one of groups of these sizes."""
     if len(sizes) == 1:
         return 0.0
-    share = sizes / sizes.sum()
-    return -float(np.sum(share * np.log(share)))
+    frequency = sizes / sizes.sum()
+    return -float(np.sum(frequency * np.log(frequency)))
 
 
 def _mean_entropy_of(pairs: PairCounts, average_method: str) -> float:
@@ -132,7 +137,8 @@ def _mean_entropy_of(pairs: PairCounts, average_method: str) -> float:
         "max": max,
     }
     if average_method not in means:
-        raise InputError(f"average_method must be one of {', '.join(means)}, not {average_method!r}")
+        message = f"average_method must be one of {', '.join(means)}, not {average_method!r}"
+        raise InputError(message, option="average_method", value=average_method)
     return float(means[average_method](entropy(pairs.class_sizes), entropy(pairs.cluster_sizes)))
 
 

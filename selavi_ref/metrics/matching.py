@@ -1,4 +1,4 @@
-"""Clusters matched with classes one to one: the accuracy, and the table of what is confused with what."""
+"""One-to-one matching of clusters with classes: accuracy and confusion matrix."""
 
 from collections.abc import Hashable
 from typing import NamedTuple
@@ -11,15 +11,15 @@ from selavi_ref.metrics.contingency import Labels, PairCounts, count_pairs
 
 class MatchedConfusion(NamedTuple):
     """
-    Counts of each class in each cluster, with the matched pairs along the diagonal.
+    Confusion matrix with the matched pairs of class and cluster along the diagonal.
 
     Attributes
     ----------
     counts : int64 array of shape (classes, clusters)
         Number of videos of the class in the cluster.
     classes, clusters : list
-        The labels of the rows and of the columns: first the matched ones, a class and its cluster in the same place,
-        by the order of the classes; then the rest, the largest first.
+        The labels of the rows and of the columns: first the matched ones, a class and its cluster at the same position,
+        in the order of the classes; then the rest, the largest first.
     matched : int
         Number of pairs, the smaller of the numbers of classes and clusters.
     """
@@ -32,13 +32,12 @@ class MatchedConfusion(NamedTuple):
 
 def hungarian_accuracy(labels_true: Labels, labels_pred: Labels) -> float:
     """
-    Share of the videos labelled right when each cluster is named after one class so as to be right most often.
+    Accuracy under the best one-to-one matching of clusters with classes.
 
     Parameters
     ----------
     labels_true, labels_pred : sequence of hashable, length N
-        Class and cluster of each video. With more clusters than classes, the clusters left over name no class and their
-        videos count as wrong, and the other way round.
+        Class and cluster of each video. Videos of clusters or classes that are not matched count as errors.
 
     Returns
     -------
@@ -53,13 +52,18 @@ def hungarian_accuracy(labels_true: Labels, labels_pred: Labels) -> float:
     References
     ----------
     Kuhn, The Hungarian method for the assignment problem, Naval Research Logistics Quarterly 2 (1955).
+
+    Examples
+    --------
+    >>> hungarian_accuracy(["cat", "cat", "dog", "dog"], [0, 0, 1, 0])
+    0.75
     """
     return accuracy_from_pairs(count_pairs(labels_true, labels_pred))
 
 
 def matched_confusion(labels_true: Labels, labels_pred: Labels) -> MatchedConfusion:
     """
-    Count how many videos of each class lie in each cluster, ordered so that matched classes and clusters meet.
+    Compute the confusion matrix, with rows and columns in the order of the best one-to-one matching.
 
     The pairs are those of `hungarian_accuracy`, which is the sum of the diagonal over N. As many pairs are made as
     possible, so a class and a cluster that share no video may be among them.
@@ -100,7 +104,7 @@ def accuracy_from_pairs(pairs: PairCounts) -> float:
 
 def _matching(counts: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the rows, ascending, and the columns of the matching with the largest sum."""
-    # SciPy's optimisers take as long to load as the rest of the core.
+    # Importing SciPy's optimisers takes as long as importing the rest of the core.
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(counts, maximize=True)

@@ -1,4 +1,4 @@
-"""Scores that count pairs of videos: the Rand index, plain and adjusted, and the score of Fowlkes and Mallows."""
+"""Scores that count pairs of videos: Rand index, adjusted Rand index, Fowlkes-Mallows index."""
 
 import math
 
@@ -7,7 +7,7 @@ from selavi_ref.metrics.contingency import Labels, PairCounts, count_pairs
 
 def adjusted_rand_score(labels_true: Labels, labels_pred: Labels) -> float:
     """
-    Share of the pairs of videos that are together or apart in both, beyond chance.
+    Rand index adjusted for chance.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def adjusted_rand_score(labels_true: Labels, labels_pred: Labels) -> float:
 
 def rand_score(labels_true: Labels, labels_pred: Labels) -> float:
     """
-    Share of the pairs of videos that are together or apart in both.
+    Rand index: the fraction of pairs of videos that are together in both labellings or apart in both.
 
     With many classes and clusters most pairs are apart in both, so the score is near 1 by chance alone.
 
@@ -65,7 +65,7 @@ def rand_score(labels_true: Labels, labels_pred: Labels) -> float:
 
 def fowlkes_mallows_score(labels_true: Labels, labels_pred: Labels) -> float:
     """
-    Geometric mean of precision and recall of the pairs of videos that are together in a cluster.
+    Fowlkes-Mallows index: geometric mean of precision and recall of the pairs that are together in a cluster.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Scores that look at clusters one by one: purity, entropy, and the report of each cluster."""
+"""Purity and entropy of clusters, one by one and on average."""
 
 from collections.abc import Hashable
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from selavi_ref.metrics.contingency import Labels, PairCounts, count_pairs
 
 class ClusterReport(NamedTuple):
     """
-    What each cluster holds; all of length clusters, in the order of the cluster labels.
+    Size, entropy, purity and most frequent class of each cluster, in the order of the cluster labels.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class ClusterReport(NamedTuple):
     entropy : float64 array
         Entropy of the classes in the cluster, in nats.
     purity : float64 array
-        Share of the most frequent class in the cluster.
+        Fraction of the most frequent class in the cluster.
     majority : list
         The most frequent class; of several, the first in the order of the classes.
     """
@@ -36,7 +36,7 @@ class ClusterReport(NamedTuple):
 
 def cluster_report(labels_true: Labels, labels_pred: Labels) -> ClusterReport:
     """
-    Describe each cluster: its size, its entropy, its purity, and the class that most of its videos have.
+    Compute size, entropy, purity and most frequent class of each cluster.
 
     The means of entropy and purity are `mean_entropy` and `mean_purity`; the mean of purity, weighted by the sizes, is
     `purity_score`.
@@ -49,7 +49,7 @@ def cluster_report(labels_true: Labels, labels_pred: Labels) -> ClusterReport:
     Returns
     -------
     ClusterReport
-        The figures of every cluster that is not empty.
+        One entry for each cluster that is not empty.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def cluster_report(labels_true: Labels, labels_pred: Labels) -> ClusterReport:
 
 def purity_score(labels_true: Labels, labels_pred: Labels) -> float:
     """
-    Share of the videos that have the most frequent class of their cluster.
+    Fraction of the videos that have the most frequent class of their cluster.
 
     This is the purity of textbooks, the mean over the clusters weighted by their sizes. It reaches 1 with one cluster
     for each video, so compare it for equal numbers of clusters only.
@@ -93,7 +93,7 @@ def purity_score(labels_true: Labels, labels_pred: Labels) -> float:
 
 def mean_purity(labels_true: Labels, labels_pred: Labels) -> float:
     """
-    Share of the most frequent class in a cluster, averaged over the clusters.
+    Fraction of the most frequent class in a cluster, averaged over the clusters.
 
     Every cluster that is not empty counts the same, whatever its size, as in SeLaVi; the purity of textbooks weights
     the clusters by their sizes: `purity_score`.
@@ -172,9 +172,9 @@ def _largest(pairs: PairCounts) -> NDArray[np.int64]:
 
 
 def _entropies(pairs: PairCounts) -> NDArray[np.float64]:
-    share = pairs.counts / pairs.cluster_sizes[pairs.columns]
-    sums = np.bincount(pairs.columns, weights=share * np.log(share), minlength=len(pairs.clusters))
-    # Subtracted from zero, the sums of pure clusters give no minus zero.
+    frequency = pairs.counts / pairs.cluster_sizes[pairs.columns]
+    sums = np.bincount(pairs.columns, weights=frequency * np.log(frequency), minlength=len(pairs.clusters))
+    # Subtracted from zero, so that pure clusters have entropy 0 and not -0.
     return np.subtract(0.0, sums, dtype=np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Retrieval: which items are nearest to a query, and how often one of its class is among them."""
+"""Nearest neighbours, and retrieval recall: how often an item of the query's class is among them."""
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError
-from selavi_ref.metrics.contingency import Labels, numbered
+from selavi_ref.metrics.contingency import Labels, encode_labels
 
 Vectors = NDArray[Any]
 
@@ -29,24 +29,24 @@ def retrieval_recall(
     block_bytes: int = _BLOCK_BYTES,
 ) -> dict[int, float]:
     """
-    Share of the queries that have an item of their own class among the k nearest ones.
+    Fraction of the queries that have an item of their own class among the k nearest ones: retrieval recall.
 
-    Nothing is sorted: what counts is how many items are nearer than the nearest one of the query's class. Of items at
+    Nothing is sorted: the rank of a query is the number of items nearer than the nearest one of its class. Of items at
     equal distances, the one with the smaller index comes first. A query whose class no item has is a miss at every k.
 
     Distances are compared in float32 if both arrays are float32, else in float64. Euclidean ones, as
     ``a.b - |b|^2 / 2`` after the items' mean was subtracted from both, lose some 1e-6 of the items' spread to rounding
-    in float32; the mean is itself rounded so that small integers stay exact. Cosines lose some 1e-7. What differs by
-    no more than that may change places.
+    in float32; the mean is itself rounded so that small integers stay exact. Cosines lose some 1e-7. Items whose
+    distances differ by less may change places.
 
     Parameters
     ----------
     queries : float32 or float64 array of shape (Q, D)
-        Features of the videos to find others for.
+        Features of the query videos.
     query_classes : sequence of hashable, length Q
         Their classes.
     items : float32 or float64 array of shape (M, D)
-        Features of the videos to be found.
+        Features of the videos that are searched.
     item_classes : sequence of hashable, length M
         Their classes.
     at : sequence of int
@@ -57,7 +57,7 @@ def retrieval_recall(
         Whether queries and items are the same videos in the same order, and none may find itself; their features may
         be of different modalities.
     block_bytes : int
-        Size of the scores that are held at a time; at least those of one query are.
+        Memory for scores; at least the scores of one query are held.
 
     Returns
     -------
@@ -73,15 +73,21 @@ def retrieval_recall(
     References
     ----------
     Asano et al., Labelling unlabelled videos from scratch with multi-modal self-supervision, NeurIPS 2020, section 4.
+
+    Examples
+    --------
+    >>> items = np.array([[0.0], [1.0], [2.0]])
+    >>> retrieval_recall(np.array([[0.1]]), ["cat"], items, ["dog", "cat", "cat"], at=[1, 2])
+    {1: 0.0, 2: 1.0}
     """
     search = _search(queries, items, metric, leave_out_self, block_bytes)
-    steps = [search.checked(k, "at") for k in at]
-    wanted, members, starts = _by_class(query_classes, item_classes, search)
+    steps = [search.check_k(k, "at") for k in at]
+    query_class, members, starts = _by_class(query_classes, item_classes, search)
     from selavi_ref.metrics import retrieval_kernels as ranking
 
-    rank = np.empty(len(wanted), np.int64)
+    rank = np.empty(len(query_class), np.int64)
     for rows, _, scores in search.blocks():
-        _in_threads(ranking.ranks, len(scores), scores, wanted[rows], members, starts, fill=rank[rows])
+        _in_threads(ranking.ranks, len(scores), scores, query_class[rows], members, starts, fill=rank[rows])
     return {k: float(np.mean(rank < k)) for k in steps}
 
 
@@ -103,9 +109,9 @@ def nearest(
     Parameters
     ----------
     queries : float32 or float64 array of shape (Q, D)
-        Features of the videos to find others for.
+        Features of the query videos.
     items : float32 or float64 array of shape (M, D)
-        Features of the videos to be found.
+        Features of the videos that are searched.
     k : int
         From 1 to the number of items that a query can find.
     metric : {"euclidean", "cosine"}
@@ -114,7 +120,7 @@ def nearest(
         Whether queries and items are the same videos in the same order, and none may find itself; their features may
         be of different modalities.
     block_bytes : int
-        Size of the scores that are held at a time; at least those of one query are.
+        Memory for scores; at least the scores of one query are held.
 
     Returns
     -------
@@ -130,41 +136,41 @@ def nearest(
         metric.
     """
     search = _search(queries, items, metric, leave_out_self, block_bytes)
-    k = search.checked(k, "k")
+    k = search.check_k(k, "k")
     from selavi_ref.metrics import retrieval_kernels as ranking
 
     measure = ranking.cosine if metric == "cosine" else ranking.euclidean
     indices = np.empty((len(queries), k), np.int64)
     distances = np.empty((len(queries), k), np.float32)
-    for rows, placed, scores in search.blocks():
+    for rows, transformed, scores in search.blocks():
         least = np.empty(len(scores), scores.dtype)
-        chosen, apart = np.empty((len(scores), k), np.int64), np.empty((len(scores), k))
+        chosen, unordered = np.empty((len(scores), k), np.int64), np.empty((len(scores), k))
         _in_threads(_least, len(scores), scores, k, fill=least)
         _in_threads(ranking.largest, len(scores), scores, least, fill=chosen)
-        _in_threads(measure, len(scores), placed, search.items, chosen, fill=apart)
-        order = np.argsort(apart, axis=1, kind="stable")
+        _in_threads(measure, len(scores), transformed, search.items, chosen, fill=unordered)
+        order = np.argsort(unordered, axis=1, kind="stable")
         indices[rows] = np.take_along_axis(chosen, order, axis=1)
-        distances[rows] = np.ldexp(np.take_along_axis(apart, order, axis=1), search.exponent)
+        distances[rows] = np.ldexp(np.take_along_axis(unordered, order, axis=1), search.exponent)
     return indices, distances
 
 
 @dataclass(frozen=True)
 class _Search:
     """
-    Queries and items placed so that the nearest item has the largest score.
+    Queries and items transformed so that the nearest item has the largest score.
 
     Attributes
     ----------
     queries : array of shape (Q, D)
         As given, in the type of the arithmetic.
-    place : function
-        Places rows of queries as the items were placed.
+    transform : function
+        Transforms rows of queries as the items were transformed.
     items : array of shape (M, D)
-        The items, placed.
+        The transformed items.
     bias : array of shape (M,)
-        What the score of an item has beyond its product with the query.
+        Term of the score of each item besides its product with the query.
     exponent : int
-        Distances between what is placed are to be multiplied by 2 to this power.
+        Distances of transformed vectors must be multiplied by 2 to this power.
     leave_out_self : bool
         Whether the item of the query's index has a score of minus infinity.
     block_bytes : int
@@ -172,48 +178,51 @@ class _Search:
     """
 
     queries: Vectors
-    place: Callable[[Vectors], Vectors]
+    transform: Callable[[Vectors], Vectors]
     items: Vectors
     bias: Vectors
     exponent: int
     leave_out_self: bool
     block_bytes: int
 
-    def checked(self, k: int, name: str) -> int:
-        """Return the number of nearest items, or refuse it."""
+    def check_k(self, k: int, name: str) -> int:
+        """Return the number of nearest items as an integer, or raise an error if it is out of range."""
         most = len(self.items) - self.leave_out_self
         try:
-            fits = 1 <= operator.index(k) <= most
+            is_possible = 1 <= operator.index(k) <= most
         except TypeError:
-            fits = False
-        if not fits:
-            raise InputError(f"{name} must be of whole numbers from 1 to {most}, the items to find, not {k}")
+            is_possible = False
+        if not is_possible:
+            message = f"{name} must be of whole numbers from 1 to {most}, the items to find, not {k}"
+            raise InputError(message, option=name, value=k)
         return operator.index(k)
 
     def blocks(self) -> Iterator[tuple[slice, Vectors, Vectors]]:
-        """Yield blocks of rows: which they are, the queries placed, and their scores with all items."""
+        """Yield blocks of queries: their rows, the transformed queries, and their scores with all items."""
         height = max(1, self.block_bytes // (len(self.items) * self.items.itemsize))
         for lo in range(0, len(self.queries), height):
             rows = slice(lo, min(lo + height, len(self.queries)))
-            placed = self.place(self.queries[rows])
-            scores = placed @ self.items.T
+            transformed = self.transform(self.queries[rows])
+            scores = transformed @ self.items.T
             scores += self.bias
             if self.leave_out_self:
                 scores[np.arange(len(scores)), np.arange(rows.start, rows.stop)] = -np.inf
-            yield rows, placed, scores
+            yield rows, transformed, scores
 
 
 def _search(queries: Vectors, items: Vectors, metric: str, leave_out_self: bool, block_bytes: int) -> _Search:
-    """Check the arguments and place the items."""
+    """Check the arguments and transform the items."""
     if metric not in ("euclidean", "cosine"):
-        raise InputError(f"metric must be euclidean or cosine, not {metric!r}")
+        raise InputError(f"metric must be euclidean or cosine, not {metric!r}", option="metric", value=metric)
     if block_bytes < 1:
-        raise InputError(f"block_bytes must be at least 1, not {block_bytes}")
+        raise InputError(f"block_bytes must be at least 1, not {block_bytes}", option="block_bytes", value=block_bytes)
     queries, items = _vectors(queries, "queries"), _vectors(items, "items")
     if queries.shape[1] != items.shape[1]:
-        raise InputError(f"queries are of {queries.shape[1]} numbers each, but items are of {items.shape[1]}")
+        message = f"queries are of {queries.shape[1]} numbers each, but items are of {items.shape[1]}"
+        raise InputError(message, option="items")
     if leave_out_self and len(queries) != len(items):
-        raise InputError(f"leave_out_self needs a query for each item; there are {len(queries)} for {len(items)}")
+        message = f"leave_out_self needs a query for each item; there are {len(queries)} for {len(items)}"
+        raise InputError(message, option="leave_out_self")
     dtype = np.result_type(queries, items)
     queries, items = queries.astype(dtype, copy=False), items.astype(dtype, copy=False)
     if metric == "cosine":
@@ -225,24 +234,26 @@ def _search(queries: Vectors, items: Vectors, metric: str, leave_out_self: bool,
     items -= centre
     bias = (np.einsum("ij,ij->i", items, items, dtype=np.float64) / -2).astype(dtype)
 
-    def place(rows: Vectors) -> Vectors:
-        moved: Vectors = np.ldexp(rows, -exponent) - centre
-        return moved
+    def transform(rows: Vectors) -> Vectors:
+        transformed: Vectors = np.ldexp(rows, -exponent) - centre
+        return transformed
 
-    return _Search(queries, place, items, bias, exponent, leave_out_self, block_bytes)
+    return _Search(queries, transform, items, bias, exponent, leave_out_self, block_bytes)
 
 
 def _vectors(vectors: Vectors, name: str) -> Vectors:
-    """Return the vectors as float32 or float64, checked by themselves."""
+    """Return the vectors as float32 or float64, or raise an error that names the argument."""
     array = np.asarray(vectors)
     if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"{name} must be of shape (videos, numbers), neither of them 0, not {array.shape}")
+        message = f"{name} must be of shape (videos, numbers), neither of them 0, not {array.shape}"
+        raise InputError(message, option=name)
     if array.dtype.kind not in "fiu":
-        raise InputError(f"{name} must be real numbers, not {array.dtype}")
+        raise InputError(f"{name} must be real numbers, not {array.dtype}", option=name)
     array = array.astype(np.float32 if array.dtype in (np.float16, np.float32) else np.float64, copy=False)
     finite = np.isfinite(array).all(1)
     if not finite.all():
-        raise InputError(f"{name} holds NaN or infinity in row {int(np.flatnonzero(~finite)[0])}")
+        row = int(np.flatnonzero(~finite)[0])
+        raise InputError(f"{name} holds NaN or infinity in row {row}", option=name, row=row)
     return array
 
 
@@ -263,7 +274,7 @@ def _centre(items: Vectors) -> Vectors:
 
 
 def _directions(vectors: Vectors) -> Vectors:
-    """Return the vectors at length 1, but zeros as they are."""
+    """Return the vectors scaled to length 1; zero vectors stay as they are."""
     largest = np.maximum(vectors.max(1), -vectors.min(1))[:, None]
     # Divided by the largest entry first, no square overflows or vanishes.
     directions = vectors / np.where(largest > 0, largest, 1)
@@ -281,15 +292,16 @@ def _by_class(
     query_classes: Labels, item_classes: Labels, search: _Search
 ) -> tuple[NDArray[np.int64], NDArray[np.intp], NDArray[np.intp]]:
     """Return the class number of each query, -1 if no item has it; the items by class; and where each class starts."""
-    asked, asked_labels = numbered(query_classes, "query_classes")
-    given, given_labels = numbered(item_classes, "item_classes")
-    for name, found, expected in (("queries", asked, search.queries), ("items", given, search.items)):
-        if len(found) != len(expected):
-            raise InputError(f"there are {len(expected)} {name}, but classes of {len(found)}")
-    number = {label: i for i, label in enumerate(given_labels)}
-    wanted = np.array([number.get(label, -1) for label in asked_labels], np.int64)[asked]
-    starts = np.concatenate([[0], np.cumsum(np.bincount(given, minlength=len(given_labels)))])
-    return wanted, np.argsort(given, kind="stable"), starts
+    query_codes, query_labels = encode_labels(query_classes, "query_classes")
+    item_codes, item_labels = encode_labels(item_classes, "item_classes")
+    pairs = (("query_classes", query_codes, search.queries), ("item_classes", item_codes, search.items))
+    for name, codes, vectors in pairs:
+        if len(codes) != len(vectors):
+            raise InputError(f"{name} has {len(codes)} entries, but there are {len(vectors)} vectors", option=name)
+    number = {label: i for i, label in enumerate(item_labels)}
+    query_class = np.array([number.get(label, -1) for label in query_labels], np.int64)[query_codes]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(item_codes, minlength=len(item_labels)))])
+    return query_class, np.argsort(item_codes, kind="stable"), starts
 
 
 def _in_threads(task: Callable[..., None], n: int, *arguments: Any, fill: NDArray[Any]) -> None:

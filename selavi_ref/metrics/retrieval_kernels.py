@@ -1,4 +1,4 @@
-"""Compiled passes over the scores of pairs of queries and items. Imported where they are used only.
+"""Compiled passes over the scores of pairs of queries and items. Import this module only where it is used.
 
 Each pass fills the rows ``lo:hi`` of its last argument and releases the interpreter lock, so that threads of Python
 share a block of rows. Nothing runs in a threading layer of Numba: one of them ends a process that was forked after it
@@ -14,21 +14,21 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def ranks(scores: Any, wanted: Any, members: Any, starts: Any, lo: int, hi: int, rank: Any) -> None:
+def ranks(scores: Any, query_class: Any, members: Any, starts: Any, lo: int, hi: int, rank: Any) -> None:
     """
-    Fill in how many items come before the first one of the query's class, or the number of items if there is none.
+    Fill in the number of items before the first one of the query's class, or of all items if there is none.
 
     A larger score comes first, then a smaller index. An item with a score of minus infinity is left out.
-    ``members[starts[c]:starts[c + 1]]`` are the items of class c, ascending; ``wanted`` is -1 where no item has the
-    query's class.
+    ``members[starts[c]:starts[c + 1]]`` are the items of class c, ascending; ``query_class`` is -1 where no item
+    has the class of the query.
     """
     n = scores.shape[1]
     for i in range(lo, hi):
         row = scores[i]
         first = -1
-        if wanted[i] >= 0:
+        if query_class[i] >= 0:
             best = row.dtype.type(-np.inf)
-            for j in members[starts[wanted[i]] : starts[wanted[i] + 1]]:
+            for j in members[starts[query_class[i]] : starts[query_class[i] + 1]]:
                 if row[j] > best:
                     best, first = row[j], j
         rank[i] = n if first < 0 else _count_before(row, first)
@@ -52,28 +52,28 @@ def largest(scores: Any, least: Any, lo: int, hi: int, chosen: Any) -> None:
         row, bound, above = scores[i], least[i], 0
         for j in range(row.size):
             above += row[j] > bound
-        ties, place = k - above, 0
+        ties, position = k - above, 0
         for j in range(row.size):
             if row[j] > bound or (row[j] == bound and ties > 0):
                 ties -= row[j] == bound
-                chosen[i, place] = j
-                place += 1
+                chosen[i, position] = j
+                position += 1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def euclidean(queries: Any, items: Any, chosen: Any, lo: int, hi: int, distances: Any) -> None:
     """Fill in the Euclidean distances of the chosen items."""
     for i in range(lo, hi):
-        for place in range(chosen.shape[1]):
-            distances[i, place] = np.sqrt(_squared_distance(queries[i], items[chosen[i, place]]))
+        for position in range(chosen.shape[1]):
+            distances[i, position] = np.sqrt(_squared_distance(queries[i], items[chosen[i, position]]))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def cosine(queries: Any, items: Any, chosen: Any, lo: int, hi: int, distances: Any) -> None:
     """Fill in 1 minus the product with the chosen items."""
     for i in range(lo, hi):
-        for place in range(chosen.shape[1]):
-            distances[i, place] = max(0.0, 1.0 - _product(queries[i], items[chosen[i, place]]))
+        for position in range(chosen.shape[1]):
+            distances[i, position] = max(0.0, 1.0 - _product(queries[i], items[chosen[i, position]]))
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})

@@ -1,4 +1,4 @@
-"""What lies where in the file, and how text and rows are kept there."""
+"""Names, types and chunks of the data sets of a store, and their encoding of text."""
 
 import json
 import os
@@ -26,13 +26,13 @@ Rows = slice | NDArray[Any] | Sequence[int] | None
 
 
 def partial_path(path: str | os.PathLike[str]) -> Path:
-    """Where the store lies while it is being written."""
+    """Return the path of a store while it is being written."""
     path = Path(path)
     return path.with_name(path.name + ".partial")
 
 
 def shard_path(path: str | os.PathLike[str], index: int, count: int) -> Path:
-    """Where process `index` of `count` writes its part of the store `path`; for one process, the store itself."""
+    """Return the path of the shard of process `index` of `count`; for one process, that of the store itself."""
     path = Path(path)
     if count == 1:
         return path
@@ -46,39 +46,41 @@ def modality_of(name: str) -> str | None:
 
 
 def is_row_dataset(name: str) -> bool:
-    """Say whether the data set has one row for each video and lies in checksummed chunks."""
+    """Return whether the data set has one row for each video, in checksummed chunks."""
     return modality_of(name) is not None or name in ("disagreement", "labels")
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
-    """Return the type in which a data set is kept."""
-    kept = {"labels": np.int32, "alignment": np.int32, "groups": np.int32, "potentials": np.float64}
-    return np.dtype(kept.get(name, np.float32))
+    """Return the type in which a data set is stored."""
+    types = {"labels": np.int32, "alignment": np.int32, "groups": np.int32, "potentials": np.float64}
+    return np.dtype(types.get(name, np.float32))
 
 
 def modality_order(modalities: Iterable[str]) -> list[str]:
-    """Video first, then audio, then any other by name."""
+    """Return modalities in order: video, audio, then any others by name."""
     first = {"video": 0, "audio": 1}
     return sorted(set(modalities), key=lambda name: (first.get(name, 2), name))
 
 
 def head_order(heads: Iterable[str]) -> list[str]:
-    """Numbered heads by number, then named ones by name."""
+    """Return heads in order: numbered ones by number, then named ones by name."""
     return sorted(set(heads), key=lambda name: (0, int(name), "") if name.isdecimal() else (1, 0, name))
 
 
-def encode(text: str, what: str) -> bytes:
+def encode(text: str, kind: str) -> bytes:
     """Return UTF-8, in which bytes of a path that are not UTF-8 stay as they are (``surrogateescape``)."""
     if "\0" in text:
-        raise InputError(f"{what} {text!r} holds a NUL character, which no path or class name can have")
+        raise InputError(
+            f"{kind} {text!r} holds a NUL character, which no path or class name can have", option=kind, value=text
+        )
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise InputError(f"{what} {text!r} is no valid Unicode text") from None
+        raise InputError(f"{kind} {text!r} is no valid Unicode text", option=kind, value=text) from None
 
 
 def decode(text: bytes | str) -> str:
-    """Undo `encode`; text of a foreign writer is taken in the same way."""
+    """Undo `encode`; text of other programs is decoded in the same way."""
     return text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
 
 
@@ -106,20 +108,20 @@ def to_json(value: Mapping[str, Any]) -> str:
     try:
         return json.dumps(value, sort_keys=True, ensure_ascii=True)
     except (TypeError, ValueError) as error:
-        raise InputError(f"the provenance of a store must be plain JSON values: {error}") from None
+        raise InputError(f"the provenance of a store must be plain JSON values: {error}", option="provenance") from None
 
 
 def chunk_rows(n_rows: int, row_bytes: int) -> int:
-    """Rows of one chunk: whole rows, about 1 MiB."""
+    """Return the number of rows of a chunk, of about 1 MiB."""
     return max(1, min(n_rows, CHUNK_BYTES // row_bytes))
 
 
-def reserved() -> Any:
+def preallocated() -> Any:
     """
-    Creation properties that take the room on disk at once and fill it.
+    Return creation properties that allocate and fill the space on disk at once.
 
-    A full disk then shows before the work and not after hours of it, and no later write changes anything but the rows
-    themselves: a killed process cannot leave the structure of the file half changed.
+    A full disk is then noticed before the work and not after hours of it, and no later write changes anything but the
+    rows themselves: a killed process cannot leave the structure of the file half changed.
     """
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -137,7 +139,7 @@ def create_rows(file: Any, name: str, n_rows: int, width: int) -> Any:
         chunks=(chunk_rows(n_rows, width * dtype.itemsize), width),
         fletcher32=True,
         fillvalue=np.nan if dtype.kind == "f" else -1,
-        dcpl=reserved(),
+        dcpl=preallocated(),
     )
     dataset.attrs["valid"] = True
     return dataset
@@ -145,13 +147,13 @@ def create_rows(file: Any, name: str, n_rows: int, width: int) -> Any:
 
 def row_datasets(file: Any) -> dict[str, Any]:
     """Return the data sets of `file` that have one row for each video, by name."""
-    found = {}
+    datasets = {}
     for modality in file.get("features", ()):
-        found[f"features/{modality}"] = file["features"][modality]
+        datasets[f"features/{modality}"] = file["features"][modality]
     for modality in file.get("log_prob", ()):
         for head in file["log_prob"][modality]:
-            found[f"log_prob/{modality}/{head}"] = file["log_prob"][modality][head]
+            datasets[f"log_prob/{modality}/{head}"] = file["log_prob"][modality][head]
     for name in ("disagreement", "labels"):
         if name in file:
-            found[name] = file[name]
-    return found
+            datasets[name] = file[name]
+    return datasets

@@ -1,4 +1,4 @@
-"""A data set as blocks that lie in memory as they lie in the file, for computations that go over it many times."""
+"""Data sets as memory-mapped blocks, for computations that pass over them many times."""
 
 import mmap
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 Block = tuple[slice, NDArray[Any]]
 
-# Views must look like other arrays, to Numba too, hence not read-only; what is written to one changes no file. The last
-# flag keeps Linux from setting memory aside for such changes, which would forbid stores larger than the memory.
+# Views must look like other arrays, also to Numba, so they are not read-only; writing to one does not change the file.
+# The last flag keeps Linux from reserving memory for such changes, which would forbid stores larger than the memory.
 _PRIVATE = getattr(mmap, "MAP_PRIVATE", 0) | getattr(
     mmap, "MAP_NORESERVE", 0x4000 if hasattr(mmap, "MAP_PRIVATE") else 0
 )
@@ -23,20 +23,20 @@ class Views(Sequence[Block]):
     """
     The blocks of a data set, each with the slice of its rows; made by `FeatureStore.views`.
 
-    A block is mapped into memory where the file holds the numbers as they are, and read anew each time where it does
-    not. Its checksum is checked when it is asked for first, so the store must still be open then; after the data set
-    was rewritten, ask the store for new views.
+    A block is mapped into memory where the file holds plain numbers, and read anew at each access elsewhere. Its
+    checksum is checked at the first access, so the store must still be open then; after the data set was rewritten,
+    make new views.
 
     Parameters
     ----------
     read : function
-        Of a slice of rows; returns them with their checksums checked.
+        Takes a slice of rows and returns them with their checksums checked.
     mapped : list of slice and array, or None
         All rows in order, if they could be mapped.
     blocks : iterable of slice
         The rows of each block otherwise.
     has_checksums : bool
-        Whether there is anything to check in mapped blocks.
+        Whether mapped blocks have checksums.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Views(Sequence[Block]):
 
     @property
     def mapped(self) -> bool:
-        """Whether the blocks are mapped; else each costs a read."""
+        """Whether the blocks are mapped; otherwise each access reads the file."""
         return self._mapped is not None
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class Views(Sequence[Block]):
 
 
 def map_file(path: Path, dtype: np.dtype[Any], shape: Sequence[int], offset: int) -> NDArray[Any] | None:
-    """Map an array that lies in a file in one piece, or return None where it cannot be mapped."""
+    """Map an array that is contiguous in a file, or return None where it cannot be mapped."""
     if offset % dtype.itemsize or 0 in shape:
         return None
     try:
@@ -93,7 +93,7 @@ def map_file(path: Path, dtype: np.dtype[Any], shape: Sequence[int], offset: int
 
 
 def map_dataset(path: Path, dataset: Any, dtype: np.dtype[Any]) -> list[Block] | None:
-    """Map the chunks of a data set, or return None if they do not hold rows of `dtype` as they are."""
+    """Map the chunks of a data set, or return None if they are not plain rows of `dtype`."""
     n_rows, width = dataset.shape
     if dataset.dtype != dtype or not dataset.chunks or dataset.chunks[1] != width or not _only_checksums(dataset):
         return None
@@ -115,7 +115,7 @@ def map_dataset(path: Path, dataset: Any, dtype: np.dtype[Any]) -> list[Block] |
 
 
 def map_shards(paths: Sequence[Path], name: str, dtype: np.dtype[Any]) -> list[Block] | None:
-    """Map the chunks of a data set that lies in shards, given in the order of their rows."""
+    """Map the chunks of a data set of several shards, given in the order of their rows."""
     blocks: list[Block] = []
     for path in paths:
         with h5py.File(path, "r") as shard:

@@ -1,4 +1,4 @@
-"""Reading a store: cheap to open, checked before it is trusted, read in blocks."""
+"""Reading a store, in blocks and with checks."""
 
 import json
 import os
@@ -37,14 +37,28 @@ class FeatureStore:
     ------
     StoreError
         The file is missing, no feature store, incomplete, of another version, damaged, or a shard of it is.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from selavi_ref.store import StoreWriter
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "features.h5"
+    >>> with StoreWriter(path, ["a.mp4", "b.mp4"], {"features/video": 3}) as writer:
+    ...     writer.write([1, 0], {"features/video": np.ones((2, 3))})
+    ...     path = writer.finish()
+    >>> with FeatureStore(path) as store:
+    ...     store.paths, store.features("video").shape
+    (['a.mp4', 'b.mp4'], (2, 3))
+    >>> folder.cleanup()
     """
 
     _mode = "r"
-    _equal_heads = True  # labels of several heads can be brought together only then
+    _equal_heads = True  # labels of several heads can be matched only then
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
-        _refuse_what_cannot_be_opened(self.path)
+        _check_path(self.path)
         with guarded(self.path):
             self._file: Any = h5py.File(self.path, self._mode, rdcc_nbytes=4 * layout.CHUNK_BYTES)
         try:
@@ -75,7 +89,7 @@ class FeatureStore:
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """What has made the store: model, settings, versions."""
+        """Model, settings and versions that have made the store."""
         with guarded(self.path, "the attribute 'provenance'"):
             return dict(json.loads(self._file.attrs.get("provenance", "{}")))
 
@@ -99,11 +113,12 @@ class FeatureStore:
         """Clusters of each head, K."""
         widths = [dataset.shape[1] for name, dataset in self._rows.items() if name.startswith("log_prob/")]
         if not widths:
-            raise StoreError(f"{self.path} holds no log-probabilities (log_prob/{{modality}}/{{head}})")
+            message = f"{self.path} holds no log-probabilities (log_prob/{{modality}}/{{head}})"
+            raise StoreError(message, path=self.path, problem="missing")
         return int(widths[0])
 
     def has(self, name: str) -> bool:
-        """Say whether the store has a data set of this name."""
+        """Return whether the store has a data set of this name."""
         with guarded(self.path):
             return isinstance(self._file.get(name), h5py.Dataset)
 
@@ -131,11 +146,12 @@ class FeatureStore:
             A data set that is not there, whose checksum does not match, or that was not written to its end.
         """
         if not self.has(name):
-            raise StoreError(f"{self.path} has no data set {name}; it has {', '.join(self._rows) or 'none'}")
+            raise self._no_dataset(name)
         with guarded(self.path, name):
             dataset = self._file[name]
             if not dataset.attrs.get("valid", True):
-                raise StoreError(f"{self.path}: {name} was never written, or its rewriting was cut off; write it again")
+                message = f"{self.path}: {name} was never written, or its rewriting was cut off; write it again"
+                raise StoreError(message, path=self.path, dataset=name, problem="incomplete")
             if not (layout.is_row_dataset(name) or name in ("potentials", "alignment", "groups")):
                 return np.asarray(dataset[()] if rows is None else dataset[:][rows])
             return read_rows(dataset, row_numbers(rows, dataset.shape[0]), layout.dtype_of(name))
@@ -149,7 +165,7 @@ class FeatureStore:
         return self.get(f"log_prob/{modality}/{head}", rows)
 
     def present(self, modality: str) -> NDArray[np.bool_]:
-        """Return, shape (N,), which videos have the modality; without a mark, all that could be decoded."""
+        """Return which videos have the modality, shape (N,); if that is not stored, all that could be decoded."""
         name = f"videos/has_{modality}"
         if not self.has(name):
             return np.array([reason == "" for reason in self.reasons], dtype=bool)
@@ -158,7 +174,7 @@ class FeatureStore:
 
     def blocks(self, rows_per_block: int | None = None) -> Iterator[slice]:
         """
-        Cut the rows into consecutive slices.
+        Divide the rows into consecutive slices.
 
         Parameters
         ----------
@@ -167,22 +183,22 @@ class FeatureStore:
         """
         step = self._default_block() if rows_per_block is None else rows_per_block
         if step < 1:
-            raise InputError(f"rows_per_block must be at least 1, not {step}")
+            raise InputError(f"rows_per_block must be at least 1, not {step}", option="rows_per_block", value=step)
         for start in range(0, self.n_videos, step):
             yield slice(start, min(start + step, self.n_videos))
 
     def width(self, name: str) -> int:
-        """Return how many numbers a data set holds for each video."""
+        """Return the number of columns of a data set."""
         if name not in self._rows:
-            raise StoreError(f"{self.path} has no data set {name}; it has {', '.join(self._rows) or 'none'}")
+            raise self._no_dataset(name)
         return int(self._rows[name].shape[1])
 
     def views(self, name: str) -> Views:
         """
-        Return a data set as a sequence of blocks, for computations that go over it many times.
+        Return a data set as a sequence of blocks, for computations that pass over it many times.
 
-        Blocks of a store written by `StoreWriter` are mapped into memory: after the first time, when their checksums
-        are checked, they cost no copy, and the system gives their memory back when it is short.
+        Blocks of a store written by `StoreWriter` are mapped into memory: after the first access, which checks their
+        checksums, they cost no copy, and the system frees their memory when it is short.
 
         Parameters
         ----------
@@ -197,10 +213,10 @@ class FeatureStore:
         Raises
         ------
         StoreError
-            As for `get`, also when a block is asked for.
+            As for `get`, also when a block is accessed.
         """
         if name not in self._rows:
-            raise StoreError(f"{self.path} has no data set {name}; it has {', '.join(self._rows) or 'none'}")
+            raise self._no_dataset(name)
         self.get(name, slice(0, 0))
         with guarded(self.path, name):
             dtype = layout.dtype_of(name)
@@ -228,6 +244,10 @@ class FeatureStore:
     ) -> None:
         self.close()
 
+    def _no_dataset(self, name: str) -> StoreError:
+        message = f"{self.path} has no data set {name}; it has {', '.join(self._rows) or 'none'}"
+        return StoreError(message, path=self.path, dataset=name, problem="missing")
+
     def _texts(self, name: str) -> list[str]:
         if not self.has(name):
             return [""] * self.n_videos
@@ -246,33 +266,36 @@ class FeatureStore:
         attributes = self._file.attrs
         kind = attributes.get("format")
         if layout.decode(kind if isinstance(kind, (str, bytes)) else "") != layout.FORMAT:
-            raise StoreError(f"{self.path} is an HDF5 file, but no feature store (its attribute 'format' is {kind!r})")
+            message = f"{self.path} is an HDF5 file, but no feature store (its attribute 'format' is {kind!r})"
+            raise StoreError(message, path=self.path, problem="foreign")
         version = attributes.get("version")
         if version != layout.VERSION:
-            raise StoreError(
-                f"{self.path} is a store of version {version}; this program reads version {layout.VERSION}"
-            )
+            message = f"{self.path} is a store of version {version}; this program reads version {layout.VERSION}"
+            raise StoreError(message, path=self.path, problem="foreign")
         if not attributes.get("complete", False):
-            raise StoreError(_incomplete(self.path, self._file))
+            raise _incomplete(self.path, self._file)
 
     def _check_shapes(self) -> None:
         clusters = {}
         for name, dataset in self._rows.items():
             if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fi" or dataset.ndim != 2:
-                raise StoreError(f"{self.path}: {name} must be a two-dimensional data set of numbers")
+                raise self._damaged(f"{name} must be a two-dimensional data set of numbers", name)
             if dataset.shape[0] != self.n_videos or dataset.shape[1] < 1:
-                raise StoreError(f"{self.path}: {name} has shape {dataset.shape}, but there are {self.n_videos} videos")
+                raise self._damaged(f"{name} has shape {dataset.shape}, but there are {self.n_videos} videos", name)
             if name.startswith("log_prob/"):
                 clusters[dataset.shape[1]] = name
         for name in self._file["videos"]:
             if self._file["videos"][name].shape != (self.n_videos,):
-                raise StoreError(f"{self.path}: videos/{name} must have one entry for each of {self.n_videos} videos")
+                raise self._damaged(f"videos/{name} must have one entry for each of {self.n_videos} videos", name)
         if len(clusters) > 1 and self._equal_heads:
             both = " and ".join(f"{name} has {width}" for width, name in clusters.items())
-            raise StoreError(f"{self.path}: all heads must have the same number of clusters, but {both}")
+            raise self._damaged(f"all heads must have the same number of clusters, but {both}")
+
+    def _damaged(self, message: str, dataset: str | None = None) -> StoreError:
+        return StoreError(f"{self.path}: {message}", path=self.path, dataset=dataset, problem="damaged")
 
     def _check_shards(self) -> None:
-        """HDF5 fills in for a missing shard without a word, so that each one is looked at."""
+        """Check every shard: HDF5 silently returns fill values for a missing one."""
         self._shards: list[Path] = []
         if "shards" not in self._file:
             return
@@ -280,28 +303,31 @@ class FeatureStore:
         for file, identity in zip(layout.read_texts(shards["file"]), layout.read_texts(shards["id"]), strict=True):
             shard = self.path.parent / file
             if not shard.is_file():
-                raise StoreError(f"{self.path} is joined of shards, and its shard {shard} is missing")
+                message = f"{self.path} is joined of shards, and its shard {shard} is missing"
+                raise StoreError(message, path=shard, problem="missing")
             with guarded(shard), h5py.File(shard, "r") as opened:
                 if not opened.attrs.get("complete", False):
-                    raise StoreError(_incomplete(shard, opened))
+                    raise _incomplete(shard, opened)
                 if layout.decode(opened.attrs.get("id", "")) != identity:
-                    raise StoreError(f"{shard} was written anew after {self.path} was joined; join the shards again")
+                    message = f"{shard} was written anew after {self.path} was joined; join the shards again"
+                    raise StoreError(message, path=shard, problem="foreign")
             self._shards.append(shard)
 
 
-def _refuse_what_cannot_be_opened(path: Path) -> None:
+def _check_path(path: Path) -> None:
     if path.is_dir():
-        raise StoreError(f"{path} is a folder; name the file of the store")
+        raise StoreError(f"{path} is a folder; name the file of the store", path=path, problem="foreign")
     if path.exists():
         return
     partial = layout.partial_path(path)
     if not partial.exists():
-        raise StoreError(f"{path} does not exist")
+        raise StoreError(f"{path} does not exist", path=path, problem="missing")
     with guarded(partial), h5py.File(partial, "r") as file:
-        raise StoreError(_incomplete(path, file))
+        raise _incomplete(path, file)
 
 
-def _incomplete(path: Path, file: Any) -> str:
+def _incomplete(path: Path, file: Any) -> StoreError:
     done = file.get("done")
     count = "" if done is None else f": {int(np.count_nonzero(done[:]))} of {len(done)} videos are done"
-    return f"{path} is not complete{count}; run the command that makes it again, and it goes on from there"
+    message = f"{path} is not complete{count}; run the command that makes it again, and it goes on from there"
+    return StoreError(message, path=path, problem="incomplete")

@@ -1,4 +1,4 @@
-"""Reading and writing the rows of a data set in any order, through slices, which are what HDF5 is fast at."""
+"""Reading and writing rows of a data set in any order, through slices, which are fast in HDF5."""
 
 import operator
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ _SPAN_BYTES = 16 << 20
 
 def row_numbers(rows: Rows, n_rows: int) -> slice | NDArray[np.int64]:
     """
-    Return the rows asked for as a slice of step 1 or as row numbers.
+    Return the requested rows as a slice of step 1 or as row numbers.
 
     Parameters
     ----------
     rows : slice, array of int or None
         None means all of them.
     n_rows : int
-        How many there are.
+        Number of rows.
 
     Raises
     ------
@@ -36,15 +36,18 @@ def row_numbers(rows: Rows, n_rows: int) -> slice | NDArray[np.int64]:
         return slice(start, max(start, stop)) if step == 1 else np.arange(start, stop, step, dtype=np.int64)
     numbers = np.asarray(rows)
     if numbers.ndim != 1 or (numbers.dtype.kind not in "iu" and numbers.size):
-        raise InputError(f"rows must be a slice or a 1-d array of integers, not {numbers.ndim}-d of {numbers.dtype}")
+        message = f"rows must be a slice or a 1-d array of integers, not {numbers.ndim}-d of {numbers.dtype}"
+        raise InputError(message, option="rows")
     outside = (numbers < 0) | (numbers >= n_rows)
     if outside.any():
-        raise InputError(f"row {numbers[outside][0]} is outside of the store, whose rows are 0 to {n_rows - 1}")
+        row = int(numbers[outside][0])
+        message = f"row {row} is outside of the store, whose rows are 0 to {n_rows - 1}"
+        raise InputError(message, option="rows", row=row)
     return numbers.astype(np.int64)
 
 
 def count(rows: slice | NDArray[np.int64]) -> int:
-    """Return the number of rows that `row_numbers` has found."""
+    """Return the number of rows of a result of `row_numbers`."""
     return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
 
 
@@ -78,7 +81,7 @@ def write_rows(dataset: Any, rows: slice | NDArray[np.int64], values: NDArray[An
 
 
 def _spans(ascending: NDArray[np.int64], longest: int) -> Iterator[slice]:
-    """Cut ascending row numbers into pieces each of which spans at most `longest` rows."""
+    """Divide ascending row numbers into pieces that span at most `longest` rows each."""
     start = 0
     while start < len(ascending):
         stop = int(np.searchsorted(ascending, ascending[start] + longest))

@@ -1,4 +1,4 @@
-"""Writing a store: rows in any order, resumed after a stop, and under its name only when it is whole."""
+"""Writing a store: rows in any order, resumable, and renamed to its final name when it is complete."""
 
 import contextlib
 import os
@@ -23,16 +23,16 @@ _CHECKPOINT_SECONDS = 10.0
 
 class StoreWriter:
     """
-    A store in the making; use it as a context manager and call `finish` when every row is written.
+    Writes a store row by row; use it as a context manager and call `finish` when every row is written.
 
-    The rows go to ``<path>.partial``, whose room on disk is taken at once, so that a full disk shows at the start.
-    Leaving the context without `finish` keeps that file, and the same call continues it: `remaining` says which rows
-    are missing.
+    The rows go to ``<path>.partial``, whose space on disk is allocated at once, so that a full disk is noticed at the
+    start. Leaving the context without `finish` keeps that file, and the same call continues it: `remaining` holds the
+    missing rows.
 
     Parameters
     ----------
     path : path
-        The store to make. One that is there already stays untouched until `finish`.
+        The store to make. An existing one stays untouched until `finish`.
     paths : sequence of str, length N
         The videos; any name a file can have.
     datasets : mapping of str to int
@@ -41,20 +41,20 @@ class StoreWriter:
     classes : sequence of str, length N, optional
         True classes, "" where unknown.
     provenance : mapping, optional
-        What makes the store: model, settings, versions; plain JSON values.
+        Model, settings and versions that make the store; plain JSON values.
     whole : mapping of str to array, optional
         Small data sets that belong to the store as a whole: ``potentials``, ``alignment``, ``groups`` (H, K).
     start, total : int
-        For a shard: the place of its first video in the collection, and the number of videos of the collection.
+        For a shard: the position of its first video in the collection, and the number of videos of the collection.
     resume : bool
-        Continue a partial file of the same videos, data sets and provenance; any other is written anew.
+        Continue a partial file of the same videos, data sets and provenance; any other is replaced.
 
     Raises
     ------
     InputError
         No videos, lengths that differ, or names of data sets that do not fit.
     StoreError
-        The file cannot be written, has no room, or is being written by another process.
+        The file cannot be written, the disk is full, or another process is writing it.
     """
 
     def __init__(
@@ -78,16 +78,17 @@ class StoreWriter:
         self._provenance = layout.to_json(provenance or {})
         self._whole = {name: np.asarray(value, layout.dtype_of(name)) for name, value in (whole or {}).items()}
         self.n_videos = len(self._paths)
-        self._place = (start, self.n_videos + start if total is None else total)
+        self._position = (start, self.n_videos + start if total is None else total)
         self._check_arguments()
         self.modalities = layout.modality_order(filter(None, map(layout.modality_of, self._datasets)))
 
         if self.path.is_dir():
-            raise StoreError(f"{self.path} is a folder; name the file of the store")
+            message = f"{self.path} is a folder; name the file of the store"
+            raise StoreError(message, path=self.path, problem="foreign")
         partial = self._continue() if resume else None
         self.resumed = partial is not None
         self._file: Any = self._create() if partial is None else partial
-        # HDF5 writes the rest of a data set when its handle is closed, where h5py cannot raise: the handles are kept.
+        # HDF5 writes the rest of a data set when its handle is closed, where h5py cannot raise: so handles stay open.
         self._handles = {name: self._file[name] for name in [*self._row_names(), "done", *self._datasets]}
         self._done: NDArray[np.bool_] = self._handles["done"][:]
         self._pending: list[slice | NDArray[np.int64]] = []
@@ -121,7 +122,7 @@ class StoreWriter:
         values : mapping of str to array
             Data set to its values, shape (rows, width). A data set that is left out stays NaN in these rows.
         present : mapping of str to bool or array of bool, optional
-            Whether the videos have the modality. Without it: those of which `values` holds something.
+            Whether the videos have the modality. Without it: whether `values` has data of the modality.
         reason : str or sequence of str
             Why the videos could not be decoded; "" where they could.
 
@@ -133,21 +134,22 @@ class StoreWriter:
             The file cannot be written.
         """
         if self._file is None:
-            raise StoreError(f"{self.path} was closed; open a new StoreWriter to go on")
+            raise StoreError(f"{self.path} was closed; open a new StoreWriter to go on", path=self.path)
         numbers = row_numbers(rows, self.n_videos)
         n = count(numbers)
         if not isinstance(numbers, slice) and len(np.unique(numbers)) < n:
-            raise InputError("a row was given twice in one call")
+            raise InputError("a row was given twice in one call", option="rows")
         arrays = {name: self._checked(name, value, n) for name, value in values.items()}
         given = {layout.modality_of(name) for name in arrays}
         if unknown := set(present or {}) - set(self.modalities):
-            raise InputError(f"{self.path} has no modality {', '.join(map(repr, unknown))}, only {self.modalities}")
+            message = f"{self.path} has no modality {', '.join(map(repr, unknown))}, only {self.modalities}"
+            raise InputError(message, option="present")
         for modality in self.modalities:
             has = (present or {}).get(modality, modality in given)
-            arrays[f"videos/has_{modality}"] = _for_each_row(np.asarray(has, bool), n, f"presence of {modality}")
+            arrays[f"videos/has_{modality}"] = _for_each_row(np.asarray(has, bool), n, f"present[{modality!r}]")
         reasons = [reason] * n if isinstance(reason, str) else reason
         clipped = np.array([layout.clip_text(text) for text in reasons], layout.REASON_TYPE)
-        arrays["videos/reason"] = _for_each_row(clipped, n, "reasons")
+        arrays["videos/reason"] = _for_each_row(clipped, n, "reason")
         try:
             for name, array in arrays.items():
                 write_rows(self._handles[name], numbers, array)
@@ -160,10 +162,10 @@ class StoreWriter:
 
     def checkpoint(self) -> None:
         """
-        Bring what was written onto the disk; from then on it outlives a killed process or machine.
+        Flush everything written to the disk, where it survives a killed process or machine.
 
-        The rows are marked done only after they have reached the disk, so that no mark can stand before a row that was
-        lost. It happens by itself every ten seconds and when the context is left.
+        Rows are marked done only after they have reached the disk, so that no lost row can be marked. This happens
+        automatically every ten seconds and when the context is left.
         """
         try:
             if self._pending:
@@ -183,7 +185,7 @@ class StoreWriter:
 
     def finish(self) -> Path:
         """
-        Mark the store complete and give it its name; the writer is closed then.
+        Mark the store complete, rename it to its final name, and close the writer.
 
         Raises
         ------
@@ -191,9 +193,8 @@ class StoreWriter:
             Rows are missing, or the file cannot be written.
         """
         if not self._done.all():
-            raise StoreError(
-                f"{self.path} is not complete: {len(self.remaining)} of {self.n_videos} rows are not written"
-            )
+            message = f"{self.path} is not complete: {len(self.remaining)} of {self.n_videos} rows are not written"
+            raise StoreError(message, path=self.path, problem="incomplete", row=int(self.remaining[0]))
         self.checkpoint()
         try:
             self._file.attrs.modify("complete", True)
@@ -207,7 +208,7 @@ class StoreWriter:
         return self.path
 
     def close(self) -> None:
-        """Stop here; the partial file stays for another time."""
+        """Close the partial file, which stays to be continued."""
         if self._file is not None:
             self.checkpoint()
             file, self._file = self._file, None
@@ -231,28 +232,34 @@ class StoreWriter:
 
     def _check_arguments(self) -> None:
         if not self._paths:
-            raise InputError(f"{self.path}: a store needs at least one video")
+            raise InputError(f"{self.path}: a store needs at least one video", option="paths")
         if self._classes is not None and len(self._classes) != self.n_videos:
-            raise InputError(f"{self.path}: {len(self._classes)} classes for {self.n_videos} videos")
-        if self._place[0] < 0 or self._place[0] + self.n_videos > self._place[1]:
-            raise InputError(
-                f"{self.path}: rows {self._place[0]} on of {self._place[1]} cannot be {self.n_videos} videos"
-            )
+            message = f"{self.path}: {len(self._classes)} classes for {self.n_videos} videos"
+            raise InputError(message, option="classes")
+        if self._position[0] < 0 or self._position[0] + self.n_videos > self._position[1]:
+            start, total = self._position
+            message = f"{self.path}: {self.n_videos} videos from row {start} do not fit into {total} rows"
+            raise InputError(message, option="start")
         for name, width in self._datasets.items():
             if not layout.is_row_dataset(name):
-                raise InputError(f"{self.path}: {name!r} is no data set of a store, such as features/video")
+                message = f"{self.path}: {name!r} is no data set of a store, such as features/video"
+                raise InputError(message, option="datasets", value=name)
             if width < 1:
-                raise InputError(f"{self.path}: {name} needs at least one column, not {width}")
+                message = f"{self.path}: {name} needs at least one column, not {width}"
+                raise InputError(message, option="datasets", value=width)
         for name in self._whole:
             if layout.is_row_dataset(name) or name.split("/")[0] in ("videos", "done", "shards"):
-                raise InputError(f"{self.path}: {name!r} cannot be given as a whole")
+                message = f"{self.path}: {name!r} cannot be given as a whole"
+                raise InputError(message, option="whole", value=name)
 
     def _checked(self, name: str, value: ArrayLike, n_rows: int) -> NDArray[Any]:
         if name not in self._datasets:
-            raise InputError(f"{self.path} was opened without {name!r}; it has {', '.join(self._datasets)}")
+            message = f"{self.path} was opened without {name!r}; it has {', '.join(self._datasets)}"
+            raise InputError(message, option=name)
         array = np.asarray(value, layout.dtype_of(name))
         if array.shape != (n_rows, self._datasets[name]):
-            raise InputError(f"{name} of {n_rows} rows has shape {array.shape}, not {(n_rows, self._datasets[name])}")
+            message = f"{name} of {n_rows} rows has shape {array.shape}, not {(n_rows, self._datasets[name])}"
+            raise InputError(message, option=name)
         return array
 
     def _failed(self, error: Exception) -> StoreError:
@@ -293,15 +300,15 @@ class StoreWriter:
         return ["videos/reason", *(f"videos/has_{modality}" for modality in self.modalities)]
 
     def _lay_out(self, file: Any) -> list[Any]:
-        """Create everything, and return the handles, which must live until all has reached the disk."""
+        """Create all data sets, and return their handles, which must stay open until all has reached the disk."""
         file.attrs.update(format=layout.FORMAT, version=layout.VERSION, complete=False, id=uuid.uuid4().hex)
-        file.attrs.update(provenance=self._provenance, start=self._place[0], total=self._place[1])
+        file.attrs.update(provenance=self._provenance, start=self._position[0], total=self._position[1])
         handles = [layout.write_texts(file, "videos/path", self._paths)]
         if self._classes is not None:
             handles.append(layout.write_texts(file, "videos/class", self._classes))
         for name in [*self._row_names(), "done"]:
             kind = layout.REASON_TYPE if name == "videos/reason" else bool
-            handles.append(file.create_dataset(name, (self.n_videos,), kind, dcpl=layout.reserved()))
+            handles.append(file.create_dataset(name, (self.n_videos,), kind, dcpl=layout.preallocated()))
         handles += [file.create_dataset(name, data=value) for name, value in self._whole.items()]
         handles += [layout.create_rows(file, name, self.n_videos, width) for name, width in self._datasets.items()]
         return handles
@@ -311,51 +318,52 @@ class StoreWriter:
             try:
                 h5py.File(self.partial, "r+").close()
             except OSError as error:
-                if "in use" in str(reason := explain(self.partial, error)):
-                    raise reason from error
+                explained = explain(self.partial, error)
+                if explained.problem == "in use":
+                    raise explained from error
 
     def _continue(self) -> Any:
         """Open the partial file of an earlier run, or return None if there is none that fits."""
         if not self.partial.exists():
             return None
+        file = None
         try:
             file = h5py.File(self.partial, "r+", rdcc_nbytes=4 * layout.CHUNK_BYTES)
-        except OSError as error:
-            if "in use" in str(reason := explain(self.partial, error)):
-                raise reason from error
-            return None
-        try:
             if self._fits(file):
-                _mend(file)
+                _reset_torn_chunks(file)
                 return file
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError):
-            pass
-        abandon(file)
+            abandon(file)
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            if file is not None:
+                abandon(file)
+            explained = explain(self.partial, error)
+            if explained.problem not in ("damaged", "foreign"):  # the work of hours must not be thrown away
+                raise explained from error
         return None
 
     def _fits(self, file: Any) -> bool:
-        wanted = {name: (self.n_videos, width) for name, width in self._datasets.items()}
+        expected = {name: (self.n_videos, width) for name, width in self._datasets.items()}
         classes = [layout.decode(text) for text in self._classes] if self._classes is not None else None
         return (
             file.attrs["format"] == layout.FORMAT
             and file.attrs["version"] == layout.VERSION
             and file.attrs["provenance"] == self._provenance
-            and (file.attrs["start"], file.attrs["total"]) == self._place
-            and {name: dataset.shape for name, dataset in layout.row_datasets(file).items()} == wanted
+            and (file.attrs["start"], file.attrs["total"]) == self._position
+            and {name: dataset.shape for name, dataset in layout.row_datasets(file).items()} == expected
             and all(np.array_equal(file[name][()], value, equal_nan=True) for name, value in self._whole.items())
             and layout.read_texts(file["videos/path"]) == [layout.decode(text) for text in self._paths]
             and (layout.read_texts(file["videos/class"]) if "videos/class" in file else None) == classes
         )
 
 
-def _for_each_row(value: NDArray[Any], n_rows: int, what: str) -> NDArray[Any]:
+def _for_each_row(value: NDArray[Any], n_rows: int, name: str) -> NDArray[Any]:
     if value.shape not in ((), (n_rows,)):
-        raise InputError(f"{what} of {n_rows} rows has shape {value.shape}, not {(n_rows,)}")
+        raise InputError(f"{name} of {n_rows} rows has shape {value.shape}, not {(n_rows,)}", option=name)
     return np.broadcast_to(value, n_rows)
 
 
-def _mend(file: Any) -> None:
-    """Empty the chunks that a killed process has left half written, and mark their rows as not done."""
+def _reset_torn_chunks(file: Any) -> None:
+    """Reset the chunks that a killed process has left half written, and mark their rows as not done."""
     for name, dataset in layout.row_datasets(file).items():
         for chunk in dataset.iter_chunks():
             try:
@@ -366,7 +374,7 @@ def _mend(file: Any) -> None:
 
 
 def _blank_chunk(dataset: Any, name: str) -> bytes:
-    """Return the bytes of a chunk as it lies on disk before anything is written to it, checksum included."""
+    """Return the bytes on disk, checksum included, of a chunk to which nothing was written."""
     with h5py.File("blank", "w", driver="core", backing_store=False) as memory:
         rows, width = dataset.chunks
         blank = layout.create_rows(memory, name, rows, width)

@@ -37,6 +37,13 @@ class Blocks:
     ------
     InputError
         If shapes differ, or a source does not hold real numbers in two dimensions.
+
+    Examples
+    --------
+    >>> from selavi_ref.transport import assign
+    >>> video, audio = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.zeros((3, 2))
+    >>> assign(Blocks(video, audio), [2, 1]).labels
+    array([0, 0, 1], dtype=int32)
     """
 
     def __init__(self, *sources: Any) -> None:

@@ -78,6 +78,12 @@ def sinkhorn(
         If shapes do not fit, or a weight or a cost is not what it must be.
     TypeError
         If an option is not one of POT's.
+
+    Examples
+    --------
+    >>> sinkhorn([0.5, 0.5], [0.5, 0.5], [[0.0, 1.0], [1.0, 0.0]], 0.1).round(3)
+    array([[0.5, 0. ],
+           [0. , 0.5]])
     """
     _check(reg, method, numItermax, stopThr, kwargs)
     like = next((array for array in (a, b, M, *(warmstart or ())) if is_tensor(array)), None)

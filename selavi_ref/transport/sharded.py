@@ -94,7 +94,9 @@ class _ShardedPass:
         own = float(shape[0] if weight is None else weight.sum())
         total, n = shards.all_sum(np.array([own, float(shape[0])]))
         if not total > 0:
-            raise InputError("all sample weights are zero; at least one must be positive" if n else "there are no rows")
+            if n:
+                raise InputError("all sample weights are zero; at least one must be positive", option="sample_weight")
+            raise InputError("log_prob has no rows in any process", option="log_prob")
         self.shape = int(n), shape[1]
         self._shards, self._inner, self._part = shards, inner, own / total
         self.weight: Vector | None = np.full(shape[0], 1.0 / total) if weight is None else weight / total

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-import reference_metrics as reference
 
 from selavi_ref import metrics
-from selavi_ref.errors import InputError
+from tests.support import metrics_reference as reference
+from tests.support.refusal import refused
 
 LABELS = ([0, 0, 0, 1, 1, 2, 2, 2, 3, 3], ["a", "a", "b", "b", "b", "c", "c", "a", "c", "d"])
 
@@ -86,23 +86,23 @@ def test_what_no_resample_changes_is_certain(pair, expected):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    "options",
     [
-        ({"n_resamples": 0}, "n_resamples must be a whole number of at least 1, not 0"),
-        ({"n_resamples": -5}, "n_resamples must be"),
-        ({"n_resamples": 2.5}, "n_resamples must be a whole number of at least 1, not 2.5"),
-        ({"confidence": 1.0}, "confidence must be between 0 and 1, not 1.0"),
-        ({"confidence": float("nan")}, "confidence must be between 0 and 1, not nan"),
-        ({"scores": ("nmi", "nmj")}, "among nmi, ami, .*, not 'nmj'"),
-        ({"scores": "nmi"}, "a sequence of names, not the text 'nmi'"),
-        ({"rng": 0}, "must be a numpy.random.Generator, not int"),
+        {"n_resamples": 0},
+        {"n_resamples": -5},
+        {"n_resamples": 2.5},
+        {"confidence": 1.0},
+        {"confidence": float("nan")},
+        {"scores": ("nmi", "nmj")},
+        {"scores": "nmi"},
+        {"rng": 0},
     ],
 )
-def test_options_that_do_not_fit_are_refused(options, message):
-    with pytest.raises(InputError, match=message):
+def test_options_that_do_not_fit_are_refused(options):
+    with refused(option=next(iter(options))):
         metrics.bootstrap_intervals(*LABELS, **{"rng": np.random.default_rng(0), **options})
 
 
 def test_labels_that_do_not_fit_are_refused():
-    with pytest.raises(InputError, match="2 labels, but labels_pred has 3"):
+    with refused(option="labels_pred"):
         metrics.bootstrap_intervals([1, 2], [1, 2, 3], rng=np.random.default_rng(0))

@@ -1,10 +1,10 @@
 import subprocess
 import sys
 from collections import Counter
+from decimal import Decimal
 
 import numpy as np
 import pytest
-import reference_metrics as reference
 import sklearn.metrics
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -13,12 +13,13 @@ from sklearn.metrics.cluster import contingency_matrix
 from selavi_ref import metrics
 from selavi_ref.errors import InputError
 from selavi_ref.metrics.expected_mi import expected_mutual_information
+from tests.support import metrics_reference as reference
+from tests.support.refusal import refused
 
 WITH_MEANS = ["normalized_mutual_info_score", "adjusted_mutual_info_score"]
-ONE_IF_EQUAL = [*WITH_MEANS, "adjusted_rand_score", "rand_score", "v_measure_score"]
+ONE_IF_EQUAL = [*WITH_MEANS, "adjusted_rand_score", "rand_score"]
 SYMMETRIC = [*ONE_IF_EQUAL, "mutual_info_score", "fowlkes_mallows_score"]
-SHARED = [*SYMMETRIC, "homogeneity_score", "completeness_score"]
-SCORES = [*SHARED, "hungarian_accuracy", "purity_score", "mean_purity", "mean_entropy"]
+SCORES = [*SYMMETRIC, "hungarian_accuracy", "purity_score", "mean_purity", "mean_entropy"]
 TABLES = ["contingency_table", "cluster_report", "matched_confusion", "homogeneity_completeness_v_measure", "summary"]
 SUMMARY = {
     "nmi": "normalized_mutual_info_score",
@@ -27,8 +28,6 @@ SUMMARY = {
     "accuracy": "hungarian_accuracy",
     "mean_purity": "mean_purity",
     "mean_entropy": "mean_entropy",
-    "homogeneity": "homogeneity_score",
-    "completeness": "completeness_score",
     "fmi": "fowlkes_mallows_score",
 }
 MEANS = ["arithmetic", "geometric", "min", "max"]
@@ -57,7 +56,7 @@ def as_numbers(labels):
     return np.unique(np.array(labels), return_inverse=True)[1]
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", SYMMETRIC)
 @given(pair=labellings())
 @settings(max_examples=50, deadline=None)
 def test_equals_scikit_learn(name, pair):
@@ -81,7 +80,6 @@ def test_equals_scikit_learn_with_every_mean(name, mean, pair):
 @settings(max_examples=60, deadline=None)
 def test_the_parts_of_the_v_measure_equal_scikit_learn_with_every_weight(pair, beta):
     ours = metrics.homogeneity_completeness_v_measure(*pair, beta=beta)
-    assert ours[2] == metrics.v_measure_score(*pair, beta=beta)
     # Of a single class and clusters that say nothing of it, scikit-learn divides 0 by 0 when completeness counts not.
     assume(beta > 0 or ours[1] > 0)
     theirs = sklearn.metrics.homogeneity_completeness_v_measure(*map(as_numbers, pair), beta=beta)
@@ -89,10 +87,10 @@ def test_the_parts_of_the_v_measure_equal_scikit_learn_with_every_weight(pair, b
 
 
 @pytest.mark.parametrize("beta", [-1, float("nan"), float("inf")])
-@pytest.mark.parametrize("name", ["v_measure_score", "homogeneity_completeness_v_measure"])
-def test_a_weight_that_is_none_is_refused(name, beta):
-    with pytest.raises(InputError, match=f"beta must be a number of at least 0, not {beta}"):
-        getattr(metrics, name)([1, 2], [1, 2], beta=beta)
+def test_a_weight_that_is_none_is_refused(beta):
+    with pytest.raises(InputError) as error:
+        metrics.homogeneity_completeness_v_measure([1, 2], [1, 2], beta=beta)
+    assert error.value.option == "beta"
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=12).filter(lambda labels: len(set(labels)) > 1))
@@ -104,7 +102,7 @@ def test_singletons_share_all_that_they_can_by_the_smaller_entropy(labels):
     assert metrics.adjusted_mutual_info_score(singletons, singletons) == 1.0
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", SYMMETRIC)
 @pytest.mark.parametrize(("n", "classes", "clusters"), [(20_000, 40, 300), (20_000, 3, 2), (500, 500, 20), (300, 1, 7)])
 @pytest.mark.parametrize("agreement", [0.0, 0.6, 1.0])
 def test_equals_scikit_learn_on_larger_collections(name, n, classes, clusters, agreement):
@@ -212,8 +210,9 @@ def test_symmetric_scores_are_symmetric_and_all_keep_their_bounds(pair):
     for name in [*SYMMETRIC, "hungarian_accuracy"]:
         score = getattr(metrics, name)
         assert score(labels_true, labels_pred) == pytest.approx(score(labels_pred, labels_true), abs=1e-10)
-    completeness = metrics.completeness_score(labels_pred, labels_true)
-    assert metrics.homogeneity_score(*pair) == pytest.approx(completeness, abs=1e-10)
+    homogeneity, completeness, v_measure = metrics.homogeneity_completeness_v_measure(*pair)
+    exchanged = metrics.homogeneity_completeness_v_measure(labels_pred, labels_true)
+    assert exchanged == pytest.approx((completeness, homogeneity, v_measure), abs=1e-10)
     assert 0 < metrics.hungarian_accuracy(*pair) <= metrics.purity_score(*pair) <= 1
     assert 0 <= metrics.rand_score(*pair) <= 1
     result = metrics.summary(*pair)
@@ -242,7 +241,9 @@ def test_the_summary_holds_every_score():
     labels_true, labels_pred = rng.integers(0, 5, 200), rng.integers(0, 7, 200)
     result = metrics.summary(labels_true, labels_pred)
     expected = {name: getattr(metrics, score)(labels_true, labels_pred) for name, score in SUMMARY.items()}
-    assert list(result.items()) == [("n", 200), ("classes", 5), ("clusters", 7), *expected.items()]
+    homogeneity, completeness, _ = metrics.homogeneity_completeness_v_measure(labels_true, labels_pred)
+    expected |= {"n": 200, "classes": 5, "clusters": 7, "homogeneity": homogeneity, "completeness": completeness}
+    assert result == expected
 
 
 @given(pair=labellings())
@@ -284,36 +285,45 @@ def test_singletons_take_no_table_of_all_against_all():
         assert getattr(metrics, name)(labels, clusters) == 1
     assert metrics.purity_score(labels, clusters) == 1
     assert metrics.fowlkes_mallows_score(labels, clusters) == 0
-    with pytest.raises(InputError, match="60000 classes by 60000 clusters does not fit"):
+    with pytest.raises(InputError, match="60000 classes by 60000 clusters"):
         metrics.contingency_table(labels, clusters)
 
 
 @pytest.mark.parametrize("name", [*SCORES, *TABLES])
 @pytest.mark.parametrize(
-    ("labels_true", "labels_pred", "message"),
+    ("labels_true", "labels_pred", "fields"),
     [
-        ([1, 2], [1, 2, 3], "2 labels, but labels_pred has 3"),
-        ([], [], "labels_true is empty"),
-        ([1], np.array([]), "labels_pred is empty"),
-        ([1, 2], [1.0, float("nan")], "labels_pred holds nan"),
-        (np.array([1, np.nan, 2]), [1, 2, 3], "labels_true holds nan at position 1"),
-        (["a", float("nan")], [1, 2], "labels_true holds nan"),
-        ([[1, 2]], [1], "cannot be a label|one-dimensional"),
-        (np.zeros((2, 2)), [1, 2], "one-dimensional"),
-        ([{1}, {2}], [1, 2], "cannot be a label"),
-        ("ab", [1, 2], "must be a sequence of labels"),
-        (3, [1, 2], "must be a sequence of labels"),
+        ([1, 2], [1, 2, 3], {"option": "labels_pred"}),
+        ([], [], {"option": "labels_true"}),
+        ([1], np.array([]), {"option": "labels_pred"}),
+        ([1, 2], [1.0, float("nan")], {"option": "labels_pred", "row": 1}),
+        (np.array([1, np.nan, 2]), [1, 2, 3], {"option": "labels_true", "row": 1}),
+        (["a", float("nan")], [1, 2], {"option": "labels_true", "row": 1}),
+        ([1, np.float32("nan")], [1, 2], {"option": "labels_true", "row": 1}),
+        (["a", np.float16("nan")], [1, 2], {"option": "labels_true", "row": 1}),
+        (np.array([1, np.inf], np.float16), [1, 2], {"option": "labels_true", "row": 1}),
+        (np.array(["2020-01-01", "NaT"], "M8[D]"), [1, 2], {"option": "labels_true", "row": 1}),
+        (["a", np.datetime64("NaT")], [1, 2], {"option": "labels_true", "row": 1}),
+        ([np.timedelta64("NaT"), "a"], [1, 2], {"option": "labels_true", "row": 0}),
+        (np.array([1, np.nan], object), [1, 2], {"option": "labels_true", "row": 1}),
+        (np.array([1, complex("nan")]), [1, 2], {"option": "labels_true", "row": 1}),
+        ([1, complex(1, 2)], [1, 2], {"option": "labels_true", "row": 1}),
+        (["a", Decimal("nan")], [1, 2], {"option": "labels_true", "row": 1}),
+        ([[1, 2]], [1], {"option": "labels_true"}),
+        (np.zeros((2, 2)), [1, 2], {"option": "labels_true"}),
+        ([{1}, {2}], [1, 2], {"option": "labels_true"}),
+        ("ab", [1, 2], {"option": "labels_true"}),
+        (3, [1, 2], {"option": "labels_true"}),
     ],
 )
-def test_labels_that_do_not_fit_are_refused_in_one_line(name, labels_true, labels_pred, message):
-    with pytest.raises(InputError, match=message) as caught:
+def test_labels_that_do_not_fit_are_refused_in_one_line(name, labels_true, labels_pred, fields):
+    with refused(**fields):
         getattr(metrics, name)(labels_true, labels_pred)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", WITH_MEANS)
 def test_an_unknown_mean_is_refused(name):
-    with pytest.raises(InputError, match="one of arithmetic, geometric, min, max, not 'median'"):
+    with refused(option="average_method", value="median"):
         getattr(metrics, name)([1, 2], [1, 2], average_method="median")
 
 

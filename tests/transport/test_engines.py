@@ -9,13 +9,13 @@ import sys
 
 import numpy as np
 import pytest
-from engines_under_test import ENGINES, plan_pass
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import logsumexp, plan
 
-from selavi_ref.errors import InputError
 from selavi_ref.transport import engines
+from tests.support.engines import ENGINES, plan_pass
+from tests.support.refusal import refused
+from tests.support.transport_reference import logsumexp, plan
 
 SHAPES = [(1, 1), (1, 70), (70, 1), (3, 5), (257, 10), (130, 49), (131, 200), (5, 400)]
 
@@ -123,13 +123,13 @@ def test_an_entry_that_is_not_finite_is_named(engine: str, value: float) -> None
     x = data(400, 30).astype(np.float32)
     x[317, 4] = value
     x[390, 1] = np.nan
-    with pytest.raises(InputError, match="row 317, column 4"):
+    with refused(row=317, column=4):
         plan_pass(engine, x, 1.0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_entries_too_large_to_mean_anything_are_refused(engine: str) -> None:
-    with pytest.raises(InputError, match="1e\\+35"):
+    with refused(option="log_prob", value=1e35):
         plan_pass(engine, np.array([[1e35, 0.0]]), 1.0)
 
 
@@ -164,18 +164,20 @@ def pass_value(x: np.ndarray) -> float:
 
 
 def test_an_unknown_engine_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="unknown engine 'cuda'; known are auto, numba, numpy, store"):
+    with refused(option="engine", value="cuda") as caught:
         engines.create("cuda", data(2, 2), 1.0)
+    assert all(name in str(caught.value) for name in ("auto", "numba", "numpy", "store"))
 
 
 def test_what_an_engine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="Sharded"):
+    with refused(option="engine", value="sharded"):
         engines.create("sharded", data(2, 2), 1.0)
     monkeypatch.setattr(engines, "_loaded", {})
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "backbones.engines.torch_engine", raising=False)
-    with pytest.raises(InputError, match=r"engine 'torch' .* is not available: .*torch"):
+    with refused(option="engine", value="torch") as caught:
         engines.create("torch", data(2, 2), 1.0)
+    assert isinstance(caught.value.__cause__, ImportError)
 
 
 def test_engines_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:

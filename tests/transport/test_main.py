@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from engines_under_test import write_h5
 
 from selavi_ref.store import StoreWriter
 from selavi_ref.transport import assign
 from selavi_ref.transport.__main__ import main
+from tests.support.engines import write_h5
 
 
 @pytest.fixture

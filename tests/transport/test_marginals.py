@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selavi_ref.errors import InputError
 from selavi_ref.transport import marginals
+from tests.support.refusal import refused
 
 
 def test_uniform_is_equal() -> None:
@@ -40,7 +40,7 @@ def test_zipf_falls_with_rank() -> None:
 
 
 def test_more_clusters_than_videos_is_refused() -> None:
-    with pytest.raises(InputError, match=r"5 clusters .* there are 3"):
+    with refused(option="N", value=3):
         marginals.gaussian(5, 3)
 
 
@@ -53,18 +53,18 @@ def test_given_spans_the_range_of_floats() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "message"),
+    ("sizes", "cluster"),
     [
-        ([1, 2], "shape"),
-        ([1, -2, 1], "cluster 1"),
-        ([1, 1, np.nan], "cluster 2"),
-        ([np.inf, 1, 1], "cluster 0"),
-        ([0, 0, 0], "zero"),
-        (["a", 1, 2], "numbers"),
+        ([1, 2], None),
+        ([1, -2, 1], 1),
+        ([1, 1, np.nan], 2),
+        ([np.inf, 1, 1], 0),
+        ([0, 0, 0], None),
+        (["a", 1, 2], None),
     ],
 )
-def test_sizes_that_do_not_fit_are_named(sizes: list[object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_sizes_that_do_not_fit_are_named(sizes: list[object], cluster: int | None) -> None:
+    with refused(option="sizes", column=cluster):
         marginals.given(sizes, 3)  # type: ignore[arg-type]
 
 
@@ -84,27 +84,26 @@ def test_read_accepts_npy(tmp_path) -> None:
 def test_read_names_a_file_that_does_not_fit_in_one_line(tmp_path, text: str) -> None:
     path = tmp_path / "sizes.txt"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"sizes\.txt") as caught:
+    with refused(path=path):
         marginals.read(path, 3)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"\x93NUMPY broken"])
 @pytest.mark.parametrize("name", ["sizes.npy", "sizes.txt"])
 def test_read_names_a_damaged_file(tmp_path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match="sizes"):
+    with refused(path=tmp_path / name):
         marginals.read(tmp_path / name, 3)
 
 
 def test_pickles_are_not_read(tmp_path) -> None:
     np.save(tmp_path / "sizes.npy", np.array([{}, 1], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="sizes"):
+    with refused(path=tmp_path / "sizes.npy"):
         marginals.read(tmp_path / "sizes.npy", 2)
 
 
 def test_an_unknown_distribution_is_named() -> None:
-    with pytest.raises(InputError, match="'gauss' is neither uniform, gaussian, zipf"):
+    with refused(option="spec", value="gauss"):
         marginals.make("gauss", 3, 10)
 
 

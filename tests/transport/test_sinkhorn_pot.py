@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from selavi_ref import sinkhorn
-from selavi_ref.errors import ConvergenceWarning, InputError
+from selavi_ref.errors import ConvergenceWarning
+from tests.support.refusal import refused
 
 ot = pytest.importorskip("ot")
 
@@ -172,24 +173,25 @@ def test_verbose_prints_the_error(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "option"),
     [
-        ({"method": "simplex"}, "Unknown method 'simplex'"),
+        ({"method": "simplex"}, "method"),
         ({"reg": 0.0}, "reg"),
-        ({"a": np.ones(3) / 3}, "a has shape"),
-        ({"b": np.ones(3) / 3}, "b \\(3,\\)"),
-        ({"a": -np.ones(12)}, "a must hold"),
-        ({"b": np.full(5, np.nan)}, "b must hold"),
-        ({"M": np.full((12, 5), np.inf)}, "M holds inf in row 0, column 0"),
+        ({"a": np.ones(3) / 3}, "a, b"),
+        ({"b": np.ones(3) / 3}, "a, b"),
+        ({"a": -np.ones(12)}, "a"),
+        ({"b": np.full(5, np.nan)}, "b"),
+        ({"M": np.full((12, 5), -np.inf)}, "M"),
+        ({"M": np.full((12, 5), np.nan)}, "M"),
         ({"numItermax": 0}, "numItermax"),
         ({"stopThr": np.nan}, "stopThr"),
         ({"reg": "a"}, "reg"),
-        ({"method": None}, "Unknown method"),
-        ({"M": np.full((12, 5), "a")}, "M has type"),
+        ({"method": None}, "method"),
+        ({"M": np.full((12, 5), "a")}, "M"),
         ({"warmstart": (np.zeros(2), np.zeros(5))}, "warmstart"),
     ],
 )
-def test_what_does_not_fit_is_named(change: dict[str, object], message: str) -> None:
+def test_what_does_not_fit_is_named(change: dict[str, object], option: str) -> None:
     a, b, M = problem(12, 5)
-    with pytest.raises(InputError, match=message):
+    with refused(option=option):
         sinkhorn(**{"a": a, "b": b, "M": M, "reg": 0.1, **change})  # type: ignore[arg-type]

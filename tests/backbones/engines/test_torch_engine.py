@@ -13,13 +13,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import logsumexp, plan
 
 from backbones.engines import torch_engine as plan_pass
 from backbones.engines.torch_engine import TorchPass
 from selavi_ref.errors import InputError
 from selavi_ref.transport import assign, engines
 from selavi_ref.transport import preconditioner as metric
+from tests.support.transport_reference import logsumexp, plan
 
 ROOT = Path(__file__).parents[3]
 SHAPES = [(1, 1), (1, 70), (70, 1), (3, 5), (257, 10), (130, 49), (131, 200), (5, 400)]

@@ -1,4 +1,4 @@
-"""The store of a training run, whose data sets are written again at every self-labelling."""
+"""A store whose data sets are rewritten in place, as at every self-labelling of a training run."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ WriteRows = Callable[[layout.Rows, Mapping[str, ArrayLike]], None]
 
 class WorkingStore(FeatureStore):
     """
-    A store that is read and rewritten in place, such as the log-probabilities of one head at a time.
+    A store that is read and rewritten in place, for instance with the log-probabilities of one head at a time.
 
     A data set that was never written, or whose rewriting was cut off, refuses to be read until it is written again; the
     others stay as they are.
@@ -43,7 +43,8 @@ class WorkingStore(FeatureStore):
         super().__init__(path)
         if "shards" in self._file:
             self.close()
-            raise StoreError(f"{self.path} is joined of shards; rewrite the shards themselves")
+            message = f"{self.path} is joined of shards; rewrite the shards themselves"
+            raise StoreError(message, path=self.path, problem="foreign")
 
     @classmethod
     def create(
@@ -56,9 +57,9 @@ class WorkingStore(FeatureStore):
         provenance: Mapping[str, Any] | None = None,
     ) -> Self:
         """
-        Make a store whose data sets wait to be written, and open it; all videos have all modalities.
+        Make a store whose data sets are not written yet, and open it; all videos have all modalities.
 
-        Parameters and errors are those of `StoreWriter`; a store that is there already is replaced.
+        Parameters and errors are those of `StoreWriter`; an existing store is replaced.
         """
         with StoreWriter(path, paths, datasets, classes=classes, provenance=provenance, resume=False) as writer:
             writer.write(slice(None), {}, present=dict.fromkeys(writer.modalities, True))
@@ -69,7 +70,7 @@ class WorkingStore(FeatureStore):
     @contextlib.contextmanager
     def rewrite(self, *names: str) -> Iterator[WriteRows]:
         """
-        Write data sets anew, block by block.
+        Rewrite data sets block by block.
 
         ``with store.rewrite("log_prob/video/current") as write: write(rows, {"log_prob/video/current": values})``
 
@@ -81,7 +82,7 @@ class WorkingStore(FeatureStore):
         Yields
         ------
         function
-            Of the rows and of a mapping of name to values of shape (rows, width).
+            Takes rows and a mapping of names to values of shape (rows, width).
 
         Raises
         ------
@@ -92,20 +93,20 @@ class WorkingStore(FeatureStore):
         """
         unknown = [name for name in names if name not in self._rows]
         if unknown or not names:
-            raise InputError(
-                f"{self.path} has no data set {', '.join(unknown) or '(none named)'} that could be rewritten"
-            )
+            message = f"{self.path} has no data set {', '.join(unknown) or '(none named)'} that could be rewritten"
+            raise InputError(message, path=self.path, option="names")
         written = {name: np.zeros(self.n_videos, bool) for name in names}
 
         def write(rows: layout.Rows, values: Mapping[str, ArrayLike]) -> None:
             numbers = row_numbers(rows, self.n_videos)
             for name, value in values.items():
                 if name not in written:
-                    raise InputError(f"{name!r} is not being rewritten, only {', '.join(names)}")
+                    raise InputError(f"{name!r} is not being rewritten, only {', '.join(names)}", option=name)
                 array = np.asarray(value, layout.dtype_of(name))
                 expected = (count(numbers), self._rows[name].shape[1])
                 if array.shape != expected:
-                    raise InputError(f"{name} of {expected[0]} rows has shape {array.shape}, not {expected}")
+                    message = f"{name} of {expected[0]} rows has shape {array.shape}, not {expected}"
+                    raise InputError(message, option=name)
                 with self._writing(name):
                     write_rows(self._rows[name], numbers, array)
                 written[name][numbers] = True
@@ -114,11 +115,12 @@ class WorkingStore(FeatureStore):
         yield write
         for name, rows in written.items():
             if not rows.all():
-                raise StoreError(f"{self.path}: {np.count_nonzero(~rows)} rows of {name} were not written")
+                message = f"{self.path}: {np.count_nonzero(~rows)} rows of {name} were not written"
+                raise StoreError(message, path=self.path, dataset=name, problem="incomplete")
         self._mark(names, valid=True)
 
     def replace(self, name: str, values: ArrayLike) -> None:
-        """Write a whole data set anew from an array of shape (N, width)."""
+        """Rewrite a whole data set from an array of shape (N, width)."""
         with self.rewrite(name) as write:
             write(slice(None), {name: values})
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from selavi_ref.errors import InputError, StoreError
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore, join, partial_path, shard_path
+from tests.support.refusal import refused
 
 N, D, K = 50, 6, 4
 DATASETS = {"features/video": D, "log_prob/video/0": K, "log_prob/audio/0": K}
@@ -136,25 +137,25 @@ def test_heads_are_in_the_order_of_their_numbers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "values", "message"),
+    ("rows", "values", "fields"),
     [
-        ([0, 0], {}, "twice"),
-        ([N], {}, "outside"),
-        ([-1], {}, "outside"),
-        ([0.5], {}, "integers"),
-        ([0], {"features/audio": np.zeros((1, D))}, "without 'features/audio'"),
-        ([0], {"features/video": np.zeros((1, D + 1))}, "shape"),
-        ([0, 1], {"features/video": np.zeros((1, D))}, "shape"),
+        ([0, 0], {}, {"option": "rows"}),
+        ([N], {}, {"option": "rows", "row": N}),
+        ([-1], {}, {"option": "rows", "row": -1}),
+        ([0.5], {}, {"option": "rows"}),
+        ([0], {"features/audio": np.zeros((1, D))}, {"option": "features/audio"}),
+        ([0], {"features/video": np.zeros((1, D + 1))}, {"option": "features/video"}),
+        ([0, 1], {"features/video": np.zeros((1, D))}, {"option": "features/video"}),
     ],
 )
-def test_rows_that_do_not_fit_are_refused_and_change_nothing(tmp_path, rows, values, message):
+def test_rows_that_do_not_fit_are_refused_and_change_nothing(tmp_path, rows, values, fields):
     with StoreWriter(tmp_path / "s.h5", PATHS, DATASETS) as writer:
-        with pytest.raises(InputError, match=message):
+        with refused(**fields):
             writer.write(rows, values)
         assert not writer.done.any()
-        with pytest.raises(InputError, match="no modality"):
+        with refused(option="present"):
             writer.write([0], {}, present={"smell": True})
-        with pytest.raises(InputError, match="reasons"):
+        with refused(option="reason"):
             writer.write([0], {}, reason=["a", "b"])
 
 
@@ -190,7 +191,7 @@ class TestResuming:
         with StoreWriter(path, PATHS, DATASETS, provenance={"seed": 1}) as writer:
             assert writer.resumed
             assert np.array_equal(writer.remaining, np.arange(20, N))
-            with pytest.raises(StoreError, match="30 of 50 rows are not written"):
+            with refused(StoreError, problem="incomplete", row=20):
                 writer.finish()
             writer.write(writer.remaining, rows_of(VALUES, writer.remaining))
             writer.finish()
@@ -256,7 +257,7 @@ class TestResuming:
             process.stdout.readline()
             process.send_signal(signal.SIGKILL)
         assert not (tmp_path / "s.h5").exists()
-        with pytest.raises(StoreError, match=r"is not complete: .* of 3000 videos are done; run the command"):
+        with refused(StoreError, problem="incomplete", path=tmp_path / "s.h5"):
             FeatureStore(tmp_path / "s.h5")
         with StoreWriter(tmp_path / "s.h5", [str(i) for i in range(3000)], {"features/video": 64}) as writer:
             assert writer.resumed
@@ -290,39 +291,38 @@ def damage(path, offset, bits=0x55):
 class TestRefusals:
     """Whatever is wrong with a file, one line says so and names the file."""
 
-    def refuses(self, path, match):
-        with pytest.raises(StoreError, match=match) as caught:
+    def refuses(self, path, problem, **fields):
+        with refused(StoreError, problem=problem, path=path, **fields) as caught:
             FeatureStore(path)
         assert str(path) in str(caught.value)
-        assert "\n" not in str(caught.value)
 
     def test_missing_file_folder_and_foreign_files(self, tmp_path):
-        self.refuses(tmp_path / "none.h5", "does not exist")
-        self.refuses(tmp_path, "is a folder")
+        self.refuses(tmp_path / "none.h5", "missing")
+        self.refuses(tmp_path, "foreign")
         (tmp_path / "text.h5").write_text("hello")
         (tmp_path / "empty.h5").touch()
-        self.refuses(tmp_path / "text.h5", "not an HDF5 file")
-        self.refuses(tmp_path / "empty.h5", "not an HDF5 file|cut off")
+        self.refuses(tmp_path / "text.h5", "foreign")
+        self.refuses(tmp_path / "empty.h5", "foreign")
         h5py.File(tmp_path / "other.h5", "w").close()
-        self.refuses(tmp_path / "other.h5", "no feature store")
+        self.refuses(tmp_path / "other.h5", "foreign")
 
     def test_another_version(self, tmp_path):
         path = make(tmp_path / "s.h5")
         with h5py.File(path, "r+") as file:
             file.attrs["version"] = 2
-        self.refuses(path, "of version 2; this program reads version 1")
+        self.refuses(path, "foreign")
 
     def test_an_incomplete_store_says_how_much_is_done(self, tmp_path):
         with StoreWriter(tmp_path / "s.h5", PATHS, DATASETS) as writer:
             writer.write(slice(0, 5), {})
-        self.refuses(tmp_path / "s.h5", "5 of 50 videos are done; run the command that makes it again")
-        self.refuses(partial_path(tmp_path / "s.h5"), "5 of 50 videos are done")
+        self.refuses(tmp_path / "s.h5", "incomplete")
+        self.refuses(partial_path(tmp_path / "s.h5"), "incomplete")
 
     @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
     def test_a_file_that_was_cut_off(self, tmp_path, part):
         path = make(tmp_path / "s.h5")
         os.truncate(path, int(path.stat().st_size * part))
-        self.refuses(path, "damaged or cut off|not an HDF5 file")
+        self.refuses(path, "damaged")
 
     def test_a_flipped_bit_is_found_when_the_rows_are_read(self, tmp_path):
         path = make(tmp_path / "s.h5")
@@ -331,7 +331,7 @@ class TestRefusals:
         damage(path, offset + 17)
         with FeatureStore(path) as store:
             store.features("video")
-            with pytest.raises(StoreError, match="is damaged in log_prob/video/0: its checksum does not match"):
+            with refused(StoreError, problem="damaged", dataset="log_prob/video/0"):
                 store.log_prob("video", 0, slice(0, 1))
 
     def test_no_damage_anywhere_leads_to_anything_but_a_store_error(self, tmp_path):
@@ -357,22 +357,22 @@ class TestRefusals:
         path = make(tmp_path / "s.h5")
         with h5py.File(path, "r+") as file:
             file["log_prob/video/1"] = np.zeros((N, K + 1), np.float32)
-        self.refuses(path, "same number of clusters")
+        self.refuses(path, "damaged")
         with h5py.File(path, "r+") as file:
             del file["log_prob/video/1"]
             file["features/audio"] = np.zeros((N - 1, 3), np.float32)
-        self.refuses(path, "features/audio has shape")
+        self.refuses(path, "damaged", dataset="features/audio")
 
     def test_data_sets_that_are_not_there(self, tmp_path):
         with FeatureStore(make(tmp_path / "s.h5")) as store:
-            with pytest.raises(StoreError, match=r"no data set features/audio; it has features/video"):
+            with refused(StoreError, problem="missing", dataset="features/audio"):
                 store.features("audio")
-            with pytest.raises(InputError, match="row 50 is outside"):
+            with refused(option="rows", row=50):
                 store.features("video", [50])
 
 
 def test_the_example_of_the_documentation_makes_a_store(tmp_path):
-    text = (Path(__file__).parents[1] / "docs" / "store.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "store.md").read_text()
     example = text.split("```python\n")[1].split("```")[0]
     subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, timeout=60)
     with FeatureStore(tmp_path / "features.h5") as store:
@@ -423,13 +423,13 @@ class TestShards:
         join(tmp_path / "s.h5", shards)
         content = shards[1].read_bytes()
         shards[1].unlink()
-        with pytest.raises(StoreError, match=r"its shard .*1-of-3.h5 is missing"):
+        with refused(StoreError, problem="missing", path=shards[1]):
             FeatureStore(tmp_path / "s.h5")
         shards[1].write_bytes(content[:-100])
-        with pytest.raises(StoreError, match=r"1-of-3.h5 is damaged or cut off"):
+        with refused(StoreError, problem="damaged", path=shards[1]):
             FeatureStore(tmp_path / "s.h5")
         self.make_shards(tmp_path)
-        with pytest.raises(StoreError, match="written anew"):
+        with refused(StoreError, problem="foreign"):
             FeatureStore(tmp_path / "s.h5")
 
     def test_a_flipped_bit_in_a_shard_is_found(self, tmp_path):
@@ -440,25 +440,21 @@ class TestShards:
         damage(shards[2], offset)
         with FeatureStore(tmp_path / "s.h5") as store:
             store.features("video", slice(0, 21))
-            with pytest.raises(StoreError, match="checksum"):
+            with refused(StoreError, problem="damaged", dataset="features/video"):
                 store.features("video")
 
     def test_shards_that_do_not_make_a_whole_are_refused(self, tmp_path):
         shards = self.make_shards(tmp_path)
-        for chosen, message in [
-            (shards[:2], "rows 21 to 49 are missing"),
-            ([shards[0], shards[2]], "rows 20 to 20 are missing"),
-            ([*shards, shards[0]], "rows 0 to 19 are twice in"),
-        ]:
-            with pytest.raises(StoreError, match=message):
+        for chosen, row in [(shards[:2], 21), ([shards[0], shards[2]], 20), ([*shards, shards[0]], 0)]:
+            with refused(StoreError, problem="incomplete", row=row):
                 join(tmp_path / "s.h5", chosen)
         with StoreWriter(shards[1], PATHS[20:21], DATASETS, start=20, total=N, provenance={"seed": 2}) as writer:
             writer.write([0], {})
             writer.finish()
-        with pytest.raises(StoreError, match="not made with the same settings"):
+        with refused(StoreError, problem="foreign", option="provenance"):
             join(tmp_path / "s.h5", shards)
         assert not (tmp_path / "s.h5").exists()
-        with pytest.raises(StoreError, match="is joined of shards"):
+        with refused(StoreError, problem="foreign"):
             WorkingStore(join(tmp_path / "s.h5", self.make_shards(tmp_path)))
 
 
@@ -516,14 +512,14 @@ class TestViews:
             offset = file["features/video"].id.get_chunk_info(0).byte_offset
         damage(path, offset + 5)
         with FeatureStore(path) as store:
-            with pytest.raises(StoreError, match="checksum"):
+            with refused(StoreError, problem="damaged", dataset="features/video"):
                 store.views("features/video")[0]
-            with pytest.raises(StoreError, match="no data set features/audio"):
+            with refused(StoreError, problem="missing", dataset="features/audio"):
                 store.views("features/audio")
 
     def test_after_a_rewriting(self, tmp_path):
         with WorkingStore.create(tmp_path / "w.h5", PATHS, {"features/video": D}) as store:
-            with pytest.raises(StoreError, match="never written"):
+            with refused(StoreError, problem="incomplete", dataset="features/video"):
                 store.views("features/video")
             for sign in (1, -1):
                 store.replace("features/video", sign * VALUES["features/video"])
@@ -538,7 +534,7 @@ class TestWorkingStore:
 
     def test_data_sets_are_rewritten_in_place(self, tmp_path):
         with self.make(tmp_path) as store:
-            with pytest.raises(StoreError, match="features/video was never written"):
+            with refused(StoreError, problem="incomplete", dataset="features/video"):
                 store.features("video")
             store.replace("features/video", VALUES["features/video"])
             size = store.path.stat().st_size
@@ -559,20 +555,20 @@ class TestWorkingStore:
             with interrupted(), store.rewrite(self.NAME) as write:
                 write([0], {self.NAME: np.zeros((1, K))})
                 raise KeyboardInterrupt
-            with pytest.raises(StoreError, match="1 rows of"), store.rewrite(self.NAME) as write:
+            with refused(StoreError, problem="incomplete", dataset=self.NAME), store.rewrite(self.NAME) as write:
                 write(slice(1, None), {self.NAME: np.zeros((N - 1, K))})
         with WorkingStore(tmp_path / "w.h5") as store:
             assert np.array_equal(store.features("video"), VALUES["features/video"])
-            with pytest.raises(StoreError, match="its rewriting was cut off"):
+            with refused(StoreError, problem="incomplete", dataset=self.NAME):
                 store.log_prob("video", "current")
             store.replace(self.NAME, VALUES["log_prob/video/0"])
             assert np.array_equal(store.log_prob("video", "current"), VALUES["log_prob/video/0"])
 
     def test_names_and_shapes_that_do_not_fit(self, tmp_path):
         with self.make(tmp_path) as store:
-            with pytest.raises(InputError, match="no data set features/audio"):
+            with refused(option="names"):
                 store.replace("features/audio", np.zeros((N, D)))
-            with pytest.raises(InputError, match="shape"):
+            with refused(option="features/video"):
                 store.replace("features/video", np.zeros((N, D + 1)))
 
     def test_another_process_waits_for_the_file(self, tmp_path):
@@ -649,7 +645,7 @@ class TestFullDisk:
             pytest.skip("mounting a small file system needs root")
         try:
             (disk / "s.h5").write_text("old")
-            with pytest.raises(StoreError, match=r"s.h5 cannot be written: no space left"):
+            with refused(StoreError, problem="full", path=disk / "s.h5"):
                 StoreWriter(disk / "s.h5", PATHS, {"features/video": 4096})
             assert [entry.name for entry in disk.iterdir()] == ["s.h5"]
             assert (disk / "s.h5").read_text() == "old"

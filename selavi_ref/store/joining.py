@@ -1,4 +1,4 @@
-"""Joining the shards that several processes have written to one store."""
+"""Joining the shards of several processes to one store."""
 
 import os
 import uuid
@@ -11,13 +11,13 @@ import numpy as np
 
 from selavi_ref.errors import InputError, StoreError
 from selavi_ref.store import layout
-from selavi_ref.store.hdf5_errors import explain, guarded, sync_folder
+from selavi_ref.store.hdf5_errors import explain, flush_to_disk, guarded, sync_folder
 from selavi_ref.store.reader import FeatureStore
 
 
 def join(path: str | os.PathLike[str], shards: Sequence[str | os.PathLike[str]]) -> Path:
     """
-    Make one store of complete shards.
+    Join complete shards to one store.
 
     The store is a small index; its rows stay in the shards, which it names relative to itself, so that they can be
     moved together. A single shard is renamed.
@@ -36,8 +36,8 @@ def join(path: str | os.PathLike[str], shards: Sequence[str | os.PathLike[str]])
     """
     path = Path(path)
     if not shards:
-        raise InputError(f"{path}: no shards to join")
-    parts = sorted((_Part(Path(shard)) for shard in shards), key=lambda part: part.start)
+        raise InputError(f"{path}: no shards to join", option="shards", path=path)
+    parts = sorted((_Shard(Path(shard)) for shard in shards), key=lambda part: part.start)
     _check_together(path, parts)
     if len(parts) == 1:
         with guarded(path):
@@ -48,8 +48,8 @@ def join(path: str | os.PathLike[str], shards: Sequence[str | os.PathLike[str]])
     return path
 
 
-class _Part:
-    """What the index needs to know of one shard."""
+class _Shard:
+    """Metadata of one shard for the index."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -68,43 +68,45 @@ class _Part:
             self.whole = {name: store.get(name) for name in file if name not in known and store.has(name)}
 
 
-def _check_together(path: Path, parts: list[_Part]) -> None:
+def _check_together(path: Path, parts: list[_Shard]) -> None:
     first = parts[0]
     position = 0
     for part in parts:
         if part.total != first.total or part.widths != first.widths or part.has_classes != first.has_classes:
-            raise StoreError(
-                f"{part.path} does not belong to the same store as {first.path}: other videos or data sets"
-            )
+            message = f"{part.path} does not belong to the same store as {first.path}: other videos or data sets"
+            raise StoreError(message, path=part.path, problem="foreign")
         if part.provenance != first.provenance:
-            raise StoreError(f"{part.path} was not made with the same settings as {first.path}")
+            message = f"{part.path} was not made with the same settings as {first.path}"
+            raise StoreError(message, path=part.path, problem="foreign", option="provenance")
         if part.start != position:
-            what = "missing from" if part.start > position else "twice in"
+            problem = "missing from" if part.start > position else "twice in"
             low, high = sorted((part.start, position))
-            raise StoreError(f"{path} cannot be joined: rows {low} to {high - 1} are {what} the shards")
+            message = f"{path} cannot be joined: rows {low} to {high - 1} are {problem} the shards"
+            raise StoreError(message, path=path, problem="incomplete", row=low)
         position = part.stop
     if position != first.total:
-        raise StoreError(f"{path} cannot be joined: rows {position} to {first.total - 1} are missing from the shards")
+        message = f"{path} cannot be joined: rows {position} to {first.total - 1} are missing from the shards"
+        raise StoreError(message, path=path, problem="incomplete", row=position)
 
 
-def _write_index(path: Path, parts: list[_Part]) -> None:
+def _write_index(path: Path, parts: list[_Shard]) -> None:
     partial = layout.partial_path(path)
     with h5py.File("index", "w", driver="core", backing_store=False, libver=layout.LIBRARY_VERSIONS) as memory:
-        _lay_out(memory, path, parts)
+        _write_layout(memory, path, parts)
         memory.flush()
         image = memory.id.get_file_image()
     try:
         with open(partial, "wb") as file:
             file.write(image)
             file.flush()
-            os.fsync(file.fileno())
+            flush_to_disk(file.fileno())
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise explain(path, error) from error
 
 
-def _lay_out(file: Any, path: Path, parts: list[_Part]) -> None:
+def _write_layout(file: Any, path: Path, parts: list[_Shard]) -> None:
     first = parts[0]
     names = [os.path.relpath(part.path.absolute(), path.absolute().parent) for part in parts]
     file.attrs.update(format=layout.FORMAT, version=layout.VERSION, complete=True, id=uuid.uuid4().hex)
@@ -123,7 +125,7 @@ def _lay_out(file: Any, path: Path, parts: list[_Part]) -> None:
     for name, (width, dtype) in first.widths.items():
         virtual = h5py.VirtualLayout((first.total, width), dtype)
         for part, shard in zip(parts, names, strict=True):
-            # HDF5 takes a percent sign in a file's name for the start of a pattern, unless it stands twice.
+            # HDF5 reads a percent sign in a file's name as the start of a pattern, unless it is doubled.
             source = h5py.VirtualSource(shard.replace("%", "%%"), name, (part.stop - part.start, width))
             virtual[part.start : part.stop] = source
         file.create_virtual_dataset(name, virtual, fillvalue=np.nan if dtype.kind == "f" else -1)
