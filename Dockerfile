@@ -1,5 +1,5 @@
 # docker build --target cpu -t selavi .          docker build --target cuda -t selavi-cuda .
-FROM python:3.12-slim AS base
+FROM python:3.11-slim AS base
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 NUMBA_CACHE_DIR=/tmp/numba
 COPY . /src
 ENTRYPOINT ["selavi"]
