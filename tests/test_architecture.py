@@ -42,9 +42,8 @@ KNOWN_IMPORTS = {
     ("selavi_ref.heads", "selavi_ref.report"): "loop",
     ("selavi_ref.runs", "selavi_ref.ensemble"): "loop",
     ("selavi_ref.runs", "selavi_ref.report"): "loop",
-    ("backbones.data", "backbones.learner"): "torch",
 }
-KNOWN_LONG = {"selavi_ref/browser/annotations.py": "media"}
+KNOWN_LONG: dict[str, str] = {}
 KNOWN_CYCLES: dict[tuple[str, str], str] = {}
 
 

@@ -1,5 +1,6 @@
 """What a reader sees is true: examples run, commands and their options exist, names in the glossary are in the code."""
 
+import ast
 import doctest
 import re
 import shlex
@@ -83,6 +84,39 @@ def test_examples_in_docstrings_run(file, tmp_path, monkeypatch):
     outcome = doctest.testmod(import_module(".".join(parts).removesuffix(".__init__")))
     assert outcome.attempted
     assert not outcome.failed
+
+
+def documented(docstring: str) -> set[str]:
+    """Return the names below ``Parameters`` in a docstring of NumPy's style."""
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", docstring, re.MULTILINE | re.DOTALL)
+    lines = re.findall(r"^([\w*][\w*, ]*?)(?: : .*)?$", section[1], re.MULTILINE) if section else []
+    return {name.strip().lstrip("*") for line in lines for name in line.split(",")}
+
+
+def parameters(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
+    """Return the arguments of a function, or those of a class and its annotated fields."""
+    if isinstance(node, ast.FunctionDef):
+        a = node.args
+        return {arg.arg for arg in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg) if arg is not None}
+    names = set()
+    for part in node.body:
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__":
+            names |= parameters(part)
+        elif isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
+            names.add(part.target.id)
+    return names
+
+
+def test_documented_parameters_exist():
+    wrong = [
+        f"{file.relative_to(ROOT)}:{node.lineno} {node.name}: {sorted(unknown)}"
+        for folder in ("selavi_ref", "backbones")
+        for file in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        and (unknown := documented(ast.get_docstring(node) or "") - parameters(node))
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_names_in_the_glossary_are_in_the_code():
