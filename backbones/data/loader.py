@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass
-from queue import Full, Queue
-from threading import Event, Thread
-from typing import Any, TypeVar
+from itertools import count
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from backbones.data.augment import DRAWS
 from backbones.data.clips import ClipSource, Crop, RawClip, n_mel_steps
 from backbones.data.settings import AugmentSettings, ClipSettings
 from selavi_ref.errors import MediaError
+from selavi_ref.media.decoder import parallel_map
 
 T = TypeVar("T")
 
@@ -163,36 +163,12 @@ class TrainingLoader:
 
 def prefetch(items: Iterator[T], n: int = 2) -> Iterator[T]:
     """Yield the items of an iterator, of which a thread prepares up to ``n`` ahead; its exceptions are raised here."""
-    taken: Queue[tuple[str, Any]] = Queue(n)
-    left = Event()
-
-    def put(kind: str, value: Any = None) -> bool:
-        while not left.is_set():
-            with suppress(Full):
-                taken.put((kind, value), timeout=0.1)
-                return True
-        return False
-
-    def take() -> None:
-        try:
-            for item in items:
-                if not put("item", item):
-                    return
-        except BaseException as error:
-            put("error", error)
-        else:
-            put("end")
-
-    thread = Thread(target=take, daemon=True)
-    thread.start()
-    try:
-        while (got := taken.get())[0] == "item":
-            yield got[1]
-        if got[0] == "error":
-            raise got[1]
-    finally:
-        left.set()
-        thread.join()
+    end = object()
+    with closing(parallel_map(lambda _: next(items, end), count(), 1, n)) as results:
+        for _, item in results:
+            if item is end:
+                return
+            yield cast(T, item)
 
 
 def _collate(samples: list[_TrainingItem]) -> Batch | str:

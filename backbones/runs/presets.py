@@ -1,4 +1,4 @@
-"""From the options of `selavi train` to a run's settings: a preset, what a file sets, and what the options set."""
+"""Settings of a training run from a preset, a settings file and the options of `selavi train`, the last one first."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from selavi_ref.transport import marginals
 PRESETS = ("small", "published", "one-gpu")
 LAYOUT_CLUSTERS = {"vggsound": 309, "kinetics": 400, "kinetics-sound": 32, "ave": 28}  # as published
 
-_STEPS = 50  # times the square root of the number of videos: steps that a small network learns for
-_SMALL_COLLECTION = 1000  # below so many videos, smaller batches give more steps
-_LEAST_EPOCHS = 10
-_SOFT = 10.0  # price of missing the sizes, which nobody knows, where none are asked for
-_LEAST_SOUND = 0.1  # seconds
-_MOST_STEPS = 4000  # or twice the usual steps, if that is more: when to settle even if the modalities do not agree
-_LEAST_SETTLING = 800  # steps, or half of the usual ones, if that is more
-_PUBLISHED_SOUND = (1.93, 17.89)  # mean and standard deviation that published code subtracts and divides by
-_LOWEST_ENERGY = math.log(2.0**-52)  # of an empty mel band: nothing is below it
+_STEPS = 50  # steps of a small network, times the square root of the number of videos
+_SMALL_COLLECTION = 1000  # videos below which batches are smaller
+_MIN_EPOCHS = 10
+_SOFT_SIZES_PENALTY = 10.0  # marginal penalty unless sizes are requested
+_MIN_AUDIO_SECONDS = 0.1  # seconds
+_MAX_STEPS = 4000  # or twice the usual steps, if more: settling begins even if the modalities do not agree
+_MIN_SETTLING_STEPS = 800  # or half of the usual steps, if more
+_PUBLISHED_AUDIO_LEVEL = (1.93, 17.89)  # mean and standard deviation of log energies in the published code
+_MIN_LOG_ENERGY = math.log(2.0**-52)  # of an empty mel band, the minimum
 
-# Where the value of an option stands in the settings.
-_PLACES = {
+# Path of each option in the settings.
+_SETTING_PATHS = {
     "clusters": "clusters",
     "heads": "heads",
     "init": "init",
@@ -95,22 +95,22 @@ def run_settings(
     **options: Any,
 ) -> RunSettings:
     """
-    Fill in what a user has left open.
+    Return complete settings: options override the file, which overrides the preset.
 
     Parameters
     ----------
     n_videos : int
-        Videos to learn from; small networks learn for longer where there are more.
+        Number of training videos, on which the number of epochs of small networks depends.
     preset : str, optional
-        One of `PRESETS`; by default ``"small"``, or ``"published"`` beside a network that is not small.
+        One of `PRESETS`; by default ``"small"``, or ``"published"`` for a video network other than ``"tiny"``.
     layout : str, optional
-        Of a published collection, which has a published number of clusters.
+        Layout of a published collection, which determines the number of clusters.
     config : mapping, optional
-        Settings as in a run's ``config.toml``, or some of them; they go before the preset's.
+        Some or all settings of a ``config.toml``.
     video_net, audio_net, distribution, stride, augment, sound_level, precision, device
-        Options of `selavi train`, which go before both.
+        Options of `selavi train`.
     options
-        Further options, named as in `selavi train`; None: not given.
+        Further options of `selavi train`; None: not given.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def run_settings(
         If a setting is unknown, or does not fit the others.
     """
     device = choose_device(device)
-    file = _tables(config)
+    file = _parse_file(config)
     given = {name: value for name, value in options.items() if value is not None}
     for option, value in given.items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -126,45 +126,43 @@ def run_settings(
     clusters = given.get("clusters", file.get("clusters", LAYOUT_CLUSTERS.get(layout or "")))
     if clusters is None:
         raise InputError("--clusters is missing: how many kinds of videos are to be found?")
-    of_file = file["backbone"]
-    named = of_file.pop("video_net", None), of_file.pop("audio_net", None)
+    file_backbone = file["backbone"]
+    named = file_backbone.pop("video_net", None), file_backbone.pop("audio_net", None)
     video_net, audio_net = video_net or named[0], audio_net or named[1]
     preset = preset or ("small" if video_net in (None, "tiny") else "published")
     backbone = _networks(preset, video_net, audio_net)
     if preset == "small":
-        base = _small(n_videos, clusters, backbone, {**file["training"], **given})
+        base = _small_preset(n_videos, clusters, backbone, {**file["training"], **given})
     else:
-        base = (_published if preset == "published" else _one_gpu)(clusters, backbone)
+        base = (_published_preset if preset == "published" else _one_gpu_preset)(clusters, backbone)
     lower = preset == "small" or (preset == "one-gpu" and device == "cuda")
-    if precision != "auto" or (lower and "precision" not in of_file):
+    if precision != "auto" or (lower and "precision" not in file_backbone):
         given["precision"] = choose_precision(precision, device)
     values = base.to_dict()
     _merge(values, {name: value for name, value in file.items() if value != {}}, "")
-    _place(values, {**given, "clusters": clusters})
+    _apply_options(values, {**given, "clusters": clusters})
     if distribution is not None:
         values["training"]["sizes"] |= _distribution(distribution, clusters)
-        values["training"]["sizes"]["marginal_penalty"] = given.get(
-            "soft_sizes", 0.0
-        )  # sizes that are asked for are met
-    _cut(values["backbone"], stride, augment, sound_level)
-    return _checked(RunSettings.from_dict(values))
+        values["training"]["sizes"]["marginal_penalty"] = given.get("soft_sizes", 0.0)  # requested sizes are exact
+    _apply_clip_options(values["backbone"], stride, augment, sound_level)
+    return _check(RunSettings.from_dict(values))
 
 
-def _tables(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a file's settings, with its two tables even where it has none."""
+def _parse_file(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the validated settings of a file, with empty tables where it has none."""
     file: dict[str, Any] = {"training": {}, "backbone": {}} | deepcopy(dict(config or {}))
     for table in ("training", "backbone"):
         if not isinstance(file[table], Mapping):
             raise InputError(f"{table} is a table of settings, not {file[table]!r}")
     kinds = RunSettings(1, 1, 1, TrainingSettings(), BackboneSettings()).to_dict()
-    _merge(kinds, file, "")  # fails where a setting is unknown or of another kind
+    _merge(kinds, file, "")  # raises if a setting is unknown or of another type
     if kinds["clusters"] < 1 or kinds["heads"] < 1:
         raise InputError(f"clusters and heads must be at least 1, not {kinds['clusters']} and {kinds['heads']}")
     return file
 
 
 def _networks(preset: str, video_net: str | None, audio_net: str | None) -> BackboneSettings:
-    """Return the settings of networks that are named, or else the preset's."""
+    """Return the settings of the given networks, or of the preset's."""
     if preset not in PRESETS:
         raise InputError(f"--preset {preset}: known are {', '.join(PRESETS)}")
     video_net = video_net or ("tiny" if preset == "small" else "r2plus1d_18")
@@ -173,7 +171,7 @@ def _networks(preset: str, video_net: str | None, audio_net: str | None) -> Back
 
 def read_config(path: str | None) -> dict[str, Any] | None:
     """
-    Read a file of settings, which is a run's ``config.toml`` or holds some of its lines.
+    Read a settings file: a run's ``config.toml``, or some of its lines.
 
     Raises
     ------
@@ -191,30 +189,30 @@ def read_config(path: str | None) -> dict[str, Any] | None:
         raise InputError(f"--config {path} cannot be read: {error}") from error
 
 
-def _small(n_videos: int, clusters: int, backbone: BackboneSettings, wanted: Mapping[str, Any]) -> RunSettings:
-    """Return what small networks need on a CPU, by the size of the collection and what was decided about the run."""
-    batch = wanted.get("batch_size") or (32 if n_videos < _SMALL_COLLECTION else 64)
+def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chosen: Mapping[str, Any]) -> RunSettings:
+    """Return the preset for small networks on a CPU, by the size of the collection and the chosen options."""
+    batch = chosen.get("batch_size") or (32 if n_videos < _SMALL_COLLECTION else 64)
     overclustering_heads, overclusters = overclustering_for(n_videos, clusters)
-    if wanted.get("label_by", "both") != "both":
-        overclustering_heads = 0  # what they come to rests on both modalities
+    if chosen.get("label_by", "both") != "both":
+        overclustering_heads = 0  # over-clustering needs both modalities
     overclustering_heads = (
-        overclustering_heads if wanted.get("overclustering_heads") is None else wanted["overclustering_heads"]
+        overclustering_heads if chosen.get("overclustering_heads") is None else chosen["overclustering_heads"]
     )
-    usual, most, settling = _small_epochs(n_videos * (wanted.get("clips_per_video") or 1), batch)
-    adaptive = overclustering_heads > 0 and wanted.get("epochs") is None
+    usual, most, settling = _small_epochs(n_videos * (chosen.get("clips_per_video") or 1), batch)
+    adaptive = overclustering_heads > 0 and chosen.get("epochs") is None
     training = TrainingSettings(
         epochs=most if adaptive else usual,
         settle_epochs=settling if adaptive else 0,
         batch_size=batch,
         labellings=160 if adaptive else 80,
-        sizes=ClusterSizes("gaussian", 0.02, marginal_penalty=_SOFT),
+        sizes=ClusterSizes("gaussian", 0.02, marginal_penalty=_SOFT_SIZES_PENALTY),
         overclustering_heads=overclustering_heads,
     )
     return RunSettings(clusters, 5, overclusters, training, backbone)
 
 
-def _published(clusters: int, backbone: BackboneSettings) -> RunSettings:
-    """Return the paper's recipe: 10 heads, 200 epochs, 16 clips in each of 64 processes."""
+def _published_preset(clusters: int, backbone: BackboneSettings) -> RunSettings:
+    """Return the preset of the paper: 10 heads, 200 epochs, 16 clips in each of 64 processes."""
     training = TrainingSettings(
         epochs=200,
         batch_size=16,
@@ -231,14 +229,14 @@ def _published(clusters: int, backbone: BackboneSettings) -> RunSettings:
     return RunSettings(clusters, 10, 5 * clusters, training, backbone)
 
 
-def _one_gpu(clusters: int, backbone: BackboneSettings) -> RunSettings:
-    """Return a smaller recipe in the paper's spirit: half of the frames and epochs, one process, a falling rate."""
+def _one_gpu_preset(clusters: int, backbone: BackboneSettings) -> RunSettings:
+    """Return a smaller preset for one GPU: half of the paper's frames and epochs, and a cosine learning rate."""
     clip = replace(backbone.clip, frames=min(16, backbone.clip.frames), fps=16.0)
     backbone = replace(backbone, clip=clip, mel_normalise="collection", eval_batch_size=128)
     training = TrainingSettings(
         epochs=100,
         batch_size=64,
-        learning_rate=0.04,  # the published one, times as many as the batch is larger
+        learning_rate=0.04,  # the published one, scaled with the batch size
         warmup_epochs=5.0,
         labellings=99,
         sizes=ClusterSizes("gaussian", 0.1),
@@ -246,32 +244,32 @@ def _one_gpu(clusters: int, backbone: BackboneSettings) -> RunSettings:
     return RunSettings(clusters, 5, 5 * clusters, training, backbone)
 
 
-def _merge(values: dict[str, Any], wanted: Mapping[str, Any], where: str) -> None:
-    """Replace settings by those of a file, which must be of the same kind."""
-    for name, value in wanted.items():
-        place = f"{where}{name}"
+def _merge(values: dict[str, Any], chosen: Mapping[str, Any], prefix: str) -> None:
+    """Replace settings by those of a file, which must be of the same type."""
+    for name, value in chosen.items():
+        path = f"{prefix}{name}"
         if name not in values:
-            raise InputError(f"the settings have no {place}; known here are {', '.join(values)}")
-        usual = values[name]
-        if isinstance(usual, Mapping):
+            raise InputError(f"the settings have no {path}; known here are {', '.join(values)}")
+        default = values[name]
+        if isinstance(default, Mapping):
             if not isinstance(value, Mapping):
-                raise InputError(f"{place} is a table of settings, not {value!r}")
-            _merge(values[name], value, f"{place}.")
-        elif isinstance(usual, (tuple, list)):
+                raise InputError(f"{path} is a table of settings, not {value!r}")
+            _merge(values[name], value, f"{path}.")
+        elif isinstance(default, (tuple, list)):
             if not isinstance(value, (tuple, list)):
-                raise InputError(f"{place} is a list of numbers, not {value!r}")
+                raise InputError(f"{path} is a list of numbers, not {value!r}")
             values[name] = tuple(value)
         else:
-            number = isinstance(usual, float) and isinstance(value, int) and not isinstance(value, bool)
-            if type(value) is not type(usual) and not number:
-                raise InputError(f"{place} is {value!r}; it must be of the kind of {usual!r}")
+            number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
+            if type(value) is not type(default) and not number:
+                raise InputError(f"{path} is {value!r}; it must be of the kind of {default!r}")
             values[name] = float(value) if number else value
 
 
-def _place(values: dict[str, Any], given: Mapping[str, Any]) -> None:
-    """Write the values of options to where they stand in the settings."""
+def _apply_options(values: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Write the values of options to their paths in the settings."""
     for name, value in given.items():
-        *path, last = {**_PLACES, "precision": "backbone.precision"}[name].split(".")
+        *path, last = {**_SETTING_PATHS, "precision": "backbone.precision"}[name].split(".")
         table = values
         for step in path:
             table = table[step]
@@ -280,33 +278,35 @@ def _place(values: dict[str, Any], given: Mapping[str, Any]) -> None:
         values["training"]["settle_epochs"] = 0
 
 
-def _distribution(wanted: str, clusters: int) -> dict[str, Any]:
-    if wanted in ("uniform", "gaussian", "zipf"):
-        return {"distribution": wanted, "given": ()}
-    if not os.path.exists(wanted):
-        raise InputError(f"--distribution {wanted}: not uniform, gaussian or zipf, and no file of that name exists")
-    return {"distribution": wanted, "given": tuple(marginals.read(wanted, clusters).tolist())}
+def _distribution(chosen: str, clusters: int) -> dict[str, Any]:
+    if chosen in ("uniform", "gaussian", "zipf"):
+        return {"distribution": chosen, "given": ()}
+    if not os.path.exists(chosen):
+        raise InputError(f"--distribution {chosen}: not uniform, gaussian or zipf, and no file of that name exists")
+    return {"distribution": chosen, "given": tuple(marginals.read(chosen, clusters).tolist())}
 
 
-def _cut(backbone: dict[str, Any], stride: int | None, augment: Sequence[str], sound_level: str | None) -> None:
-    """Set how clips are cut and varied."""
+def _apply_clip_options(
+    backbone: dict[str, Any], stride: int | None, augment: Sequence[str], sound_level: str | None
+) -> None:
+    """Apply the options of clips, augmentation and audio level."""
     clip = backbone["clip"]
     if stride is not None:
         clip["fps"] /= stride
     if augment:
-        usual = AugmentSettings(**{**backbone["augment"], "scale": tuple(backbone["augment"]["scale"])})
-        backbone["augment"] = asdict(_augmentation(usual, augment))
+        default = AugmentSettings(**{**backbone["augment"], "scale": tuple(backbone["augment"]["scale"])})
+        backbone["augment"] = asdict(_augmentation(default, augment))
     if sound_level is None:
         return
     backbone["mel_normalise"] = "collection" if sound_level == "collection" else "given"
     if sound_level != "collection":
-        mean, std = _level(sound_level)
-        clip |= {"mel_mean": mean, "mel_std": std, "mel_floor": _LOWEST_ENERGY}
+        mean, std = _parse_audio_level(sound_level)
+        clip |= {"mel_mean": mean, "mel_std": std, "mel_floor": _MIN_LOG_ENERGY}
 
 
-def _level(text: str) -> tuple[float, float]:
-    """Return mean and standard deviation of the sound's log energies, as an option names them."""
-    known = {"none": (0.0, 1.0), "published": _PUBLISHED_SOUND}
+def _parse_audio_level(text: str) -> tuple[float, float]:
+    """Return mean and standard deviation of the log energies that an option names."""
+    known = {"none": (0.0, 1.0), "published": _PUBLISHED_AUDIO_LEVEL}
     if text in known:
         return known[text]
     try:
@@ -318,23 +318,23 @@ def _level(text: str) -> tuple[float, float]:
     return mean, std
 
 
-def _augmentation(usual: AugmentSettings, assignments: Sequence[str]) -> AugmentSettings:
-    """Return the usual changes, or ``none``, ``published`` or ``strong`` ones, with what ``name=value`` sets."""
+def _augmentation(default: AugmentSettings, assignments: Sequence[str]) -> AugmentSettings:
+    """Return the default, ``none``, ``published`` or ``strong`` augmentation, changed by ``name=value``."""
     known = {"none": NO_AUGMENTATION, "published": PUBLISHED_AUGMENTATION, "strong": AugmentSettings()}
     named = [text for text in assignments if text in known]
     if len(named) > 1:
         raise InputError(f"--augment {' --augment '.join(named)}: name one of them")
-    start = known[named[0]] if named else usual
+    start = known[named[0]] if named else default
     return start.changed([text for text in assignments if text not in known])
 
 
-def _checked(settings: RunSettings) -> RunSettings:
-    """Refuse settings that do not go together."""
+def _check(settings: RunSettings) -> RunSettings:
+    """Raise if settings do not fit each other; return them otherwise."""
     clip, training = settings.backbone.clip, settings.training
     if clip.sample_rate % 100:
         raise InputError(f"--sound-rate {clip.sample_rate}: a multiple of 100, so that 10 ms are whole samples")
-    if not (math.isfinite(clip.audio_seconds) and clip.audio_seconds >= _LEAST_SOUND):
-        raise InputError(f"--sound-seconds {clip.audio_seconds:g}: at least {_LEAST_SOUND} s")
+    if not (math.isfinite(clip.audio_seconds) and clip.audio_seconds >= _MIN_AUDIO_SECONDS):
+        raise InputError(f"--sound-seconds {clip.audio_seconds:g}: at least {_MIN_AUDIO_SECONDS} s")
     for modality, name in (("video", settings.backbone.video_net), ("audio", settings.backbone.audio_net)):
         registry.find(modality, name).check(clip)
     if training.overclustering_heads and training.overclustering_heads * settings.overclusters < settings.clusters:
@@ -353,9 +353,9 @@ def _checked(settings: RunSettings) -> RunSettings:
 
 
 def _small_epochs(n_videos: int, batch_size: int) -> tuple[int, int, int]:
-    """Return the usual epochs of a small network, the most, and those of settling, by the size of the collection."""
+    """Return usual, maximum and settling epochs of a small network, by the size of the collection."""
     steps_per_epoch = max(1, round(n_videos / batch_size))
-    usual = max(_STEPS * n_videos**0.5, _LEAST_EPOCHS * steps_per_epoch)
-    steps = (usual, max(_MOST_STEPS, 2 * usual), max(_LEAST_SETTLING, usual / 2))
+    usual = max(_STEPS * n_videos**0.5, _MIN_EPOCHS * steps_per_epoch)
+    steps = (usual, max(_MAX_STEPS, 2 * usual), max(_MIN_SETTLING_STEPS, usual / 2))
     most, settling = (max(1, round(number / steps_per_epoch)) for number in steps[1:])
     return max(1, round(usual / steps_per_epoch)), most, settling

@@ -1,4 +1,4 @@
-"""Everything that makes a training run, as it stands in its ``config.toml``, and where it is computed."""
+"""Settings of a training run, as in its ``config.toml``, and the choice of device and precision."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from selavi_ref.selflabel.settings import TrainingSettings
 @dataclass(frozen=True)
 class RunSettings:
     """
-    Everything that makes a training run.
+    Settings of a training run.
 
     Parameters
     ----------
     clusters, heads : int
         Clusters K of each labelling head, and number H of these heads.
     overclusters : int
-        Clusters of each side head (their number is in `training`), which learns finer labels along with the others.
+        Clusters of each over-clustering head; the number of these heads is in `training`.
     training : TrainingSettings
         Of the loop.
     backbone : BackboneSettings
@@ -55,7 +55,7 @@ class RunSettings:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSettings:
         """
-        Make settings of what `to_dict` gave.
+        Return the settings for a dict of `to_dict`.
 
         Raises
         ------
@@ -74,12 +74,12 @@ class RunSettings:
 
 def choose_device(device: str) -> str:
     """
-    Return the device of PyTorch's that ``auto``, ``cpu`` or ``cuda`` stands for.
+    Return the PyTorch device for ``auto``, ``cpu`` or ``cuda``.
 
     Raises
     ------
     InputError
-        If there is no such device here.
+        If the device is not available.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -90,9 +90,9 @@ def choose_device(device: str) -> str:
 
 def choose_precision(precision: str, device: str) -> str:
     """
-    Return ``float32`` or ``bfloat16``, where ``auto`` takes bfloat16 on hardware that multiplies it itself.
+    Return ``float32`` or ``bfloat16``; ``auto`` chooses bfloat16 on hardware that supports it natively.
 
-    It is chosen once, when a run starts, and stands in the run's settings.
+    It is chosen when a run starts, and saved in its settings.
     """
     if precision != "auto":
         return precision

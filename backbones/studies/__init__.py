@@ -1,1 +1,1 @@
-"""Studies: what a claim of the method is worth on a collection, each as a table and a figure."""
+"""Studies: experiments on one collection that each give a table and a figure."""

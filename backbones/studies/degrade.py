@@ -1,4 +1,4 @@
-"""How far labels survive a picture that gets worse: ours, each modality alone, and K-means on both."""
+"""Degradation study: labels by a run, by each modality alone and by K-means, as the video resolution falls."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ WAYS = {
     "ours": "ours, picture and sound",
     "picture": "ours, picture only",
     "sound": "ours, sound only",
-    "kmeans": "K-means on both, anew",
-    "centres": "K-means on both, centres kept",
+    "kmeans": "K-means on both, refitted",
+    "centres": "K-means on both, fixed centres",
 }
 
 
@@ -47,10 +47,10 @@ def study_degrade(
     reporter: Reporter = SILENT,
 ) -> list[Table]:
     """
-    Label videos whose pictures are scaled down and back up, and write a table and a figure.
+    Label videos whose frames are scaled down and back up, and write a table and a figure.
 
-    K-means clusters the concatenated features of the run's two networks: anew for the worse pictures, or by the nearest
-    of the centres that it found on pictures as they are. Only videos with picture, sound and a true class count.
+    K-means clusters the concatenated features of the run's two networks: refitted on the degraded videos, or by the
+    nearest of the centres that were fitted on the original ones. Only videos with video, audio and a true class count.
 
     Parameters
     ----------
@@ -59,45 +59,47 @@ def study_degrade(
     manifest : Manifest
         Videos with true classes.
     folder : Path
-        Of the study; stores of features are kept there, and used again.
+        Folder of the study; its stores of features are reused.
     factors : sequence of int
-        By which pictures are scaled down; 1 is always among them.
+        Factors by which frames are scaled down; 1 is always included.
     clips : int
-        Of each video.
-    device, loading, seed
-        As elsewhere; the seed is K-means'.
+        Clips per video.
+    device, data_source
+        As in `backbones.runs.train.train`.
+    seed : int
+        Seed of K-means.
     """
     if len(set(manifest.classes) - {""}) < 2:
         raise InputError(f"{printable(manifest.source)}: a study needs at least two true classes for scores")
     rows: list[dict[str, Cell]] = []
-    first: tuple[FeatureScaler, NDArray[np.float32]] | None = None
+    original: tuple[FeatureScaler, NDArray[np.float32]] | None = None
     for factor in sorted({1, *factors}):
-        place = folder / f"shrink-{factor}-clips-{clips}.h5"
-        if not place.exists():
+        path = folder / f"shrink-{factor}-clips-{clips}.h5"
+        if not path.exists():
             degradation = Degradation(shrink=factor)
             extract(
                 run,
                 manifest,
-                place,
+                path,
                 sampling=ClipSampling(clips),
                 reporter=reporter,
                 degradation=degradation,
                 device=device,
                 data_source=data_source,
             )
-        with FeatureStore(place) as store:
+        with FeatureStore(path) as store:
             check_same_run(store, run, manifest.paths)
             whole = np.logical_and.reduce([store.present(m) for m in store.modalities])
-            found = {way: label_store(store, only=m).label[whole] for way, m in _modalities(store).items()}
+            labels = {way: label_store(store, only=m).label[whole] for way, m in _modalities(store).items()}
             features = {m: store.features(m)[whole] for m in store.modalities}
             classes = [name for name, has in zip(manifest.classes, whole, strict=True) if has]
             K = store.n_clusters
-        anew = FeatureScaler.fit(features, seed=seed)
-        found["kmeans"], found_centres = kmeans_centres(anew(features), K, seed=seed)
-        first = first or (anew, found_centres)  # on pictures as they are
-        found["centres"] = nearest_centre(first[0](features), first[1])
-        for way, labels in found.items():
-            scores = score_labels(classes, labels)
+        scaler = FeatureScaler.fit(features, seed=seed)
+        labels["kmeans"], centres = kmeans_centres(scaler(features), K, seed=seed)
+        original = original or (scaler, centres)  # fitted at factor 1
+        labels["centres"] = nearest_centre(original[0](features), original[1])
+        for way, way_labels in labels.items():
+            scores = score_labels(classes, way_labels)
             rows.append({"shrink": factor, "labels": WAYS[way], **{n: scores[n] for n in ("nmi", "accuracy", "ari")}})
     table = Table(
         "Labels of pictures scaled down and back up",
@@ -121,6 +123,6 @@ def study_degrade(
 
 
 def _modalities(store: FeatureStore) -> dict[str, str | None]:
-    """Return which modality each of our ways to label goes by."""
+    """Return the modality that each way of labelling by the run uses; None: both."""
     ways: dict[str, str | None] = {"ours": None}
     return ways | dict(zip(("picture", "sound"), store.modalities, strict=False))

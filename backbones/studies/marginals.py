@@ -1,4 +1,4 @@
-"""What the prescribed cluster sizes do: sizes wanted and got, and quality under right, wrong and soft ones."""
+"""Study of cluster sizes: target and actual sizes, and quality under true, wrong and soft target sizes."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from selavi_ref.report.table import Cell, Table
 from selavi_ref.runs.atomic import replacing
 from selavi_ref.runs.run import Run
 
-SOFT = 10.0  # price of missing uniform sizes in the trial with soft ones
+SOFT = 10.0  # marginal penalty of the trial with soft sizes
 _SCORES = ("nmi", "accuracy", "ari", "unseen_nmi", "unseen_accuracy")
 
 
 def study_marginals(trials: Trials) -> list[Table]:
     """
-    Train under uniform, gaussian, zipf, right and soft sizes, and write tables and figures to the study's folder.
+    Train with uniform, gaussian, zipf, right and soft sizes, and write tables and figures to the study's folder.
 
-    Right sizes are those of the true classes, which only a study can know. Gaussian ones have a standard deviation of
-    0.1 of the mean, as published. Soft ones are uniform, but missing them only has a price.
+    Right sizes are those of the true classes. Gaussian ones have a standard deviation of 0.1 of the mean, as published.
+    Soft ones are uniform, with a penalty on deviations instead of a constraint.
 
     Returns
     -------
     list of Table
-        Quality; and sizes, wanted and got, of the first head under the last self-labelling.
+        Quality; and target and actual sizes of the first head in the last self-labelling.
     """
     clusters = int(trials.shared["clusters"])
-    ways = [
+    sized_trials = [
         Trial("uniform", {"distribution": "uniform"}),
         Trial("gaussian", {"distribution": "gaussian", "spread": 0.1}),
         Trial("zipf", {"distribution": "zipf"}),
         Trial("right", {"distribution": str(_right_sizes(trials, clusters))}),
         Trial("soft", {"distribution": "uniform", "soft_sizes": SOFT}),
     ]
-    done = trials.run_all(ways)
+    finished = trials.run_all(sized_trials)
     quality: list[Mapping[str, Cell]] = []
-    sizes = {name: sizes_of(runs[0][0]) for name, runs in done.items()}
-    for name, runs in done.items():
+    sizes = {name: sizes_of(runs[0][0]) for name, runs in finished.items()}
+    for name, runs in finished.items():
         missed = [float(np.abs(np.subtract(*sizes_of(run))).sum()) for run, _ in runs]
         scores = mean_and_spread([scores for _, scores in runs], _SCORES)
         quality.append({"sizes": name, **scores, "missed": float(np.mean(missed))})
@@ -66,12 +66,12 @@ def study_marginals(trials: Trials) -> list[Table]:
 
 
 def sizes_of(run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the sizes, as shares, that the first head was to have and has under the last self-labelling, falling."""
+    """Return target and actual relative cluster sizes of the first head in the last self-labelling, descending."""
     return target_and_actual_sizes(read_newest(run)["state"])
 
 
 def _right_sizes(trials: Trials, clusters: int) -> Path:
-    """Write the sizes of the true classes where a run can read them; there must be as many as clusters."""
+    """Write the sizes of the true classes to a file for the run; there must be as many classes as clusters."""
     counts = Counter(trials.manifest.classes)
     counts.pop("", None)
     if len(counts) != clusters:

@@ -1,4 +1,4 @@
-"""Runs that differ in one setting: carried out one after the other, gone on with where stopped, and score_labels."""
+"""Trials of a study: runs with different settings that are trained in sequence, resumed and scored."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
 
 TEST_CLIPS = 3  # of each unseen video
-_MEASURED = ("mel_mean", "mel_std", "mel_floor")  # what a run finds out about its collection
+_MEASURED = ("mel_mean", "mel_std", "mel_floor")  # settings that a run measures on its collection
 
 
 @dataclass(frozen=True)
 class Trial:
     """
-    One way to train.
+    One variant of the training settings.
 
     Parameters
     ----------
     name : str
-        As tables call it.
+        Name in tables.
     options : mapping
-        Of `backbones.runs.presets.run_settings`, beside those that all trials share.
+        Options of `backbones.runs.presets.run_settings`, in addition to the shared ones.
     """
 
     name: str
@@ -51,21 +51,21 @@ class Trial:
 @dataclass(frozen=True)
 class Trials:
     """
-    Runs of a study, each in a folder of its own.
+    Runs of a study, each in its own folder.
 
     Parameters
     ----------
     folder : Path
-        Of the study.
+        Folder of the study.
     manifest : Manifest
-        The videos that all learn from, usable ones only, with their classes.
+        The usable training videos, with their classes.
     shared : mapping
-        Options of `backbones.runs.presets.run_settings` that all trials share, ``clusters`` among them.
+        Options of `backbones.runs.presets.run_settings` of all trials, including ``clusters``.
     seeds : sequence of int
-        Each trial is carried out with each of them.
+        Seeds of the runs of each trial.
     unseen : Manifest, optional
-        Videos that are labelled by the trained networks.
-    device, loading
+        Further videos that the trained networks label.
+    device, data_source
         As in `backbones.runs.train.train`.
     """
 
@@ -88,31 +88,31 @@ class Trials:
 
     def run_all(self, trials: Sequence[Trial]) -> dict[str, list[tuple[Run, dict[str, float]]]]:
         """
-        Train what is not trained yet, and return the runs and scores of each trial, one for each seed.
+        Train the unfinished runs, and return the runs and scores of each trial, one for each seed.
 
-        Scores are those of `selavi_ref.metrics.summary` of the consensus labels of the videos learnt from;
-        ``mean_head_nmi`` and ``best_head_nmi`` of the single heads; and ``unseen_nmi`` and ``unseen_accuracy``.
+        Scores are `selavi_ref.metrics.summary` of the consensus labels of the training videos, ``mean_head_nmi`` and
+        ``best_head_nmi`` over the heads, and ``unseen_nmi`` and ``unseen_accuracy``.
         """
-        wanted = [(trial, seed) for trial in trials for seed in self.seeds]
-        settings = [self.settings(trial, seed) for trial, seed in wanted]  # fails before hours are spent
+        planned = [(trial, seed) for trial in trials for seed in self.seeds]
+        settings = [self.settings(trial, seed) for trial, seed in planned]  # fails before hours are spent
         done: dict[str, list[tuple[Run, dict[str, float]]]] = {trial.name: [] for trial in trials}
-        for number, ((trial, seed), setting) in enumerate(zip(wanted, settings, strict=True), 1):
-            self.reporter.info(f"run {number} of {len(wanted)}: {trial.name}, seed {seed}")
+        for number, ((trial, seed), setting) in enumerate(zip(planned, settings, strict=True), 1):
+            self.reporter.info(f"run {number} of {len(planned)}: {trial.name}, seed {seed}")
             run = self._run_one(f"{slug(trial.name)}-seed{seed}", setting)
             done[trial.name].append((run, self._score(run)))
         return done
 
     def settings(self, trial: Trial, seed: int) -> RunSettings:
-        """Return the settings of a trial's run, or refuse what does not go together."""
+        """Return the settings of a trial's run; an `InputError` if they do not fit each other."""
         options = {**self.shared, **trial.options, "seed": seed, "device": self.device}
         return run_settings(len(self.manifest), **options)
 
     def _run_one(self, name: str, settings: RunSettings) -> Run:
         run = Run(self.folder / name)
         if run.config_file.exists():
-            if not _same(RunSettings.from_dict(run.config), settings):
+            if not _same_settings(RunSettings.from_dict(run.config), settings):
                 raise InputError(f"{run.folder} is a run with other settings; give the study another --out")
-            if _videos(read_manifest(run.videos_file)) != _videos(self.manifest):
+            if _paths_and_classes(read_manifest(run.videos_file)) != _paths_and_classes(self.manifest):
                 raise InputError(f"{run.folder} has learnt from other videos or classes; give the study another --out")
         else:
             run = jobs.start(run.folder, self.manifest, settings)
@@ -138,80 +138,79 @@ class Trials:
         scores = score_labels(classes, labels.label)
         scores |= {"mean_head_nmi": float(np.mean(heads)), "best_head_nmi": max(heads)}
         if self.unseen is not None:
-            place = run.folder / "unseen.h5"
-            if not place.exists():
+            path = run.folder / "unseen.h5"
+            if not path.exists():
                 data_source = DataSource(self.data_source.workers)
                 extract(
                     run,
                     self.unseen,
-                    place,
+                    path,
                     sampling=ClipSampling(TEST_CLIPS),
                     reporter=self.reporter,
                     device=self.device,
                     data_source=data_source,
                 )
-            with FeatureStore(place) as store:
+            with FeatureStore(path) as store:
                 if store.paths != self.unseen.paths or store.classes != self.unseen.classes:
-                    raise InputError(f"{place} is of other videos or classes; give the study another --out")
+                    raise InputError(f"{path} is of other videos or classes; give the study another --out")
                 unseen = score_labels(store.classes, label_store(store).label)
             scores |= {"unseen_nmi": unseen["nmi"], "unseen_accuracy": unseen["accuracy"]}
         return scores
 
 
 def score_labels(classes: Sequence[str], labels: Iterable[int]) -> dict[str, float]:
-    """Return `selavi_ref.metrics.summary` of the videos that have both a class and a label (0 or more)."""
-    pairs = [(true, int(found)) for true, found in zip(classes, labels, strict=True) if true and found >= 0]
+    """Return `selavi_ref.metrics.summary` over the videos with both a class and a label (0 or more)."""
+    pairs = [(true, int(label)) for true, label in zip(classes, labels, strict=True) if true and label >= 0]
     if not pairs:
         raise InputError("none of the videos has both a true class and a label")
-    return dict(summary([true for true, _ in pairs], [found for _, found in pairs]))
+    return dict(summary([true for true, _ in pairs], [label for _, label in pairs]))
 
 
 def mean_and_spread(runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float | None]:
-    """Return of each score its mean over runs, and as ``NAME_sd`` its standard deviation; none of a single run."""
-    found: dict[str, float | None] = {}
+    """Return the mean of each score over runs, and its standard deviation as ``NAME_sd`` (None for a single run)."""
+    result: dict[str, float | None] = {}
     for name in names:
         values = [scores[name] for scores in runs if name in scores]
-        found[name] = float(np.mean(values)) if values else None
-        found[f"{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return found
+        result[name] = float(np.mean(values)) if values else None
+        result[f"{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return result
 
 
 def long_tailed(manifest: Manifest, steepness: float, seed: int = 0) -> Manifest:
     """
-    Thin a collection: of C classes, in alphabetical order, class k keeps ``exp(-steepness k / (C - 1))`` of its videos.
+    Return a long-tailed subset: of C sorted classes, class k keeps a fraction ``exp(-steepness k / (C - 1))``.
 
-    The videos kept are drawn at random, the same for the same `seed`; each class keeps at least one. Videos of unknown
-    class are all kept.
+    The subset depends on `seed` alone; each class keeps at least one video. All videos of unknown class are kept.
     """
     by_class: dict[str, list[int]] = {}
     for row, name in enumerate(manifest.classes):
         by_class.setdefault(name, []).append(row)
     unknown = by_class.pop("", [])
     rng = np.random.default_rng(seed)
-    kept = unknown
+    rows_kept = unknown
     for k, name in enumerate(sorted(by_class)):
         rows = by_class[name]
-        share = math.exp(-steepness * k / max(1, len(by_class) - 1))
-        kept += rng.permutation(rows)[: max(1, round(share * len(rows)))].tolist()
-    return replace(manifest, entries=[manifest.entries[row] for row in sorted(kept)])
+        fraction = math.exp(-steepness * k / max(1, len(by_class) - 1))
+        rows_kept += rng.permutation(rows)[: max(1, round(fraction * len(rows)))].tolist()
+    return replace(manifest, entries=[manifest.entries[row] for row in sorted(rows_kept)])
 
 
 def slug(name: str) -> str:
-    """Return a name as a folder can be called."""
+    """Return a name in a form suitable for a folder."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _videos(manifest: Manifest) -> list[tuple[str, str]]:
+def _paths_and_classes(manifest: Manifest) -> list[tuple[str, str]]:
     return [(os.path.abspath(entry.path), name) for entry, name in zip(manifest, manifest.classes, strict=True)]
 
 
-def _same(there: RunSettings, wanted: RunSettings) -> bool:
-    """Tell whether two runs have the same settings, but for what the first has measured, and where sizes were read."""
-    clip = there.backbone.clip
-    if wanted.backbone.mel_normalise == "collection":
-        clip = replace(clip, **{name: getattr(wanted.backbone.clip, name) for name in _MEASURED})
-    training = there.training
+def _same_settings(existing: RunSettings, expected: RunSettings) -> bool:
+    """Return whether settings are equal, except for measured values and the name of the file of sizes."""
+    clip = existing.backbone.clip
+    if expected.backbone.mel_normalise == "collection":
+        clip = replace(clip, **{name: getattr(expected.backbone.clip, name) for name in _MEASURED})
+    training = existing.training
     if training.sizes.given:
-        name = wanted.training.sizes.distribution
+        name = expected.training.sizes.distribution
         training = replace(training, sizes=replace(training.sizes, distribution=name))
-    return replace(there, training=training, backbone=replace(there.backbone, clip=clip)) == wanted
+    return replace(existing, training=training, backbone=replace(existing.backbone, clip=clip)) == expected

@@ -7,9 +7,9 @@ import os
 import queue
 import stat
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from selavi_ref.browser.previews import preview
 from selavi_ref.browser.thumbnail_strip import NoPictureError, placeholder, strip
 from selavi_ref.datasets.manifest import VIDEO_EXTENSIONS
 from selavi_ref.errors import FilePath, InputError, MediaError, SelaviError, printable
-from selavi_ref.media.decoder import Decoder
+from selavi_ref.media.decoder import Decoder, parallel_map
 from selavi_ref.runs.atomic import replacing
 
 LIMIT = 30.0  # seconds that one thumbnail or preview may take
@@ -171,7 +171,7 @@ class ThumbnailCache:
         self.close()
 
     def _get_all(self, kind: str) -> Generator[tuple[int, Path | bytes | _Failure]]:
-        """Yield the thumbnail of each video, in order, and create the requested kind as well."""
+        """Return an iterator over the thumbnails of all videos, in order, that creates the requested kind as well."""
 
         def work(i: int) -> Path | bytes | _Failure:
             thumbnail = self._get(i, "thumbnail")
@@ -179,20 +179,7 @@ class ThumbnailCache:
             return other if isinstance(other, bytes) else thumbnail
 
         threads = 2 * self.workers  # one thread writes while another decodes
-        with ThreadPoolExecutor(threads) as pool:
-            waiting: deque[tuple[int, Future[Path | bytes | _Failure]]] = deque()
-            try:
-                for i in range(len(self.paths)):
-                    waiting.append((i, pool.submit(work, i)))
-                    if len(waiting) > _AHEAD * threads:
-                        first, future = waiting.popleft()
-                        yield first, future.result()
-                for first, future in waiting:
-                    yield first, future.result()
-            except BaseException:  # such as Ctrl-C: do not wait for running calls
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._kill_decoders()
-                raise
+        return parallel_map(work, range(len(self.paths)), threads, _AHEAD, self._kill_decoders)
 
     def _get(self, i: int, kind: str) -> Path | bytes | _Failure:
         """Return a cached file, or create it, in one thread only, however many request it."""

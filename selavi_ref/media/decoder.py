@@ -12,7 +12,7 @@ import tempfile
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
@@ -253,11 +253,18 @@ def run_guarded(function: Callable[..., T], path: FilePath, *args: Any, limit: f
     return decoder.call(function, path, *args, limit=limit, **kwargs)
 
 
-def parallel_map(function: Callable[[A], T], items: Iterable[A], threads: int, ahead: int) -> Iterator[tuple[A, T]]:
+def parallel_map(
+    function: Callable[[A], T],
+    items: Iterable[A],
+    threads: int,
+    ahead: int,
+    on_cancel: Callable[[], None] = lambda: None,
+) -> Generator[tuple[A, T]]:
     """
     Yield each item with the result of `function`, in order, computed by threads that each have a decoder.
 
-    At most `ahead` results per thread are computed before they are needed.
+    At most `ahead` results per thread are computed before they are needed. `on_cancel` is called when the iteration is
+    abandoned, to end calls that are running.
     """
     threads = max(1, threads)
     decoders: list[Decoder] = []
@@ -280,6 +287,7 @@ def parallel_map(function: Callable[[A], T], items: Iterable[A], threads: int, a
             pool.shutdown(wait=False, cancel_futures=True)
             for decoder in decoders:
                 decoder.kill()
+            on_cancel()
             raise
 
 

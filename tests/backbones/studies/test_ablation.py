@@ -26,7 +26,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def parts(place):
-    """The study of parts, with side heads by default, and what it printed."""
+    """The study of parts, with over-clustering by default, and what it printed."""
     return place / "parts", succeeded(selavi(*PARTS, "--out", "parts", cwd=place))
 
 
@@ -56,9 +56,9 @@ def test_each_run_lacks_what_its_name_says_and_nothing_else(parts):
     loop = settings["published loop"]
     changed = {name: {key: value for key, value in own.items() if value != loop[key]} for name, own in settings.items()}
     assert changed == {
-        "default, with side heads": {"training.overclustering_heads": 3, "spread": 0.02, "marginal_penalty": 10.0},
+        "default, with over-clustering": {"training.overclustering_heads": 3, "spread": 0.02, "marginal_penalty": 10.0},
         "published loop": {},
-        "with side heads": {"training.overclustering_heads": 3},
+        "with over-clustering": {"training.overclustering_heads": 3},
         "soft sizes": {"marginal_penalty": 10.0},
         "sizes not sorted": {"matched": False},
         "no alignment": {"training.align": False},
@@ -90,7 +90,7 @@ def test_where_there_are_no_side_heads_no_row_says_that_there_are(place, monkeyp
     few = Manifest([ManifestEntry(f"{kind}/{i}.mp4", kind) for kind in "ab" for i in range(20)])
     (place / "plain").mkdir()
     ablation.study_ablation(Trials(place / "plain", few, {"clusters": 4}))
-    assert carried_out[0] == Trial("default, without side heads")
-    without = [trial for trial in ablation.TRIALS[1:] if trial.name != "with side heads"]
+    assert carried_out[0] == Trial("default, without over-clustering")
+    without = [trial for trial in ablation.TRIALS[1:] if trial.name != "with over-clustering"]
     assert [trial.name for trial in carried_out[1:]] == [trial.name for trial in without]
     assert len({trial.options["epochs"] for trial in carried_out[1:]}) == 1

@@ -185,7 +185,7 @@ class TestWorsePictures:
     def test_every_way_is_scored_on_every_factor(self, worse):
         rows = written(worse / "degrade")
         ours = ["ours, picture and sound", "ours, picture only", "ours, sound only"]
-        ways = [*ours, "K-means on both, anew", "K-means on both, centres kept"]
+        ways = [*ours, "K-means on both, refitted", "K-means on both, fixed centres"]
         assert [(row["shrink"], row["labels"]) for row in rows] == [(f, way) for f in (1, 2, 8) for way in ways]
         assert set(ways) <= figure_at(worse / "degrade")
         note = "16 videos with picture and sound, clips of each: 2; networks of run."
@@ -220,7 +220,7 @@ class TestWorsePictures:
         _, classes = read_store(worse / "shrink-1-clips-2.h5")
         for factor in (1, 2, 8):
             kept = np.where(kinds == 1, 0, kinds) if factor == 8 else kinds
-            for way, labels in (("K-means on both, anew", kinds), ("K-means on both, centres kept", kept)):
+            for way, labels in (("K-means on both, refitted", kinds), ("K-means on both, fixed centres", kept)):
                 row = by_way[factor, way]
                 assert {name: row[name] for name in ("nmi", "accuracy", "ari")} == pytest.approx(
                     plain_scores(classes, labels)
