@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+from selavi_ref import __version__
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -141,6 +142,12 @@ def test_files_named_in_the_architecture_exist():
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     for name in re.findall(r"`((?:selavi_ref|backbones)/[\w/]+(?:\.py|/)?)`", text):
         assert (ROOT / name).exists(), name
+    for package in ("selavi_ref", "backbones"):
+        for folder in (ROOT / package).iterdir():
+            if (folder / "__init__.py").exists():
+                assert re.search(rf"^\|.*`{folder.name}/`.* \|", text, re.MULTILINE), (
+                    f"the room {folder.name} is missing"
+                )
     room = ROOT
     for line in text.splitlines():
         if folder := re.match(r"\| room of `(\w+)/`", line):
@@ -155,3 +162,11 @@ def test_every_command_shows_examples():
         result = CliRunner().invoke(cli.main, [name, "--help"])
         assert result.exit_code == 0
         assert f"selavi {name}" in result.output.partition("Examples")[2]
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    changes = re.search(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert citation is not None
+    assert changes is not None
+    assert citation[1] == changes[1] == __version__
