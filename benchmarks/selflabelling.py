@@ -32,9 +32,10 @@ from backbones.data.settings import ClipSettings
 from backbones.distributed.processes import process_group
 from selavi_ref.datasets import Manifest, read_manifest, write_manifest
 from selavi_ref.datasets.manifest import ManifestEntry
+from selavi_ref.ensemble.posterior import STRENGTH
 from selavi_ref.media.container import VideoInfo
 from selavi_ref.runs.processes import Exchange, barrier, local_rows
-from selavi_ref.selflabel.self_labelling import STRENGTH, self_label
+from selavi_ref.selflabel.self_labelling import self_label
 from selavi_ref.store import WorkingStore
 from selavi_ref.transport import assign, engines
 from selavi_ref.transport.store_scores import joint_scores

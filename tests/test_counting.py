@@ -73,14 +73,19 @@ def test_what_cannot_be_counted_is_said(tmp_path):
     assert pilot_n_clusters(400, 20) == 40
 
 
-def test_what_is_to_be_started_is_noted(tmp_path):
-    counting = PilotRun(tmp_path)
-    assert not counting.under_way
-    counting.begin({"options": {"heads": 3}, "most": None})
-    assert counting.under_way
-    assert PilotRun(tmp_path).options == {"options": {"heads": 3}, "most": None}
-    counting.note.write_text("{")
+def test_a_pilot_run_notes_what_the_run_will_be_started_from(tmp_path):
+    out = tmp_path / "run"
+    assert not PilotRun(out).under_way
+    started = []
+    pilot_run = PilotRun.create(out, started.append, {"options": {"heads": 3, "rate": 0.1}, "most": None})
+    assert started == [out / "pilot"]
+    assert pilot_run.under_way
+    assert PilotRun(out).note == {"options": {"heads": 3, "learning_rate": 0.1}, "most": None}
+    pilot_run.note_file.write_text("{")
     with pytest.raises(InputError, match=r"counting\.json cannot be read"):
-        _ = counting.options
-    (tmp_path / "config.toml").write_text("")
-    assert not counting.under_way
+        _ = pilot_run.note
+    (out / "config.toml").write_text("")
+    assert not pilot_run.under_way
+    with pytest.raises(InputError):
+        PilotRun.create(out, started.append, {})
+    assert len(started) == 1

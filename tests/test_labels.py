@@ -9,10 +9,10 @@ import pytest
 from selavi_ref.ensemble.consensus import find_consensus
 from selavi_ref.ensemble.label_table import folder_class, read_csv, read_truths, write_csv
 from selavi_ref.ensemble.labels import label_store
-from selavi_ref.ensemble.posterior import posterior
+from selavi_ref.ensemble.posterior import STRENGTH, posterior
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.metrics import normalized_mutual_info_score
-from selavi_ref.selflabel.self_labelling import STRENGTH, ClusterSizes, align_modalities, predicted_mass, self_label
+from selavi_ref.selflabel.self_labelling import ClusterSizes, align_modalities, predicted_mass, self_label
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
 from selavi_ref.store.joint_log_prob import joint_log_prob
 from selavi_ref.transport import assign

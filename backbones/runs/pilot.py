@@ -15,13 +15,11 @@ from backbones.runs.train import CheckpointPolicy
 from selavi_ref.datasets import Manifest, read_manifest
 from selavi_ref.ensemble.n_clusters import pilot_n_clusters
 from selavi_ref.errors import InputError
-from selavi_ref.report.n_clusters import describe
-from selavi_ref.runs.pilot_run import PilotRun
+from selavi_ref.report.n_clusters import start_with_estimate
+from selavi_ref.runs.pilot_run import PilotRun, pilot_options
 from selavi_ref.runs.processes import Exchange, SingleProcess, raise_together
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
-
-_HEADS = 5  # of the pilot, at least
 
 
 def start_pilot(
@@ -52,19 +50,16 @@ def start_pilot(
             f"--distribution {distribution} has sizes for a number of clusters; give --clusters this number"
         )
     n_videos = len(manifest.usable)
-    fine = pilot_n_clusters(n_videos, most)
-    # Clusters of equal sizes are finer than kinds; ones that bend might hold several.
-    wanted = {**options, "overclustering_heads": 0, "soft_sizes": 0.0, "heads": max(_HEADS, options.get("heads") or 0)}
-    settings = run_settings(n_videos, **wanted, clusters=fine)
-    counting = PilotRun(Run.prepare(out).folder)
-    counting.pilot.config_file.unlink(missing_ok=True)  # of a start that was cut off
-    jobs.start(counting.pilot.folder, manifest, settings)
-    counting.begin({"options": dict(options), "most": most})
-    return counting
+    n_clusters = pilot_n_clusters(n_videos, most)
+    # Clusters of equal sizes are finer than kinds of videos; soft sizes might let one cluster hold several kinds.
+    settings = run_settings(n_videos, **pilot_options(options) | {"soft_sizes": 0.0}, clusters=n_clusters)
+    return PilotRun.create(
+        out, lambda folder: jobs.start(folder, manifest, settings), {"options": dict(options), "most": most}
+    )
 
 
 def finish_pilot(
-    counting: PilotRun,
+    pilot_run: PilotRun,
     *,
     device: str,
     data_source: DataSource,
@@ -73,44 +68,49 @@ def finish_pilot(
     reporter: Reporter = SILENT,
 ) -> Run:
     """
-    Train the pilot from where it is, estimate the number of clusters, and start the run, beginning with its networks.
+    Train the pilot from its newest checkpoint, estimate the number of clusters, and start the run with its networks.
 
     With several processes, all call this; parameters are those of `backbones.runs.train.train`.
     """
     with raise_together(exchange):
-        noted = counting.options
-        pilot = Run.open(counting.pilot.folder)
-        finished = jobs.is_finished(pilot)
-        manifest = read_manifest(pilot.videos_file)
-    if not finished:
-        if exchange.rank == 0:
-            reporter.info("estimating the number of clusters: learning more of them than there may be kinds")
-        jobs.train(
-            pilot,
-            device=device,
-            data_source=data_source,
-            checkpoint_policy=checkpoint_policy,
-            exchange=exchange,
-            reporter=reporter,
-        )
-    with raise_together(exchange):
-        extracted = pilot.features_file.exists()
-    if not extracted:
-        extract(
-            pilot,
-            manifest,
-            pilot.features_file,
-            device=device,
-            data_source=data_source,
-            exchange=exchange,
-            reporter=reporter,
-        )
-    with raise_together(exchange):
-        if exchange.rank == 0:
-            found = counting.count(noted["most"])
-            reporter.info(describe(found, counting.folder))
-            _start(counting.folder, pilot, manifest, noted["options"], found.clusters)
-    return Run.open(counting.folder)
+        note = pilot_run.note
+        manifest = read_manifest(pilot_run.pilot.videos_file)
+
+    def learn(pilot: Run) -> None:
+        with raise_together(exchange):
+            finished = jobs.is_finished(pilot)
+        if not finished:
+            if exchange.rank == 0:
+                reporter.info("estimating the number of clusters from a pilot run with more clusters")
+            jobs.train(
+                pilot,
+                device=device,
+                data_source=data_source,
+                checkpoint_policy=checkpoint_policy,
+                exchange=exchange,
+                reporter=reporter,
+            )
+        with raise_together(exchange):
+            extracted = pilot.features_file.exists()
+        if not extracted:
+            extract(
+                pilot,
+                manifest,
+                pilot.features_file,
+                device=device,
+                data_source=data_source,
+                exchange=exchange,
+                reporter=reporter,
+            )
+
+    return start_with_estimate(
+        pilot_run,
+        learn,
+        lambda n_clusters: _start(pilot_run.folder, pilot_run.pilot, manifest, note["options"], n_clusters),
+        most=note["most"],
+        exchange=exchange,
+        reporter=reporter,
+    )
 
 
 def _start(folder: Path, pilot: Run, manifest: Manifest, options: Mapping[str, Any], clusters: int) -> None:

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.ensemble.consensus import HeadConsensus, find_consensus, groups_of
-from selavi_ref.ensemble.posterior import posterior
+from selavi_ref.ensemble.posterior import STRENGTH, posterior
 from selavi_ref.errors import InputError, printable
-from selavi_ref.selflabel.self_labelling import STRENGTH
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.joint_log_prob import joint_log_prob, labelling_modalities
 

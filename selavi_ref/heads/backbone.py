@@ -1,4 +1,4 @@
-"""The backbone whose networks are heads alone: it learns from features that any models have computed before."""
+"""A backbone without networks: heads on features that any models have computed before."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.errors import CheckpointError, DivergedError, InputError, printable
-from selavi_ref.heads import random_draws as draws
 from selavi_ref.heads.features import PairedFeatures, Standardizer
 from selavi_ref.heads.network import Array, HeadNetwork, HeadShapes, cross_entropy, flat_views
+from selavi_ref.heads.random_draws import dropout_mask, hash_seeds
 from selavi_ref.runs.atomic import replacing
-from selavi_ref.runs.processes import Exchange, SingleProcess
 from selavi_ref.store import WorkingStore
 
-_CACHED = 1 << 16  # parameters that are updated at a time, so that they stay near the processor
-_INPUT, _HIDDEN = 0, 1  # what a clip's random draws are for
+_UPDATE_BLOCK = 1 << 16  # parameters updated at a time, so that they stay in the processor's cache
+_INPUT, _HIDDEN = 0, 1  # last but one entries of the seeds of the two dropouts
 
 
 @dataclass(frozen=True)
 class HeadOptions:
     """
-    What the heads are and how they learn, apart from the loop.
+    Architecture and optimiser of heads on features.
 
     Parameters
     ----------
@@ -54,7 +53,18 @@ class HeadOptions:
 
 @dataclass
 class FeatureBatch:
-    """Features of some clips: a clip is a video, differently varied."""
+    """
+    The clips of one training step; a clip is a video with its own dropout.
+
+    Parameters
+    ----------
+    rows, clips : array
+        Videos and clip numbers, int64, shape (B,).
+    seed : tuple of int
+        Seed of the dropout.
+    failures : list of (int, str)
+        Always empty: features need no decoding.
+    """
 
     rows: NDArray[np.int64]
     clips: NDArray[np.int64]
@@ -64,119 +74,119 @@ class FeatureBatch:
 
 class HeadsBackbone:
     """
-    Heads on fixed features of two modalities; it carries out the `selavi_ref.selflabel.backbone.Backbone` contract.
+    Heads on fixed features of two modalities, as a `selavi_ref.selflabel.backbone.Backbone` of one process.
 
-    All randomness comes from the seeds that the loop gives, so that a run needs no random state to go on exactly.
+    All randomness comes from the seeds that the training loop passes, so that checkpoints hold no random state.
 
     Parameters
     ----------
-    level : Level
-        Of the features; a checkpoint that is loaded brings its own.
+    standardizer : Standardizer
+        Mean and standard deviation of the features; a loaded checkpoint replaces it.
     clusters : sequence of int
         Number of clusters of each head.
     options : HeadOptions
-        What the heads are.
-    collection : Collection, optional
-        The features to learn from; without them, heads can only be loaded and applied.
+        Architecture and optimiser.
+    features : PairedFeatures, optional
+        Training data; without it, heads can only be loaded and applied.
     seed : int
-        Of the initial weights.
-    exchange : Exchange
-        With the processes that learn together.
+        Seed of the initial weights.
     """
 
     def __init__(
         self,
-        level: Standardizer,
+        standardizer: Standardizer,
         clusters: Sequence[int],
         options: HeadOptions,
         *,
-        collection: PairedFeatures | None = None,
+        features: PairedFeatures | None = None,
         seed: int = 0,
-        exchange: Exchange = SingleProcess(),  # noqa: B008
     ):
-        self._collection = collection
+        self._features = features
         self.clusters = tuple(clusters)
         self.options = options
-        self.exchange = exchange
-        self.level = level
-        shapes = {m: HeadShapes(width, self.clusters, options.hidden) for m, width in level.widths.items()}
-        whole = {f"{m}/{name}": shape for m, s in shapes.items() for name, shape in s.parameters.items()}
-        size = sum(int(np.prod(shape)) for shape in whole.values())
+        self.standardizer = standardizer
+        shapes = {m: HeadShapes(width, self.clusters, options.hidden) for m, width in standardizer.widths.items()}
+        all_shapes = {f"{m}/{name}": shape for m, s in shapes.items() for name, shape in s.parameters.items()}
+        size = sum(int(np.prod(shape)) for shape in all_shapes.values())
         self._parameters, self._gradients, self._velocity = (np.zeros(size, np.float32) for _ in range(3))
         rng = np.random.default_rng(seed)
         self.networks: dict[str, HeadNetwork] = {}
         for m in shapes:
             parameters, gradients = (
-                {n.removeprefix(f"{m}/"): v for n, v in flat_views(vector, whole) if n.startswith(f"{m}/")}
+                {n.removeprefix(f"{m}/"): v for n, v in flat_views(vector, all_shapes) if n.startswith(f"{m}/")}
                 for vector in (self._parameters, self._gradients)
             )
-            self.networks[m] = HeadNetwork(shapes[m], parameters, gradients, exchange)
+            self.networks[m] = HeadNetwork(shapes[m], parameters, gradients)
             self.networks[m].initialise(rng)
-        self._look: tuple[range, tuple[int, ...] | None] = (range(0), None)
+        self._view: tuple[range, tuple[int, ...] | None] = (range(0), None)
 
     @property
-    def collection(self) -> PairedFeatures:
-        """The features to learn from."""
-        if self._collection is None:
+    def features(self) -> PairedFeatures:
+        """
+        The training data.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        if self._features is None:
             raise InputError("these heads have no features to learn from")
-        return self._collection
+        return self._features
 
     @property
     def n_videos(self) -> int:
-        """Number of videos that can be learnt from."""
-        return self.collection.n_videos
+        """Number of videos N with both modalities."""
+        return self.features.n_videos
 
     def batches(self, batches: Sequence[NDArray[np.int64]], seed: Sequence[int]) -> Iterator[FeatureBatch]:
-        """Yield the clips asked for; see `selavi_ref.selflabel.backbone.Backbone`."""
+        """Yield a batch for each array of clip numbers; see `selavi_ref.selflabel.backbone.Backbone`."""
         for clips in batches:
             yield FeatureBatch(clips % self.n_videos, clips, tuple(int(part) for part in seed))
 
     def warm_up(self, batches: Iterator[FeatureBatch]) -> None:
-        """Let the batch norms see some batches."""
+        """Update the running statistics of the batch norms by some batches, without learning."""
         for batch in batches:
-            n = float(self.exchange.all_sum(np.array([float(len(batch.rows))]))[0])
             for m, network in self.networks.items():
-                network.warm_up(self._varied(m, batch.rows, batch.clips, batch.seed), n)
+                network.warm_up(self._dropped_out(m, batch.rows, batch.clips, batch.seed))
 
     def train_step(
         self, batch: FeatureBatch, labels: NDArray[np.int32], learning_rate: float, share: float = 1.0
     ) -> float:
-        """Learn a batch; see `selavi_ref.selflabel.backbone.Backbone`."""
-        n = len(batch.rows) / share
+        """Take one training step; see `selavi_ref.selflabel.backbone.Backbone`."""
+        n = len(batch.rows)
         weight = 1 / (len(self.networks) * len(self.clusters))
         loss = 0.0
         for index, (m, network) in enumerate(self.networks.items()):
-            x = self._varied(m, batch.rows, batch.clips, batch.seed)
-            key = draws.key_of(batch.seed, _HIDDEN, index)
-            logits = network.forward(x, n, key, batch.clips, self.options.dropout)
-            slopes = []
+            x = self._dropped_out(m, batch.rows, batch.clips, batch.seed)
+            key = hash_seeds(batch.seed, _HIDDEN, index)
+            logits = network.forward(x, key, batch.clips, self.options.dropout)
+            gradients = []
             for (heads, _), values in zip(network.shapes.groups, logits, strict=True):
-                of_group, slope = cross_entropy(values, labels[:, heads], weight / n)
-                loss += of_group
-                slopes.append(slope)
-            network.backward(slopes)
-        if self.exchange.size > 1:
-            self._gradients[:] = self.exchange.all_sum(self._gradients.astype(np.float64))
-        self._descend(learning_rate)
-        return loss * weight / len(batch.rows)
+                group_loss, gradient = cross_entropy(values, labels[:, heads], weight / n)
+                loss += group_loss
+                gradients.append(gradient)
+            network.backward(gradients)
+        self._update(learning_rate)
+        return loss * weight / n
 
     def datasets(self) -> dict[str, int]:
-        """Return names and widths of the features, which stay where they are."""
-        return {f"features/{m}": width for m, width in self.level.widths.items()}
+        """Return names and widths of the features' data sets."""
+        return {f"features/{m}": width for m, width in self.standardizer.widths.items()}
 
     def write_features(self, store: WorkingStore, rows: range, seed: Sequence[int] | None) -> None:
-        """Remember which features are to be looked at, and how: they need not be copied."""
-        self._look = rows, None if seed is None else tuple(int(part) for part in seed)
+        """Note the rows and the seed for `write_log_prob`; the features themselves need not be copied."""
+        self._view = rows, None if seed is None else tuple(int(part) for part in seed)
 
     def write_log_prob(self, store: WorkingStore, head: int, name: str) -> None:
         """Write one head's log-probabilities; see `selavi_ref.selflabel.backbone.Backbone`."""
-        rows, seed = self._look
+        rows, seed = self._view
         for m, network in self.networks.items():
             dataset = f"log_prob/{m}/{name}"
             with store.rewrite(dataset) as write:
                 for block in store.blocks(8192):
-                    numbers = np.arange(rows.start + block.start, rows.start + block.stop)
-                    x = self.collection.rows(m, numbers) if seed is None else self._varied(m, numbers, numbers, seed)
+                    own = np.arange(rows.start + block.start, rows.start + block.stop)
+                    x = self.features.rows(m, own) if seed is None else self._dropped_out(m, own, own, seed)
                     write(block, {dataset: network.log_prob(x, head)})
 
     def permute(self, head: int, permutation: NDArray[np.int64]) -> None:
@@ -184,21 +194,19 @@ class HeadsBackbone:
         list(self.networks.values())[1].permute(head, permutation)
 
     def save(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Write weights, optimiser, statistics and the caller's state as one ``.npz``, whole or not at all."""
+        """Write weights, optimiser, batch norms, standardizer and the caller's state as one ``.npz``, atomically."""
         if not np.isfinite(self._parameters).all():
             raise DivergedError("the weights became infinite or NaN")
-        if self.exchange.rank > 0:
-            return
         content: dict[str, Any] = {"parameters": self._parameters, "velocity": self._velocity}
         for m, network in self.networks.items():
             content |= {f"{m}/mean": network.mean, f"{m}/variance": network.variance}
-            content |= {f"{m}/level": np.stack(self.level.values[m])}
+            content |= {f"{m}/level": np.stack(self.standardizer.values[m])}
         content |= {f"state/{key}": np.asarray(value) for key, value in state.items()}
         with replacing(path) as file:
             np.savez(file, **content)
 
     def load(self, path: Path) -> dict[str, Any]:
-        """Take over what `save` wrote, and return the caller's state; see `selavi_ref.selflabel.backbone.Backbone`."""
+        """Load what `save` wrote, and return the caller's state; see `selavi_ref.selflabel.backbone.Backbone`."""
         content = read_checkpoint(path)
         try:
             if content["parameters"].shape != self._parameters.shape:
@@ -206,39 +214,39 @@ class HeadsBackbone:
             self._parameters[:], self._velocity[:] = content["parameters"], content["velocity"]
             for m, network in self.networks.items():
                 network.mean, network.variance = content[f"{m}/mean"], content[f"{m}/variance"]
-            self.level = standardizer_of(content)
+            self.standardizer = standardizer_of(content)
         except (KeyError, ValueError) as error:
             raise InputError(f"{printable(path)} does not fit the heads of this run: {error}") from error
         return {key.removeprefix("state/"): value for key, value in content.items() if key.startswith("state/")}
 
-    def _varied(
+    def _dropped_out(
         self, modality: str, rows: NDArray[np.int64], clips: NDArray[np.int64], seed: Sequence[int]
     ) -> NDArray[np.float32]:
-        """Return features with some of them left out, as the seed and the numbers of the clips say."""
-        x = self.collection.rows(modality, rows)
-        left_out = self.options.feature_dropout
-        if not left_out:
+        """Return features after dropout, which depends on the seed and the clip numbers alone."""
+        x = self.features.rows(modality, rows)
+        dropout = self.options.feature_dropout
+        if not dropout:
             return x
-        key = draws.key_of(seed, _INPUT, list(self.networks).index(modality))
-        varied: Array = x * draws.kept(key, clips, x.shape[1], left_out)
-        varied *= np.float32(1 / (1 - left_out))
-        return varied
+        key = hash_seeds(seed, _INPUT, list(self.networks).index(modality))
+        result: Array = x * dropout_mask(key, clips, x.shape[1], dropout)
+        result *= np.float32(1 / (1 - dropout))
+        return result
 
-    def _descend(self, learning_rate: float) -> None:
-        """Take a step of gradient descent with momentum."""
+    def _update(self, learning_rate: float) -> None:
+        """Update the parameters by stochastic gradient descent with momentum and weight decay."""
         o = self.options
-        for start in range(0, len(self._parameters), _CACHED):
-            part = slice(start, start + _CACHED)
-            weights, slopes, velocity = self._parameters[part], self._gradients[part], self._velocity[part]
-            slopes += np.float32(o.weight_decay) * weights
+        for start in range(0, len(self._parameters), _UPDATE_BLOCK):
+            part = slice(start, start + _UPDATE_BLOCK)
+            weights, gradients, velocity = self._parameters[part], self._gradients[part], self._velocity[part]
+            gradients += np.float32(o.weight_decay) * weights
             velocity *= np.float32(o.momentum)
-            velocity += slopes
+            velocity += gradients
             weights -= np.float32(learning_rate) * velocity
 
 
 def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
     """
-    Read a checkpoint, every byte of which is checked.
+    Read a checkpoint; checksums of all its bytes are verified.
 
     Raises
     ------
@@ -253,6 +261,6 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def standardizer_of(checkpoint: Mapping[str, NDArray[Any]]) -> Standardizer:
-    """Return the level of the features that a checkpoint's heads learnt from, in the order of the modalities."""
+    """Return the standardizer of a checkpoint, its modalities in their order."""
     names = [name.removesuffix("/level") for name in checkpoint if name.endswith("/level")]
     return Standardizer({name: (checkpoint[f"{name}/level"][0], checkpoint[f"{name}/level"][1]) for name in names})

@@ -1,4 +1,4 @@
-"""The features of a store, standardised: those that can be learnt from, and all that can be labelled."""
+"""The standardised features of the videos of a store that have both modalities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from selavi_ref.errors import InputError, printable
 from selavi_ref.store import FeatureStore
 
-_LEAST_SPREAD = 1e-6
+_MIN_STD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -21,103 +21,99 @@ class Standardizer:
     Parameters
     ----------
     values : dict of str to (array, array)
-        float32, shape (D,).
+        Mean and standard deviation of each modality, float32, shape (D,).
     """
 
     values: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
     @property
     def widths(self) -> dict[str, int]:
-        """Features D of each modality."""
+        """Number of features D of each modality."""
         return {modality: len(mean) for modality, (mean, _) in self.values.items()}
 
-    def standardised(self, modality: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return features with mean 0 and standard deviation 1."""
-        mean, spread = self.values[modality]
-        return (x - mean) / spread
+    def transform(self, modality: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return features (N, D) minus the mean, divided by the standard deviation."""
+        mean, std = self.values[modality]
+        return (x - mean) / std
 
 
 class PairedFeatures:
     """
-    Features of two modalities, of the videos that have both.
+    Standardised features of the videos of a store that have both modalities.
 
     Parameters
     ----------
     store : FeatureStore
-        With ``features/{modality}`` of two modalities; it stays open as long as this is used.
-    most_bytes : float
-        Features are kept in memory when they take no more, and read when they are needed otherwise.
+        With ``features/{modality}`` of two modalities; it stays open as long as this object is used.
+    max_bytes : float
+        Features of at most so many bytes are held in memory; larger ones are read each time.
 
     Attributes
     ----------
     modalities : list of str
-        The two, video first.
+        The two modalities, video first.
     videos : array
-        Rows of the store that have both, int64, shape (N,); everything else here counts in these.
-    level : Level
-        Of these.
+        Rows of the store that have both, int64, shape (N,); all other row numbers of this class count in these.
+    standardizer : Standardizer
+        Mean and standard deviation over these videos.
 
     Raises
     ------
     InputError
-        If the store has not two modalities, or too few videos that have both.
+        If the store has not exactly two modalities, or fewer than two videos that have both.
     """
 
-    def __init__(self, store: FeatureStore, most_bytes: float = 8e9):
+    def __init__(self, store: FeatureStore, max_bytes: float = 8e9):
         self.store = store
         name = printable(store.path)
         self.modalities = [m for m in store.modalities if store.has(f"features/{m}")]
         if len(self.modalities) != 2:
-            found = ", ".join(self.modalities) or "none"
+            available = ", ".join(self.modalities) or "none"
             raise InputError(
-                f"{name} has features of {found}; heads learn from exactly two modalities, such as video, audio"
+                f"{name} has features of {available}; heads learn from exactly two modalities, such as video, audio"
             )
         self._widths = {m: store.width(f"features/{m}") for m in self.modalities}
-        self.videos, self.level = self._looked_over()
+        self.videos, self.standardizer = self._fit()
         if len(self.videos) < 2:
             raise InputError(f"{name}: {len(self.videos)} videos have features of both {' and '.join(self.modalities)}")
-        self._kept: dict[str, NDArray[np.float32]] = {}
-        if 4.0 * len(self.videos) * sum(self._widths.values()) <= most_bytes:
-            self._kept = {m: self._read(m, np.arange(len(self.videos))) for m in self.modalities}
+        self._in_memory: dict[str, NDArray[np.float32]] = {}
+        if 4.0 * len(self.videos) * sum(self._widths.values()) <= max_bytes:
+            self._in_memory = {m: self._read(m, np.arange(len(self.videos))) for m in self.modalities}
 
     @property
     def n_videos(self) -> int:
-        """Number of videos N that can be learnt from."""
+        """Number of videos N that have both modalities."""
         return len(self.videos)
 
     def rows(self, modality: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return standardised features of some videos, shape (rows, D)."""
-        if modality in self._kept:
-            return self._kept[modality][rows]
+        if modality in self._in_memory:
+            return self._in_memory[modality][rows]
         return self._read(modality, rows)
 
     def _read(self, modality: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self.level.standardised(modality, self.store.features(modality, self.videos[rows]))
+        return self.standardizer.transform(modality, self.store.features(modality, self.videos[rows]))
 
-    def _looked_over(self) -> tuple[NDArray[np.int64], Standardizer]:
-        """Go over the features once: which videos have both modalities, and the level of these."""
+    def _fit(self) -> tuple[NDArray[np.int64], Standardizer]:
+        """Read all features once; return the rows that have both modalities, and their standardizer."""
         present = {m: self.store.present(m) for m in self.modalities}
         usable = np.zeros(self.store.n_videos, bool)
         sums = {m: np.zeros((2, width)) for m, width in self._widths.items()}
-        first: dict[str, NDArray[np.float64]] = {}
+        origins: dict[str, NDArray[np.float64]] = {}
         for rows in self.store.blocks():
             values = {m: self.store.features(m, rows) for m in self.modalities}
-            here = np.logical_and.reduce([present[m][rows] & np.isfinite(values[m]).all(1) for m in self.modalities])
-            usable[rows] = here
+            both = np.logical_and.reduce([present[m][rows] & np.isfinite(values[m]).all(1) for m in self.modalities])
+            usable[rows] = both
             for m, x in values.items():
-                if here.any():
-                    origin = first.setdefault(m, x[here].mean(0, dtype=np.float64))  # keeps the squares small
-                    centred = x[here] - origin
+                if both.any():
+                    # Sums of squares about a point near the mean lose no digits.
+                    origin = origins.setdefault(m, x[both].mean(0, dtype=np.float64))
+                    centred = x[both] - origin
                     sums[m] += centred.sum(0), (centred**2).sum(0)
         n = max(1, int(usable.sum()))
-        level = {}
+        fitted = {}
         for m, (total, squares) in sums.items():
-            spread = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
-            mean = first.get(m, np.zeros(self._widths[m])) + total / n
-            level[m] = mean.astype(np.float32), np.maximum(spread, _LEAST_SPREAD).astype(np.float32)
-        return np.flatnonzero(usable), Standardizer(level)
-
-
-def standardised(x: NDArray[np.float32], level: tuple[NDArray[np.float32], NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return features with the mean 0 and the standard deviation 1 of the collection that was learnt from."""
-    return (x - level[0]) / level[1]
+            std = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
+            mean = origins.get(m, np.zeros(self._widths[m])) + total / n
+            fitted[m] = mean.astype(np.float32), np.maximum(std, _MIN_STD).astype(np.float32)
+        return np.flatnonzero(usable), Standardizer(fitted)

@@ -1,4 +1,4 @@
-"""`selavi train-heads --clusters auto`: heads with more clusters than there are kinds tell how many are to be found."""
+"""The pilot run of `selavi train-heads --clusters auto`, from which the number of clusters is estimated."""
 
 from __future__ import annotations
 
@@ -8,31 +8,29 @@ from typing import Any
 from selavi_ref.ensemble.n_clusters import pilot_n_clusters
 from selavi_ref.heads.features import PairedFeatures
 from selavi_ref.heads.training_run import apply_heads, start_heads, train_heads
-from selavi_ref.report.n_clusters import describe
-from selavi_ref.runs.pilot_run import PilotRun
+from selavi_ref.report.n_clusters import start_with_estimate
+from selavi_ref.runs.pilot_run import PilotRun, pilot_options
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
-
-_HEADS = 5  # of the pilot, at least
 
 
 def start_pilot(
     store: str | os.PathLike[str], out: str | os.PathLike[str], most: int | None, **options: Any
 ) -> PilotRun:
     """
-    Start the pilot of a run whose number of clusters is to be estimated.
+    Start the pilot of a run of heads whose number of clusters is to be estimated.
 
     Parameters
     ----------
     store : path
-        The store that is learnt from.
+        Store with the training data.
     out : path
-        Folder of the run; the pilot lies in it.
+        Folder of the run.
     most : int, optional
-        Kinds that there may be at most.
+        Largest possible number of clusters.
     options
-        Of `selavi_ref.heads.training_run.heads_settings`.
+        Options of `selavi_ref.heads.training_run.heads_settings`.
 
     Raises
     ------
@@ -40,21 +38,26 @@ def start_pilot(
         If there are too few videos, the store does not fit, or the folder holds a run already.
     """
     with FeatureStore(store) as opened:
-        fine = pilot_n_clusters(PairedFeatures(opened, most_bytes=0).n_videos, most)
-    counting = PilotRun(Run.prepare(out).folder)
-    counting.pilot.config_file.unlink(missing_ok=True)  # of a start that was cut off
-    wanted = {**options, "overclustering_heads": 0, "heads": max(_HEADS, options.get("heads", 0))}
-    start_heads(store, counting.pilot.folder, fine, **wanted)
-    counting.begin({"store": os.path.abspath(store), "options": options, "most": most})
-    return counting
+        n_clusters = pilot_n_clusters(PairedFeatures(opened, max_bytes=0).n_videos, most)
+    return PilotRun.create(
+        out,
+        lambda folder: start_heads(store, folder, n_clusters, **pilot_options(options)),
+        {"store": os.path.abspath(store), "options": options, "most": most},
+    )
 
 
-def finish_pilot(counting: PilotRun, reporter: Reporter = SILENT) -> Run:
-    """Train the pilot from where it is, estimate the number of clusters, and start the run with it."""
-    noted = counting.options
-    pilot = Run.open(counting.pilot.folder)
-    train_heads(pilot, reporter)
-    apply_heads(pilot, noted["store"], pilot.features_file, reporter)
-    found = counting.count(noted["most"])
-    reporter.info(describe(found, counting.folder))
-    return start_heads(noted["store"], counting.folder, found.clusters, **noted["options"])
+def finish_pilot(pilot_run: PilotRun, reporter: Reporter = SILENT) -> Run:
+    """Train the pilot from its newest checkpoint, estimate the number of clusters, and start the run with it."""
+    note = pilot_run.note
+
+    def learn(pilot: Run) -> None:
+        train_heads(pilot, reporter)
+        apply_heads(pilot, note["store"], pilot.features_file, reporter)
+
+    return start_with_estimate(
+        pilot_run,
+        learn,
+        lambda n_clusters: start_heads(note["store"], pilot_run.folder, n_clusters, **note["options"]),
+        most=note["most"],
+        reporter=reporter,
+    )

@@ -1,4 +1,4 @@
-"""What `selavi train-heads` does: learn heads on a store of features, and label that store and others with them."""
+"""Runs of heads on features: settings, training, and applying trained heads to stores of features."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from selavi_ref.errors import InputError, printable
 from selavi_ref.heads.backbone import HeadOptions, HeadsBackbone, read_checkpoint, standardizer_of
 from selavi_ref.heads.features import PairedFeatures
 from selavi_ref.runs.checkpoints import Checkpoints
+from selavi_ref.runs.provenance import Provenance
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.runs.session import training_session
@@ -25,29 +26,29 @@ from selavi_ref.selflabel.settings import TrainingSettings, overclustering_for
 from selavi_ref.selflabel.training import Training
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
 
-_STEPS = 1000
-_SETTLING = 0.3  # of the steps: those in which the rate falls
+_STEPS = 1000  # of a training with the default number of epochs, about
+_SETTLE_FRACTION = 0.3  # of the epochs: those in which the learning rate falls
 
 
 @dataclass(frozen=True)
 class HeadsSettings:
     """
-    Everything that makes a run of heads.
+    Settings of a run of heads on features, as in its ``config.toml``.
 
     Parameters
     ----------
     clusters, heads : int
-        Clusters K of each labelling head, and number H of these heads.
+        Number of clusters K of each main head, and number H of main heads.
     overclusters : int
-        Clusters of each side head.
+        Number of clusters of each over-clustering head.
     training : TrainingSettings
-        Of the loop.
+        Schedule, cluster sizes and solver.
     options : HeadOptions
-        Of the heads.
+        Architecture and optimiser of the heads.
     store : str
-        The store that is learnt from.
+        Absolute path of the store with the training data.
     kind : str
-        Tells such a run from others.
+        A `RunKind`.
     """
 
     clusters: int
@@ -60,12 +61,12 @@ class HeadsSettings:
 
     @property
     def head_sizes(self) -> tuple[int, ...]:
-        """Number of clusters of every head, the labelling ones first."""
+        """Number of clusters of every head, the main heads first."""
         return (self.clusters,) * self.heads + (self.overclusters,) * self.training.overclustering_heads
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> HeadsSettings:
-        """Make settings of what a run's file has; an `InputError` where they do not fit."""
+        """Read settings from a mapping; raises an `InputError` if it has other keys or types."""
         try:
             training = TrainingSettings.from_dict(values["training"])
             parts = {"training": training, "options": HeadOptions(**values["options"])}
@@ -91,7 +92,20 @@ def heads_settings(
     seed: int = 0,
 ) -> HeadsSettings:
     """
-    Return settings by the number of videos and what a user wants.
+    Return the settings of a run of heads; the defaults depend on the number of videos.
+
+    Parameters
+    ----------
+    store : path
+        Store with the training data.
+    n_videos : int
+        Number of its videos that have both modalities.
+    clusters : int
+        Number of clusters of each main head.
+    heads, hidden
+        See `HeadsSettings` and `HeadOptions`.
+    epochs, batch_size, learning_rate, sizes, strength, labellings, overclustering_heads, seed
+        See `TrainingSettings`; None: by the number of videos.
 
     Raises
     ------
@@ -102,12 +116,14 @@ def heads_settings(
         raise InputError(f"--clusters {clusters}: only {n_videos} videos of {printable(store)} have both modalities")
     batch = batch_size or (32 if n_videos < 1000 else 64 if n_videos < 4000 else 256)
     per_epoch = max(1, round(n_videos / batch))
-    usual = max(5, round(_STEPS / per_epoch))
-    usual_overclustering, overclusters = overclustering_for(n_videos, clusters)
-    overclustering_heads = usual_overclustering if overclustering_heads is None else overclustering_heads
+    default_epochs = max(5, round(_STEPS / per_epoch))
+    default_heads, overclusters = overclustering_for(n_videos, clusters)
+    overclustering_heads = default_heads if overclustering_heads is None else overclustering_heads
     training = TrainingSettings(
-        epochs=epochs or usual,
-        settle_epochs=max(1, round(_SETTLING * usual)) if overclustering_heads and epochs is None else 0,
+        epochs=epochs or default_epochs,
+        settle_epochs=max(1, round(_SETTLE_FRACTION * default_epochs))
+        if overclustering_heads and epochs is None
+        else 0,
         batch_size=batch,
         learning_rate=learning_rate,
         warmup_epochs=1.0,
@@ -121,9 +137,9 @@ def heads_settings(
     return HeadsSettings(clusters, heads, overclusters, training, options, os.path.abspath(store))
 
 
-def start_heads(store: str | os.PathLike[str], folder: str | os.PathLike[str], clusters: int, **wanted: Any) -> Run:
+def start_heads(store: str | os.PathLike[str], folder: str | os.PathLike[str], clusters: int, **options: Any) -> Run:
     """
-    Make the folder of a run that learns heads on a store; ``wanted`` are options of `heads_settings`.
+    Make the folder of a run that learns heads on a store; ``options`` are those of `heads_settings`.
 
     Raises
     ------
@@ -131,8 +147,8 @@ def start_heads(store: str | os.PathLike[str], folder: str | os.PathLike[str], c
         If the store does not fit, or the folder holds a run already.
     """
     with FeatureStore(store) as opened:
-        n_videos = PairedFeatures(opened, most_bytes=0).n_videos
-    settings = heads_settings(store, n_videos, clusters, **wanted)
+        n_videos = PairedFeatures(opened, max_bytes=0).n_videos
+    settings = heads_settings(store, n_videos, clusters, **options)
     settings.training.sizes.draw(clusters, n_videos, np.random.default_rng(0))
     run = Run.prepare(folder)
     run.rewrite_config(asdict(settings))
@@ -141,7 +157,7 @@ def start_heads(store: str | os.PathLike[str], folder: str | os.PathLike[str], c
 
 def train_heads(run: Run, reporter: Reporter = SILENT) -> Training:
     """
-    Learn heads from the newest checkpoint, or from the beginning, to the end.
+    Train heads to the end, from the newest checkpoint if there is one.
 
     Raises
     ------
@@ -150,19 +166,15 @@ def train_heads(run: Run, reporter: Reporter = SILENT) -> Training:
     """
     settings = HeadsSettings.from_dict(run.config)
     with training_session(run, reporter=reporter) as session, FeatureStore(settings.store) as features:
-        collection = PairedFeatures(features)
+        paired = PairedFeatures(features)
         backbone = HeadsBackbone(
-            collection.level,
-            settings.head_sizes,
-            settings.options,
-            collection=collection,
-            seed=settings.training.seed,
+            paired.standardizer, settings.head_sizes, settings.options, features=paired, seed=settings.training.seed
         )
-        names = [features.paths[row] for row in collection.videos]
+        paths = [features.paths[row] for row in paired.videos]
         datasets = working_datasets(backbone, settings.training.overclustering_heads)
         datasets = {name: width for name, width in datasets.items() if not name.startswith("features/")}
-        classes = [features.classes[row] for row in collection.videos]
-        with WorkingStore.create(run.working_file, names, datasets) as store:
+        classes = [features.classes[row] for row in paired.videos]
+        with WorkingStore.create(run.working_file, paths, datasets) as store:
             training = Training(
                 backbone, settings.training, store, _checkpoints(run), session.log, classes=classes, reporter=reporter
             )
@@ -177,9 +189,21 @@ def apply_heads(
     run: Run, store: str | os.PathLike[str], out: str | os.PathLike[str], reporter: Reporter = SILENT
 ) -> Path:
     """
-    Write the log-probabilities of every labelling head for a store of features of the same models.
+    Write the log-probabilities of every main head for a store with features of the same models.
 
-    Videos that lack a modality are looked at by the other; those that lack both keep their reason.
+    Videos that lack a modality get those of the other; videos that lack both keep their reason.
+
+    Parameters
+    ----------
+    run : Run
+        A run of heads.
+    store, out : path
+        The store to read, and the store to write.
+
+    Returns
+    -------
+    Path
+        The store that was written.
 
     Raises
     ------
@@ -189,48 +213,47 @@ def apply_heads(
     settings = HeadsSettings.from_dict(run.config)
     backbone, state = _trained_heads(run, settings, reporter)
     with FeatureStore(store) as features:
-        for m, width in backbone.level.widths.items():
+        for m, width in backbone.standardizer.widths.items():
             if not features.has(f"features/{m}") or features.width(f"features/{m}") != width:
                 raise InputError(
                     f"{printable(store)} has no features/{m} of {width} numbers, which the heads learnt from"
                 )
         heads = range(settings.heads)
-        agreement = find_consensus(state["labels"][:, : settings.heads].astype(np.int32), settings.clusters)
+        consensus = find_consensus(state["labels"][:, : settings.heads].astype(np.int32), settings.clusters)
         writer = StoreWriter(
             out,
             features.paths,
             {f"log_prob/{m}/{head}": settings.clusters for m in backbone.networks for head in heads},
             classes=features.classes,
-            provenance={
-                "run": os.path.abspath(run.folder),
-                "store": os.path.abspath(store),
-                "strength": settings.training.strength,
-                "reference": agreement.reference,
-                "agreement": agreement.agreement.tolist(),
-                "versions": {"selavi-ref": version("selavi-ref"), "numpy": np.__version__},
-            },
+            provenance=Provenance(
+                run=os.path.abspath(run.folder),
+                store=os.path.abspath(store),
+                strength=settings.training.strength,
+                reference=consensus.reference,
+                agreement=tuple(consensus.agreement.tolist()),
+                versions={"selavi-ref": version("selavi-ref"), "numpy": np.__version__},
+            ).to_dict(),
             whole={
-                "alignment": agreement.alignment,
-                "groups": agreement.groups,
+                "alignment": consensus.alignment,
+                "groups": consensus.groups,
                 "potentials": np.stack([state[f"potentials_{head}"] for head in heads]),
             },
             resume=False,
         )
         with writer, reporter.bar(features.n_videos, "labelling", "video") as bar:
-            reasons = features.reasons
             for rows in features.blocks():
-                values, present = _look(features, backbone, heads, rows)
-                nothing = ~np.logical_or.reduce(list(present.values()))
-                told = [
-                    reason or ("it has no features" if none else "")
-                    for reason, none in zip(reasons[rows], nothing, strict=True)
+                values, present = _log_prob(features, backbone, heads, rows)
+                missing = ~np.logical_or.reduce(list(present.values()))
+                reasons = [
+                    reason or ("it has no features" if without else "")
+                    for reason, without in zip(features.reasons[rows], missing, strict=True)
                 ]
-                writer.write(rows, values, present=present, reason=told)
+                writer.write(rows, values, present=present, reason=reasons)
                 bar.update(rows.stop - rows.start)
             return writer.finish()
 
 
-def _look(
+def _log_prob(
     features: FeatureStore, backbone: HeadsBackbone, heads: range, rows: slice
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return log-probabilities of some videos, and which modalities they have."""
@@ -238,10 +261,10 @@ def _look(
     for m, network in backbone.networks.items():
         x = features.features(m, rows)
         present[m] = features.present(m)[rows] & np.isfinite(x).all(1)
-        x = backbone.level.standardised(m, np.where(present[m][:, None], x, 0))
+        x = backbone.standardizer.transform(m, np.where(present[m][:, None], x, 0))
         for head in heads:
-            found = network.log_prob(x, head)
-            values[f"log_prob/{m}/{head}"] = np.where(present[m][:, None], found, np.float32(np.nan))
+            log_prob = network.log_prob(x, head)
+            values[f"log_prob/{m}/{head}"] = np.where(present[m][:, None], log_prob, np.float32(np.nan))
     return values, present
 
 

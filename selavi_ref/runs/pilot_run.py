@@ -1,72 +1,98 @@
-"""The pilot run: it learns more clusters than there may be kinds of videos, so that their number can be estimated."""
+"""The pilot run, from which the number of clusters of a run is estimated before it starts."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selavi_ref.ensemble.n_clusters import NClustersEstimate, estimate_n_clusters
 from selavi_ref.errors import InputError, printable
-from selavi_ref.report.n_clusters import write_estimate
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.old_names import with_current_names
 from selavi_ref.runs.run import Run
-from selavi_ref.store import FeatureStore
+
+_MIN_HEADS = 5
 
 
 @dataclass(frozen=True)
 class PilotRun:
     """
-    A run whose number of clusters is being estimated: by another run, the pilot, in a folder of it.
+    A run folder whose number of clusters is estimated from another run in it: the pilot, which has more clusters.
 
     Parameters
     ----------
     folder : Path
-        Of the run that is to be started.
+        Folder of the run that will start once the number is known.
     """
 
     folder: Path
 
-    @property
-    def pilot(self) -> Run:
-        """The run that has more clusters than there may be kinds."""
-        return Run(self.folder / "pilot")
-
-    @property
-    def note(self) -> Path:
-        """What is to be started once the number is known."""
-        return self.folder / "counting.json"
-
-    @property
-    def under_way(self) -> bool:
-        """Whether the number is still being estimated."""
-        return self.note.exists() and not Run(self.folder).config_file.exists()
-
-    def begin(self, options: Mapping[str, Any]) -> None:
-        """Note with which options the run is to be started; from here on it can be gone on with."""
-        write_text(self.note, json.dumps(dict(options), indent=1) + "\n")
-
-    @property
-    def options(self) -> dict[str, Any]:
+    @classmethod
+    def create(
+        cls, out: str | os.PathLike[str], start_pilot: Callable[[Path], object], note: Mapping[str, Any]
+    ) -> PilotRun:
         """
-        What `begin` noted.
+        Make the folder of a run and that of its pilot.
+
+        Parameters
+        ----------
+        out : path
+            Folder of the run.
+        start_pilot : callable
+            Makes the run folder of the pilot at the given path.
+        note : mapping
+            Plain values for `PilotRun.note`, from which the run will be started.
 
         Raises
         ------
         InputError
-            If the file is damaged.
+            If the folder holds a run already, or cannot be made.
+        """
+        pilot_run = cls(Run.prepare(out).folder)
+        pilot_run.pilot.config_file.unlink(missing_ok=True)  # of an interrupted start
+        start_pilot(pilot_run.pilot.folder)
+        write_text(pilot_run.note_file, json.dumps(dict(note), indent=1) + "\n")
+        return pilot_run
+
+    @property
+    def pilot(self) -> Run:
+        """The pilot."""
+        return Run(self.folder / "pilot")
+
+    @property
+    def note_file(self) -> Path:
+        """File with what the run will be started from."""
+        return self.folder / "counting.json"
+
+    @property
+    def estimate_stem(self) -> Path:
+        """Path of the tables and the figure of the estimate, without suffix."""
+        return self.folder / "clusters_counted"
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the number of clusters is still being estimated."""
+        return self.note_file.exists() and not Run(self.folder).config_file.exists()
+
+    @property
+    def note(self) -> dict[str, Any]:
+        """
+        The values that `create` was given.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read.
         """
         try:
-            return with_current_names(json.loads(self.note.read_text(encoding="utf-8")))
+            return with_current_names(json.loads(self.note_file.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
-            raise InputError(f"{printable(self.note)} cannot be read: {error}") from error
+            raise InputError(f"{printable(self.note_file)} cannot be read: {error}") from error
 
-    def count(self, most: int | None) -> NClustersEstimate:
-        """Estimate the number from the pilot's store, and write the curve to the run's folder."""
-        with FeatureStore(self.pilot.features_file) as store:
-            found = estimate_n_clusters(store, most=most)
-        write_estimate(found, self.folder / "clusters_counted")
-        return found
+
+def pilot_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a run for its pilot: at least five heads, and no over-clustering heads."""
+    return {**options, "overclustering_heads": 0, "heads": max(_MIN_HEADS, options.get("heads") or 0)}

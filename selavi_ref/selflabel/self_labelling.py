@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
+from selavi_ref.ensemble.posterior import STRENGTH
 from selavi_ref.errors import InputError
 from selavi_ref.runs.processes import Exchange, SingleProcess, engine, raise_together
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.joint_log_prob import labelling_modalities
 from selavi_ref.transport import Assignment, Blocks, assign, engines, marginals
 from selavi_ref.transport.store_scores import joint_scores
-
-STRENGTH = 10.0  # lambda / 2 of the paper
 
 
 @dataclass(frozen=True)

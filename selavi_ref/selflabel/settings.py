@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from selavi_ref.ensemble.posterior import STRENGTH
 from selavi_ref.errors import InputError
-from selavi_ref.selflabel.self_labelling import STRENGTH, ClusterSizes
+from selavi_ref.selflabel.self_labelling import ClusterSizes
 
 _FINENESS, _LEAST_FINE = 5, 8  # side heads have so many times more clusters, of at least so many videos
 _MOST_FINE = 2000  # fine clusters of all side heads together: their graph is that large, squared

@@ -22,7 +22,7 @@ from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.store import FeatureStore, StoreWriter
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 N, K = 400, 5
 OPTIONS = ["--clusters", str(K), "--epochs", "40", "--labellings", "20"]
 
@@ -153,8 +153,8 @@ def test_a_run_that_is_killed_or_stopped_ends_with_the_same_labels(place, number
 
 
 def a_backbone(path, clusters=(3, 3, 7), **options):
-    collection = PairedFeatures(FeatureStore(path))
-    return HeadsBackbone(collection.level, clusters, HeadOptions(**options), collection=collection, seed=1)
+    features = PairedFeatures(FeatureStore(path))
+    return HeadsBackbone(features.standardizer, clusters, HeadOptions(**options), features=features, seed=1)
 
 
 @pytest.mark.parametrize("hidden", [0, 6])
@@ -194,7 +194,7 @@ def test_learning_with_a_hidden_layer_equals_pytorch(place):
             last.weight.copy_(torch.from_numpy(p["last_0"][0].T))
             last.bias.copy_(torch.from_numpy(p["bias_0"][0]))
         models.append(torch.nn.Sequential(first, norm, torch.nn.ReLU(), last))
-        inputs.append(torch.from_numpy(backbone.collection.rows(m, rows)))
+        inputs.append(torch.from_numpy(backbone.features.rows(m, rows)))
     parameters = [p for model in models for p in model.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=0.01)
     truth = torch.from_numpy(labels[:, 0].astype(np.int64))
@@ -205,13 +205,13 @@ def test_learning_with_a_hidden_layer_equals_pytorch(place):
         optimizer.step()
         assert backbone.train_step(FeatureBatch(rows, rows, (0,)), labels, 0.1) == pytest.approx(loss.item(), rel=1e-4)
     for model, (m, network) in zip(models, backbone.networks.items(), strict=True):
-        theirs = model.eval()(torch.from_numpy(backbone.collection.rows(m, rows))).log_softmax(1).detach().numpy()
-        assert np.allclose(network.log_prob(backbone.collection.rows(m, rows), 0), theirs, atol=1e-4)
+        theirs = model.eval()(torch.from_numpy(backbone.features.rows(m, rows))).log_softmax(1).detach().numpy()
+        assert np.allclose(network.log_prob(backbone.features.rows(m, rows), 0), theirs, atol=1e-4)
 
 
 def test_features_are_standardised_whether_kept_or_read(place):
     with FeatureStore(place[0] / "f.h5") as store:
-        kept, read = PairedFeatures(store), PairedFeatures(store, most_bytes=0)
+        kept, read = PairedFeatures(store), PairedFeatures(store, max_bytes=0)
         rows = np.array([5, 3, 300])
         for m in ("video", "audio"):
             assert np.array_equal(kept.rows(m, rows), read.rows(m, rows))
