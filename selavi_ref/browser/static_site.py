@@ -54,7 +54,7 @@ def export_site(
 
     Parameters
     ----------
-    collection, pictures, maps
+    collection, thumbnails, map_maker
         The content.
     folder : path
         New or empty, or an earlier export, which is updated.

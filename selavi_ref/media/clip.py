@@ -86,7 +86,7 @@ def read_clip(
         Samples per second, mono.
     audio_shift
         Seconds by which the audio starts after the video (before it, if negative), within the audio track.
-    squares
+    crops
         Square crops to return; the whole frames by default.
     want_video, want_audio
         Whether to decode the video and the audio; what is left out costs nothing.

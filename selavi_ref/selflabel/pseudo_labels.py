@@ -91,11 +91,11 @@ class PseudoLabels:
         Parameters
         ----------
         step : int
-            Steps taken; it seeds random looks.
-        regrouping : bool
-            Whether the labelling heads get the labels that the side heads agree on.
-        bending : bool
-            Whether sizes that may be missed at a price are; before, they are met.
+            Steps taken; part of the seed of random clips.
+        use_overclusters : bool
+            Whether the labelling heads get the labels of the merged overclusters.
+        soft_sizes : bool
+            Whether the marginal penalty of the settings applies; otherwise the sizes are met.
 
         Returns
         -------

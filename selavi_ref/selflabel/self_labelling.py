@@ -100,8 +100,8 @@ def self_label(
         As in `selavi_ref.transport.assign`.
     matched : bool
         False: the sizes are those of clusters 0, 1, 2, ... as they stand.
-    penalty : float
-        What it costs to miss the sizes; 0: they are met.
+    marginal_penalty : float
+        Price of missing the sizes, as in `selavi_ref.transport.assign`; 0: they are met.
     only : str, optional
         The one modality whose log-probabilities are looked at.
     exchange : Exchange
