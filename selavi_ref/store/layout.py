@@ -40,9 +40,9 @@ def shard_path(path: str | os.PathLike[str], index: int, count: int) -> Path:
 
 
 def modality_of(name: str) -> str | None:
-    """Return the modality of a data set of features or log-probabilities, None for any other."""
+    """Return the modality (or feature space) of a data set of features or log-probabilities, None for any other."""
     parts = name.split("/")
-    return parts[1] if (parts[0], len(parts)) in (("features", 2), ("log_prob", 3)) else None
+    return parts[1] if (parts[0], len(parts)) in (("features", 2), ("class_log_prob", 2), ("log_prob", 3)) else None
 
 
 def is_row_dataset(name: str) -> bool:
@@ -148,8 +148,9 @@ def create_rows(file: Any, name: str, n_rows: int, width: int) -> Any:
 def row_datasets(file: Any) -> dict[str, Any]:
     """Return the data sets of `file` that have one row for each video, by name."""
     datasets = {}
-    for modality in file.get("features", ()):
-        datasets[f"features/{modality}"] = file["features"][modality]
+    for kind in ("features", "class_log_prob"):
+        for modality in file.get(kind, ()):
+            datasets[f"{kind}/{modality}"] = file[kind][modality]
     for modality in file.get("log_prob", ()):
         for head in file["log_prob"][modality]:
             datasets[f"log_prob/{modality}/{head}"] = file["log_prob"][modality][head]

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError, StoreError
 from selavi_ref.store import layout
+from selavi_ref.store.arrays import write_arrays
 from selavi_ref.store.hdf5_errors import abandon, explain, guarded
 from selavi_ref.store.mapped_blocks import Views, map_dataset, map_shards
 from selavi_ref.store.row_access import read_rows, row_numbers
@@ -71,6 +72,58 @@ class FeatureStore:
         except BaseException:
             self._file.close()
             raise
+
+    @classmethod
+    def from_arrays(
+        cls,
+        path: str | os.PathLike[str],
+        features: Mapping[str, Any],
+        *,
+        paths: Sequence[str | os.PathLike[str]],
+        classes: Sequence[str] | None = None,
+        log_prob: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """
+        Make a store of arrays that any models have computed, and open it.
+
+        Parameters
+        ----------
+        path : path
+            The store to write. An existing one is replaced when the new one is complete.
+        features : mapping of str to array
+            Name of each feature space to its features, real numbers of shape (N, D), stored as float32: NumPy arrays,
+            or anything with ``shape`` and ``dtype`` that is sliced, such as ``np.load(file, mmap_mode="r")`` or an HDF5
+            data set, which is read block by block. A row of NaN marks a video that lacks the modality.
+        paths : sequence of str, length N
+            The videos, or any other names of the rows.
+        classes : sequence of str, length N, optional
+            True classes, "" where unknown.
+        log_prob : mapping of str to array, optional
+            ``"{modality}"`` or ``"{modality}/{head}"`` to log-probabilities (or logits) of shape (N, K).
+        provenance : mapping, optional
+            Models and settings that made the arrays; plain JSON values.
+
+        Raises
+        ------
+        InputError
+            Arrays of other shapes or types, or with an infinite or a single NaN number; ``option``, ``row`` and
+            ``column`` say where.
+        StoreError
+            The file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> features = {"clip": np.ones((2, 3)), "mel": np.ones((2, 5))}
+        >>> with FeatureStore.from_arrays(f"{folder.name}/f.h5", features, paths=["a.mp4", "b.mp4"]) as store:
+        ...     store.modalities
+        ['clip', 'mel']
+        >>> folder.cleanup()
+        """
+        written = write_arrays(path, features, paths=paths, classes=classes, log_prob=log_prob, provenance=provenance)
+        return cls(written)
 
     @cached_property
     def paths(self) -> list[str]:
