@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeVar, cast
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from backbones.data.augment import DRAWS
 from backbones.data.clips import ClipSource, Crop, RawClip, n_mel_steps
@@ -23,6 +24,11 @@ from selavi_ref.media.decoder import parallel_map
 T = TypeVar("T")
 
 _COLUMN = {name: index for index, name in enumerate(DRAWS)}
+_CLIPS = ("frames", "mel", "draws")  # the tensors of a batch
+_NO_SHARED_MEMORY = (
+    "the shared memory of this system (/dev/shm) is too small for batches of clips: they are sent through pipes, which "
+    "is slower; in Docker, give more by --shm-size=8g"
+)
 _TRIES = 20  # attempts to replace a video that cannot be decoded
 
 
@@ -49,8 +55,8 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """Copy the clips to page-locked memory; PyTorch's loader calls this."""
-        pinned = (self.frames.pin_memory(), self.mel.pin_memory(), self.draws.pin_memory())
-        return Batch(self.rows, *pinned, self.failures)
+        frames, mel, draws = (torch.as_tensor(vars(self)[name]).pin_memory() for name in _CLIPS)
+        return replace(self, frames=frames, mel=mel, draws=draws)
 
 
 _TrainingItem = tuple[int, RawClip | None, NDArray[np.float32], list[tuple[int, str]]]
@@ -153,7 +159,7 @@ class TrainingLoader:
         for batch in prefetch(self._pinned(torch.cuda.current_device())) if self._threaded else self._loader:
             if isinstance(batch, str):
                 raise MediaError(f"{_TRIES} videos one after the other could not be decoded; the last: {batch}")
-            yield batch
+            yield _received(batch)
 
     def _pinned(self, gpu: int) -> Iterator[Any]:
         """Yield batches in a thread, after selecting the GPU of this process for it."""
@@ -177,13 +183,42 @@ def _collate(samples: list[_TrainingItem]) -> Batch | str:
     failures = [failure for *_, failed in samples for failure in failed]
     if len(clips) < len(samples):
         return failures[-1][1]
-    return Batch(
-        np.array([row for row, *_ in samples], np.int64),
-        torch.from_numpy(np.concatenate([clip.frames for clip in clips])),
-        torch.from_numpy(np.stack([clip.mel for clip in clips])),
-        torch.from_numpy(np.stack([draws for _, _, draws, _ in samples])),
-        failures,
+    return _sendable(
+        Batch(
+            np.array([row for row, *_ in samples], np.int64),
+            torch.from_numpy(np.concatenate([clip.frames for clip in clips])),
+            torch.from_numpy(np.stack([clip.mel for clip in clips])),
+            torch.from_numpy(np.stack([draws for _, _, draws, _ in samples])),
+            failures,
+        )
     )
+
+
+def _sendable(batch: Any) -> Any:
+    """
+    Put the tensors of a batch of a worker process into shared memory, or make them arrays if it is full.
+
+    Otherwise the worker's queue would do the first, lose the batch where it fails, and let the training wait for ever.
+    Arrays are sent through a pipe, which takes longer.
+    """
+    if get_worker_info() is None:
+        return batch
+    tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    try:
+        for value in tensors.values():
+            value.share_memory_()
+    except RuntimeError:
+        return replace(batch, **{name: value.numpy() for name, value in tensors.items()})
+    return batch
+
+
+def _received(batch: Any) -> Any:
+    """Return a batch with tensors in place of arrays, and warn if it had any."""
+    arrays = {name: vars(batch)[name] for name in _CLIPS if isinstance(vars(batch)[name], np.ndarray)}
+    if not arrays:
+        return batch
+    warnings.warn(_NO_SHARED_MEMORY, stacklevel=2)
+    return replace(batch, **{name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
 @dataclass
@@ -230,11 +265,14 @@ class ClipSampling:
         Crops P per clip, spread along the long side (a single one in the centre); only without a seed.
     seed : sequence of int, optional
         Seed of random clips with random crops.
+    from_start : bool
+        Without a seed: clip m of M begins at m / M of the time in which a clip can begin, not at (m + 1/2) / M.
     """
 
     n_clips: int = 1
     n_crops: int = 1
     seed: tuple[int, ...] | None = None
+    from_start: bool = False
 
 
 class EvaluationClips(Dataset[Any]):
@@ -255,7 +293,8 @@ class EvaluationClips(Dataset[Any]):
             if self.sampling.seed is None:
                 crop = Crop.for_evaluation(self.source.settings, self.augment, self.sampling.n_crops)
                 free = max(0.0, self.source.seconds(row) - self.source.settings.length)
-                starts = [(clip + 0.5) / n_clips * free for clip in range(n_clips)]
+                offset = 0.0 if self.sampling.from_start else 0.5
+                starts = [(clip + offset) / n_clips * free for clip in range(n_clips)]
                 return row, [self.source.clip(row, start, crop) for start in starts], None, ""
             rng = np.random.default_rng([*self.sampling.seed, row])
             draws = rng.random((n_clips, len(DRAWS)), np.float32)
@@ -282,7 +321,7 @@ def eval_batches(
         collate_fn=_EvalCollate(source.settings, crop, sampling),
         generator=torch.Generator().manual_seed(0),
     )
-    yield from loader
+    yield from map(_received, loader)
 
 
 @dataclass(frozen=True)
@@ -301,7 +340,7 @@ class _EvalCollate:
         per_video = [clips or [missing] * n_clips for _, clips, _, _ in items]
         flat = [clip for clips in per_video for clip in clips]
         draws = [draw for _, _, draw, _ in items if draw is not None]
-        return EvalBatch(
+        batch = EvalBatch(
             np.array([row for row, *_ in items], np.int64),
             torch.from_numpy(np.concatenate([clip.frames if clip.frames.shape[1] else no_frames for clip in flat])),
             torch.from_numpy(np.stack([clip.mel if clip.mel.shape[1] else no_mel for clip in flat])),
@@ -312,3 +351,4 @@ class _EvalCollate:
             },
             [reason for *_, reason in items],
         )
+        return cast(EvalBatch, _sendable(batch))

@@ -225,6 +225,24 @@ class TestAhead:
             assert pinned.frames.is_pinned()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_come_through_pipes_where_shared_memory_is_full(paths, monkeypatch, workers):
+    def full(tensor):
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    plain = all_batches(StreamedClips(paths, CLIP), 0)
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # in workers, too: they are forked
+    with pytest.warns(UserWarning, match="/dev/shm"):
+        batches = all_batches(StreamedClips(paths, CLIP), workers)
+    assert all(map(same, plain, batches))
+    with pytest.warns(UserWarning, match="/dev/shm"):
+        looked_at = list(
+            eval_batches(StreamedClips(paths, CLIP), range(3), NO_AUGMENTATION, ClipSampling(), batch_size=2, workers=1)
+        )
+    assert [len(batch.rows) for batch in looked_at] == [2, 1]
+    assert all(isinstance(batch.frames, torch.Tensor) for batch in looked_at)
+
+
 class TestDegradation:
     def test_shrinking_leaves_the_mean_colour_and_takes_detail(self) -> None:
         noise = np.random.default_rng(0).integers(0, 255, (1, 2, 32, 32, 3)).astype(np.uint8)
