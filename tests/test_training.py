@@ -436,6 +436,26 @@ def test_heads_may_have_different_numbers_of_clusters_and_groups_split_them(tmp_
     assert training.labels.max(0).tolist()[2] > 4
 
 
+def test_heads_are_split_into_groups_anew_at_each_labelling_the_same_by_the_seed(tmp_path):
+    def groups(folder, seed):
+        folder.mkdir()
+        training, _ = start(folder, replace(SETTINGS, groups=2, seed=seed), clusters=(4,) * 6)
+        passes = []
+        training.backbone.write_features = lambda store, rows, look: passes.append(set())
+        training.pseudo_labels._label_head = lambda head: passes[-1].add(head)
+        training.pseudo_labels._record = lambda *rest: {}
+        for step in range(8):
+            training.pseudo_labels.relabel(step, use_overclusters=False)
+        return [frozenset(map(frozenset, passes[n : n + 2])) for n in range(0, 16, 2)]
+
+    first = groups(tmp_path / "a", 0)
+    assert all(sorted(map(len, pair)) == [3, 3] for pair in first)
+    assert all(frozenset().union(*pair) == set(range(6)) for pair in first)
+    assert len(set(first)) > 2
+    assert groups(tmp_path / "b", 0) == first
+    assert groups(tmp_path / "c", 1) != first
+
+
 def test_side_heads_label_the_others_from_half_of_the_run_on(tmp_path):
     settings = replace(SETTINGS, overclustering_heads=2, epochs=20)
     training, classes = start(tmp_path, settings, clusters=(4, 4, 20, 20))

@@ -24,7 +24,7 @@ from selavi_ref.transport import assign, marginals
 
 _SIDE_SPREAD = 0.02  # of the sizes of side heads' clusters, whatever was asked for the others
 _COMPARED = 1_000_000  # videos, evenly spread, whose labels are compared for the log
-_LOOK, _SIZES = 2, 3  # first entries of seeds; see `selavi_ref.selflabel.training`
+_LOOK, _SIZES, _GROUPS = 2, 3, 5  # first entries of seeds; see `selavi_ref.selflabel.training`
 
 
 class PseudoLabels:
@@ -110,8 +110,9 @@ class PseudoLabels:
         if s.sizes.redrawn:
             self.sizes = self._drawn_sizes([_SIZES, s.seed, step])
         heads = range(self._main if use_overclusters else 0, len(self.sizes))
+        order = np.random.default_rng([_GROUPS, s.seed, step]).permutation(len(self.sizes))
         for group in range(s.groups):
-            mine = [head for head in heads if head % s.groups == group]
+            mine = [head for head in heads if order[head] % s.groups == group]
             if mine:
                 self.backbone.write_features(
                     self.store, self.own, None if s.groups == 1 else [_LOOK, s.seed, step, group]
