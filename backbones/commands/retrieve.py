@@ -32,7 +32,7 @@ from selavi_ref.errors import InputError
 )
 @click.option(
     "--pool",
-    type=click.Choice(["max", "mean"]),
+    type=click.Choice(["max", "average", "mean"]),
     default="mean",
     show_default=True,
     help="With --run: pooling of the last feature maps; max (by 2) as published.",

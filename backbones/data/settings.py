@@ -174,7 +174,5 @@ NO_AUGMENTATION = AugmentSettings(
 )
 
 
-# Published: short side 128..160, a 112 crop anywhere, flip, colour jitter, grey, volume x 0.9..1.1, no masks.
-PUBLISHED_AUGMENTATION = replace(
-    NO_AUGMENTATION, scale=(128 / 112, 160 / 112), flip=0.5, jitter=0.4, grey=0.2, volume=0.1
-)
+# Published pre-training: short side 128..160, a 112 crop anywhere, flip, volume x 0.9..1.1; colours are not changed.
+PUBLISHED_AUGMENTATION = replace(NO_AUGMENTATION, scale=(128 / 112, 160 / 112), flip=0.5, volume=0.1)

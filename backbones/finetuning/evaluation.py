@@ -115,7 +115,7 @@ def evaluate(
     logits = np.full((len(fold.test), len(fold.classes)), np.nan, np.float32)
     reasons = [entry.skipped for entry in fold.test]
     rows = np.array([row for row, entry in enumerate(fold.test) if not entry.skipped])
-    sampling = ClipSampling(settings.test_clips, settings.test_crops)
+    sampling = ClipSampling(settings.test_clips, settings.test_crops, from_start=True)
     size = max(1, settings.eval_batch_size // (sampling.n_clips * sampling.n_crops))
     batches = eval_batches(source, range(len(source)), settings.augment, sampling, batch_size=size, workers=workers)
     for batch in batches:

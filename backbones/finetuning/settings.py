@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
+from backbones.data.settings import NO_AUGMENTATION, AugmentSettings, ClipSettings
 from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.networks.registry import NetworkSpec
@@ -18,7 +18,7 @@ NORMS = ("none", "batch", "l2")
 OPTIMIZERS = ("sgd", "adam")
 
 # Published: short side 128..160, a 128 crop anywhere, flip, colour jitter.
-AUGMENTATION = replace(PUBLISHED_AUGMENTATION, scale=(1.0, 160 / 128), grey=0.0, volume=0.0)
+AUGMENTATION = replace(NO_AUGMENTATION, scale=(1.0, 160 / 128), flip=0.5, jitter=0.4)
 _FRAMES, _SIZE = 32, 128  # published, of networks that learnt from 30 frames of 112 x 112 pixels
 
 _LEAST = {

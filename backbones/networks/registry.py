@@ -203,13 +203,17 @@ def without_classifier(name: str, classifier: str) -> nn.Module:
 
 
 def audio_resnet(layers: tuple[int, int, int, int], block: str = "BasicBlock") -> nn.Module:
-    """Return a ResNet (He et al., 2016) for one channel of log mel energies, without its classifier."""
+    """
+    Return a ResNet (He et al., 2016) for one channel of log mel energies, without its classifier.
+
+    As published, the new first convolution has PyTorch's default initialisation, all others have Kaiming fan-out.
+    """
     from torchvision.models import resnet
 
-    network = resnet.ResNet(getattr(resnet, block), list(layers))
+    network = resnet.ResNet(getattr(resnet, block), list(layers))  # with Kaiming fan-out initialisation
     network.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
     network.fc = nn.Identity()
-    return _kaiming_fan_out(network)
+    return network
 
 
 def _kaiming_fan_out(network: nn.Module) -> nn.Module:

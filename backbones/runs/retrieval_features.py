@@ -26,7 +26,7 @@ from selavi_ref.datasets import Manifest
 from selavi_ref.errors import InputError
 from selavi_ref.runs.run import Run
 
-POOLS = ("max", "mean")
+POOLS = ("max", "average", "mean")
 _KERNEL = 2  # along each axis, where there is room for it
 
 
@@ -74,8 +74,8 @@ def retrieval_features(
     manifest : Manifest
         The videos.
     pool : str
-        ``"max"``: the map, max-pooled by 2 along each axis that is long enough, flattened. ``"mean"``: the mean of the
-        map, as `backbones.runs.extract` writes it.
+        ``"max"``, ``"average"``: the map, max- or average-pooled by 2 along each axis that is long enough, flattened.
+        ``"mean"``: the mean of the map, as `backbones.runs.extract` writes it.
     clips : int
         Clips of each video, evenly spread, of which the middle square is batches.
     frames : int, optional
@@ -133,7 +133,8 @@ class RetrievalReader:
         }
         _check(specs, self.settings, pool)
         self.clips = clips
-        self._pooled = specs if pool == "max" else {}
+        self.pool = pool
+        self._pooled = specs if pool != "mean" else {}
         self._backbone, self.epoch = _backbone(
             run, replace(run_settings, backbone=self.settings), manifest, device, data_source
         )
@@ -151,17 +152,20 @@ class RetrievalReader:
                 table = {}
                 for modality, of_clips in _inputs(batch, settings, backbone.device).items():
                     features = features_of(backbone.model, modality, of_clips, settings.precision)
-                    features = max_pooled(maps[modality].pop()) if self._pooled else features
+                    features = pool_maps(maps[modality].pop(), self.pool) if self._pooled else features
                     values = clip_mean(features, self.clips).cpu().numpy()
                     table[modality] = np.where(batch.present[modality][:, None], values, np.float32(np.nan))
                 yield batch, table
 
 
-def max_pooled(maps: Tensor) -> Tensor:
-    """Return maps (B, C, ...), max-pooled by 2 along each further axis of length 2 or more, flattened to (B, D)."""
+def pool_maps(maps: Tensor, pool: str = "max") -> Tensor:
+    """Return maps (B, C, ...), max- or average-pooled by 2 along each further axis of length 2 or more: (B, D)."""
     kernel = [min(_KERNEL, length) for length in maps.shape[2:]]
-    pool = F.max_pool3d if len(kernel) == 3 else F.max_pool2d
-    return pool(maps.float(), kernel).flatten(1)
+    if pool == "max":
+        pooled = (F.max_pool3d if len(kernel) == 3 else F.max_pool2d)(maps.float(), kernel)
+    else:
+        pooled = (F.avg_pool3d if len(kernel) == 3 else F.avg_pool2d)(maps.float(), kernel)
+    return pooled.flatten(1)
 
 
 def clip_mean(features: Tensor, n_clips: int) -> Tensor:
@@ -197,7 +201,7 @@ def _with_frames(settings: BackboneSettings, frames: int | None) -> BackboneSett
 def _check(specs: dict[str, NetworkSpec], settings: BackboneSettings, pool: str) -> None:
     for modality, spec in specs.items():
         spec.check(settings.clip)
-        if pool == "max" and not spec.maps:
+        if pool != "mean" and not spec.maps:
             raise InputError(f"the {modality} network {spec.name} has no feature maps to pool; choose mean")
 
 

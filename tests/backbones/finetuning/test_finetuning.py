@@ -404,7 +404,7 @@ def test_the_logits_of_a_test_are_the_mean_over_ten_clips_of_three_squares(place
     free = 10 / 8 - clip.video_seconds
     inputs = []
     for number in range(10):
-        start = (number + 0.5) / 10 * free
+        start = number / 10 * free  # as published
         side = clip.decode_size  # of which a varied clip shows a part, and a test all
         read = read_clip(
             fold.test.paths[4], start, fps=clip.fps, frames=clip.frames, size=side, sample_rate=8000, want_audio=False

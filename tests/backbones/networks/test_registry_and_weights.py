@@ -290,3 +290,11 @@ def test_a_network_of_an_installed_package_is_built(tmp_path):
     environment = {"PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}", "PATH": ""}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert result.stdout.startswith("loudness (2, 16) 40 ['loudness', 'resnet18'")
+
+
+def test_the_first_audio_convolution_is_initialised_as_published():
+    torch.manual_seed(0)
+    network = registry.find("audio", "resnet9").build()
+    first, second = network.conv1.weight, network.layer1[0].conv1.weight
+    assert first.abs().max() <= 1 / 7  # PyTorch's default: uniform within 1 / sqrt(fan in)
+    assert second.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.05)  # Kaiming, by the outputs

@@ -24,6 +24,7 @@ def test_the_published_recipe_has_the_published_values():
     assert (b.clip.frames, b.clip.fps, b.clip.size) == (30, 30, 112)
     assert (b.clip.sample_rate, b.clip.n_filters, b.clip.mel_mean, b.clip.mel_std) == (24_000, 257, 0, 1)
     assert b.augment == PUBLISHED_AUGMENTATION
+    assert (b.augment.jitter, b.augment.grey, b.augment.flip) == (0, 0, 0.5)  # only fine-tuning varies colours
     # 64 processes: the published numbers of steps and labellings, at rates from 0.01 to 0.64.
     per_epoch = t.steps_per_epoch(170_752, 64)
     assert per_epoch == round(170_752 / 1024)

@@ -1,4 +1,4 @@
-"""Features for retrieval: the networks' last maps, max_pooled as published, or their means."""
+"""Features for retrieval: the networks' last maps, pool_maps as published, or their means."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backbones.networks import registry
 from backbones.networks.registry import Base
 from backbones.runs.convert import import_published
 from backbones.runs.extract import extract
-from backbones.runs.retrieval_features import clip_mean, max_pooled, retrieval_features
+from backbones.runs.retrieval_features import clip_mean, pool_maps, retrieval_features
 from backbones.runs.run_settings import RunSettings
 from selavi_ref.datasets import make_collection, scan
 from selavi_ref.errors import InputError
@@ -88,7 +88,7 @@ def test_maxima_are_those_of_each_clip_at_length_one_and_averaged(run, manifest)
     network = loaded(run)
     with torch.no_grad():
         maps = torch.nn.Sequential(*list(network.base)[:-1])(clips).numpy()
-    assert maps.shape == (3, 192, 1, 5, 5)  # four frames are one in the end, which is not max_pooled
+    assert maps.shape == (3, 192, 1, 5, 5)  # four frames are one in the end, which is not pool_maps
     best = maps[..., :4, :4].reshape(3, 192, 1, 2, 2, 2, 2).max((4, 6)).reshape(3, -1)
     assert np.allclose(found.features["video"][2], unit(best).mean(0), atol=1e-6)
     assert found.features["video"].shape == (10, 192 * 4)
@@ -133,7 +133,7 @@ def test_published_maps_are_9216_numbers():
     network.get_submodule("layer4").register_forward_hook(lambda module, given, maps: kept.append(maps))
     network.eval()(torch.empty(1, 3, 32, 112, 112, device="meta"))
     assert kept[0].shape == (1, 512, 4, 7, 7)
-    assert max_pooled(torch.zeros(kept[0].shape)).shape == (1, 9216)
+    assert pool_maps(torch.zeros(kept[0].shape)).shape == (1, 9216)
 
 
 @pytest.mark.parametrize(
@@ -147,14 +147,16 @@ def test_published_maps_are_9216_numbers():
     ],
 )
 def test_an_axis_shorter_than_the_kernel_is_not_pooled(shape, width):
-    assert max_pooled(torch.rand(shape)).shape == (2, width)
+    assert pool_maps(torch.rand(shape)).shape == (2, width)
 
 
 def test_pooled_maps_are_maxima_of_two_by_two_by_two():
     maps = torch.rand(3, 2, 4, 6, 8)
     wanted = F.max_pool3d(maps, 2, 2).flatten(1)
-    assert torch.equal(max_pooled(maps), wanted)
-    assert torch.equal(max_pooled(maps[:, :, 0]), F.max_pool2d(maps[:, :, 0], 2, 2).flatten(1))
+    assert torch.equal(pool_maps(maps), wanted)
+    assert torch.equal(pool_maps(maps[:, :, 0]), F.max_pool2d(maps[:, :, 0], 2, 2).flatten(1))
+    assert torch.equal(pool_maps(maps, "average"), F.avg_pool3d(maps, 2, 2).flatten(1))
+    assert torch.equal(pool_maps(maps[:, :, 0], "average"), F.avg_pool2d(maps[:, :, 0], 2, 2).flatten(1))
 
 
 def test_clips_are_brought_to_length_one_before_they_are_averaged():
