@@ -22,6 +22,7 @@ selavi_ref.datasets
 selavi_ref.ensemble
 selavi_ref.selflabel
 selavi_ref.report
+selavi_ref.crossfit
 selavi_ref.heads
 selavi_ref.estimators
 selavi_ref.diagnostics

@@ -1,0 +1,218 @@
+"""Fitting cross-fitted heads on features in memory or in a file, and the log-probabilities that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from selavi_ref.crossfit.components import Components, FeatureRows, check_rows, fit_components, read_rows
+from selavi_ref.crossfit.logistic import log_softmax
+from selavi_ref.crossfit.rounds import FeatureSpace
+from selavi_ref.crossfit.search import CrossfitSettings, Round, Search, SearchResult
+from selavi_ref.errors import InputError
+from selavi_ref.transport import marginals
+
+DEFAULT_MARGINAL_PENALTY = 0.3
+
+
+@dataclass(frozen=True)
+class CrossfitModel:
+    """
+    Linear heads for any video, and held-out predictions for the videos that they were fitted on.
+
+    Parameters
+    ----------
+    components : dict of str to Components
+        Standardisation and principal components of each modality.
+    weights : dict of str to array
+        float32, shape (C + 1, K): weights of the logits; the last row holds the biases.
+    log_prior : array
+        float32, shape (K,): subtracted from each modality's log-probabilities.
+    potentials : array
+        float64, shape (K,): potentials of the last transport, in units of the log-probabilities; they stand for the
+        sizes of the clusters.
+    rows : array
+        int64, shape (n,): rows of the training collection that the heads were fitted on, ascending.
+    held_out : dict of str to array
+        float32, shape (n, K), of each modality: ``log p(k | x) - log_prior`` by heads of other folds; NaN for rows that
+        lack the modality.
+    """
+
+    components: dict[str, Components]
+    weights: dict[str, NDArray[np.float32]]
+    log_prior: NDArray[np.float32]
+    potentials: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    held_out: dict[str, NDArray[np.float32]]
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters K."""
+        return len(self.log_prior)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Number of features D of each modality."""
+        return {modality: len(components.mean) for modality, components in self.components.items()}
+
+    def log_prob(
+        self, features: Mapping[str, NDArray[np.float32]], first_row: int | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """
+        Return log-probabilities of each modality whose sum over modalities gives the posterior.
+
+        Prior and potentials are part of them, so that the posterior is their softmax, summed over whatever modalities a
+        video has.
+
+        Parameters
+        ----------
+        features : mapping of str to array
+            float32, shape (n, D), of some or all modalities. A row that is not finite lacks the modality.
+        first_row : int, optional
+            If the videos are consecutive rows of the training collection, the first one's row: videos that the heads
+            were fitted on then get held-out predictions.
+
+        Returns
+        -------
+        dict of str to array
+            float32, shape (n, K); NaN where the modality is missing.
+        """
+        ratios = {modality: self._log_ratio(modality, x) for modality, x in features.items()}
+        if first_row is not None:
+            n = len(next(iter(features.values())))
+            first, last = np.searchsorted(self.rows, (first_row, first_row + n))
+            for modality, ratio in ratios.items():
+                ratio[self.rows[first:last] - first_row] = self.held_out[modality][first:last]
+        n_present = np.sum([~np.isnan(ratio[:, 0]) for ratio in ratios.values()], 0)
+        part = self.potentials.astype(np.float32) / np.maximum(n_present, 1).astype(np.float32)[:, None]
+        return {modality: np.asarray(log_softmax(ratio + part)) for modality, ratio in ratios.items()}
+
+    def log_posterior(
+        self, features: Mapping[str, NDArray[np.float32]], first_row: int | None = None
+    ) -> NDArray[np.float32]:
+        """Return the log-posterior, float32, shape (n, K), from `log_prob`; NaN for videos without any modality."""
+        each = np.stack(list(self.log_prob(features, first_row).values()))
+        total = np.nansum(each, 0)
+        total[np.isnan(each).all((0, 2))] = np.nan
+        return np.asarray(log_softmax(total))
+
+    def _log_ratio(self, modality: str, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        weights = self.weights[modality]
+        log_prob = log_softmax(self.components[modality](features) @ weights[:-1] + weights[-1])
+        log_prob[~np.isfinite(features).all(1)] = np.nan
+        return np.asarray(log_prob - self.log_prior)
+
+
+def fit_crossfit(
+    features: Mapping[str, FeatureRows],
+    K: int,
+    *,
+    marginal: ArrayLike | None = None,
+    marginal_penalty: float | None = DEFAULT_MARGINAL_PENALTY,
+    settings: CrossfitSettings | None = None,
+    seed: int | np.random.Generator = 0,
+    on_round: Callable[[Round], None] = lambda _: None,
+) -> tuple[CrossfitModel, SearchResult]:
+    """
+    Fit cross-fitted heads on the features of one, two or more modalities, which may be larger than memory.
+
+    Of more videos than `CrossfitSettings.sample`, a random sample is read, in one pass over the features; all others
+    are unseen videos for the heads.
+
+    Parameters
+    ----------
+    features : mapping of str to rows
+        Features of each modality, float32, shape (N, D): arrays, or data sets in a file, which are read in blocks. A
+        row that is not finite lacks the modality.
+    K : int
+        Number of clusters.
+    marginal : array, optional
+        Sizes of the clusters, shape (K,), in any unit; uniform by default.
+    marginal_penalty : float or None
+        Penalty for missing these sizes, see `selavi_ref.transport.assign`; None: they are met.
+    settings : CrossfitSettings, optional
+        Settings of the search.
+    seed : int or Generator
+        Seed of starts, folds, and the sample.
+    on_round : callable
+        Called after each round of self-labelling.
+
+    Returns
+    -------
+    model, search : CrossfitModel, SearchResult
+        The heads, and how the search chose them.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, or there are fewer videos than twice the clusters.
+    """
+    settings, rng = settings or CrossfitSettings(), np.random.default_rng(seed)
+    sizes = marginals.uniform(K) if marginal is None else marginals.given(marginal, K)
+    rows, components, spaces = _reduce(features, K, settings, rng)
+    search = Search(spaces, K, sizes, marginal_penalty, settings, rng, on_round).run()
+    return make_model(search, rows, components, spaces), search
+
+
+def fit_ensemble(
+    features: Mapping[str, FeatureRows],
+    K: int,
+    n: int,
+    *,
+    settings: CrossfitSettings | None = None,
+    seed: int | np.random.Generator = 0,
+    on_round: Callable[[Round], None] = lambda _: None,
+) -> list[CrossfitModel]:
+    """Return n models from independent starts with clusters of equal sizes; parameters are those of `fit_crossfit`."""
+    settings, rng = settings or CrossfitSettings(), np.random.default_rng(seed)
+    rows, components, spaces = _reduce(features, K, settings, rng)
+    results = Search(spaces, K, marginals.uniform(K), None, settings, rng, on_round).run_each(n)
+    return [make_model(result, rows, components, spaces) for result in results]
+
+
+def make_model(
+    search: SearchResult,
+    rows: NDArray[np.int64],
+    components: Mapping[str, Components],
+    spaces: list[FeatureSpace],
+) -> CrossfitModel:
+    """Return the model of a search; parameters are those of `CrossfitModel`."""
+    held_out = {}
+    for modality, ratio, space in zip(components, search.log_ratio, spaces, strict=True):
+        held_out[modality] = np.where(space.present[:, None], ratio, np.float32(np.nan))
+    weights = dict(zip(components, search.weights, strict=True))
+    return CrossfitModel(dict(components), weights, search.log_prior, search.potentials, rows, held_out)
+
+
+def _reduce(
+    features: Mapping[str, FeatureRows], K: int, settings: CrossfitSettings, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], dict[str, Components], list[FeatureSpace]]:
+    """Return the rows of the videos to fit on, and their components."""
+    if not features:
+        raise InputError("there are no features to label videos from; give at least one modality")
+    if K < 2:
+        raise InputError(f"the number of clusters must be at least 2, not {K}", option="clusters", value=K)
+    for x in features.values():
+        check_rows(x)
+    counts = {name: x.shape[0] for name, x in features.items()}
+    if len(set(counts.values())) > 1:
+        each = ", ".join(f"{name} {n}" for name, n in counts.items())
+        raise InputError(f"all modalities must have one row for each video, but rows are: {each}")
+    N, most = next(iter(counts.values())), settings.sample_size(K)
+    rows = np.sort(rng.choice(N, most, replace=False)) if most < N else np.arange(N)
+    components, spaces = {}, []
+    for name, x in features.items():
+        sample = read_rows(x, rows)
+        components[name], present = fit_components(sample, settings.components)
+        spaces.append(FeatureSpace(components[name](sample), present))
+    usable = np.logical_or.reduce([space.present for space in spaces])
+    if usable.sum() < 2 * K:
+        message = f"{K} clusters need at least {2 * K} videos with features; there are {int(usable.sum())}"
+        raise InputError(message, option="clusters", value=K)
+    if not usable.all():
+        kept = np.flatnonzero(usable)
+        rows, spaces = rows[kept], [space.take(kept) for space in spaces]
+    return rows, components, spaces

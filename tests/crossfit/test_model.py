@@ -1,0 +1,83 @@
+"""Models of cross-fitted heads: log-probabilities that sum to the posterior, held-out predictions, checkpoints."""
+
+import numpy as np
+import pytest
+
+from selavi_ref.crossfit import CrossfitSettings, crossfit
+from selavi_ref.crossfit.checkpoint import load_model, save_model
+from selavi_ref.crossfit.logistic import log_softmax
+from selavi_ref.crossfit.model import fit_ensemble
+from selavi_ref.errors import CheckpointError
+from selavi_ref.metrics import normalized_mutual_info_score
+from tests.support.gaussian_features import QUICK, gaussians
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    spaces, truth = gaussians(3)
+    spaces["space 0"][:20] = np.nan
+    spaces["space 1"][10:30] = np.nan
+    return spaces, truth, crossfit(spaces, 3, settings=QUICK)
+
+
+def test_the_sum_over_modalities_gives_the_posterior_whatever_is_missing(fitted):
+    spaces, _, result = fitted
+    for first_row in (None, 0):
+        each = result.model.log_prob(spaces, first_row)
+        for name, x in spaces.items():
+            assert (np.isnan(each[name]).all(1) == np.isnan(x).any(1)).all()
+        total = log_softmax(np.nansum(list(each.values()), 0))
+        posterior = result.model.log_posterior(spaces, first_row)
+        rows = ~np.isnan(posterior[:, 0])
+        np.testing.assert_allclose(posterior[rows], total[rows], atol=1e-5)
+
+
+def test_scores_are_log_ratios_and_potentials(fitted):
+    result = fitted[2]
+    ratio = sum(result.model.held_out.values())[20:] + result.model.potentials
+    rows = result.model.rows[20:]
+    np.testing.assert_allclose(result.log_posterior[rows], log_softmax(ratio), atol=1e-4)
+
+
+def test_videos_learnt_from_get_held_out_predictions_in_any_block(fitted):
+    spaces, _, result = fitted
+    block = {name: x[100:150] for name, x in spaces.items()}
+    np.testing.assert_array_equal(result.model.log_posterior(block, 100), result.log_posterior[100:150])
+    assert (result.model.log_posterior(block) != result.log_posterior[100:150]).any()
+
+
+def test_a_checkpoint_gives_the_same_model(fitted, tmp_path):
+    spaces, _, result = fitted
+    save_model(tmp_path / "model.npz", result.model)
+    loaded = load_model(tmp_path / "model.npz")
+    for first_row in (None, 0):
+        ours, theirs = (model.log_posterior(spaces, first_row) for model in (result.model, loaded))
+        np.testing.assert_array_equal(ours, theirs)
+    assert list(loaded.widths.items()) == [("space 0", 6), ("space 1", 5)]
+
+
+def test_every_changed_byte_of_a_checkpoint_is_noticed_or_harmless(fitted, tmp_path):
+    path = tmp_path / "model.npz"
+    spaces, _, result = fitted
+    save_model(path, result.model)
+    whole = path.read_bytes()
+    for position in range(30, len(whole), len(whole) // 50):
+        damaged = bytearray(whole)
+        damaged[position] ^= 255
+        path.write_bytes(damaged)
+        try:
+            loaded = load_model(path)
+        except CheckpointError:
+            continue
+        np.testing.assert_array_equal(loaded.log_posterior(spaces, 0), result.log_posterior)
+    path.unlink()
+    with pytest.raises(CheckpointError):
+        load_model(path)
+
+
+def test_models_of_an_ensemble_agree_on_clear_kinds_and_differ_in_their_starts():
+    spaces, truth = gaussians(5, N=300)
+    models = fit_ensemble(spaces, 3, 2, settings=CrossfitSettings(runs=2, rounds=9, final_rounds=3, draws=2))
+    labels = [model.log_posterior(spaces, 0).argmax(1) for model in models]
+    assert all(normalized_mutual_info_score(truth, its) > 0.7 for its in labels)
+    assert (models[0].log_posterior(spaces) != models[1].log_posterior(spaces)).any()
