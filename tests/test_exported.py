@@ -188,12 +188,13 @@ def test_what_cannot_be_written_leaves_the_file_of_before(tmp_path, write):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "what"),
-    [({"name": ["", ""]}, "2 of name"), ({"mark": ["odd"]}, "'odd'"), ({"heads": np.zeros((2, 1))}, "2")],
+    ("option", "values", "problem"),
+    [("name", ["", ""], 2), ("mark", ["odd"], {"odd"}), ("heads", np.zeros((2, 1)), (2, 1))],
 )
-def test_labels_that_do_not_fit_are_refused(wrong, what):
-    with pytest.raises(InputError, match=what):
-        finished_of(["a.mp4"], **wrong)
+def test_labels_that_do_not_fit_are_refused(option, values, problem):
+    with pytest.raises(InputError) as error:
+        finished_of(["a.mp4"], **{option: values})
+    assert (error.value.option, error.value.value) == (option, problem)
 
 
 @pytest.mark.nightly

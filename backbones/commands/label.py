@@ -106,7 +106,7 @@ def write_labels(
             names = edits.names
             if edits.merged:
                 labels = label_store(
-                    opened, head=head, balanced=balanced, joined=edits.merge_targets(opened.n_clusters)
+                    opened, head=head, balanced=balanced, merge_targets=edits.merge_targets(opened.n_clusters)
                 )
     write_csv(labels, out, names)
     click.echo(labels_summary(labels))

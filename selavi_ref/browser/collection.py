@@ -23,7 +23,7 @@ from selavi_ref.datasets.manifest import VIDEO_EXTENSIONS, read_manifest
 from selavi_ref.ensemble.label_table import read_truths
 from selavi_ref.errors import InputError, printable
 from selavi_ref.media.container import VideoInfo
-from selavi_ref.report.export import whole_text
+from selavi_ref.runs.csv_file import without_surrogates
 from selavi_ref.runs.run import Run, RunKind
 
 _PATHS_TO_TRY = 100  # relative paths that are tried to find the folder that they are relative to
@@ -103,7 +103,7 @@ class Collection:
     @property
     def title(self) -> str:
         """Title of the collection on the page."""
-        return whole_text(self.source.resolve().name)
+        return without_surrogates(self.source.resolve().name)
 
     @property
     def rows(self) -> dict[str, list[int]]:

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from selavi_ref.browser.labelling import CONSENSUS
-from selavi_ref.ensemble.consensus import find_consensus, groups_of
-from selavi_ref.ensemble.labels import label_store, stored_consensus
-from selavi_ref.ensemble.posterior import posterior
+from selavi_ref.ensemble.consensus import groups_of
+from selavi_ref.ensemble.labels import store_consensus
+from selavi_ref.ensemble.posterior import HeadPosteriors
 from selavi_ref.metrics import nearest
 from selavi_ref.store import FeatureStore
-from selavi_ref.store.joint_log_prob import joint_log_prob, labelling_modalities
 
 Neighbours = dict[str, list[tuple[int, float]]]
 
@@ -42,17 +41,17 @@ class PosteriorIndex:
     def __init__(self, store: FeatureStore, features: FeatureStore):
         self._store, self._features = store, features
         self.lock = threading.RLock()
-        self._present = {m: store.present(m) for m in store.modalities}
+        self._posteriors = HeadPosteriors(store)
         self._norms: dict[str, NDArray[np.float32]] = {}
 
     @cached_property
-    def _members(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Matrices that map the clusters of each head to the numbering of its labels, and to that of the consensus."""
-        names, K = self._store.heads, self._store.n_clusters
-        consensus = stored_consensus(self._store, len(names)) or find_consensus(label_store(self._store).heads, K)
-        square = np.eye(K, dtype=np.float32)
-        aligned = groups_of(consensus.alignment)
-        return [(square[a], square[g]) for a, g in zip(aligned, consensus.groups, strict=True)]
+    def _memberships(self) -> list[dict[str, NDArray[np.float32]]]:
+        """Per head, one-hot matrices (K, K) from its clusters to the numbers of its labels, and to the consensus."""
+        consensus, square = store_consensus(self._store), np.eye(self._store.n_clusters, dtype=np.float32)
+        return [
+            {name: square[of_head] for name, of_head in zip(self._store.heads, groups, strict=True)}
+            for groups in (groups_of(consensus.alignment), consensus.groups)
+        ]
 
     def posteriors(self, rows: slice) -> dict[str, NDArray[np.float32]]:
         """
@@ -60,19 +59,10 @@ class PosteriorIndex:
 
         The consensus comes first, then the heads. Rows are zero where a head has no input of a video.
         """
-        heads: dict[str, NDArray[np.float32]] = {}
         with self.lock:
-            n = len(range(*rows.indices(self._store.n_videos)))
-            total, votes = np.zeros((n, self._store.n_clusters), np.float32), np.zeros((n, 1), np.float32)
-            for name, (aligned, grouped) in zip(self._store.heads, self._members, strict=True):
-                present = [self._present[m][rows] for m in labelling_modalities(self._store, name)]
-                usable = np.logical_or.reduce(present)[:, None]
-                probabilities = np.where(usable, posterior(joint_log_prob(self._store, name, rows)), 0)
-                heads[name] = probabilities @ aligned
-                total += probabilities @ grouped
-                votes += usable
-        total /= np.maximum(votes, 1)
-        return {CONSENSUS: total, **heads}
+            aligned, grouped = self._memberships
+            heads = {name: self._posteriors.of_head(name, rows)[0] @ aligned[name] for name in aligned}
+            return {CONSENSUS: self._posteriors.mean(rows, grouped)[0], **heads}
 
     def neighbours(self, row: int, k: int) -> Neighbours:
         """Return the k nearest videos and their distances, for each modality with features."""

@@ -74,7 +74,7 @@ class StoredLabels:
     def merge(self, name: str, targets: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Return confidence and runner-up of each video when cluster k is merged into ``targets[k]``."""
         with self.posterior_index.lock:
-            labels = label_store(self.store, head=name, joined=targets)
+            labels = label_store(self.store, head=name, merge_targets=targets)
         return labels.confidence, labels.runner_up
 
     @property

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.browser.labelling import CONSENSUS, Labelling
-from selavi_ref.ensemble.label_table import folder_class, plain_name, read_csv
+from selavi_ref.ensemble.label_table import HEAD, LabelTable, folder_class
 from selavi_ref.errors import InputError, printable
-
-_MOST_CLUSTERS = 100_000
 
 
 class TableLabels:
@@ -32,17 +31,18 @@ class TableLabels:
     """
 
     def __init__(self, path: Path, *, heads: bool = True):
-        self._rows, self._path = read_csv(path), path
-        columns = {CONSENSUS: "label"}
-        for column in self._rows[0] if heads else ():
-            if column.startswith("head_") and column.removeprefix("head_").isdecimal():
-                columns[column.removeprefix("head_")] = column
-        self._labels = {name: self._numbers(column) for name, column in columns.items()}
+        self._columns: dict[str, Any] = dict(LabelTable.read(path).columns)
+        self._labels: dict[str, NDArray[np.int32]] = {CONSENSUS: self._columns["label"]}
+        for name, column in self._columns.items() if heads else ():
+            if name.startswith(HEAD):
+                self._labels[name.removeprefix(HEAD)] = column
         self.clusters = 1 + max(int(labels.max()) for labels in self._labels.values())
+        N = len(self.paths)
         if self.clusters < 1:
-            raise InputError(f"{printable(path)}: none of {len(self._rows)} videos has a label")
-        self._confidence, self._runner_up = self._probabilities("confidence"), self._numbers("runner_up")
-        self.titles = {name: "labels" if name == CONSENSUS else f"head {name}" for name in columns}
+            raise InputError(f"{printable(path)}: none of {N} videos has a label", path=path)
+        self._confidence = self._columns.get("confidence", np.full(N, np.nan, np.float32))
+        self._runner_up = self._columns.get("runner_up", np.full(N, -1, np.int32))
+        self.titles = {name: "labels" if name == CONSENSUS else f"head {name}" for name in self._labels}
 
     def make(self, name: str) -> Labelling:
         """Return a labelling; videos are in order of confidence."""
@@ -77,37 +77,14 @@ class TableLabels:
     @property
     def classes(self) -> list[str]:
         """True class of each video: the column ``class``, or else the name of its folder."""
-        return self.column("class") if "class" in self._rows[0] else [folder_class(path) for path in self.paths]
+        return self.column("class") if "class" in self._columns else [folder_class(path) for path in self.paths]
 
     @property
     def names(self) -> dict[int, str]:
         """Names of clusters, from the column ``name``."""
         named = zip(self._labels[CONSENSUS].tolist(), self.column("name"), strict=True)
-        return {cluster: plain_name(name) for cluster, name in named if name and cluster >= 0}
+        return {cluster: name for cluster, name in named if name and cluster >= 0}
 
     def column(self, name: str) -> list[str]:
-        """Return a column; "" for each video if there is no such column."""
-        return [row.get(name, "") for row in self._rows]
-
-    def _numbers(self, column: str) -> NDArray[np.int32]:
-        """Return a column of cluster numbers; -1 for empty cells."""
-        values = np.full(len(self._rows), -1, np.int32)
-        for row, text in enumerate(self.column(column)):
-            if text and not (text.isascii() and text.isdecimal() and int(text) < _MOST_CLUSTERS):
-                expected = f"a cluster number, from 0 to {_MOST_CLUSTERS - 1}"
-                raise InputError(f"{printable(self._path)}, row {row + 2}: {column} must be {expected}, not {text!r}")
-            if text:
-                values[row] = int(text)
-        return values
-
-    def _probabilities(self, column: str) -> NDArray[np.float32]:
-        """Return a column of probabilities; NaN for empty cells."""
-        values = np.full(len(self._rows), np.nan, np.float32)
-        for row, text in enumerate(self.column(column)):
-            try:
-                values[row] = float(text or "nan")
-            except ValueError as error:
-                raise InputError(
-                    f"{printable(self._path)}, row {row + 2}: {column} must be a number, not {text!r}"
-                ) from error
-        return values
+        """Return a column of text; "" for each video if there is no such column."""
+        return list(self._columns.get(name, [""] * len(self._columns["path"])))

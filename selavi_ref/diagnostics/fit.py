@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from selavi_ref.ensemble.posterior import posterior
+from selavi_ref.ensemble.posterior import HeadPosteriors
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.joint_log_prob import labelling_modalities
 
@@ -50,29 +50,26 @@ def modality_views(store: FeatureStore, groups: NDArray[np.int32]) -> ModalityVi
         int32, shape (H, K): see `selavi_ref.ensemble.consensus.HeadConsensus`.
     """
     membership = np.eye(store.n_clusters, dtype=np.float32)[groups]
-    N, names = store.n_videos, store.heads
-    seen_by = [labelling_modalities(store, name) for name in names]
-    modalities = [m for m in store.modalities if any(m in seen for seen in seen_by)]
-    present = {m: store.present(m) for m in modalities}
-    labels = {m: np.full(N, -1, np.int32) for m in modalities}
-    fit = np.full(N, np.nan, np.float32)
+    used = {m for name in store.heads for m in labelling_modalities(store, name)}
+    posteriors = {m: HeadPosteriors(store, only=m) for m in store.modalities if m in used}
+    labels = {m: np.full(store.n_videos, -1, np.int32) for m in posteriors}
+    fit = np.full(store.n_videos, np.nan, np.float32)
     for rows in store.blocks():
         n = rows.stop - rows.start
-        votes = {m: np.zeros((n, store.n_clusters), np.float32) for m in modalities}
+        sums = {m: np.zeros((n, store.n_clusters), np.float32) for m in posteriors}
         total, heads = np.zeros(n, np.float32), np.zeros(n, np.float32)
-        for head, name in enumerate(names):
-            logs = np.zeros((n, store.n_clusters), np.float32)
-            seen = np.zeros(n, np.float32)
-            for m in seen_by[head]:
-                has = present[m][rows]
-                shares = posterior(np.where(has[:, None], store.log_prob(m, name, rows), 0))
-                votes[m] += shares @ membership[head]
-                logs += np.where(has[:, None], np.log(np.maximum(shares, np.finfo(np.float32).tiny)), 0)
-                seen += has
-            total += np.where(seen > 0, np.exp(logs.max(1) / np.maximum(seen, 1)), 0)
-            heads += seen > 0
-        for m in modalities:
-            labels[m][rows] = np.where(present[m][rows], votes[m].argmax(1), -1)
+        for head, name in enumerate(store.heads):
+            log_product, modalities = np.zeros((n, store.n_clusters), np.float32), np.zeros(n, np.float32)
+            for m, of_modality in posteriors.items():
+                values, present = of_modality.of_head(name, rows)
+                sums[m] += values @ membership[head]
+                logs = np.log(np.maximum(values, np.finfo(np.float32).tiny))
+                log_product += np.where(present[:, None], logs, 0)
+                modalities += present
+            total += np.where(modalities > 0, np.exp(log_product.max(1) / np.maximum(modalities, 1)), 0)
+            heads += modalities > 0
+        for m, votes in sums.items():
+            labels[m][rows] = np.where(store.present(m)[rows], votes.argmax(1), -1)
         fit[rows] = np.where(heads > 0, total / np.maximum(heads, 1), np.nan)
     return ModalityViews(labels, fit)
 

@@ -1,47 +1,153 @@
-"""The table of labels (CSV): how it is written and read."""
+"""The table of labels: its columns, and how it is written to CSV and read from it."""
 
 from __future__ import annotations
 
 import csv
+import math
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from selavi_ref.ensemble.labels import Labels
 from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.atomic import replacing
+from selavi_ref.runs.csv_file import encodable, plain_text, write_rows
 
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # beginnings of cells that a spreadsheet program calculates
+MAX_CLUSTERS = 100_000  # larger cluster numbers in a table are taken for a mistake
+HEAD = "head_"  # prefix of the columns of the heads
 
 
-COLUMNS = ("path", "label", "confidence", "runner_up", "modalities", "disagreement", "reason")
-
-
-def write_csv(labels: Labels, path: str | os.PathLike[str], names: Mapping[int, str] | None = None) -> None:
+@dataclass(frozen=True)
+class Column:
     """
-    Write labels as CSV, one row for each video: `COLUMNS`, then ``head_0`` and so on.
+    A column of a table of labels.
 
-    Paths that are not UTF-8 survive (surrogateescape). The file is replaced whole or not at all.
+    Parameters
+    ----------
+    kind : str
+        ``"text"`` ("" if missing), ``"cluster"`` (int32, -1 if missing) or ``"probability"`` (float32, NaN if missing).
+    about : str
+        What its values are.
+    digits : int
+        Decimals of a probability in CSV.
+    """
+
+    kind: Literal["text", "cluster", "probability"]
+    about: str
+    digits: int = 4
+
+
+# All columns that a table of labels may have, in their order; columns of heads stand before ``link``.
+COLUMNS = {
+    "path": Column("text", "the video; where a name is not UTF-8, U+FFFD replaces what is not: see path_bytes"),
+    "label": Column("cluster", "cluster of the video, after all videos and clusters that the user has moved or joined"),
+    "name": Column("text", "name that the user has given to the cluster"),
+    "confidence": Column("probability", "posterior of the label as learnt, or of the cluster that it was joined into"),
+    "runner_up": Column("cluster", "second most probable cluster"),
+    "modalities": Column("text", "modalities that the label as learnt is based on"),
+    "disagreement": Column("probability", "fraction of the video's clips whose own label differs, mean over heads", 3),
+    "mark": Column("text", "moved: the user chose the label; wrong: the user says that it is wrong"),
+    "learnt": Column("cluster", "cluster of the video as learnt"),
+    "class": Column("text", "true class, if known"),
+    "reason": Column("text", "why there is no label"),
+    "head_N": Column("cluster", "label by head N, in its own cluster numbers"),
+    "link": Column("text", "link to the video in this folder"),
+}
+_VERBATIM = ("path", "class", "link")  # paths and parts of paths, which programs must read back byte for byte
+
+Values = Sequence[str] | NDArray[np.int32] | NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """
+    A table of labels.
+
+    Parameters
+    ----------
+    columns : mapping of str to sequence
+        Values of some of `COLUMNS`, in their order, each of length N.
+    """
+
+    columns: Mapping[str, Values]
+
+    def rows(self) -> Iterator[list[Any]]:
+        """Yield the values of each video in the order of the columns; None if missing."""
+        plain = [_plain_values(name, values) for name, values in self.columns.items()]
+        yield from map(list, zip(*plain, strict=True))
+
+    def write(self, file: IO[str]) -> None:
+        """
+        Write the table as CSV.
+
+        Paths and classes are written as they are, byte for byte; see `selavi_ref.runs.csv_file.write_rows` for others.
+
+        Parameters
+        ----------
+        file : text file
+            Opened with ``newline=""`` and ``errors="surrogateescape"``.
+        """
+        digits = [column_of(name).digits for name in self.columns]
+        rows = ([_as_text(value, places) for value, places in zip(row, digits, strict=True)] for row in self.rows())
+        write_rows(file, list(self.columns), rows, _VERBATIM)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> LabelTable:
+        """
+        Read a table of labels with all its columns that are in `COLUMNS`.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, has no columns ``path`` and ``label``, or a value does not fit its column.
+        """
+        rows = read_csv(path)
+        known = [name for name in rows[0] if name in COLUMNS or name.removeprefix(HEAD).isdecimal()]
+        return cls({name: _typed_values(path, name, [row[name] for row in rows]) for name in known})
+
+
+def column_of(name: str) -> Column:
+    """Return the schema of a column."""
+    return COLUMNS["head_N" if name.startswith(HEAD) else name]
+
+
+def label_table(labels: Labels, names: Mapping[int, str] | None = None) -> LabelTable:
+    """
+    Return labels as a table.
 
     Parameters
     ----------
     labels : Labels
-        Of the videos.
-    path : path
-        The file.
-    names : mapping, optional
-        Names of clusters; with some, they stand in a column ``name`` behind the labels.
+        Labels of N videos.
+    names : mapping of int to str, optional
+        Names of clusters, for a column ``name``; without any, there is no such column.
     """
+    labelled = labels.label >= 0
+    disagreement = np.full(len(labelled), np.nan) if labels.disagreement is None else labels.disagreement
+    columns: dict[str, Values] = {"path": labels.paths, "label": labels.label}
+    if names:
+        columns["name"] = [names.get(cluster, "") for cluster in labels.label.tolist()]
+    return LabelTable(
+        columns
+        | {
+            "confidence": np.where(labelled, labels.confidence, np.nan),
+            "runner_up": labels.runner_up,
+            "modalities": labels.modalities,
+            "disagreement": np.where(labelled, disagreement, np.nan),
+            "reason": labels.reasons,
+        }
+        | {f"{HEAD}{h}": of_head for h, of_head in enumerate(labels.heads.T)}
+    )
+
+
+def write_csv(labels: Labels, path: str | os.PathLike[str], names: Mapping[int, str] | None = None) -> None:
+    """Write labels as CSV, atomically; parameters are those of `label_table`, see `LabelTable.write`."""
     with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file)
-        heads = [f"head_{h}" for h in range(labels.heads.shape[1])]
-        if not names:
-            writer.writerow([*COLUMNS, *heads])
-            writer.writerows(_rows(labels))
-            return
-        writer.writerow([*COLUMNS[:2], "name", *COLUMNS[2:], *heads])
-        for cluster, row in zip(labels.label.tolist(), _rows(labels), strict=True):
-            writer.writerow([*row[:2], as_cell(names.get(cluster, "")), *row[2:]])
+        label_table(labels, names).write(file)
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
@@ -51,7 +157,7 @@ def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     Raises
     ------
     InputError
-        If it cannot be read, or lacks the columns ``path`` and ``label``.
+        If it cannot be read, or has no columns ``path`` and ``label``.
     """
     rows = _read_table(path)
     if not rows or not {"path", "label"} <= set(rows[0]):
@@ -74,16 +180,6 @@ def read_truths(path: str | os.PathLike[str]) -> dict[str, str]:
     return {row["path"]: row["class"] for row in rows}
 
 
-def as_cell(text: str) -> str:
-    """Return a text that people have written as no spreadsheet program calculates it: with an apostrophe before it."""
-    return f"'{text}" if text.lstrip("'").startswith(_FORMULAS) else text
-
-
-def plain_name(cell: str) -> str:
-    """Return the text that `as_cell` was given."""
-    return cell[1:] if cell[:1] == "'" and cell.lstrip("'").startswith(_FORMULAS) else cell
-
-
 def folder_class(path: str) -> str:
     """Return the class that a video's folder names, ``.../{class}/{video}``; "" for a bare file name."""
     return os.path.basename(os.path.dirname(path))
@@ -99,17 +195,48 @@ def _read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
         raise InputError(f"{printable(path)} is no CSV file: {error}") from error
 
 
-def _rows(labels: Labels) -> Iterator[list[Any]]:
-    for i, path in enumerate(labels.paths):
-        labelled = labels.label[i] >= 0
-        differs = "" if labels.disagreement is None or not labelled else f"{labels.disagreement[i]:.3f}"
-        yield [
-            path,
-            labels.label[i] if labelled else "",
-            f"{labels.confidence[i]:.4f}" if labelled else "",
-            labels.runner_up[i] if labels.runner_up[i] >= 0 else "",
-            labels.modalities[i],
-            differs,
-            labels.reasons[i],
-            *(value if value >= 0 else "" for value in labels.heads[i]),
-        ]
+def _plain_values(name: str, values: Values) -> list[Any]:
+    """Return the values of a column as Python's own, None if missing."""
+    kind = column_of(name).kind
+    if kind == "text":
+        return [value or None for value in values]
+    numbers = np.asarray(values).tolist()
+    return [value if (value >= 0 if kind == "cluster" else math.isfinite(value)) else None for value in numbers]
+
+
+def _as_text(value: Any, digits: int) -> str:
+    """Return a value as text of a CSV file."""
+    if isinstance(value, float):
+        return f"{value:.{digits}f}"
+    return "" if value is None else encodable(str(value))
+
+
+def _typed_values(path: str | os.PathLike[str], name: str, cells: list[str]) -> Values:
+    """Return the cells of a column in the type that it has."""
+    kind = column_of(name).kind
+    if kind == "text":
+        return cells if name in _VERBATIM else [plain_text(cell) for cell in cells]
+    values = [_number(cell, kind) for cell in cells]
+    if None in values:
+        row = values.index(None)
+        kinds = {"cluster": f"a cluster number, from 0 to {MAX_CLUSTERS - 1}", "probability": "a number"}
+        raise InputError(
+            f"{printable(path)}, row {row + 2}: {name} must be {kinds[kind]}, not {cells[row]!r:.60}",
+            path=path,
+            option=name,
+            value=cells[row],
+            row=row,
+        )
+    return np.array(values, np.int32) if kind == "cluster" else np.array(values, np.float32)
+
+
+def _number(cell: str, kind: str) -> float | None:
+    """Return the number in a cell, the missing value of its kind if it is empty, or None if it is no such number."""
+    if kind == "cluster":
+        if cell and not (cell.isascii() and cell.isdecimal() and len(cell) < 9 and int(cell) < MAX_CLUSTERS):
+            return None
+        return int(cell or -1)
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        return None

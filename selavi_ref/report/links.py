@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
-from selavi_ref.report.export import FinalLabels, put_linked_csv
+from selavi_ref.report.export import FinalLabels, write_linked_csv
 
 MARKER = ".selavi-links"  # a file by which a tree of links that this module made is known
 INDEX = "labels.csv"
@@ -99,7 +99,7 @@ def write_links(finished: FinalLabels, folder: FilePath, *, files: Sequence[str]
             for parent in {os.path.dirname(place) for place in places}:
                 (new / parent).mkdir(parents=True, exist_ok=True)
             done = [_linked(link, path, new / place) for path, place in zip(files, places, strict=True)]
-            put_linked_csv(finished, [p if made else "" for p, made in zip(places, done, strict=True)], new / INDEX)
+            write_linked_csv(finished, [p if made else "" for p, made in zip(places, done, strict=True)], new / INDEX)
             _put_in_place(new, target)
         except OSError as error:
             raise SelaviError(f"{printable(target)} cannot be written: {error.strerror or error}") from error

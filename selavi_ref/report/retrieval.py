@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.ensemble.posterior import posterior
+from selavi_ref.ensemble.posterior import HeadPosteriors
 from selavi_ref.errors import InputError
 from selavi_ref.metrics import nearest, retrieval_recall
 from selavi_ref.report.table import Cell, Table
@@ -57,8 +57,9 @@ class Gallery:
         heads = [head for head, seen in seen_by.items() if seen.issuperset(with_opinions)]  # others cannot be compared
         opinions = {}
         for m in with_opinions if heads else ():
-            columns = [np.sqrt(posterior(store.log_prob(m, head)) / len(heads)) for head in heads]
-            opinions[m] = np.concatenate(columns, 1)
+            of_heads = HeadPosteriors(store, heads, only=m)
+            columns = [of_heads.of_head(head, slice(0, store.n_videos))[0] for head in heads]
+            opinions[m] = np.sqrt(np.concatenate(columns, 1) / len(heads))
         finite = {m: present[m] & np.isfinite(values[m]).all(1) for m in modalities}
         return cls(store.paths, store.classes, values, opinions, finite)
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from selavi_ref.errors import InputError
+from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.old_names import with_current_names
+from selavi_ref.store import FeatureStore
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,21 @@ class Provenance:
         return {name: value for name, value in values.items() if value is not None and value != {}}
 
     @classmethod
+    def of(cls, store: FeatureStore) -> Provenance:
+        """
+        Read the provenance of a store; see `from_dict`.
+
+        Raises
+        ------
+        InputError
+            If a field is of another type.
+        """
+        try:
+            return cls.from_dict(store.provenance)
+        except InputError as error:
+            raise InputError(f"{printable(store.path)}: {error}", path=store.path, option=error.option) from error
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Provenance:
         """
         Read the fields of a mapping, such as that of a store of version 0.1.0; unknown ones are ignored.
@@ -74,7 +90,7 @@ class Provenance:
         InputError
             If a field is of another type.
         """
-        known = {each.name: values[each.name] for each in fields(cls) if values.get(each.name) is not None}
+        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
         return cls(**{name: _READERS[name](name, value) for name, value in known.items()})
 
 
@@ -87,7 +103,7 @@ def _count(name: str, value: Any) -> int:
 
 
 def _number(name: str, value: Any) -> float:
-    return float(_require(isinstance(value, (int, float)) and value is not True, name, value, "a number"))
+    return float(_require(isinstance(value, (int, float)) and not isinstance(value, bool), name, value, "a number"))
 
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:
@@ -100,7 +116,7 @@ def _table(name: str, value: Any) -> dict[str, Any]:
 
 def _require(fits: bool, name: str, value: Any, kind: str) -> Any:
     if not fits:
-        raise InputError(f"{name} in the provenance must be {kind}, not {value!r:.60}")
+        raise InputError(f"{name} in the provenance must be {kind}, not {value!r:.60}", option=name, value=value)
     return value
 
 
