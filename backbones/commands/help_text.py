@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,18 +23,18 @@ def option_group(title: str, *options: Callable[[Any], Any]) -> Callable[[Callab
 
 
 def write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    """Write the options of a command in their groups; those without one come last, or make up the whole."""
+    """Write the options of a command in their groups; those without one are in the first."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(ctx):
         record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
         if record is not None and isinstance(parameter, click.Option):
             title = getattr(parameter, "help_group", "")
-            groups.setdefault(title, []).append((record[0], _described(parameter)))
+            groups.setdefault(title, []).append((_names(record[0]), _described(parameter)))
     others = groups.pop("", [])
-    for title, records in [*groups.items(), ("Other options" if groups else "Options", others)]:
-        if records:
-            with formatter.section(title):
-                formatter.write_dl(records)
+    first = next(iter(groups), "Options")
+    for title, records in (groups | {first: [*groups.get(first, []), *others]}).items():
+        with formatter.section(title):
+            formatter.write_dl(records)
     if isinstance(command, click.Group):
         command.format_commands(ctx, formatter)
 
@@ -43,8 +44,14 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:g}"
+        return re.sub(r"e([+-])0+", r"e\1", f"{value:g}")
     return str(value)
+
+
+def _names(record: str) -> str:
+    """Return how an option is written: N and X stand for a whole and any number, [no-] for either of two switches."""
+    record = record.replace("INTEGER RANGE", "N").replace("INTEGER", "N").replace("FLOAT RANGE", "X")
+    return re.sub(r"--(\S+) / --no-\1$", r"--[no-]\1", record.replace("FLOAT", "X"))
 
 
 def _described(option: click.Option) -> str:

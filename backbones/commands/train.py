@@ -9,21 +9,29 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
+from backbones.commands.help_text import option_group
 from backbones.commands.label import write_labels
-from backbones.commands.n_clusters_option import Estimated
+from backbones.commands.n_clusters_option import Estimated, NumberOfClusters
 from backbones.commands.scanning import list_collection, scan_videos, usable_length
-from backbones.commands.setting_options import keeping_options, settings_options
+from backbones.commands.setting_options import field_options, setting_option
 from backbones.commands.shared_options import (
     LAYOUTS,
     annotations_option,
     cache_format_option,
     cache_option,
+    checkpoint_minutes_option,
     device_option,
     memory_option,
     seed_option,
     workers_option,
 )
+from backbones.data.settings import AugmentSettings, ClipSettings
+from backbones.learner.settings import BackboneSettings
+from backbones.runs.run_settings import RunSettings
 from selavi_ref.errors import InputError
+from selavi_ref.runs.setting_fields import settings_of
+from selavi_ref.selflabel.self_labelling import ClusterSizes
+from selavi_ref.selflabel.settings import TrainingSettings
 
 # Options of the command, not settings of the run: they may differ when a run is continued.
 _DATA_SOURCE = ("workers", "memory_gb", "cache", "cache_format")
@@ -44,27 +52,119 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
     """,
 )
 @click.argument("videos", type=click.Path(), required=False)
-@click.option("--out", type=click.Path(), required=True, help="Folder of the run.")
-@click.option(
-    "--resume",
-    is_flag=True,
-    help="Continue the run in --out with its own settings. With VIDEOS: start it, if it does not exist yet.",
+@option_group(
+    "Main options",
+    click.option(
+        "--clusters",
+        "-k",
+        type=NumberOfClusters(),
+        help="Number of clusters to find. auto, or auto:MOST: it is estimated first, which takes as long again.",
+    ),
+    click.option("--out", type=click.Path(), required=True, help="Folder of the run."),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Continue the run in --out with its own settings. With VIDEOS: start it, if it does not exist yet.",
+    ),
+    click.option(
+        "--preset",
+        type=click.Choice(["small", "published", "one-gpu"]),
+        help="small: small networks, for a CPU; published: the paper's recipe; one-gpu: a smaller one. "
+        "[default: small; published with another --video-net than tiny]",
+    ),
+    click.option(
+        "--config",
+        type=click.Path(dir_okay=False),
+        help="File of settings like the config.toml of a run, or some of its lines. Options override the file, the "
+        "file overrides the preset.",
+    ),
+    seed_option,
 )
-@click.option(
-    "--layout",
-    type=click.Choice(LAYOUTS),
-    help="VIDEOS is this published collection, which has its own lists and number of clusters.",
+@option_group(
+    "Data",
+    click.option(
+        "--layout",
+        type=click.Choice(LAYOUTS),
+        help="VIDEOS is this published collection, which has its own lists and number of clusters.",
+    ),
+    annotations_option,
+    click.option("--split", help="Take only this part of the collection. [default: train with --layout, else all]"),
+    *field_options(ClipSettings, "frames"),
+    click.option(
+        "--stride", type=click.IntRange(1), help="Take every n-th of the preset's frames per second. [default: 1]"
+    ),
+    *field_options(TrainingSettings, "clips_per_video"),
+    *field_options(ClipSettings, "audio_seconds", "sample_rate", "n_filters"),
+    click.option(
+        "--sound-level",
+        metavar="LEVEL",
+        help="Normalisation of log energies: collection (measured), none, published (1.93,17.89), or MEAN,STD. "
+        "[default: collection; published: none]",
+    ),
+    click.option(
+        "--augment",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Random changes of clips: none, published or strong, and values of single ones: "
+        f"{', '.join(item.name for item, _ in settings_of(AugmentSettings))}; repeatable. "
+        "[default: strong; published: published]",
+    ),
 )
-@annotations_option
-@click.option("--split", help="Take only this part of the collection. [default: train with --layout, else all]")
-@settings_options
-@keeping_options
-@seed_option
-@device_option
-@workers_option
-@memory_option
-@cache_option
-@cache_format_option
+@option_group(
+    "Networks",
+    *field_options(BackboneSettings, "video_net", "audio_net"),
+    *field_options(RunSettings, "video_weights", "audio_weights", "init"),
+    *field_options(BackboneSettings, "mlp", "dropout"),
+)
+@option_group(
+    "Clusters",
+    *field_options(RunSettings, "heads"),
+    *field_options(ClusterSizes, "distribution", "spread", "marginal_penalty", "per_head", "redrawn", "matched"),
+    *field_options(TrainingSettings, "overclustering_heads", "groups", "strength", "label_by", "labeller", "align"),
+)
+@option_group(
+    "Schedule",
+    *field_options(
+        TrainingSettings,
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "labellings",
+        "labelling_power",
+        "warmup_epochs",
+        "decay",
+        "scale_learning_rate",
+        "bn_warmup_batches",
+    ),
+    *field_options(BackboneSettings, "momentum", "weight_decay"),
+)
+@option_group(
+    "Resources",
+    device_option,
+    workers_option,
+    memory_option,
+    cache_option,
+    cache_format_option,
+    setting_option(
+        BackboneSettings,
+        "precision",
+        default="auto",
+        kind=click.Choice(["auto", "float32", "bfloat16"]),
+        help="Number format of the networks. auto: bfloat16 for small networks and one GPU, if the hardware has it.",
+    ),
+    *field_options(BackboneSettings, "compile", "sync_batch_norm"),
+)
+@option_group(
+    "Output",
+    checkpoint_minutes_option,
+    click.option(
+        "--keep-every",
+        type=click.IntRange(0),
+        default=25,
+        help="Keep a checkpoint for good every so many epochs, beside the last three; 0: none.",
+    ),
+    click.option("--scratch", type=click.Path(), help="Folder for temporary features. [default: that of the run]"),
+)
 def train(videos: str | None, out: str, resume: bool, device: str, **options: Any) -> None:
     """
     Learn to label VIDEOS: a folder of videos, in any depth, or a list of them (CSV with a column path).

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import shlex
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import click
 
 from backbones.commands.command import Command, Interruptible, refuse_options
+from backbones.commands.help_text import option_group
 from backbones.commands.label import write_labels
 from backbones.commands.n_clusters_option import Estimated, NumberOfClusters
+from backbones.commands.setting_options import setting_option
 from backbones.commands.shared_options import seed_option
 from selavi_ref.errors import InputError
+from selavi_ref.heads.backbone import HeadOptions
+from selavi_ref.heads.training_run import HeadsSettings, heads_settings
+from selavi_ref.selflabel.settings import TrainingSettings
+
+_DEFAULTS = {name: parameter.default for name, parameter in signature(heads_settings).parameters.items()}
+
+
+def _setting(cls: type, name: str, default_text: str | None = None) -> Any:
+    """Return the option of a setting, with the default that `heads_settings` has."""
+    return setting_option(cls, name, default=_DEFAULTS[name], default_text=default_text)
 
 
 @click.command(
@@ -26,19 +39,24 @@ from selavi_ref.errors import InputError
     """,
 )
 @click.argument("store", type=click.Path(), required=False)
-@click.option(
-    "--clusters", "-k", type=NumberOfClusters(), help="Number of clusters to find; auto or auto:MOST: estimated."
+@option_group(
+    "Main options",
+    click.option(
+        "--clusters", "-k", type=NumberOfClusters(), help="Number of clusters to find. auto, or auto:MOST: estimated."
+    ),
+    click.option("--out", type=click.Path(), required=True, help="Folder of the run."),
+    click.option("--resume", is_flag=True, help="Continue the run in --out with its own settings."),
+    seed_option,
 )
-@click.option("--out", type=click.Path(), required=True, help="Folder of the run.")
-@click.option("--resume", is_flag=True, help="Continue the run in --out with its own settings.")
-@click.option("--heads", type=click.IntRange(1), default=5, help="Labellings learnt at once.")
-@click.option("--hidden", type=click.IntRange(0), default=0, help="Width of a hidden layer; 0: linear heads.")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the videos. [default: about 1,000 steps]")
-@click.option("--batch-size", type=click.IntRange(2), help="Videos per step. [default: 32 to 256, by their number]")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.1, help="Learning rate.")
-@click.option("--labellings", type=click.IntRange(1), default=60, help="Self-labellings in all.")
-@click.option("--strength", type=click.FloatRange(0, min_open=True), default=10.0, help="lambda / 2 of the transport.")
-@seed_option
+@option_group("Clusters", _setting(HeadsSettings, "heads"), _setting(TrainingSettings, "strength"))
+@option_group("Networks", _setting(HeadOptions, "hidden"))
+@option_group(
+    "Schedule",
+    _setting(TrainingSettings, "epochs", default_text="about 1,000 steps"),
+    _setting(TrainingSettings, "batch_size", default_text="32 to 256, by the number of videos"),
+    _setting(TrainingSettings, "learning_rate"),
+    _setting(TrainingSettings, "labellings"),
+)
 def train_heads(store: str | None, out: str, resume: bool, clusters: int | Estimated | None, **options: Any) -> None:
     """
     Learn heads and labels on a STORE of features of two modalities, computed by any models, without PyTorch.

@@ -7,39 +7,44 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from selavi_ref.errors import InputError
+from selavi_ref.runs.setting_fields import check_settings, setting
 
 _MOST_SCALE = 16.0
 
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """
-    Length and format of one clip.
+    """Length and format of one clip; the help of each field describes it."""
 
-    Parameters
-    ----------
-    frames, fps : int, float
-        Number of frames T and frames per second.
-    decode_size, size : int
-        Pixels of the short side of videos that are kept decoded, and of the square that enters the network.
-    audio_seconds : float
-        Length of the sound, which begins with the first frame.
-    sample_rate, n_filters : int
-        Samples per second, and mel bands F; windows of 20 ms every 10 ms.
-    mel_mean, mel_std, mel_floor : float
-        The log energies x enter as ``(max(x, mel_floor) - mel_mean) / mel_std``.
-    """
+    frames: int = setting(4, help="Frames of a clip", minimum=1, option="frames", published=30)
+    fps: float = setting(4.0, help="Frames per second", above=0, published=30.0)
+    decode_size: int = setting(
+        48, help="Short side of videos that are kept decoded", unit="pixels", minimum=1, published=160
+    )
+    size: int = setting(40, help="Side of the square that enters the network", unit="pixels", minimum=1, published=112)
+    audio_seconds: float = setting(
+        1.0,
+        help="Length of a clip's sound, which begins with the first frame",
+        unit="seconds",
+        minimum=0.02,
+        option="sound-seconds",
+    )
+    sample_rate: int = setting(
+        16_000,
+        help="Sound samples per second, a multiple of 100",
+        minimum=4000,
+        option="sound-rate",
+        published=24_000,
+    )
+    n_filters: int = setting(
+        64, help="Mel bands of the sound, in windows of 20 ms every 10 ms", minimum=1, option="mel-bands", published=257
+    )
+    mel_mean: float = setting(0.0, help="Mean that is subtracted from log energies")
+    mel_std: float = setting(1.0, help="Standard deviation that log energies are divided by", above=0)
+    mel_floor: float = setting(-40.0, help="Least log energy; smaller ones are raised to it")
 
-    frames: int = 4
-    fps: float = 4.0
-    decode_size: int = 48
-    size: int = 40
-    audio_seconds: float = 1.0
-    sample_rate: int = 16_000
-    n_filters: int = 64
-    mel_mean: float = 0.0
-    mel_std: float = 1.0
-    mel_floor: float = -40.0
+    def __post_init__(self) -> None:
+        check_settings(self, "backbone.clip.")
 
     @property
     def video_seconds(self) -> float:
@@ -55,73 +60,55 @@ class ClipSettings:
 @dataclass(frozen=True)
 class AugmentSettings:
     """
-    Random changes of a training clip; one draw holds for all frames of the clip. Zero switches a change off.
+    Random changes of a training clip; one draw holds for all frames of the clip.
 
-    Parameters
-    ----------
-    rotation : float
-        Up to this angle either way, radians.
-    zoom : float
-        The side of the window seen is the short side times ``exp(u)``, u between minus and plus this.
-    scale : tuple of float
-        The short side is scaled to between these times the side of the square that is then cut out anywhere; 1 or more.
-    shift : float
-        Up to this share of half the side.
-    flip : float
-        Probability of a mirror image.
-    colour : float
-        Mixing of the colour channels: a random 3 x 3 matrix of this spread is added to the identity.
-    brightness : float
-        Gain ``exp(u)`` with u up to this, and offset up to half of this.
-    jitter : float
-        Brightness, contrast and saturation, in random order, each times 1 minus to plus this.
-    jitter_chance : float
-        Probability of such a jitter.
-    grey : float
-        Probability of a grey picture.
-    blur : float
-        Probability of a Gaussian blur, of a standard deviation of 0.1 to 2 pixels.
-    volume : float
-        The sound is multiplied by ``exp(u)``, u between minus and plus this.
-    time_shift : float
-        The sound begins up to so many seconds before or after the picture.
-    band_shift : int
-        Up to this many mel bands up or down.
-    band_mask, time_mask : int
-        One mask of up to this many mel bands, and of up to this many time steps.
+    Zero switches a change off; u is a random number between minus and plus the value.
     """
 
-    rotation: float = 0.25
-    zoom: float = 0.2
-    scale: tuple[float, float] = (1.0, 1.0)
-    shift: float = 0.3
-    flip: float = 0.0
-    colour: float = 0.5
-    brightness: float = 0.4
-    jitter: float = 0.0
-    jitter_chance: float = 0.8
-    grey: float = 0.5
-    blur: float = 0.0
-    volume: float = 0.65
-    time_shift: float = 0.0
-    band_shift: int = 4
-    band_mask: int = 10
-    time_mask: int = 20
+    rotation: float = setting(0.25, help="Largest angle either way", unit="radians", minimum=0)
+    zoom: float = setting(0.2, help="The visible window is the short side times exp(u)", minimum=0)
+    scale: tuple[float, float] = setting(
+        (1.0, 1.0),
+        help="The short side is scaled to between these multiples of the side of the square, which is then cut out "
+        "anywhere",
+    )
+    shift: float = setting(0.3, help="Largest shift, as a proportion of half the side", minimum=0)
+    flip: float = setting(0.0, help="Probability of a mirror image", minimum=0, maximum=1)
+    colour: float = setting(
+        0.5, help="Spread of a random 3 x 3 matrix that is added to the identity to mix colour channels", minimum=0
+    )
+    brightness: float = setting(0.4, help="Gain exp(u), and offset of up to half of this", minimum=0)
+    jitter: float = setting(
+        0.0,
+        help="Brightness, contrast and saturation, in random order, are each multiplied by 1 + u",
+        minimum=0,
+        maximum=1,
+    )
+    jitter_chance: float = setting(0.8, help="Probability of such a jitter", minimum=0, maximum=1)
+    grey: float = setting(0.5, help="Probability of a grey picture", minimum=0, maximum=1)
+    blur: float = setting(
+        0.0,
+        help="Probability of a Gaussian blur with a standard deviation of 0.1 to 2 pixels",
+        minimum=0,
+        maximum=1,
+    )
+    volume: float = setting(0.65, help="The sound is multiplied by exp(u)", minimum=0)
+    time_shift: float = setting(
+        0.0, help="Largest shift of the sound before or after the picture", unit="seconds", minimum=0
+    )
+    band_shift: int = setting(4, help="Largest shift up or down", unit="mel bands", minimum=0)
+    band_mask: int = setting(10, help="Largest mask of mel bands", minimum=0)
+    time_mask: int = setting(20, help="Largest mask of time steps", minimum=0)
 
     def __post_init__(self) -> None:
         low, high = self.scale
         if not 1 <= low <= high <= _MOST_SCALE:
             raise InputError(
-                f"augmentation scale={low:g},{high:g}: two numbers from 1 up to {_MOST_SCALE:g}, the smaller first"
+                f"augment.scale={low:g},{high:g}: two numbers from 1 up to {_MOST_SCALE:g}, the smaller first",
+                option="augment.scale",
+                value=self.scale,
             )
-        for name in ("flip", "jitter_chance", "grey", "blur"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"augmentation {name}={getattr(self, name):g}: a probability lies between 0 and 1")
-        for item in fields(self):
-            if item.name != "scale" and not 0 <= getattr(self, item.name) < float("inf"):
-                raise InputError(f"augmentation {item.name}={getattr(self, item.name)}: must be 0 (off) or more")
-        if self.jitter > 1:
-            raise InputError(f"augmentation jitter={self.jitter:g}: must be at most 1")
+        check_settings(self, "augment.")
 
     @property
     def warps(self) -> bool:

@@ -4,146 +4,95 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from backbones.data.settings import NO_AUGMENTATION, AugmentSettings, ClipSettings
 from backbones.learner.settings import BackboneSettings
-from backbones.networks import registry
-from backbones.networks.registry import NetworkSpec
 from selavi_ref.errors import InputError
 from selavi_ref.runs.run import RunKind
-
-NORMS = ("none", "batch", "l2")
-OPTIMIZERS = ("sgd", "adam")
+from selavi_ref.runs.setting_fields import check_settings, described, setting, settings_of
 
 # Published: short side 128..160, a 128 crop anywhere, flip, colour jitter.
 AUGMENTATION = replace(NO_AUGMENTATION, scale=(1.0, 160 / 128), flip=0.5, jitter=0.4)
 _FRAMES, _SIZE = 32, 128  # published, of networks that learnt from 30 frames of 112 x 112 pixels
 
-_LEAST = {
-    "epochs": 1,
-    "batch_size": 2,
-    "clips_per_video": 1,
-    "learning_rate": 0,
-    "base_learning_rate": 0,
-    "momentum": 0,
-    "weight_decay": 0,
-    "warmup_epochs": 0,
-    "warmup_factor": 1,
-    "gamma": 0,
-    "dropout": 0,
-    "test_clips": 1,
-    "test_crops": 1,
-    "seed": 0,
-}
-
 
 @dataclass(frozen=True)
 class FineTuneSettings:
-    """
-    Settings of a fine-tuning run; the defaults are those of the published program.
+    """Settings of a fine-tuning run, by default as published; the help of each field describes it."""
 
-    Parameters
-    ----------
-    run, videos : str
-        The run whose video network is fine-tuned, and the collection.
-    layout : str
-        Of the collection, whose lists divide it: ``"ucf101"`` or ``"hmdb51"``; "" where it is divided itself.
-    folds : tuple of int
-        Divisions of the collection, each of which is learnt and tested by itself.
-    test_split : str
-        The part of the collection that is tested.
-    video_net : str
-        Name of the network.
-    clip, augment : ClipSettings, AugmentSettings
-        What it sees, and how that is varied in training.
-    from_scratch : bool
-        Begin with random weights, for comparison.
-    linear_probe : bool
-        Leave the network as it is, batch norms too, and learn the classifier alone.
-    epochs, batch_size, clips_per_video : int
-        Passes over the videos, clips of one step, and clips of each video in one pass.
-    optimizer : str
-        One of `OPTIMIZERS`.
-    learning_rate, base_learning_rate : float
-        Learning rate of the classifier, and of the network.
-    momentum, weight_decay : float
-        Of the optimiser; Adam has no momentum.
-    warmup_epochs, warmup_factor : int, float
-        The rates rise from epoch to epoch to so many times their value, which they reach after so many epochs; with 0
-        epochs they begin with their value and do not rise.
-    milestones : tuple of int
-        After so many epochs each, the rates are multiplied by `gamma`.
-    gamma : float
-        See there.
-    dropout : float
-        Before the classifier.
-    norm : str
-        Of the features, before dropout and classifier: one of `NORMS`. The batch norm has no weights of its own.
-    test_clips, test_crops : int
-        Clips of each video, evenly spread, and squares of each along the long side, whose logits are averaged.
-    test_last_only : bool
-        Test after the last epoch alone.
-    eval_batch_size : int
-        Clips tested at once.
-    precision : str
-        ``"float32"``, or ``"bfloat16"`` for an autocast network.
-    seed : int
-        Of everything random.
-    kind : str
-        Tells such a run from others.
-    """
-
-    run: str
-    videos: str
-    layout: str
-    folds: tuple[int, ...]
-    video_net: str
+    run: str = field(metadata=described("Run whose video network is fine-tuned"))
+    videos: str = field(metadata=described("Collection"))
+    layout: str = field(
+        metadata=described(
+            "VIDEOS is this published collection, which is divided by its own lists",
+            option="layout",
+            default_text="none, but a list with path, class and split, or a folder ROOT/{train,test}/{class}/VIDEO",
+        )
+    )
+    folds: tuple[int, ...] = field(
+        metadata=described("Folds of ucf101 or hmdb51, each learnt and tested by itself", option="fold")
+    )
+    video_net: str = field(metadata=described("Video network"))
     clip: ClipSettings
     augment: AugmentSettings
-    test_split: str = "test"
-    from_scratch: bool = False
-    linear_probe: bool = False
-    epochs: int = 12
-    batch_size: int = 32
-    clips_per_video: int = 10
-    optimizer: str = "sgd"
-    learning_rate: float = 0.0025
-    base_learning_rate: float = 0.00025
-    momentum: float = 0.9
-    weight_decay: float = 0.005
-    warmup_epochs: int = 2
-    warmup_factor: float = 8.0
+    test_split: str = setting("test", help="Part of any other collection to test on", option="test-split")
+    from_scratch: bool = setting(False, help="Begin with random weights, for comparison", option="from-scratch")
+    linear_probe: bool = setting(
+        False, help="Learn the classifier alone, and leave the network as it is, batch norms too", option="linear-probe"
+    )
+    epochs: int = setting(12, help="Passes over the videos", minimum=1, option="epochs")
+    batch_size: int = setting(32, help="Clips of one step", minimum=2, option="batch-size")
+    clips_per_video: int = setting(10, help="Clips of each video in an epoch", minimum=1, option="clips")
+    optimizer: str = setting("sgd", help="Optimiser; adam has no momentum", choices=("sgd", "adam"), option="optimizer")
+    learning_rate: float = setting(
+        0.0025, help="Base learning rate of the classifier", minimum=0, option="learning-rate"
+    )
+    base_learning_rate: float = setting(
+        0.00025, help="Base learning rate of the network", minimum=0, option="base-learning-rate"
+    )
+    momentum: float = setting(0.9, help="Momentum of gradient descent", minimum=0, below=1, option="momentum")
+    weight_decay: float = setting(0.005, help="Weight decay of the optimiser", minimum=0, option="weight-decay")
+    warmup_epochs: int = setting(
+        2, help="Epochs over which the learning rates rise; 0: they do not", minimum=0, option="warmup-epochs"
+    )
+    warmup_factor: float = setting(
+        8.0, help="Multiple of the learning rates that they rise to", minimum=1, option="warmup-factor"
+    )
     # Published as 6 and 10 less the warm-up, which its two schedules, one after the other, reach an epoch later.
-    milestones: tuple[int, ...] = (7, 11)
-    gamma: float = 0.05
-    dropout: float = 0.0
-    norm: str = "none"
-    test_clips: int = 10
-    test_crops: int = 3
-    test_last_only: bool = False
-    eval_batch_size: int = 64
-    precision: str = "float32"
-    seed: int = 0
-    kind: str = RunKind.FINETUNE.value
+    milestones: tuple[int, ...] = setting(
+        (7, 11), help="Numbers of epochs after each of which the learning rates fall; none: never", option="milestones"
+    )
+    gamma: float = setting(
+        0.05, help="What the learning rates are multiplied by at a milestone", minimum=0, option="gamma"
+    )
+    dropout: float = setting(0.0, help="Dropout before the classifier", minimum=0, below=1, option="dropout")
+    norm: str = setting(
+        "none",
+        help="Normalisation of features before dropout and classifier; batch norm has no weights of its own",
+        choices=("none", "batch", "l2"),
+        option="norm",
+    )
+    test_clips: int = setting(
+        10,
+        help="Clips of a test video, evenly spread, whose logits are averaged",
+        minimum=1,
+        option="test-clips",
+    )
+    test_crops: int = setting(
+        3, help="Square crops of each test clip, along the long side of the picture", minimum=1, option="test-crops"
+    )
+    test_last_only: bool = setting(False, help="Test after the last epoch alone, which saves time", option="last-only")
+    eval_batch_size: int = setting(64, help="Clips that are tested at once", minimum=1)
+    precision: str = setting(
+        "float32", help="Number format of the network", choices=("float32", "bfloat16"), option="precision"
+    )
+    seed: int = setting(0, help="Seed of all random numbers", minimum=0, option="seed")
+    kind: str = setting(RunKind.FINETUNE.value, help="Kind of run", choices=(RunKind.FINETUNE.value,))
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("norm", NORMS),
-            ("optimizer", OPTIMIZERS),
-            ("precision", ("float32", "bfloat16")),
-            ("kind", (RunKind.FINETUNE.value,)),
-        ):
-            if getattr(self, name) not in known:
-                raise InputError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= least):
-                raise InputError(f"{_option(name)} is {value!r}; it must be a number of at least {least:g}")
-        for name in ("momentum", "dropout"):
-            if not getattr(self, name) < 1:
-                raise InputError(f"{_option(name)} is {getattr(self, name)!r}; it must be below 1")
+        check_settings(self)
 
     def factor(self, epoch: int) -> float:
         """Return the factor of the learning rates in an epoch, counted from 0."""
@@ -211,6 +160,8 @@ def input_settings(
     InputError
         If the network does not accept such clips, or a change is invalid.
     """
+    from backbones.networks import registry  # with PyTorch, which reading settings does not need
+
     spec = registry.find("video", backbone.video_net)
     published = _is_published(spec)
     usual = replace(backbone.clip, frames=_FRAMES, size=_SIZE) if published else backbone.clip
@@ -230,18 +181,11 @@ def input_settings(
     }
 
 
-def _is_published(spec: NetworkSpec) -> bool:
+def _is_published(spec: Any) -> bool:
     return spec.clip.get("frames") == 30 and spec.clip.get("size") == 112
 
 
 def _option(name: str) -> str:
-    """Return the command line option of a setting."""
-    other = {
-        "clips_per_video": "clips",
-        "folds": "fold",
-        "test_last_only": "last-only",
-        "run": "RUN",
-        "videos": "VIDEOS",
-    }
-    name = other.get(name, name)
-    return name if name.isupper() else f"--{name.replace('_', '-')}"
+    """Return the command-line option or argument of a setting."""
+    options = {item.name: details.option for item, details in settings_of(FineTuneSettings)}
+    return name.upper() if name in ("run", "videos") else f"--{options.get(name) or name}"

@@ -6,65 +6,66 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from backbones.data.settings import PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
-from backbones.networks import registry
 from selavi_ref.errors import InputError
+from selavi_ref.runs.setting_fields import check_settings, published, setting
 
 
 @dataclass(frozen=True)
 class BackboneSettings:
-    """
-    Settings of the networks, their input and their optimiser.
+    """Settings of the networks, their input and their optimiser; the help of each field describes it."""
 
-    Parameters
-    ----------
-    video_net, audio_net : str
-        Names of networks; see `backbones.networks.registry`.
-    clip, augment : ClipSettings, AugmentSettings
-        What the networks see.
-    dropout : float
-        Of the heads.
-    mlp : bool
-        Whether heads have a hidden layer; else they are linear.
-    eval_batch_size : int
-        Clips looked at together when nothing is learnt.
-    momentum, weight_decay : float
-        Of stochastic gradient descent.
-    mel_normalise : str
-        ``"collection"`` measures mean, standard deviation and floor of the log energies on the collection at the start;
-        ``"given"`` takes those of `clip`.
-    precision : str
-        ``"float32"``, or ``"bfloat16"`` for autocast networks (the heads stay in float32).
-    sync_batch_norm : bool
-        With several processes: whether batch norms see the whole step, not only this process's part.
-    compile : bool
-        Whether the networks are compiled by ``torch.compile``, which takes a minute and a C++ compiler.
-    """
-
-    video_net: str = "tiny"
-    audio_net: str = "tiny"
+    video_net: str = setting(
+        "tiny",
+        help="Video network: tiny, r2plus1d_18, r3d_18, mc3_18, s3d, mvit_v2_s, swin3d_t, or one of another package",
+        option="video-net",
+        default_text="tiny; r2plus1d_18 with --preset published or one-gpu",
+    )
+    audio_net: str = setting(
+        "tiny",
+        help="Audio network: tiny, resnet9, resnet18, resnet34, resnet50, or one of another package",
+        option="audio-net",
+        default_text="tiny; resnet9 beside any other video network than tiny",
+    )
     clip: ClipSettings = field(default_factory=ClipSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
-    dropout: float = 0.0
-    mlp: bool = True
-    eval_batch_size: int = 256
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    mel_normalise: str = "collection"
-    precision: str = "float32"
-    sync_batch_norm: bool = True
-    compile: bool = False
+    dropout: float = setting(0.0, help="Dropout of the heads", minimum=0, below=1, option="dropout", published=0.3)
+    mlp: bool = setting(True, help="Heads have a hidden layer; else they are linear", option="mlp")
+    eval_batch_size: int = setting(256, help="Clips of one step when nothing is learnt", minimum=1, published=64)
+    momentum: float = setting(0.9, help="Momentum of gradient descent", minimum=0, below=1, option="momentum")
+    weight_decay: float = setting(
+        1e-4, help="Weight decay of gradient descent", minimum=0, option="weight-decay", published=1e-5
+    )
+    mel_normalise: str = setting(
+        "collection",
+        help="collection measures mean, deviation and floor of log energies at the start; given takes the clip's",
+        choices=("collection", "given"),
+        published="given",
+    )
+    precision: str = setting(
+        "float32",
+        help="Number format of the networks; heads always learn in float32",
+        choices=("float32", "bfloat16"),
+        option="precision",
+        default_text="bfloat16 where the hardware has it",
+        published="float32",
+    )
+    sync_batch_norm: bool = setting(
+        True, help="With several processes: batch norms span the whole step, not the process", option="sync-batch-norm"
+    )
+    compile: bool = setting(
+        False,
+        help="Compile the networks by torch.compile, which takes a minute and a C++ compiler",
+        option="compile",
+    )
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float32", "bfloat16"):
-            raise InputError(f"backbone.precision is {self.precision!r}; known are float32, bfloat16")
-        if self.mel_normalise not in ("collection", "given"):
-            raise InputError(f"backbone.mel_normalise is {self.mel_normalise!r}; known are collection, given")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"backbone.dropout is {self.dropout}; it must be from 0 to below 1")
+        check_settings(self, "backbone.")
 
     @classmethod
     def for_networks(cls, video_net: str, audio_net: str) -> Self:
         """Return the default settings of a pair of networks: small ones for ``tiny``, the paper's for all others."""
+        from backbones.networks import registry  # with PyTorch, which reading settings does not need
+
         video, audio = registry.find("video", video_net), registry.find("audio", audio_net)
         try:
             clip = ClipSettings(**{**video.clip, **audio.clip})
@@ -74,16 +75,7 @@ class BackboneSettings:
             ) from error
         if video_net == "tiny":
             return cls(video_net, audio_net, clip)
-        return cls(
-            video_net,
-            audio_net,
-            clip,
-            PUBLISHED_AUGMENTATION,
-            dropout=0.3,
-            eval_batch_size=64,
-            weight_decay=1e-5,
-            mel_normalise="given",
-        )
+        return published(cls, video_net=video_net, audio_net=audio_net, clip=clip, augment=PUBLISHED_AUGMENTATION)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -10,12 +10,12 @@ from copy import deepcopy
 from dataclasses import asdict, replace
 from typing import Any
 
-from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings
+from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
 from backbones.learner.settings import BackboneSettings
-from backbones.networks import registry
 from backbones.runs.run_settings import RunSettings, choose_device, choose_precision
 from selavi_ref.errors import InputError
 from selavi_ref.runs.old_names import with_current_names
+from selavi_ref.runs.setting_fields import published, settings_of
 from selavi_ref.selflabel.self_labelling import ClusterSizes
 from selavi_ref.selflabel.settings import TrainingSettings, overclustering_for
 from selavi_ref.transport import marginals
@@ -27,54 +27,28 @@ _STEPS = 50  # steps of a small network, times the square root of the number of 
 _SMALL_COLLECTION = 1000  # videos below which batches are smaller
 _MIN_EPOCHS = 10
 _SOFT_SIZES_PENALTY = 10.0  # marginal penalty unless sizes are requested
-_MIN_AUDIO_SECONDS = 0.1  # seconds
+_MIN_AUDIO_SECONDS, _MIN_BANDS = 0.1, 4
 _MAX_STEPS = 4000  # or twice the usual steps, if more: settling begins even if the modalities do not agree
 _MIN_SETTLING_STEPS = 800  # or half of the usual steps, if more
 _PUBLISHED_AUDIO_LEVEL = (1.93, 17.89)  # mean and standard deviation of log energies in the published code
 _MIN_LOG_ENERGY = math.log(2.0**-52)  # of an empty mel band, the minimum
 
+_TABLES = (
+    (RunSettings, ""),
+    (TrainingSettings, "training."),
+    (ClusterSizes, "training.sizes."),
+    (BackboneSettings, "backbone."),
+    (ClipSettings, "backbone.clip."),
+)
 # Path of each option in the settings.
-_SETTING_PATHS = {
+SETTING_PATHS = {
     "clusters": "clusters",
-    "heads": "heads",
-    "init": "init",
-    "video_weights": "video_weights",
-    "audio_weights": "audio_weights",
     **{
-        name: f"training.{name}"
-        for name in (
-            "epochs",
-            "batch_size",
-            "clips_per_video",
-            "learning_rate",
-            "scale_learning_rate",
-            "warmup_epochs",
-            "decay",
-            "bn_warmup_batches",
-            "labellings",
-            "labelling_power",
-            "groups",
-            "strength",
-            "label_by",
-            "labeller",
-            "overclustering_heads",
-            "align",
-            "seed",
-        )
+        details.option.replace("-", "_"): f"{table}{item.name}"
+        for cls, table in _TABLES
+        for item, details in settings_of(cls)
+        if details.option
     },
-    "spread": "training.sizes.spread",
-    "size_per_head": "training.sizes.per_head",
-    "redraw_sizes": "training.sizes.redrawn",
-    "match_sizes": "training.sizes.matched",
-    "soft_sizes": "training.sizes.marginal_penalty",
-    **{
-        name: f"backbone.{name}"
-        for name in ("dropout", "mlp", "momentum", "weight_decay", "sync_batch_norm", "compile")
-    },
-    "frames": "backbone.clip.frames",
-    "sound_seconds": "backbone.clip.audio_seconds",
-    "sound_rate": "backbone.clip.sample_rate",
-    "mel_bands": "backbone.clip.n_filters",
 }
 
 
@@ -156,8 +130,7 @@ def _parse_file(config: Mapping[str, Any] | None) -> dict[str, Any]:
             raise InputError(f"{table} is a table of settings, not {file[table]!r}")
     kinds = RunSettings(1, 1, 1, TrainingSettings(), BackboneSettings()).to_dict()
     _merge(kinds, file, "")  # raises if a setting is unknown or of another type
-    if kinds["clusters"] < 1 or kinds["heads"] < 1:
-        raise InputError(f"clusters and heads must be at least 1, not {kinds['clusters']} and {kinds['heads']}")
+    RunSettings.from_dict(kinds)
     return file
 
 
@@ -205,7 +178,7 @@ def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chos
         settle_epochs=settling if adaptive else 0,
         batch_size=batch,
         labellings=160 if adaptive else 80,
-        sizes=ClusterSizes("gaussian", 0.02, marginal_penalty=_SOFT_SIZES_PENALTY),
+        sizes=ClusterSizes(marginal_penalty=_SOFT_SIZES_PENALTY),
         overclustering_heads=overclustering_heads,
     )
     return RunSettings(clusters, 5, overclusters, training, backbone)
@@ -213,20 +186,8 @@ def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chos
 
 def _published_preset(clusters: int, backbone: BackboneSettings) -> RunSettings:
     """Return the preset of the paper: 10 heads, 200 epochs, 16 clips in each of 64 processes."""
-    training = TrainingSettings(
-        epochs=200,
-        batch_size=16,
-        learning_rate=0.01,
-        scale_learning_rate=True,
-        warmup_epochs=10.0,
-        warmup_from=1.0,
-        warmup_by="epoch",
-        decay="constant",
-        labellings=99,  # published: 100, of which the last falls after the last step
-        groups=2,
-        sizes=ClusterSizes("gaussian", 0.1),
-    )
-    return RunSettings(clusters, 10, 5 * clusters, training, backbone)
+    training = published(TrainingSettings, sizes=published(ClusterSizes))
+    return published(RunSettings, clusters=clusters, overclusters=5 * clusters, training=training, backbone=backbone)
 
 
 def _one_gpu_preset(clusters: int, backbone: BackboneSettings) -> RunSettings:
@@ -239,7 +200,7 @@ def _one_gpu_preset(clusters: int, backbone: BackboneSettings) -> RunSettings:
         learning_rate=0.04,  # the published one, scaled with the batch size
         warmup_epochs=5.0,
         labellings=99,
-        sizes=ClusterSizes("gaussian", 0.1),
+        sizes=published(ClusterSizes),
     )
     return RunSettings(clusters, 5, 5 * clusters, training, backbone)
 
@@ -269,7 +230,7 @@ def _merge(values: dict[str, Any], chosen: Mapping[str, Any], prefix: str) -> No
 def _apply_options(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     """Write the values of options to their paths in the settings."""
     for name, value in given.items():
-        *path, last = {**_SETTING_PATHS, "precision": "backbone.precision"}[name].split(".")
+        *path, last = SETTING_PATHS[name].split(".")
         table = values
         for step in path:
             table = table[step]
@@ -330,11 +291,16 @@ def _augmentation(default: AugmentSettings, assignments: Sequence[str]) -> Augme
 
 def _check(settings: RunSettings) -> RunSettings:
     """Raise if settings do not fit each other; return them otherwise."""
+    from backbones.networks import registry  # with PyTorch, which reading settings does not need
+
     clip, training = settings.backbone.clip, settings.training
     if clip.sample_rate % 100:
         raise InputError(f"--sound-rate {clip.sample_rate}: a multiple of 100, so that 10 ms are whole samples")
-    if not (math.isfinite(clip.audio_seconds) and clip.audio_seconds >= _MIN_AUDIO_SECONDS):
-        raise InputError(f"--sound-seconds {clip.audio_seconds:g}: at least {_MIN_AUDIO_SECONDS} s")
+    if clip.audio_seconds < _MIN_AUDIO_SECONDS or clip.n_filters < _MIN_BANDS:
+        raise InputError(
+            f"--sound-seconds {clip.audio_seconds:g} --mel-bands {clip.n_filters}: at least {_MIN_AUDIO_SECONDS} s and "
+            f"{_MIN_BANDS} bands"
+        )
     for modality, name in (("video", settings.backbone.video_net), ("audio", settings.backbone.audio_net)):
         registry.find(modality, name).check(clip)
     if training.overclustering_heads and training.overclustering_heads * settings.overclusters < settings.clusters:

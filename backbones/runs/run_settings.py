@@ -3,45 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import torch
 
 from backbones.learner.settings import BackboneSettings
 from selavi_ref.errors import InputError
+from selavi_ref.runs.setting_fields import check_settings, described, setting
 from selavi_ref.selflabel.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """
-    Settings of a training run.
+    """Settings of a training run; the help of each field describes it."""
 
-    Parameters
-    ----------
-    clusters, heads : int
-        Clusters K of each labelling head, and number H of these heads.
-    overclusters : int
-        Clusters of each over-clustering head; the number of these heads is in `training`.
-    training : TrainingSettings
-        Of the loop.
-    backbone : BackboneSettings
-        Of the networks.
-    init : str
-        A run folder or a published checkpoint whose networks, without their heads, the run begins with; "" for none.
-    video_weights, audio_weights : str
-        Files of weights that the networks begin with, such as torchvision's; "" for none.
-    """
-
-    clusters: int
-    heads: int
-    overclusters: int
+    clusters: int = field(metadata=described("Clusters K of each main head", minimum=1))
+    heads: int = field(
+        metadata=described(
+            "Main heads H, each of which learns its own labels",
+            minimum=1,
+            option="heads",
+            default_text="5",
+            published=10,
+        )
+    )
+    overclusters: int = field(metadata=described("Clusters of each over-clustering head", minimum=0))
     training: TrainingSettings
     backbone: BackboneSettings
-    init: str = ""
-    video_weights: str = ""
-    audio_weights: str = ""
+    init: str = setting(
+        "",
+        help="Run or published checkpoint whose networks, without their heads, the run begins with",
+        option="init",
+    )
+    video_weights: str = setting(
+        "", help="File of weights that the video network begins with, such as torchvision's", option="video-weights"
+    )
+    audio_weights: str = setting(
+        "",
+        help="File of weights that the audio network begins with; of pictures, too",
+        option="audio-weights",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self, "")
 
     @property
     def head_sizes(self) -> tuple[int, ...]:
@@ -81,6 +84,8 @@ def choose_device(device: str) -> str:
     InputError
         If the device is not available.
     """
+    import torch  # here, because reading settings does not need it
+
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -96,6 +101,8 @@ def choose_precision(precision: str, device: str) -> str:
     """
     if precision != "auto":
         return precision
+    import torch
+
     if choose_device(device) == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

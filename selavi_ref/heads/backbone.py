@@ -16,6 +16,7 @@ from selavi_ref.heads.features import PairedFeatures, Standardizer
 from selavi_ref.heads.network import Array, HeadNetwork, HeadShapes, cross_entropy, flat_views
 from selavi_ref.heads.random_draws import dropout_mask, hash_seeds
 from selavi_ref.runs.atomic import replacing
+from selavi_ref.runs.setting_fields import check_settings, setting
 from selavi_ref.store import WorkingStore
 
 _UPDATE_BLOCK = 1 << 16  # parameters updated at a time, so that they stay in the processor's cache
@@ -24,31 +25,16 @@ _INPUT, _HIDDEN = 0, 1  # last but one entries of the seeds of the two dropouts
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """
-    Architecture and optimiser of heads on features.
+    """Architecture and optimiser of heads on features; the help of each field describes it."""
 
-    Parameters
-    ----------
-    hidden : int
-        Width of the hidden layer; 0: heads are single linear layers.
-    dropout : float
-        Of the hidden layer.
-    feature_dropout : float
-        Of the features, drawn once for all heads.
-    momentum, weight_decay : float
-        Of the optimiser.
-    """
-
-    hidden: int = 0
-    dropout: float = 0.3
-    feature_dropout: float = 0.5
-    momentum: float = 0.9
-    weight_decay: float = 1e-5
+    hidden: int = setting(0, help="Width of a hidden layer; 0: heads are linear", minimum=0, option="hidden")
+    dropout: float = setting(0.3, help="Dropout of the hidden layer", minimum=0, below=1)
+    feature_dropout: float = setting(0.5, help="Dropout of the features, drawn once for all heads", minimum=0, below=1)
+    momentum: float = setting(0.9, help="Momentum of gradient descent", minimum=0, below=1)
+    weight_decay: float = setting(1e-5, help="Weight decay of gradient descent", minimum=0)
 
     def __post_init__(self) -> None:
-        for name in ("dropout", "feature_dropout", "momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"options.{name} is {getattr(self, name)}; it must be from 0 to below 1")
+        check_settings(self, "options.")
 
 
 @dataclass

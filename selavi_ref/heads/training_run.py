@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from selavi_ref.runs.provenance import Provenance
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.runs.session import training_session
+from selavi_ref.runs.setting_fields import check_settings, described
 from selavi_ref.selflabel.backbone import working_datasets
 from selavi_ref.selflabel.self_labelling import ClusterSizes
 from selavi_ref.selflabel.settings import TrainingSettings, overclustering_for
@@ -32,32 +33,20 @@ _SETTLE_FRACTION = 0.3  # of the epochs: those in which the learning rate falls
 
 @dataclass(frozen=True)
 class HeadsSettings:
-    """
-    Settings of a run of heads on features, as in its ``config.toml``.
+    """Settings of a run of heads on features, as in its ``config.toml``; the help of each field describes it."""
 
-    Parameters
-    ----------
-    clusters, heads : int
-        Number of clusters K of each main head, and number H of main heads.
-    overclusters : int
-        Number of clusters of each over-clustering head.
-    training : TrainingSettings
-        Schedule, cluster sizes and solver.
-    options : HeadOptions
-        Architecture and optimiser of the heads.
-    store : str
-        Absolute path of the store with the training data.
-    kind : str
-        A `RunKind`.
-    """
-
-    clusters: int
-    heads: int
-    overclusters: int
+    clusters: int = field(metadata=described("Clusters K of each main head", minimum=1))
+    heads: int = field(
+        metadata=described("Main heads H, each of which learns its own labels", minimum=1, option="heads")
+    )
+    overclusters: int = field(metadata=described("Clusters of each over-clustering head", minimum=0))
     training: TrainingSettings
     options: HeadOptions
-    store: str
+    store: str  # the one that is learnt from
     kind: str = RunKind.HEADS.value
+
+    def __post_init__(self) -> None:
+        check_settings(self, "")
 
     @property
     def head_sizes(self) -> tuple[int, ...]:
@@ -85,7 +74,7 @@ def heads_settings(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float = 0.1,
-    sizes: ClusterSizes = ClusterSizes("gaussian", 0.02),  # noqa: B008
+    sizes: ClusterSizes = ClusterSizes(),  # noqa: B008
     strength: float = 10.0,
     labellings: int = 60,
     overclustering_heads: int | None = None,

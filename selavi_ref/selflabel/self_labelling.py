@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from selavi_ref.ensemble.posterior import STRENGTH
-from selavi_ref.errors import InputError
 from selavi_ref.runs.processes import Exchange, SingleProcess, engine, raise_together
+from selavi_ref.runs.setting_fields import check_settings, setting
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.joint_log_prob import labelling_modalities
 from selavi_ref.transport import Assignment, Blocks, assign, engines, marginals
@@ -19,44 +19,46 @@ from selavi_ref.transport.store_scores import joint_scores
 
 @dataclass(frozen=True)
 class ClusterSizes:
-    """
-    How large the clusters should be.
+    """How large the clusters should be; the help of each field describes it."""
 
-    Parameters
-    ----------
-    distribution : str
-        ``"uniform"``, ``"gaussian"``, ``"zipf"``, or the name of the file that `given` was read from.
-    spread : float
-        Standard deviation of the gaussian sizes, relative to the mean size.
-    given : tuple of float
-        Sizes of K clusters, in any unit; empty for the distributions with a name.
-    per_head : bool
-        Whether each head draws sizes of its own.
-    redrawn : bool
-        Whether they are drawn anew for each self-labelling, not kept for the run.
-    matched : bool
-        Whether the cluster with the largest predicted mass gets the largest size; else the sizes stay in the order in
-        which they were drawn.
-    penalty : float
-        What it costs to miss the sizes (``marginal_penalty`` of `selavi_ref.transport.assign`); 0: they are met. In
-        training they are met in any case until it settles (see `selavi_ref.selflabel.settings.TrainingSettings`):
-        networks that
-        have learnt nothing yet would rather put all videos into one cluster.
-    """
-
-    distribution: str = "gaussian"
-    spread: float = 0.1
-    given: tuple[float, ...] = ()
-    per_head: bool = True
-    redrawn: bool = False
-    matched: bool = True
-    marginal_penalty: float = 0.0
+    distribution: str = setting(
+        "gaussian",
+        help="Distribution of cluster sizes: uniform, gaussian, zipf, or a file of sizes",
+        option="distribution",
+    )
+    spread: float = setting(
+        0.02,
+        help="Standard deviation of gaussian sizes, relative to the mean size",
+        minimum=0,
+        option="spread",
+        published=0.1,
+    )
+    given: tuple[float, ...] = setting(
+        (), help="Sizes of K clusters, in any unit; empty for the distributions with a name"
+    )
+    per_head: bool = setting(True, help="Draw sizes for each head anew, not once for all", option="size-per-head")
+    redrawn: bool = setting(
+        False, help="Draw sizes anew for each self-labelling, not once for the run", option="redraw-sizes"
+    )
+    matched: bool = setting(
+        True,
+        help="Give the largest size to the cluster with the largest predicted mass, not keep the order of the draw",
+        option="match-sizes",
+    )
+    # In training, sizes are met in any case until over-clustering starts: networks that have learnt nothing yet would
+    # rather put all videos into one cluster.
+    marginal_penalty: float = setting(
+        0.0,
+        help="Price of missing the sizes (marginal_penalty of selavi_ref.transport.assign) from over-clustering on: "
+        "10 bends them, 1000 hardly; 0: they are met exactly",
+        minimum=0,
+        option="soft-sizes",
+        default_text="10, or 0 with --distribution",
+        published=0.0,
+    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.marginal_penalty < float("inf"):
-            raise InputError(
-                f"the price of missing the sizes must be a number of at least 0, not {self.marginal_penalty}"
-            )
+        check_settings(self, "training.sizes.")
 
     def draw(self, K: int, N: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return the sizes of K clusters of N videos, as shares (K,)."""

@@ -10,131 +10,143 @@ from typing import Any
 import numpy as np
 
 from selavi_ref.ensemble.posterior import STRENGTH
-from selavi_ref.errors import InputError
+from selavi_ref.runs.setting_fields import check_settings, setting
 from selavi_ref.selflabel.self_labelling import ClusterSizes
 
 _FINENESS, _LEAST_FINE = 5, 8  # side heads have so many times more clusters, of at least so many videos
 _MOST_FINE = 2000  # fine clusters of all side heads together: their graph is that large, squared
-_KNOWN = {
-    "decay": ("cosine", "constant"),
-    "warmup_by": ("step", "epoch"),
-    "label_by": ("both", "video", "audio"),
-    "labeller": ("transport", "kmeans"),
-}
-_LEAST = {
-    "epochs": 1,
-    "settle_epochs": 0,
-    "batch_size": 1,
-    "clips_per_video": 1,
-    "learning_rate": 0,
-    "warmup_epochs": 0,
-    "warmup_from": 0,
-    "bn_warmup_batches": 0,
-    "labellings": 1,
-    "labelling_power": 0,
-    "groups": 1,
-    "strength": 0,
-    "overclustering_heads": 0,
-    "seed": 0,
-}
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """
-    How long, how fast, and how often.
+    """How long, how fast and how often a run learns and labels; the help of each field describes it."""
 
-    Parameters
-    ----------
-    epochs : int
-        Passes over the collection; the most that there are, if `settle_epochs` is set.
-    settle_epochs : int
-        With side heads: the rate stays up until picture and sound agree (see `agreement`), and then falls to zero over
-        so many epochs, which end the run. 0: the rate falls over all `epochs`.
-    agreement : float
-        Mean of the eigenvalues 2 to K of the side heads' graph from which on picture and sound are said to agree.
-    batch_size : int
-        Clips of one step in each process.
-    clips_per_video : int
-        Clips of each video in one epoch.
-    rate : float
-        Base learning rate.
-    scale_learning_rate : bool
-        Learn at `learning_rate` times the number of processes, each of which takes `batch_size` clips a step.
-    warmup_epochs : float
-        The rate rises linearly to its full height over these.
-    warmup_from : float
-        Times `learning_rate`: where it begins to rise. Published: 1.
-    warmup_by : str
-        ``"step"``, or ``"epoch"``: it stays within an epoch, as published.
-    bn_warmup_batches : int
-        Batches that the batch norms see before the first self-labelling.
-    decay : str
-        ``"cosine"`` falls to a thousandth at the end; ``"constant"`` stays.
-    labellings : int
-        Number of self-labellings, at steps ``total * linspace(0, 1, labellings + 1)[:-1] ** power``.
-    labelling_power : float
-        That power; above 1: dense at first, rare later.
-    groups : int
-        Heads are split into groups; each is labelled from a pass of its own, which is randomly varied if there are
-        several groups.
-    sizes : ClusterSizes
-        Of the clusters.
-    strength : float
-        lambda / 2 of the transport.
-    overclustering_heads : int
-        The last so many heads of the backbone are side heads: they learn more clusters than are asked for.
-    overclustering_from : float
-        From this share of the run on (with `settle_epochs`: once picture and sound agree), the labels of all other
-        heads are the side heads' fine clusters brought together (see `selavi_ref.selflabel.overclustering`), under the
-        prescribed sizes.
-        Without side heads, every head is labelled by itself. Sizes that may be missed at a price are met before.
-    label_by : str
-        ``"both"``, or the one modality (``"video"``, ``"audio"``) whose predictions the labels follow; the other learns
-        them all the same.
-    labeller : str
-        ``"transport"``; or ``"kmeans"``, for comparison: K-means on the features of both modalities, in one process.
-    align : bool
-        Match the audio heads' outputs with the video heads' at the first self-labelling.
-    seed : int
-        Of everything random.
-    """
-
-    epochs: int = 100
-    settle_epochs: int = 0
-    agreement: float = 0.3
-    batch_size: int = 64
-    clips_per_video: int = 1
-    learning_rate: float = 0.1
-    scale_learning_rate: bool = False
-    warmup_epochs: float = 3.0
-    warmup_from: float = 0.0
-    warmup_by: str = "step"
-    bn_warmup_batches: int = 20
-    decay: str = "cosine"
-    labellings: int = 100
-    labelling_power: float = 1.5
-    groups: int = 1
+    epochs: int = setting(
+        100,
+        help="Passes over the videos",
+        minimum=1,
+        option="epochs",
+        default_text="until picture and sound agree, then some more",
+        published=200,
+    )
+    settle_epochs: int = setting(
+        0,
+        help="With over-clustering heads: the learning rate stays up until picture and sound agree (agreement), and "
+        "then falls to zero over so many epochs, which end the run, after at most epochs; 0: it falls over all epochs",
+        minimum=0,
+    )
+    agreement: float = setting(
+        0.3,
+        help="Mean of eigenvalues 2 to K of the graph of over-clustering heads from which picture and sound agree",
+    )
+    batch_size: int = setting(
+        64,
+        help="Clips of one step in each process",
+        minimum=2,
+        option="batch-size",
+        default_text="32 or 64, by the number of videos",
+        published=16,
+    )
+    clips_per_video: int = setting(1, help="Clips of each video in an epoch", minimum=1, option="clips-per-video")
+    learning_rate: float = setting(0.1, help="Base learning rate", above=0, option="learning-rate", published=0.01)
+    scale_learning_rate: bool = setting(
+        False,
+        help="Multiply the learning rate by the number of processes, each of which takes a batch per step",
+        option="scale-learning-rate",
+        published=True,
+    )
+    warmup_epochs: float = setting(
+        3.0,
+        help="Epochs over which the learning rate rises linearly to its full value",
+        minimum=0,
+        option="warmup-epochs",
+        published=10.0,
+    )
+    warmup_from: float = setting(
+        0.0, help="Where the learning rate begins to rise, as a multiple of its full value", minimum=0, published=1.0
+    )
+    warmup_by: str = setting(
+        "step",
+        help="Whether the learning rate rises with every step, or with every epoch",
+        choices=("step", "epoch"),
+        published="epoch",
+    )
+    bn_warmup_batches: int = setting(
+        20,
+        help="Batches that the batch norms see before the first self-labelling",
+        minimum=0,
+        option="bn-warmup-batches",
+    )
+    decay: str = setting(
+        "cosine",
+        help="Course of the learning rate after its rise: cosine falls to a thousandth, constant stays",
+        choices=("cosine", "constant"),
+        option="decay",
+        published="constant",
+    )
+    labellings: int = setting(
+        100,
+        help="Number of self-labellings",
+        minimum=1,
+        option="labellings",
+        default_text="80, or 160 with over-clustering",
+        published=99,  # 100 in the program, of which the last falls after the last step
+    )
+    labelling_power: float = setting(
+        1.5,
+        help="Power p of their schedule: steps total * linspace(0, 1, labellings + 1)[:-1] ** p; above 1: dense first",
+        above=0,
+        option="labelling-power",
+    )
+    groups: int = setting(
+        1,
+        help="Groups of heads, each labelled from its own pass over the videos, randomly varied if there are several",
+        minimum=1,
+        option="groups",
+        published=2,
+    )
     sizes: ClusterSizes = field(default_factory=ClusterSizes)
-    strength: float = STRENGTH
-    overclustering_heads: int = 0
-    overclustering_from: float = 0.5
-    label_by: str = "both"
-    labeller: str = "transport"
-    align: bool = True
-    seed: int = 0
+    strength: float = setting(
+        STRENGTH,
+        help="How closely labels follow predictions: 1 / reg on costs -log p, lambda / 2 in the paper",
+        above=0,
+        option="strength",
+    )
+    overclustering_heads: int = setting(
+        0,
+        help="Further heads that learn more and finer clusters",
+        minimum=0,
+        option="overclustering-heads",
+        default_text="5, or fewer where there are few videos",
+        published=0,
+    )
+    overclustering_from: float = setting(
+        0.5,
+        help="Proportion of the run (with settle_epochs: agreement of picture and sound) from which on labels of all "
+        "other heads are the merged fine clusters (see selavi_ref.selflabel.overclustering); sizes are met until then",
+    )
+    label_by: str = setting(
+        "both",
+        help="Modality whose predictions labels follow; the other learns them all the same. One alone goes without "
+        "over-clustering heads",
+        choices=("both", "video", "audio"),
+        option="label-by",
+    )
+    labeller: str = setting(
+        "transport",
+        help="How labels are chosen; kmeans, for comparison, on the features of both modalities in one process",
+        choices=("transport", "kmeans"),
+        option="labeller",
+    )
+    align: bool = setting(
+        True,
+        help="Match the outputs of the audio heads to those of the video heads at the first self-labelling",
+        option="align",
+    )
+    seed: int = setting(0, help="Seed of all random numbers", minimum=0, option="seed")
 
     def __post_init__(self) -> None:
-        for name, known in _KNOWN.items():
-            if getattr(self, name) not in known:
-                raise InputError(f"training.{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= least):
-                raise InputError(f"training.{name} is {value!r}; it must be a number of at least {least:g}")
-        for name in ("learning_rate", "strength"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"training.{name} is {getattr(self, name)!r}; it must be above 0")
+        check_settings(self, "training.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingSettings:

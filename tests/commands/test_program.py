@@ -38,7 +38,7 @@ def test_the_list_of_commands_shows_whole_sentences():
         assert f"{name} {sentence}" in text
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS.keys() - {"train", "finetune"})
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_help_shows_every_default_in_one_form(name):
     help_text = " ".join(succeeded(selavi(name, "--help")).split())
     assert "[so]" not in help_text

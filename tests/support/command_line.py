@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from click.testing import CliRunner
 
 import cli
@@ -26,8 +27,8 @@ def selavi(*args, cwd="."):
 
 
 def start_process(*args, cwd, code=None, **options):
-    """Start the program, or code that calls it, as a process of its own with one thread."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    """Start the program, or code that calls it, as a process of its own, with as many threads as this one."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, *(["-m", "selavi_ref"] if code is None else ["-c", code]), *map(str, args)]
     return subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True, **options)
 

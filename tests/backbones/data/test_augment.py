@@ -130,11 +130,11 @@ class TestSettings:
             ("flip=x", "flip takes a number"),
             ("scale=2", "two numbers"),
             ("band_mask=1.5", "a whole number"),
-            ("flip=2", "between 0 and 1"),
+            ("flip=2", "augment.flip is 2.0"),
             ("scale=0.5,2", "two numbers from 1 up"),
-            ("rotation=-1", "must be 0"),
-            ("jitter=1.5", "at most 1"),
-            ("zoom=nan", "must be 0"),
+            ("rotation=-1", "augment.rotation is -1.0"),
+            ("jitter=1.5", "augment.jitter is 1.5"),
+            ("zoom=nan", "augment.zoom is nan"),
         ],
     )
     def test_what_does_not_fit_is_named(self, text, why):

@@ -42,7 +42,18 @@ from tests.support.original_model import checkpoint, learnt_model  # noqa: E402
 ROOT = Path(__file__).parents[3]
 SHORT = [
     *["--epochs", "2", "--clips", "10", "--batch-size", "12", "--warmup-epochs", "0", "--milestones", "1"],
-    *["--gamma", "0.2", "--rate", "0.05", "--base-rate", "0.05", "--test-clips", "3", "--dropout", "0.2"],
+    *[
+        "--gamma",
+        "0.2",
+        "--learning-rate",
+        "0.05",
+        "--base-learning-rate",
+        "0.05",
+        "--test-clips",
+        "3",
+        "--dropout",
+        "0.2",
+    ],
     *["--workers", "0"],
 ]
 UCF = ["run", "UCF-101", "--layout", "ucf101", *SHORT]
@@ -146,8 +157,8 @@ def test_finished_folds_are_not_repeated_and_other_settings_are_refused(place, w
         assert done.exit_code == 0, done.output
         assert done.stdout == whole.stdout
     assert {path: path.stat().st_mtime_ns for path in (place / "whole").glob("fold*/**/*")} == before
-    done = selavi(place, *UCF, "--rate", "0.2", "--clips", "3", "--out", "whole")
-    refused(done, "started with another --clips, --learning-rate; go on with --resume --out whole alone")
+    done = selavi(place, *UCF, "--learning-rate", "0.2", "--clips", "3", "--out", "whole")
+    refused(done, "started with another --clips, --learning-rate")
     refused(selavi(place, "--resume", "--epochs", "3", "--out", "whole"), "--epochs cannot be changed with --resume")
 
 
@@ -195,7 +206,19 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(place, whole):
 
 def test_a_linear_probe_leaves_the_network_as_it_was_bit_for_bit(place):
     options = ["--linear-probe", "--norm", "batch", "--optimizer", "adam", "--fold", "2", "--epochs", "1"]
-    arguments = [*UCF[:4], "--clips", "4", "--test-clips", "1", "--test-crops", "1", "--rate", "0.1", "--workers", "0"]
+    arguments = [
+        *UCF[:4],
+        "--clips",
+        "4",
+        "--test-clips",
+        "1",
+        "--test-crops",
+        "1",
+        "--learning-rate",
+        "0.1",
+        "--workers",
+        "0",
+    ]
     done = selavi(place, *arguments, *options, "--out", "probe")
     assert done.exit_code == 0, done.output
     begun = {name: v for name, v in read_newest(Run(place / "run"))["model"].items() if name.startswith("video_net")}
@@ -223,7 +246,19 @@ def test_fine_tuning_changes_the_network_and_from_scratch_it_begins_with_others(
 def test_hmdb51_is_learnt_with_its_own_lists_and_tested_once_at_the_end(place):
     make_hmdb51(place)
     options = ["--layout", "hmdb51", "--fold", "1", "--last-only", "--norm", "l2", "--optimizer", "adam"]
-    done = selavi(place, "run", "HMDB-51", *SHORT, *options, "--rate", "0.01", "--base-rate", "0.001", "--out", "hmdb")
+    done = selavi(
+        place,
+        "run",
+        "HMDB-51",
+        *SHORT,
+        *options,
+        "--learning-rate",
+        "0.01",
+        "--base-learning-rate",
+        "0.001",
+        "--out",
+        "hmdb",
+    )
     assert done.exit_code == 0, done.output
     assert "fold 1: 6 videos to learn from, 6 to test, 3 classes" in done.stderr
     assert "best" not in done.stdout
