@@ -9,10 +9,11 @@ __version__ = "0.2.0"
 
 _LAZY = {
     "BalancedKMeans": "selavi_ref.estimators",
+    "SelfLabeller": "selavi_ref.estimators",
     "assign": "selavi_ref.transport",
     "sinkhorn": "selavi_ref.transport",
 }
-__all__ = ["BalancedKMeans", "__version__", "assign", "sinkhorn"]
+__all__ = ["BalancedKMeans", "SelfLabeller", "__version__", "assign", "sinkhorn"]
 
 
 def __getattr__(name: str) -> Any:
