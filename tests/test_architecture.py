@@ -31,7 +31,7 @@ backbones.engines backbones.distributed backbones.networks
 backbones.data
 backbones.learner
 backbones.runs
-backbones.studies backbones.finetuning
+backbones.encoders backbones.studies backbones.finetuning
 backbones.commands
 cli
 """
