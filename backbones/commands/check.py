@@ -141,7 +141,8 @@ def _measures(paths: list[str], folder: Path, workers: int | None) -> Any:
 
     from backbones.commands.progress import counter
     from selavi_ref.diagnostics.file_measures import measure_all
+    from selavi_ref.runs.cores import usable_cores
 
     with counter(len(paths), "measuring", "video") as count:
-        number = workers or os.cpu_count() or 1
+        number = workers or usable_cores()
         return measure_all(paths, workers=number, keep=folder / "files.jsonl", progress=count)

@@ -12,6 +12,7 @@ import click
 from backbones.commands.help_text import write_options
 from backbones.commands.old_options import with_current_options
 from selavi_ref.errors import InputError, SelaviError, StopRequest
+from selavi_ref.install_hints import missing_package
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as a shell gives it
 TO_BE_CONTINUED = 75  # after SIGTERM or SIGUSR1: EX_TEMPFAIL, try the same again
@@ -71,7 +72,7 @@ class Command(_WithExamples):
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in _OPTIONAL:
                 raise
-            message = f'this needs the package {error.name}; install with pip install "selavi-ref[all]"'
+            message = missing_package(error.name)
         click.echo(f"{command_name(ctx)}: {_one_line(message)}", err=True)
         return ctx.exit(2)
 

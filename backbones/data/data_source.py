@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from backbones.data.clips import ClipSource, StoredClips, StreamedClips, cache_format, time_limit
@@ -11,6 +10,7 @@ from backbones.data.settings import ClipSettings
 from backbones.distributed.processes import local_size
 from selavi_ref.datasets import Manifest
 from selavi_ref.media.video_cache import ClipCache
+from selavi_ref.runs.cores import usable_cores
 from selavi_ref.runs.processes import Exchange, SingleProcess, local_rows, raise_together
 from selavi_ref.runs.reporter import SILENT, Reporter
 
@@ -44,7 +44,7 @@ class DataSource:
     @property
     def n_workers(self) -> int:
         """Number of decoding workers."""
-        return max(1, (os.cpu_count() or 1) // local_size()) if self.workers is None else self.workers
+        return max(1, usable_cores() // local_size()) if self.workers is None else self.workers
 
 
 def open_clips(

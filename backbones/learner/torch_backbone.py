@@ -25,6 +25,7 @@ from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.networks.model import MODALITIES, SelaviModel
 from selavi_ref.errors import DivergedError, InputError
+from selavi_ref.runs.cores import usable_cores
 from selavi_ref.runs.processes import Exchange, SingleProcess
 from selavi_ref.store import StoreWriter, WorkingStore
 
@@ -93,7 +94,7 @@ class TorchBackbone:
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all clips have one size
             # Idle CPU threads would spin on the cores that launch the GPU's kernels.
-            torch.set_num_threads(min(_CPU_THREADS, torch.get_num_threads()))
+            torch.set_num_threads(min(_CPU_THREADS, torch.get_num_threads(), usable_cores()))
         self.n_features = {"video": video.n_features, "audio": audio.n_features}
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay

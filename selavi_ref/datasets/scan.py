@@ -21,6 +21,7 @@ from selavi_ref.datasets.manifest import (
 from selavi_ref.errors import FilePath, InputError, MediaError, SelaviError, TransientMediaError, printable, reason
 from selavi_ref.media.container import VideoInfo, import_av, probe
 from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
+from selavi_ref.runs.cores import usable_cores
 
 REQUIREMENTS = ("both", "picture", "any")
 _NO_VIDEO = "not a video: "  # starts the reason of files that are unusable until they change
@@ -179,7 +180,7 @@ def _scan_entries(
             return entry
         return replace(entry, skipped=_why_unusable(entry.info, min_seconds, require))
 
-    threads = min(workers or os.cpu_count() or 1, len(listed))
+    threads = min(workers or usable_cores(), len(listed))
     for _, entry in parallel_map(scan_entry, listed, threads, _AHEAD):
         yield entry
 

@@ -16,6 +16,7 @@ from selavi_ref.datasets.synthetic_audio import synthesize
 from selavi_ref.datasets.synthetic_video import SCENES, Beat, draw
 from selavi_ref.errors import FilePath, InputError, MediaError, printable, reason
 from selavi_ref.media.container import import_av, media_errors
+from selavi_ref.runs.cores import usable_cores
 
 KINDS = tuple(SCENES)
 
@@ -87,7 +88,7 @@ def make_collection(
         return ManifestEntry(path, kind)
 
     entries = []
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
         for entry in pool.map(make, range(n_videos)):
             entries.append(entry)
             if progress is not None:

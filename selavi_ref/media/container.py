@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selavi_ref.errors import FilePath, InputError, MediaError, TransientMediaError, printable, reason
+from selavi_ref.install_hints import missing_package
 
 _MAX_PIXEL_ASPECT = 8.0  # width divided by height of a pixel, or the inverse; more is damage
 _FIRST_PACKETS = 64  # packets within which a healthy stream gives its first frame
@@ -249,9 +250,7 @@ def import_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise InputError(
-            'reading and writing videos needs the package PyAV: pip install "selavi-ref[video]"'
-        ) from error
+        raise InputError(missing_package("av", "video")) from error
     return av
 
 

@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.errors import SelaviError, StoreError, printable
+from selavi_ref.install_hints import missing_package
 from selavi_ref.runs.atomic import replacing
+from selavi_ref.runs.cores import usable_cores
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.layout import modality_of
 
@@ -182,7 +184,7 @@ def main(arguments: Sequence[str]) -> int:
         print(str(error).replace("\n", " "), file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        print(f'it needs the package {error.name}; install with pip install "selavi-ref[all]"', file=sys.stderr)
+        print(missing_package(error.name), file=sys.stderr)
         return 2
     return 0
 
@@ -356,7 +358,7 @@ def _threads(n: int) -> int:
     """Return how many threads lay out n videos; those of few would wait for each other longer than they work."""
     if n < _FEW_FOR_THREADS:
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
 def _perplexity(n: int) -> float:

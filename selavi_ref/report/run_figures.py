@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from selavi_ref.datasets.manifest import read_manifest
 from selavi_ref.ensemble.label_table import read_csv, read_truths
 from selavi_ref.errors import InputError, StoreError
+from selavi_ref.install_hints import missing_package
 from selavi_ref.report.embedding import Progress, cached_embedding
 from selavi_ref.report.evaluation import confusion_table, true_classes
 from selavi_ref.report.plot_agreement import draw_agreement
@@ -215,7 +216,7 @@ def _embedding(shown: _Shown) -> list[str]:
     try:
         found = cached_embedding(run.features_file, run.browser_folder, shown.progress)
     except ModuleNotFoundError as error:
-        raise InputError(f'it needs the package {error.name}; install with pip install "selavi-ref[all]"') from error
+        raise InputError(missing_package(error.name)) from error
     with FeatureStore(run.features_file) as store:
         at = dict(zip(store.paths, found.xy, strict=True))
     nowhere = np.full(2, np.nan, np.float32)

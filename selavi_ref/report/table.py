@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
-
 from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.atomic import replacing
 
@@ -105,11 +103,6 @@ class Table:
                 file.write(content if content.endswith("\n") else content + "\n")
             written.append(path)
         return written
-
-
-def echo(text: str) -> None:
-    """Print a text as it would be written to a file: names that are not UTF-8 keep their bytes."""
-    click.echo(text.rstrip("\n").encode("utf-8", "surrogateescape"))
 
 
 def results_folder(out: str | os.PathLike[str]) -> Path:

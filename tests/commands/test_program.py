@@ -1,15 +1,18 @@
 """The program as a whole: its table of commands, its help, and `python -m selavi_ref`."""
 
+import ast
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import cli
+from selavi_ref.store import StoreWriter
 from tests.support.command_line import ROOT, refused, selavi, succeeded
 
-TORCH_FREE = ["scan", "browse", "export", "check", "evaluate", "plot", "train-heads", "baseline"]
+PRINTING = {"print", "echo", "secho", "tqdm"}
 
 
 def run_python(*args, cwd=ROOT, **environment):
@@ -95,3 +98,46 @@ def test_old_names_of_switches_still_work(old):
     done = selavi("train", "no-videos", "-k", "2", old, "--out", "r")
     refused(done, "no-videos")
     assert f"{old} is now called --no-" in done.stderr
+
+
+def test_commands_on_stores_import_no_torch(tmp_path):
+    rng = np.random.default_rng(0)
+    kinds = np.arange(60) % 3
+    features = (rng.normal(size=(60, 6)) + 4 * np.eye(6)[kinds]).astype(np.float32)
+    paths = [f"{kind}/{row}.mp4" for row, kind in enumerate(kinds)]
+    with StoreWriter(tmp_path / "f.h5", paths, {"features/video": 6, "features/audio": 6}) as writer:
+        writer.write(range(60), {"features/video": features, "features/audio": features})
+        writer.finish()
+    commands = [
+        "train-heads f.h5 -k 3 --epochs 3 --labellings 2 --out run",
+        "label run f.h5 --out labels.csv",
+        "evaluate labels.csv",
+        "check run --no-files",
+        "export run --out exported.csv",
+        "plot run --only sizes --no-tensorboard",
+        "browse run --export page --thumbnails-only",
+    ]
+    script = "\n".join(
+        f"try: cli.main({command.split()!r})\nexcept SystemExit as end: assert not end.code, {command!r}"
+        for command in commands
+    )
+    code = f"import sys; sys.modules['torch'] = None\nimport cli\n{script}"
+    done = run_python("-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_commands_print():
+    """Progress and messages are handed in; programs of their own (`python -m`, POT's ``verbose``) are excepted."""
+    excepted = {"selavi_ref/report/embedding.py", "selavi_ref/transport/pot.py"}
+    wrong = []
+    for file in [*(ROOT / "selavi_ref").rglob("*.py"), *(ROOT / "backbones").rglob("*.py")]:
+        name = str(file.relative_to(ROOT))
+        if name in excepted or file.name == "__main__.py" or name.startswith("backbones/commands/"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            called = node.func if isinstance(node, ast.Call) else None
+            if getattr(called, "id", getattr(called, "attr", None)) in PRINTING:
+                wrong.append(f"{name}:{node.lineno}")
+            if isinstance(node, ast.Import) and {alias.name for alias in node.names} & {"click", "tqdm"}:
+                wrong.append(f"{name}:{node.lineno}")
+    assert not wrong
