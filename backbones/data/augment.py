@@ -85,12 +85,12 @@ def video_input(frames: Tensor, clip: ClipSettings, change: AugmentSettings | No
     planes = torch.empty((n_clips, n_frames, 3, side, side), device=frames.device)
     x = planes.copy_(frames.permute(0, 1, 4, 2, 3)).div_(255).view(n_clips, n_frames * 3, side, side)
     if change is not None and draw is not None:
-        x = _warp(x, clip.size, change, draw) if change.warps else _flip(_resize(x, clip.size), change, draw)
+        x = _warp(x, clip.size, change, draw) if change.warps else _flip(_resize(x, clip), change, draw)
         x = _jitter(x.view(n_clips, n_frames, 3, clip.size, clip.size), change, draw)
         x = _recolour(x.view(n_clips, n_frames, 3, -1), change, draw)
         x = _blur(x.view(n_clips, n_frames, 3, clip.size, clip.size), change, draw)
     else:
-        x = _resize(x, clip.size)
+        x = _resize(x, clip)
     x = x.view(n_clips, n_frames, 3, clip.size, clip.size).transpose(1, 2)
     return x.sub_(_PIXEL_MEAN).div_(_PIXEL_STD)
 
@@ -115,11 +115,11 @@ def audio_input(mel: Tensor, clip: ClipSettings, change: AugmentSettings | None,
     return x[:, None]
 
 
-def _resize(x: Tensor, size: int) -> Tensor:
-    side = x.shape[-1]
+def _resize(x: Tensor, clip: ClipSettings) -> Tensor:
+    side, size = x.shape[-1], clip.size
     if side == size:
         return x
-    return F.interpolate(x, size=(size, size), mode="bilinear", antialias=side > size)
+    return F.interpolate(x, size=(size, size), mode="bilinear", antialias=side > size and clip.antialias)
 
 
 def _flip(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:

@@ -154,6 +154,7 @@ class StreamedClips:
             size=crop.side,
             sample_rate=s.sample_rate,
             audio_shift=audio_shift,
+            antialias=s.antialias,
         )
         frames = self.degradation.degrade_frames(clip.frames)
         if not clip.samples.size:
@@ -264,7 +265,7 @@ class StoredClips:
         """Crop held frames, and scale the crops to the size at which they would have been decoded."""
         short = min(frames.shape[1:3])
         side = max(1, min(short, round(crop.window * short / crop.side)))
-        return resized(SquareCrops(side, crop.positions).cut(frames), crop.window)
+        return resized(SquareCrops(side, crop.positions).cut(frames), crop.window, self.settings.antialias)
 
     def _video(self, row: int) -> DecodedVideo | CachedVideo:
         video = self.videos[row]
@@ -276,17 +277,19 @@ class StoredClips:
 def cache_format(settings: ClipSettings) -> CacheFormat:
     """Return the frame rate, size and audio format at which videos are held for such clips."""
     finer = 2 if settings.fps < _SLOW_RATE else 1
-    return CacheFormat(finer * settings.fps, settings.decode_size, settings.sample_rate, settings.n_filters)
+    return CacheFormat(
+        finer * settings.fps, settings.decode_size, settings.sample_rate, settings.n_filters, settings.antialias
+    )
 
 
-def resized(crops: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def resized(crops: NDArray[np.uint8], size: int, antialias: bool = True) -> NDArray[np.uint8]:
     """Scale crops (P, T, S, S, 3) to (P, T, size, size, 3)."""
     if crops.shape[2] == size:
         return crops
     from torchvision.transforms.v2 import functional as transform
 
     planes = torch.from_numpy(crops).permute(0, 1, 4, 2, 3)
-    scaled = transform.resize(planes, [size, size], antialias=True)
+    scaled = transform.resize(planes, [size, size], antialias=antialias)
     return np.ascontiguousarray(scaled.permute(0, 1, 3, 4, 2).numpy())
 
 

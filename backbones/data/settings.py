@@ -42,6 +42,7 @@ class ClipSettings:
     mel_mean: float = setting(0.0, help="Mean that is subtracted from log energies")
     mel_std: float = setting(1.0, help="Standard deviation that log energies are divided by", above=0)
     mel_floor: float = setting(-40.0, help="Least log energy; smaller ones are raised to it")
+    antialias: bool = setting(True, help="Smooth frames when they are scaled down", option="antialias", published=False)
 
     def __post_init__(self) -> None:
         check_settings(self, "backbone.clip.")

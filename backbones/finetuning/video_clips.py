@@ -74,6 +74,7 @@ class StreamedVideoOnlyClips(StreamedClips):
             frames=s.frames,
             size=crop.side,
             sample_rate=s.sample_rate,
+            antialias=s.antialias,
             want_audio=False,
         )
         return RawClip(clip.frames, _NO_AUDIO)

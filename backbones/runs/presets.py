@@ -186,6 +186,7 @@ def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chos
 
 def _published_preset(clusters: int, backbone: BackboneSettings) -> RunSettings:
     """Return the preset of the paper: 10 heads, 200 epochs, 16 clips in each of 64 processes."""
+    backbone = replace(backbone, clip=replace(backbone.clip, antialias=False))
     training = published(TrainingSettings, sizes=published(ClusterSizes))
     return published(RunSettings, clusters=clusters, overclusters=5 * clusters, training=training, backbone=backbone)
 

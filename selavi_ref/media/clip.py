@@ -57,6 +57,7 @@ def read_clip(
     sample_rate: int,
     audio_shift: float = 0.0,
     crops: SquareCrops | None = None,
+    antialias: bool = True,
     want_video: bool = True,
     want_audio: bool = True,
 ) -> Clip:
@@ -88,6 +89,8 @@ def read_clip(
         Seconds by which the audio starts after the video (before it, if negative), within the audio track.
     crops
         Square crops to return; the whole frames by default.
+    antialias
+        Whether frames are smoothed when they are scaled down; False: as the published SeLaVi program scales them.
     want_video, want_audio
         Whether to decode the video and the audio; what is left out costs nothing.
 
@@ -112,7 +115,9 @@ def read_clip(
     while leads:
         with open_media(path) as media:
             video_start, audio_start = _clip_starts(media, request, want_video, want_audio)
-            picker = _make_picker(media, video_start, fps, frames, size, crops) if want_video else None
+            picker = (
+                _make_picker(media, video_start, fps, frames, size, crops, antialias=antialias) if want_video else None
+            )
             track = (
                 AudioTrack(audio_start, audio_start + seconds, sample_rate)
                 if want_audio and media.audio is not None
@@ -164,6 +169,7 @@ def read_video(
     size: int,
     sample_rate: int,
     enlarge: bool = True,
+    antialias: bool = True,
     want_video: bool = True,
     want_audio: bool = True,
 ) -> Clip:
@@ -174,7 +180,7 @@ def read_video(
 
     Parameters
     ----------
-    path, fps, size, sample_rate, want_video, want_audio
+    path, fps, size, sample_rate, antialias, want_video, want_audio
         As in `read_clip`.
     enlarge
         Whether frames whose short side has fewer pixels than `size` are scaled up.
@@ -193,7 +199,7 @@ def read_video(
     """
     _check_positive(fps=fps, size=size, sample_rate=sample_rate)
     with open_media(path) as media:
-        picker = _make_picker(media, 0.0, fps, None, size, None, enlarge) if want_video else None
+        picker = _make_picker(media, 0.0, fps, None, size, None, enlarge, antialias) if want_video else None
         track = AudioTrack(0.0, math.inf, sample_rate) if want_audio and media.audio is not None else None
         _decode(media, picker, track)
         video_end = audio_end = 0.0
@@ -219,10 +225,11 @@ def _make_picker(
     size: int,
     crops: SquareCrops | None,
     enlarge: bool = True,
+    antialias: bool = True,
 ) -> FramePicker | None:
     if media.video is None:
         return None
-    return FramePicker(start, fps, count, size, media.pixel_aspect, crops, enlarge)
+    return FramePicker(start, fps, count, size, media.pixel_aspect, crops, enlarge, antialias)
 
 
 def _decode(

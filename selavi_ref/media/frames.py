@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from selavi_ref.media.container import import_av, quarter_turns
 
+# FFmpeg converts yuv420p to gbrp by a special routine where it need not scale, which leaves the last columns of other
+# widths unset.
+_UNSCALED_WIDTH = 16
 TOLERANCE = 1e-3  # seconds; containers with a millisecond clock round a frame's time up or down by half of that
 
 
@@ -62,6 +65,8 @@ class FramePicker:
         Square crops to keep; whole frames by default.
     enlarge
         Whether frames whose short side has fewer pixels than `size` are scaled up.
+    antialias
+        Whether frames are smoothed when they are scaled down; see `scale_bilinear`.
     """
 
     def __init__(
@@ -73,9 +78,10 @@ class FramePicker:
         pixel_aspect: float,
         crops: SquareCrops | None = None,
         enlarge: bool = True,
+        antialias: bool = True,
     ) -> None:
         self.start, self.fps, self.count, self.size = start, fps, count, size
-        self.pixel_aspect, self.crops, self.enlarge = pixel_aspect, crops, enlarge
+        self.pixel_aspect, self.crops, self.enlarge, self.antialias = pixel_aspect, crops, enlarge, antialias
         self.frames: list[NDArray[np.uint8]] = []
         self.first_time = np.nan  # of the first frame received
         self.first_kept_time = np.nan  # of the first frame kept
@@ -85,7 +91,8 @@ class FramePicker:
         self._tick: float | None = None  # seconds of one unit of the frames' durations
         self._shape: tuple[int, int] | None = None
         self._turns = 0
-        self._scaler, self._packer = (import_av().video.reformatter.VideoReformatter() for _ in range(2))
+        reformatter = import_av().video.reformatter.VideoReformatter
+        self._unpacker, self._scaler, self._packer = reformatter(), reformatter(), reformatter()
 
     @property
     def done(self) -> bool:
@@ -140,12 +147,40 @@ class FramePicker:
             self._shape = fit_size(width, height, size)
             self._turns = quarter_turns(frame)
         width, height = self._shape
-        small = self._scaler.reformat(frame, width, height, "gbrp", interpolation="BILINEAR", threads=1)
+        scaled_to = (width, height) if self.antialias else (frame.width, frame.height)
+        if scaled_to == (frame.width, frame.height) and frame.width % _UNSCALED_WIDTH:
+            frame = self._unpacker.reformat(frame, format="yuv444p", interpolation="BILINEAR", threads=1)
+        small = self._scaler.reformat(frame, *scaled_to, "gbrp", interpolation="BILINEAR", threads=1)
         plane = self._packer.reformat(small, format="rgb24", threads=1).planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
-        picture = rows.reshape(height, width, 3)
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: scaled_to[1], : 3 * scaled_to[0]]
+        picture = rows.reshape(scaled_to[1], scaled_to[0], 3)
+        if not self.antialias:
+            picture = scale_bilinear(picture, height, width)
         upright = np.rot90(picture, self._turns) if self._turns else picture
         return upright if self.crops is None else self.crops.cut(upright)
+
+
+def scale_bilinear(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """
+    Scale a frame (h, w, 3) by interpolating between four pixels, without smoothing.
+
+    The published SeLaVi program does so; fine detail is aliased rather than lost. It is the bilinear mode of
+    ``torch.nn.functional.interpolate``, rounded to whole levels.
+    """
+    (top, bottom, down), (left, right, across) = (
+        _neighbours(*lengths) for lengths in zip((height, width), frame.shape[:2], strict=True)
+    )
+    upper, lower = frame[top].astype(np.float32), frame[bottom].astype(np.float32)
+    rows = upper + down[:, None, None] * (lower - upper)
+    scaled = rows[:, left] + across[None, :, None] * (rows[:, right] - rows[:, left])
+    return np.rint(scaled).astype(np.uint8)
+
+
+def _neighbours(n_out: int, n_in: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Return the two nearest input pixels of each output pixel along an axis, and the weight of the second."""
+    positions = np.maximum((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0.0)
+    first = np.minimum(positions.astype(np.int64), n_in - 1)
+    return first, np.minimum(first + 1, n_in - 1), (positions - first).astype(np.float32)
 
 
 def fit_size(width: float, height: float, size: int) -> tuple[int, int]:

@@ -40,19 +40,23 @@ class CacheFormat:
         Pixels of the short side; smaller frames are not enlarged.
     sample_rate, n_filters
         Of the log mel energies (see `log_mel`), one column every `mel_step` seconds.
+    antialias
+        Whether frames are smoothed when they are scaled down.
     """
 
     fps: float
     size: int
     sample_rate: int
     n_filters: int
+    antialias: bool = True
 
     mel_step = 0.01
 
     @property
     def name(self) -> str:
         """Name of the folder of such videos, without their encoding."""
-        return f"{self.fps:g}fps-{self.size}px-{self.sample_rate}Hz-{self.n_filters}mel"
+        scaling = "" if self.antialias else "-bilinear"
+        return f"{self.fps:g}fps-{self.size}px{scaling}-{self.sample_rate}Hz-{self.n_filters}mel"
 
     def n_bytes(self, seconds: float, ratio: float) -> int:
         """Return the bytes of a video of this length, whose aspect ratio is `ratio` or its inverse."""
@@ -95,7 +99,12 @@ def decode_video(path: FilePath, cache_format: CacheFormat) -> DecodedVideo:
         If it cannot be decoded; see `read_video`.
     """
     video = read_video(
-        path, fps=cache_format.fps, size=cache_format.size, sample_rate=cache_format.sample_rate, enlarge=False
+        path,
+        fps=cache_format.fps,
+        size=cache_format.size,
+        sample_rate=cache_format.sample_rate,
+        enlarge=False,
+        antialias=cache_format.antialias,
     )
     if not video.samples.size:
         return DecodedVideo(video.frames, np.empty((cache_format.n_filters, 0), np.float32))
