@@ -23,6 +23,7 @@ from selavi_ref.datasets import Manifest, read_manifest
 from selavi_ref.ensemble.consensus import HeadConsensus, find_consensus
 from selavi_ref.errors import InputError
 from selavi_ref.runs.processes import Exchange, SingleProcess, local_rows, raise_together
+from selavi_ref.runs.provenance import Provenance
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 from selavi_ref.store import StoreWriter, join, shard_path
@@ -133,20 +134,20 @@ def _provenance(
     sampling: ClipSampling,
     degradation: Degradation,
 ) -> dict[str, Any]:
-    return {
-        "run": os.path.abspath(run.folder),
-        "epoch": int(state["epoch"]),
-        "video_net": settings.backbone.video_net,
-        "audio_net": settings.backbone.audio_net,
-        "settings": settings.to_dict(),
-        "strength": settings.training.strength,
-        "clips": sampling.n_clips,
-        "crops": sampling.n_crops,
-        **({"degradation": _finite(asdict(degradation))} if degradation else {}),
-        "reference": consensus.reference,
-        "agreement": consensus.agreement.tolist(),
-        "versions": {**_versions(("selavi-ref", "torch", "numpy", "h5py")), "python": platform.python_version()},
-    }
+    return Provenance(
+        run=os.path.abspath(run.folder),
+        epoch=int(state["epoch"]),
+        video_net=settings.backbone.video_net,
+        audio_net=settings.backbone.audio_net,
+        settings=settings.to_dict(),
+        strength=settings.training.strength,
+        clips=sampling.n_clips,
+        crops=sampling.n_crops,
+        degradation=_finite(asdict(degradation)) if degradation else {},
+        reference=consensus.reference,
+        agreement=tuple(consensus.agreement.tolist()),
+        versions={**_versions(("selavi-ref", "torch", "numpy", "h5py")), "python": platform.python_version()},
+    ).to_dict()
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from backbones.runs.retrieval_features import RetrievalReader
 from selavi_ref.datasets import Manifest
+from selavi_ref.runs.provenance import Provenance
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 from selavi_ref.store import StoreWriter
@@ -40,13 +41,13 @@ def write_retrieval_store(
         manifest.paths,
         {f"features/{m}": values.shape[1] for m, values in first.items()},
         classes=manifest.classes,
-        provenance={
-            "run": os.path.abspath(run.folder),
-            "epoch": reader.epoch,
-            "pool": options.get("pool", "max"),
-            "clips": reader.clips,
-            "frames": reader.settings.clip.frames,
-        },
+        provenance=Provenance(
+            run=os.path.abspath(run.folder),
+            epoch=reader.epoch,
+            pool=reader.pool,
+            clips=reader.clips,
+            frames=reader.settings.clip.frames,
+        ).to_dict(),
     )
     with writer, reporter.bar(len(manifest), "extracting", "video", int(writer.done.sum())) as bar:
         for batch, features in reader.read(writer.remaining.tolist()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from backbones.learner.checkpoint import read_newest
 from backbones.runs.extract import checkpoint_consensus
 from backbones.runs.run_settings import RunSettings
 from selavi_ref.errors import InputError, printable
-from selavi_ref.runs.old_names import with_current_names
+from selavi_ref.runs.provenance import Provenance
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
 
@@ -32,15 +31,23 @@ def check_same_run(store: FeatureStore, run: Run, paths: Sequence[str]) -> None:
     settings = RunSettings.from_dict(run.config)
     state = read_newest(run)["state"]
     consensus = checkpoint_consensus({**state, "labels": np.asarray(state["labels"])}, settings)
-    expected = {
-        "settings": settings.to_dict(),
-        "epoch": int(state["epoch"]),
-        "reference": consensus.reference,
-        "agreement": consensus.agreement.tolist(),
-    }
-    stored = with_current_names({name: store.provenance.get(name) for name in expected})
-    if json.loads(json.dumps(expected)) != stored:
+    stored = Provenance.from_dict(store.provenance)
+    same = (
+        _settings_of(stored) == settings
+        and stored.epoch == int(state["epoch"])
+        and stored.reference == consensus.reference
+        and stored.agreement == tuple(consensus.agreement.tolist())
+    )
+    if not same:
         raise InputError(
             f"{printable(store.path)} is of another run than {printable(run.folder)}, or of an earlier state of it; "
             "choose another --out, or remove it"
         )
+
+
+def _settings_of(provenance: Provenance) -> RunSettings | None:
+    """Return the settings of a store's run, whose version may have had fewer of them, or None if they do not fit."""
+    try:
+        return RunSettings.from_dict(provenance.settings)
+    except InputError:
+        return None
