@@ -8,14 +8,27 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, refuse_options
+from backbones.commands.help_text import option_group
+from backbones.commands.setting_options import setting_option
+from backbones.data.settings import ClipSettings
 from selavi_ref.errors import InputError
+
+_CLIP_OPTIONS = (  # field, option, default
+    ("frames", "frames", "30"),
+    ("fps", "fps", "30"),
+    ("size", "size", "112"),
+    ("antialias", "antialias", "no"),
+    ("audio_seconds", "sound-seconds", "1"),
+    ("sample_rate", "sound-rate", "24000"),
+    ("n_filters", "mel-bands", "257"),
+)
 
 
 @click.command(
     cls=Command,
     examples="""
     selavi convert selavi_vgg_sound.pth --out RUN
-    selavi convert selavi_vgg_sound.pth --sound-level published --out RUN
+    selavi convert selavi_vgg_sound.pth --sound-seconds 2 --sound-level published --out RUN
     selavi convert RUN --to published.pth
     selavi label RUN VIDEOS --out labels.csv
     """,
@@ -25,20 +38,23 @@ from selavi_ref.errors import InputError
 @click.option(
     "--to", type=click.Path(dir_okay=False), help="File for the networks of a run, as a published checkpoint."
 )
-@click.option("--sound-rate", type=click.IntRange(4000), default=24_000, help="Sound samples per second.")
-@click.option("--mel-bands", type=click.IntRange(4), default=257, help="Mel bands of the sound.")
-@click.option(
-    "--sound-level",
-    default="none",
-    help="Normalisation of log energies: none, published (1.93,17.89), or MEAN,STD.",
+@option_group(
+    "Input of the networks",
+    *(setting_option(ClipSettings, name, option=option, default_text=text) for name, option, text in _CLIP_OPTIONS),
+    click.option(
+        "--sound-level",
+        default="none",
+        help="Normalisation of log energies: none, published (1.93,17.89), or MEAN,STD. [default: none]",
+    ),
 )
-def convert(source: str, out: str | None, to: str | None, **sound: Any) -> None:
+def convert(source: str, out: str | None, to: str | None, sound_level: str, **clip: Any) -> None:
     """
     Make a run of a published SeLaVi checkpoint, or write the networks of a run as one.
 
-    Files are read without running any code that they hold. A checkpoint does not say how its sound was prepared: the
-    cluster script of the paper has 24 kHz without normalisation, its label extraction normalises, and its README's
-    command takes 48 kHz. Try which options give labels of higher confidence.
+    Files are read without running any code that they hold. A checkpoint does not say how its input was prepared: the
+    cluster script of the paper has sound of 24 kHz without normalisation, its label extraction normalises, its
+    README's command takes 48 kHz, and the paper has 2 seconds of sound, not 1. Try which options give labels of higher
+    confidence. selavi train VIDEOS --resume --out RUN continues the training of the checkpoint.
     """
     if (out is None) == (to is None):
         raise InputError("give either --out RUN, to make a run of a checkpoint, or --to FILE, to write one of a run")
@@ -46,16 +62,18 @@ def convert(source: str, out: str | None, to: str | None, **sound: Any) -> None:
     from selavi_ref.runs.run import Run
 
     if to is not None:
-        refuse_options(sound, "goes with --out")
+        refuse_options([*clip, "sound_level"], "goes with --out")
         export_published(Run.of_videos(source), to)
         click.echo(f"wrote {click.format_filename(to)}")
         return
     assert out is not None
     if os.path.isdir(source):
         raise InputError(f"{source} is a folder; name the file of a checkpoint, or write one of a run by --to FILE")
-    if sound["sound_level"] == "collection":
+    if sound_level == "collection":
         raise InputError("--sound-level collection: a checkpoint has no collection; none, published, or MEAN,STD")
-    run, checkpoint = import_published(source, out, **sound)
+    names = {option.replace("-", "_"): name for name, option, _ in _CLIP_OPTIONS}
+    given = {names[option]: value for option, value in clip.items() if value is not None}
+    run, checkpoint = import_published(source, out, sound_level=sound_level, clip=given)
     click.echo(
         f"{checkpoint.video_net} and {checkpoint.audio_net}, {len(checkpoint.clusters)} heads of "
         f"{checkpoint.clusters[0]} clusters, epoch {checkpoint.epoch}\nwrote {run.folder}{os.sep}"

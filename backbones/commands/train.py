@@ -94,7 +94,7 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
         "--stride", type=click.IntRange(1), help="Take every n-th of the preset's frames per second. [default: 1]"
     ),
     *field_options(TrainingSettings, "clips_per_video"),
-    *field_options(ClipSettings, "audio_seconds", "sample_rate", "n_filters"),
+    *field_options(ClipSettings, "antialias", "audio_seconds", "sample_rate", "n_filters"),
     click.option(
         "--sound-level",
         metavar="LEVEL",
@@ -201,7 +201,9 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
         }
         checkpoint_policy = CheckpointPolicy(**policy)
         with raise_together(exchange):
-            if exchange.rank == 0 and exists and videos is not None:
+            if exchange.rank == 0 and exists and videos is not None and _is_converted(out):
+                _continue_converted(videos, out, options, loading["workers"])
+            elif exchange.rank == 0 and exists and videos is not None:
                 click.echo(f"{out} exists already: continuing it with its own settings", err=True)
             elif exchange.rank == 0 and videos is not None:
                 _start_run(videos, out, {**options, "device": device}, loading["workers"])
@@ -213,7 +215,10 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
         with raise_together(exchange):
             run = Run.of_videos(out, f"continue with: selavi train-heads --resume --out {out}")
             if not run.videos_file.exists():
-                raise InputError(f"{out} has no videos to learn from; begin with its networks by --init {out}")
+                raise InputError(
+                    f"{out} has no videos to learn from; name them with --resume to continue its checkpoint, "
+                    f"or start another run with its networks by --init {out}"
+                )
             finished = is_finished(run)
         if not finished:
             training = train_run(run, checkpoint_policy=checkpoint_policy, **how)
@@ -239,6 +244,30 @@ def _check_run(videos: str | None, out: str, resume: bool) -> bool:
     elif exists and not resume:
         raise InputError(f"{out} holds a run already; continue it with --resume, or choose another --out")
     return exists
+
+
+def _is_converted(out: str) -> bool:
+    """Return whether a folder holds a run from a published checkpoint, which has no videos yet."""
+    from selavi_ref.runs.run import Run
+
+    run = Run(out)
+    return run.config_file.exists() and not run.videos_file.exists()
+
+
+def _continue_converted(videos: str, out: str, options: dict[str, Any], workers: int | None) -> None:
+    """Scan the videos, and add them to a run from a published checkpoint."""
+    from backbones.runs.convert import add_videos
+    from backbones.runs.run_settings import RunSettings
+    from selavi_ref.runs.run import Run
+
+    run = Run.of_videos(out)
+    clip = RunSettings.from_dict(run.config).backbone.clip
+    layout = options["layout"]
+    split = options["split"] or ("train" if layout else None)
+    listed = list_collection(videos, layout, options["annotations"], split, 1)
+    manifest = scan_videos(listed, workers, min_seconds=usable_length(clip))
+    add_videos(run, manifest, options["epochs"])
+    click.echo(f"{len(manifest.usable)} videos to learn from, with the heads, sizes and momentum of {out}", err=True)
 
 
 def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | None) -> None:

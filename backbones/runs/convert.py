@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,16 +17,22 @@ from backbones.networks import registry
 from backbones.networks.published_checkpoints import PublishedCheckpoint, read_published, write_published
 from backbones.runs.presets import run_settings
 from backbones.runs.run_settings import RunSettings
+from backbones.runs.train import check_usable, write_videos
+from selavi_ref.datasets import Manifest
 from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.run import Run
 
 
 def import_published(
-    path: str | os.PathLike[str], folder: str | os.PathLike[str], *, sound_rate: int, mel_bands: int, sound_level: str
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    sound_level: str = "none",
+    clip: Mapping[str, Any] | None = None,
 ) -> tuple[Run, PublishedCheckpoint]:
     """
-    Make a run folder from a published checkpoint; it can label videos, but has no training videos.
+    Make a run folder from a published checkpoint; it can label videos, and be continued after `add_videos`.
 
     Parameters
     ----------
@@ -32,8 +40,10 @@ def import_published(
         The checkpoint.
     folder : path
         The new run folder.
-    sound_rate, mel_bands, sound_level
-        Format of the audio in its training, which the file does not say; see `selavi convert`.
+    sound_level : str
+        Normalisation of log mel energies; see `selavi convert`.
+    clip : mapping, optional
+        Fields of `ClipSettings` other than the published ones. The file does not say which clips it was trained on.
 
     Raises
     ------
@@ -48,13 +58,13 @@ def import_published(
         preset="published",
         clusters=checkpoint.clusters[0],
         heads=len(checkpoint.clusters),
-        groups=1,
+        groups=min(2, len(checkpoint.clusters)),
+        align=False,  # its modalities have learnt the same labels
         video_net=checkpoint.video_net,
         audio_net=checkpoint.audio_net,
         mlp=checkpoint.mlp,
-        sound_rate=sound_rate,
-        mel_bands=mel_bands,
         sound_level=sound_level,
+        config={"backbone": {"clip": _with_decode_size(clip or {})}},
         device="cpu",
     )
     model = checkpoint.build()
@@ -91,6 +101,40 @@ def import_published(
     )
     run.rewrite_config(settings.to_dict())
     return run, checkpoint
+
+
+def add_videos(run: Run, manifest: Manifest, epochs: int | None = None) -> None:
+    """
+    Give a run from a published checkpoint the videos of its training, so that it can be continued.
+
+    Networks, heads, momentum, cluster sizes and epoch are those of the checkpoint. Pseudo-labels are found anew before
+    the first step, since a checkpoint does not say which videos its own belong to.
+
+    Parameters
+    ----------
+    run : Run
+        As made by `import_published`.
+    manifest : Manifest
+        The scanned collection.
+    epochs : int, optional
+        Number of epochs of the whole training, those of the checkpoint included; by default 200, as published.
+
+    Raises
+    ------
+    InputError
+        If there are fewer usable videos than clusters.
+    """
+    settings = RunSettings.from_dict(run.config)
+    check_usable(manifest, settings.clusters)
+    training = replace(settings.training, align=False, epochs=epochs or settings.training.epochs)
+    settings = replace(settings, training=training)
+    checkpoint = read_newest(run)
+    unlabelled = torch.full((len(manifest.usable), settings.heads), -1, dtype=torch.int32)
+    state = {**checkpoint["state"], "labels": unlabelled, "finished": False}
+    path = Checkpoints(run.checkpoint_folder).next_path(int(state["step"]))
+    write_checkpoint(path, {**checkpoint, "state": state})
+    run.rewrite_config(settings.to_dict())
+    write_videos(run, manifest)  # last: from here on the run can be continued
 
 
 def export_published(run: Run, path: str | os.PathLike[str]) -> None:
@@ -140,3 +184,8 @@ def _check_hidden_width(checkpoint: PublishedCheckpoint, settings: RunSettings, 
                 f"{printable(path)}: its {modality} heads have {checkpoint.hidden[modality]} hidden units; "
                 f"those of {name} have {width} here"
             )
+
+
+def _with_decode_size(clip: Mapping[str, Any]) -> dict[str, Any]:
+    """Return clip settings whose videos are held in the published proportion to the size of the crop."""
+    return {**clip, **({"decode_size": math.ceil(clip["size"] * 160 / 112)} if "size" in clip else {})}

@@ -38,6 +38,17 @@ def start(folder: str | os.PathLike[str], manifest: Manifest, settings: RunSetti
     InputError
         If no video can be used, there are fewer videos than clusters, or the folder holds a run already.
     """
+    check_usable(manifest, settings.clusters)
+    settings = check_initial_weights(settings)
+    settings.training.sizes.draw(settings.clusters, len(manifest.usable), np.random.default_rng(0))
+    run = Run.prepare(folder)
+    write_videos(run, manifest)
+    run.rewrite_config(settings.to_dict())  # last: from here on the folder is a run
+    return run
+
+
+def check_usable(manifest: Manifest, clusters: int) -> None:
+    """Raise an `InputError` if a collection has too few usable videos to learn so many clusters."""
     usable, skipped = manifest.usable, manifest.skipped
     if not len(usable):
         first = skipped.entries[0]
@@ -46,19 +57,18 @@ def start(folder: str | os.PathLike[str], manifest: Manifest, settings: RunSetti
         )
     if len(usable) < 2:
         raise InputError(f"{manifest.source} has only one usable video; learning needs at least two")
-    if len(usable) < settings.clusters:
+    if len(usable) < clusters:
         raise InputError(
-            f"--clusters {settings.clusters}: {manifest.source} has only {len(usable)} usable videos, "
+            f"--clusters {clusters}: {manifest.source} has only {len(usable)} usable videos, "
             "and every cluster needs at least one"
         )
-    settings = check_initial_weights(settings)
-    settings.training.sizes.draw(settings.clusters, len(usable), np.random.default_rng(0))  # fails before all else
-    run = Run.prepare(folder)
+
+
+def write_videos(run: Run, manifest: Manifest) -> None:
+    """Write the lists of the usable and of the skipped videos of a run, with absolute paths."""
     absolute = [replace(entry, path=os.path.abspath(entry.path)) for entry in manifest]
-    write_manifest(replace(manifest, entries=[e for e in absolute if not e.skipped]), run.videos_file)
     write_manifest(replace(manifest, entries=[e for e in absolute if e.skipped]), run.skipped_file)
-    run.rewrite_config(settings.to_dict())  # last: from here on the folder is a run
-    return run
+    write_manifest(replace(manifest, entries=[e for e in absolute if not e.skipped]), run.videos_file)
 
 
 @dataclass(frozen=True)

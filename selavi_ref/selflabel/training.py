@@ -217,7 +217,7 @@ class Training:
         self._learning = True
         try:
             for batch, weight in self._batches(epoch):
-                if self.step in self.labelling_steps:
+                if self.step in self.labelling_steps or self.labels[0, 0] < 0:
                     self._relabel()
                 learning_rate = s.learning_rate_at(
                     self.step, self.backbone.n_videos, self.settle_from, self.exchange.size

@@ -58,6 +58,7 @@ SHORT = [
 ]
 UCF = ["run", "UCF-101", "--layout", "ucf101", *SHORT]
 PROGRAM = "import cli; cli.main()"
+SMALL_CLIP = {"sample_rate": 16_000, "n_filters": 64}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,7 +76,7 @@ def place(tmp_path_factory):
     make_ucf101(place)
     torch.manual_seed(0)
     torch.save(checkpoint(learnt_model(4, 2, video="tiny", audio="tiny", hidden=256)), place / "published.pth")
-    import_published(place / "published.pth", place / "run", sound_rate=16_000, mel_bands=64, sound_level="none")
+    import_published(place / "published.pth", place / "run", clip=SMALL_CLIP)
     return place
 
 

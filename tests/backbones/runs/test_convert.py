@@ -22,6 +22,7 @@ from selavi_ref.datasets import make_collection, scan
 from selavi_ref.errors import InputError
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
+from tests.support.command_line import rows_of
 from tests.support.original_model import checkpoint, learnt_model
 
 SOUND = ["--mel-bands", "64", "--sound-rate", "16000"]
@@ -30,6 +31,9 @@ SOUND = ["--mel-bands", "64", "--sound-rate", "16000"]
 def selavi(place, *arguments):
     with contextlib.chdir(place):
         return CliRunner().invoke(cli.main, [str(a) for a in arguments], prog_name="selavi")
+
+
+SMALL_CLIP = {"sample_rate": 16_000, "n_filters": 64}
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +122,53 @@ def test_training_begins_with_what_init_names(place):
     assert weights["mlp_v1.block_forward.8.weight"].shape[0] == 5
 
 
+def test_every_setting_of_the_input_can_be_given_and_others_are_published(place, tmp_path):
+    folder, _ = place
+    options = ["--sound-seconds", "2", "--frames", "6", "--fps", "8", "--size", "44", "--antialias"]
+    done = selavi(folder, "convert", "p.pth", *SOUND, *options, "--sound-level", "published", "--out", tmp_path / "new")
+    assert done.exit_code == 0, done.stderr
+    clip = RunSettings.from_dict(Run.open(tmp_path / "new").config).backbone.clip
+    assert (clip.audio_seconds, clip.frames, clip.fps, clip.size, clip.antialias) == (2.0, 6, 8.0, 44, True)
+    assert (clip.sample_rate, clip.n_filters, clip.decode_size) == (16_000, 64, 63)
+    assert (clip.mel_mean, clip.mel_std) == (1.93, 17.89)
+    plain = RunSettings.from_dict(Run.open(folder / "run").config).backbone.clip
+    assert (plain.antialias, plain.audio_seconds) == (False, 1.0)
+
+
+def test_a_converted_run_is_continued_with_its_heads_momentum_and_sizes(tmp_path):
+    make_collection(tmp_path / "videos", 16, seed=0)
+    torch.manual_seed(0)
+    model = learnt_model(4, 2, video="tiny", audio="tiny", hidden=256).eval()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    sizes = [torch.tensor([[1.0], [2.0], [3.0], [4.0]])] * 2
+    content = checkpoint(model, epoch=7, dist=sizes, optimizer=optimizer)
+    torch.save(content, tmp_path / "p.pth")
+    for command in (
+        ["convert", "p.pth", *SOUND, "--out", "run"],
+        ["train", "videos", "--resume", "--epochs", "8", "--workers", "1", "--out", "run"],
+    ):
+        done = selavi(tmp_path, *command)
+        assert done.exit_code == 0, done.stderr
+    run = Run.open(tmp_path / "run")
+    newest = read_newest(run)
+    assert int(newest["state"]["epoch"]) == 8
+    assert np.allclose(newest["state"]["sizes_1"], [0.1, 0.2, 0.3, 0.4])
+    labellings = [record["step"] for record in run.records if "changed" in record]
+    assert labellings[0] == min(record["step"] for record in run.records)  # before the first step
+    name = "mlp_a1.block_forward.8.weight"
+    before, after = model.state_dict()[name], newest["model"][name]
+    assert not torch.equal(before, after)
+    assert torch.allclose(before, after, atol=0.3)  # not new, and in the order that they had
+    momentum = [state["momentum_buffer"].mean() for state in newest["optimizer"]["state"].values()]
+    assert float(np.median(momentum)) > 0.5  # of the gradients of one before
+    assert len(rows_of(run.labels_file)) == 16
+    again = selavi(tmp_path, "train", "--resume", "--out", "run")
+    assert again.exit_code == 0, again.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -128,7 +179,7 @@ def test_training_begins_with_what_init_names(place):
         (["convert", "p.pth", "--sound-level", "collection", "--out", "new"], "has no collection"),
         (["convert", "p.pth", "--to", "x.pth"], "p.pth is not a folder"),
         (["convert", "run", "--mel-bands", "40", "--to", "x.pth"], "--mel-bands goes with --out"),
-        (["train", "--resume", "--out", "run"], "no videos to learn from; begin with its networks by --init run"),
+        (["train", "--resume", "--out", "run"], "no videos to learn from; name them with --resume"),
         (["train", "videos", "-k", "3", "--scratch", "nowhere", "--out", "new"], "--scratch nowhere is not a folder"),
         (["train", "videos", "-k", "3", "--init", "nowhere", "--out", "new"], "--init nowhere does not exist"),
         (
@@ -157,5 +208,5 @@ def test_heads_of_different_widths_are_refused(tmp_path):
     model.mlp_a1.block_forward[8] = torch.nn.Linear(256, 6)
     torch.save(checkpoint(model), tmp_path / "p.pth")
     with pytest.raises(InputError, match="different numbers of clusters"):
-        import_published(tmp_path / "p.pth", tmp_path / "run", sound_rate=16_000, mel_bands=64, sound_level="none")
+        import_published(tmp_path / "p.pth", tmp_path / "run", clip=SMALL_CLIP)
     assert not (tmp_path / "run").exists()

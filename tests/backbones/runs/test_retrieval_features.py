@@ -30,6 +30,7 @@ WITH_MAPS = [
     *[("video", name) for name in ("r2plus1d_18", "r3d_18", "mc3_18", "s3d", "tiny")],
     *[("audio", name) for name in ("resnet9", "resnet18", "resnet34", "resnet50", "tiny")],
 ]
+SMALL_CLIP = {"sample_rate": 16_000, "n_filters": 64}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("maps")
     torch.manual_seed(0)
     torch.save(checkpoint(learnt_model(4, 2, video="tiny", audio="tiny", hidden=256)), place / "published.pth")
-    import_published(place / "published.pth", place / "run", sound_rate=16_000, mel_bands=64, sound_level="none")
+    import_published(place / "published.pth", place / "run", clip=SMALL_CLIP)
     make_collection(place / "videos", 8, seed=0)
     write_silent(place / "videos" / "y_silent.avi", "Down", 0)
     (place / "videos" / "z_damaged.mp4").write_bytes(b"no video")
