@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from selavi_ref.errors import CheckpointError, DivergedError, ElsewhereError, InputError, StopRequest
-from selavi_ref.metrics import normalized_mutual_info_score
+from selavi_ref.metrics import adjusted_mutual_info_score, mean_entropy, mean_purity, normalized_mutual_info_score
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.processes import SingleProcess, gather_lines, local_rows, raise_together
 from selavi_ref.runs.reporter import SILENT, Reporter
+from selavi_ref.selflabel import pseudo_labels
 from selavi_ref.selflabel.backbone import working_datasets
 from selavi_ref.selflabel.self_labelling import ClusterSizes
 from selavi_ref.selflabel.settings import TrainingSettings
 from selavi_ref.selflabel.training import Training
 from selavi_ref.store import WorkingStore
+from selavi_ref.transport import assign
 
 ALONE = SingleProcess()
 
@@ -434,6 +436,49 @@ def test_heads_may_have_different_numbers_of_clusters_and_groups_split_them(tmp_
     training, _ = start(tmp_path, replace(SETTINGS, groups=2, epochs=3), clusters=(4, 4, 16))
     training.run()
     assert training.labels.max(0).tolist()[2] > 4
+
+
+def test_the_published_solver_and_sizes_can_be_trained_with(tmp_path):
+    training, classes = start(tmp_path, replace(SETTINGS, labeller="published", sizes=ClusterSizes("gaussian", 0.1)))
+    records = []
+    training.log = records.append
+    training.run()
+    training.finish()
+    assert normalized_mutual_info_score(classes, training.labels[:, 0]) > 0.9
+    assert all(np.isfinite(potentials).all() for potentials in training.pseudo_labels.potentials)
+    last = [record for record in records if "changed" in record][-1]
+    assert last["passes"] > 0
+
+
+def test_it_is_the_published_algorithm_on_sizes_in_an_order_of_chance(tmp_path, monkeypatch):
+    training, _ = start(tmp_path, replace(SETTINGS, labeller="published", sizes=ClusterSizes("zipf")))
+    given = []
+
+    def watch(scores, sizes, **options):
+        given.append((tuple(np.round(sizes, 6)), options["published"]))
+        return assign(scores, sizes, **options)
+
+    monkeypatch.setattr(pseudo_labels, "assign", watch)
+    for step in range(6):
+        training.pseudo_labels.relabel(step, use_overclusters=False)
+    orders = {sizes for sizes, _ in given}
+    assert all(published for _, published in given)
+    assert len(orders) > 3
+    assert len({tuple(sorted(sizes)) for sizes in orders}) == 1
+
+
+def test_the_log_has_the_published_scores_with_true_classes(tmp_path):
+    training, classes = start(tmp_path, SETTINGS)
+    training.pseudo_labels._truth = np.unique(classes, return_inverse=True)[1]
+    record = training.pseudo_labels.relabel(0, use_overclusters=False)
+    labels = training.labels.T
+    for name, score in (
+        ("nmi", normalized_mutual_info_score),
+        ("anmi", adjusted_mutual_info_score),
+        ("purity", mean_purity),
+        ("entropy", mean_entropy),
+    ):
+        assert record[f"{name}_with_classes"] == pytest.approx(np.mean([score(classes, head) for head in labels]))
 
 
 def test_heads_are_split_into_groups_anew_at_each_labelling_the_same_by_the_seed(tmp_path):

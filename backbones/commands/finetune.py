@@ -46,7 +46,7 @@ _FREE = {"device", "workers", "memory_gb", "cache", "cache_format", "minutes"}  
     click.option("--out", type=click.Path(), required=True, help="Folder for checkpoints and results."),
     click.option("--resume", is_flag=True, help="Continue what --out holds; so does the same command."),
     setting_option(FineTuneSettings, "layout", kind=click.Choice(["ucf101", "hmdb51"])),
-    *field_options(FineTuneSettings, "from_scratch", "linear_probe", with_defaults=True),
+    *field_options(FineTuneSettings, "from_scratch", "video_weights", "linear_probe", with_defaults=True),
     seed_option,
 )
 @option_group(

@@ -136,7 +136,7 @@ def results_table(settings: FineTuneSettings, results: Sequence[FoldResult]) -> 
 def title_of(settings: FineTuneSettings) -> str:
     """Return a title that names network, initial weights and collection."""
     what = "linear probe" if settings.linear_probe else "fine-tuning"
-    begin = "random weights" if settings.from_scratch else settings.run
+    begin = "random weights" if settings.from_scratch else settings.video_weights or settings.run
     return f"{what} of {settings.video_net} ({begin}) on {settings.layout or settings.videos}"
 
 

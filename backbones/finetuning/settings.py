@@ -39,6 +39,11 @@ class FineTuneSettings:
     augment: AugmentSettings
     test_split: str = setting("test", help="Part of any other collection to test on", option="test-split")
     from_scratch: bool = setting(False, help="Begin with random weights, for comparison", option="from-scratch")
+    video_weights: str = setting(
+        "",
+        help="File of weights to begin with instead of those of RUN, such as torchvision's supervised ones",
+        option="video-weights",
+    )
     linear_probe: bool = setting(
         False, help="Learn the classifier alone, and leave the network as it is, batch norms too", option="linear-probe"
     )

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from backbones.data.data_source import DataSource, n_loader_processes
 from backbones.finetuning.fold_training import FoldContext, FoldTraining
 from backbones.finetuning.folds import Fold
@@ -15,6 +17,9 @@ from backbones.finetuning.results import FoldResult, write_results
 from backbones.finetuning.settings import FineTuneSettings, input_settings
 from backbones.finetuning.video_clips import VideoOnlyClips
 from backbones.learner.checkpoint import read_checkpoint, read_newest, write_checkpoint
+from backbones.networks import registry
+from backbones.networks.registry import Base
+from backbones.networks.weights import load_weights
 from backbones.runs.run_settings import RunSettings, choose_device
 from selavi_ref.datasets import Manifest
 from selavi_ref.errors import InputError, SelaviError, printable
@@ -71,6 +76,10 @@ def settings_for(
     backbone = RunSettings.from_dict(run.config).backbone
     clips = input_settings(backbone, frames=frames, fps=fps, size=size, augment=augment)
     paths: dict[str, Any] = {"run": os.path.abspath(source), "videos": os.path.abspath(videos)}
+    if options.get("video_weights"):
+        if options.get("from_scratch"):
+            raise InputError("--video-weights goes without --from-scratch", option="video_weights")
+        paths["video_weights"] = os.path.abspath(options.pop("video_weights"))
     return FineTuneSettings(**paths, **clips, **options)
 
 
@@ -81,19 +90,31 @@ def start(folder: str | os.PathLike[str], settings: FineTuneSettings, folds: Seq
     Raises
     ------
     InputError
-        If the source run has no checkpoint yet, or the folder holds a run already.
+        If the source run has no checkpoint yet, a file of weights does not fit, or the folder holds a run already.
     """
-    weights = None if settings.from_scratch else read_newest(Run.open(settings.run))["model"]
+    base = _initial_weights(settings)
     run = Run.prepare(folder)
     for fold in folds:
         files = FoldFiles(run, fold.number)
         _make_folder(files.folder)
         fold.write(files.videos)
-    if weights is not None:
-        base = {name.removeprefix(_PREFIX): value for name, value in weights.items() if name.startswith(_PREFIX)}
+    if base is not None:
         write_checkpoint(_base_file(run), {"model": base})
     run.rewrite_config(settings.to_dict())  # last: from here on the folder is a run
     return run
+
+
+def _initial_weights(settings: FineTuneSettings) -> dict[str, Tensor] | None:
+    """Return the weights of the network with which every fold begins, or None for random ones."""
+    if settings.from_scratch:
+        return None
+    if settings.video_weights:
+        spec = registry.find("video", settings.video_net)
+        network = Base(spec.build())
+        load_weights(network, spec, settings.video_weights)
+        return network.state_dict()
+    weights = read_newest(Run.open(settings.run))["model"]
+    return {name.removeprefix(_PREFIX): value for name, value in weights.items() if name.startswith(_PREFIX)}
 
 
 def open_finetuning(folder: str | os.PathLike[str]) -> tuple[Run, FineTuneSettings]:

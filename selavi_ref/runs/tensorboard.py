@@ -21,6 +21,9 @@ _LABELLING = {
     "nmi_with_last": "agreement/NMI with the last labels",
     "nmi_between_heads": "agreement/NMI between heads",
     "nmi_with_classes": "agreement/NMI with true classes",
+    "anmi_with_classes": "agreement/adjusted NMI with true classes",
+    "purity_with_classes": "agreement/mean purity of true classes",
+    "entropy_with_classes": "agreement/mean entropy of true classes",
 }
 _EPOCH = {"loss": "epoch/loss", "rate": "epoch/rate", "not_decoded": "epoch/videos not decoded"}
 _STEP = {"loss": "step/loss", "rate": "step/rate"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.ensemble.matching import match_numbers
-from selavi_ref.errors import InputError
-from selavi_ref.metrics import normalized_mutual_info_score
+from selavi_ref.errors import ConvergenceWarning, InputError
+from selavi_ref.metrics import adjusted_mutual_info_score, mean_entropy, mean_purity, normalized_mutual_info_score
 from selavi_ref.runs.processes import Exchange, engine, local_rows
 from selavi_ref.selflabel.backbone import Backbone, working_names
 from selavi_ref.selflabel.kmeans import kmeans_labels
@@ -21,10 +22,18 @@ from selavi_ref.selflabel.self_labelling import ClusterSizes, align_modalities, 
 from selavi_ref.selflabel.settings import TrainingSettings
 from selavi_ref.store import WorkingStore
 from selavi_ref.transport import assign, marginals
+from selavi_ref.transport.store_scores import joint_scores
 
 _SIDE_SPREAD = 0.02  # of the sizes of side heads' clusters, whatever was asked for the others
 _COMPARED = 1_000_000  # videos, evenly spread, whose labels are compared for the log
-_LOOK, _SIZES, _GROUPS = 2, 3, 5  # first entries of seeds; see `selavi_ref.selflabel.training`
+_LOOK, _SIZES, _GROUPS, _SIZE_ORDER = 2, 3, 5, 6  # first entries of seeds; see `selavi_ref.selflabel.training`
+
+_SCORES_WITH_CLASSES = {  # of each head's labels, for the log
+    "nmi": normalized_mutual_info_score,
+    "anmi": adjusted_mutual_info_score,
+    "purity": mean_purity,
+    "entropy": mean_entropy,
+}
 
 
 class PseudoLabels:
@@ -71,8 +80,8 @@ class PseudoLabels:
         self.store = store
         self.exchange = exchange
         N, H = backbone.n_videos, len(backbone.clusters)
-        if settings.labeller == "kmeans" and exchange.size > 1:
-            raise InputError(f"K-means in place of transport runs in one process, not in {exchange.size}")
+        if settings.labeller != "transport" and exchange.size > 1:
+            raise InputError(f"--labeller {settings.labeller} runs in one process, not in {exchange.size}")
         self.own = local_rows(N, exchange)
         self.labels = np.full((N, H), -1, np.int32)
         self.potentials: list[NDArray[np.float64] | None] = [None] * H
@@ -83,6 +92,7 @@ class PseudoLabels:
         self._truth = _codes(classes)
         self._solutions: list[tuple[float, int]] = []
         self._penalty = 0.0
+        self._step = 0
 
     def relabel(self, step: int, use_overclusters: bool, soft_sizes: bool = False) -> dict[str, Any]:
         """
@@ -106,6 +116,7 @@ class PseudoLabels:
         started = time.perf_counter()
         before = self.labels.copy()
         self._solutions = []
+        self._step = step
         self._penalty = s.sizes.marginal_penalty if soft_sizes else 0.0
         if s.sizes.redrawn:
             self.sizes = self._drawn_sizes([_SIZES, s.seed, step])
@@ -155,6 +166,9 @@ class PseudoLabels:
         if self.settings.labeller == "kmeans":
             self._cluster_head(head)
             return
+        if self.settings.labeller == "published":
+            self._label_as_published(head)
+            return
         side = head >= self._main
         found, _ = self_label(
             self.store,
@@ -170,6 +184,17 @@ class PseudoLabels:
         self._solutions.append((found.cost, found.n_passes))
         self.labels[:, head] = self.exchange.gather(found.labels)
         self.potentials[head] = found.potentials
+
+    def _label_as_published(self, head: int) -> None:
+        """Label by the algorithm of the published program, which assigns the sizes at random and inverts them."""
+        scores = joint_scores(self.store, self._names[head], only=self.settings.only)
+        rng = np.random.default_rng([_SIZE_ORDER, self.settings.seed, self._step, head])
+        sizes = rng.permutation(self.sizes[head])
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # the published program takes it
+            result = assign(scores, sizes, strength=self.settings.strength, published=True)
+        self._solutions.append((result.cost, result.n_passes))
+        self.labels[:, head] = result.labels
+        self.potentials[head] = np.nan_to_num(result.potentials, nan=0.0, posinf=0.0, neginf=0.0)
 
     def _cluster_head(self, head: int) -> None:
         """Label by K-means on the features, with the numbers that overlap most with those of the last labels."""
@@ -238,7 +263,8 @@ class PseudoLabels:
         if self._truth is not None:
             truth = self._truth[::every]
             known = truth >= 0
-            agreements["nmi_with_classes"] = [normalized_mutual_info_score(truth[known], a[known]) for a in main.T]
+            for name, score in _SCORES_WITH_CLASSES.items():
+                agreements[f"{name}_with_classes"] = [score(truth[known], a[known]) for a in main.T]
         record |= {name: float(np.mean(values)) for name, values in agreements.items() if values}
         return record | ({} if self.spectrum is None else {"spectrum": self.spectrum.tolist()})
 

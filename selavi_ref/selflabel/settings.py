@@ -134,8 +134,9 @@ class TrainingSettings:
     )
     labeller: str = setting(
         "transport",
-        help="How labels are chosen; kmeans, for comparison, on the features of both modalities in one process",
-        choices=("transport", "kmeans"),
+        help="How labels are chosen. For comparison, in one process: kmeans, on the features of both modalities; "
+        "published, by the published program's solver, which assigns the sizes at random and inverts them",
+        choices=("transport", "kmeans", "published"),
         option="labeller",
     )
     align: bool = setting(

@@ -33,6 +33,7 @@ from backbones.finetuning.training_run import settings_for, start  # noqa: E402
 from backbones.finetuning.video_clips import VideoOnlyClips  # noqa: E402
 from backbones.learner.checkpoint import read_checkpoint, read_newest  # noqa: E402
 from backbones.learner.settings import BackboneSettings  # noqa: E402
+from backbones.networks import registry  # noqa: E402
 from backbones.runs.convert import import_published  # noqa: E402
 from selavi_ref.media import read_clip  # noqa: E402
 from selavi_ref.runs.checkpoints import Checkpoints  # noqa: E402
@@ -242,6 +243,21 @@ def test_fine_tuning_changes_the_network_and_from_scratch_it_begins_with_others(
         learnt = weights(place / folder)[name]
         assert not torch.equal(learnt, begun)
         assert (torch.cosine_similarity(learnt.flatten(), begun.flatten(), 0) > 0.7) == near
+
+
+def test_it_begins_with_a_file_of_weights(place):
+    torch.manual_seed(5)
+    weights = registry.find("video", "tiny").build().state_dict()
+    torch.save({**weights, "fc.weight": torch.zeros(4, 192)}, place / "supervised.pth")
+    options = ["--fold", "1", "--epochs", "1", "--video-weights", "supervised.pth"]
+    done = selavi(place, *UCF, *options, "--out", "supervised")
+    assert done.exit_code == 0, done.output
+    assert "supervised.pth" in done.stdout
+    begun = read_checkpoint(place / "supervised" / "begin.pt")["model"]
+    assert all(torch.equal(begun[f"base.{name}"], value) for name, value in weights.items())
+    refused(selavi(place, *UCF, *options, "--from-scratch", "--out", "both"), "--from-scratch")
+    wrong = selavi(place, *UCF, "--video-weights", "published.pth", "--out", "wrong")
+    refused(wrong, "does not fit the video network tiny")
 
 
 def test_hmdb51_is_learnt_with_its_own_lists_and_tested_once_at_the_end(place):
