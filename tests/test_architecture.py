@@ -14,7 +14,7 @@ MAX_LINES = 400
 
 # A room imports only from rooms on lines above its own.
 ROOMS = """
-selavi_ref.errors selavi_ref.install_hints
+selavi_ref.errors selavi_ref.install_hints selavi_ref.compiler
 selavi_ref.store selavi_ref.metrics
 selavi_ref.media selavi_ref.transport
 selavi_ref.runs

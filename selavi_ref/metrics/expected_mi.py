@@ -1,8 +1,9 @@
 """The expected mutual information of random clusters of given sizes, compiled by Numba."""
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from selavi_ref.compiler import exact_kernel
 
 # Weights of the hypergeometric distribution below this fraction of the largest one are left out.
 _NEGLIGIBLE = 1e-20
@@ -38,7 +39,7 @@ def expected_mutual_information(class_sizes: NDArray[np.int64], cluster_sizes: N
     return float(_sum_over_sizes(a, a_times, b, b_times, int(class_sizes.sum()), log))
 
 
-@numba.njit(cache=True, error_model="numpy")
+@exact_kernel
 def _sum_over_sizes(a, a_times, b, b_times, n, log):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(len(a)):
@@ -49,7 +50,7 @@ def _sum_over_sizes(a, a_times, b, b_times, n, log):  # type: ignore[no-untyped-
     return total / n
 
 
-@numba.njit(cache=True, error_model="numpy")
+@exact_kernel
 def _expected_term(a, b, n, log):  # type: ignore[no-untyped-def]
     """Return the expectation of ``x log(n x / (a b))``; x of the `a` videos of a class are among `b` drawn of n."""
     low, high = max(0, a + b - n), min(a, b)

@@ -306,9 +306,9 @@ def _by_class(
 
 def _in_threads(task: Callable[..., None], n: int, *arguments: Any, fill: NDArray[Any]) -> None:
     """Call ``task(*arguments, lo, hi, fill)`` for parts of n rows, in as many threads as Numba is set to use."""
-    import numba
+    from selavi_ref.compiler import n_threads
 
-    threads = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    threads = n_threads()
     height = -(-n // threads)
     with ThreadPoolExecutor(threads) as pool:
         parts = [pool.submit(task, *arguments, lo, min(lo + height, n), fill) for lo in range(0, n, height)]

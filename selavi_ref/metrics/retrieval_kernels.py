@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from selavi_ref.compiler import compiled, exact_kernel
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@exact_kernel
 def ranks(scores: Any, query_class: Any, members: Any, starts: Any, lo: int, hi: int, rank: Any) -> None:
     """
     Fill in the number of items before the first one of the query's class, or of all items if there is none.
@@ -34,7 +35,7 @@ def ranks(scores: Any, query_class: Any, members: Any, starts: Any, lo: int, hi:
         rank[i] = n if first < 0 else _count_before(row, first)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@exact_kernel
 def _count_before(row: Any, first: int) -> int:
     best, before = row[first], 0
     for j in range(first):
@@ -44,7 +45,7 @@ def _count_before(row: Any, first: int) -> int:
     return before
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@exact_kernel
 def largest(scores: Any, least: Any, lo: int, hi: int, chosen: Any) -> None:
     """Fill in, ascending, the items with the largest scores, of which ``least`` is the smallest; the first of ties."""
     k = chosen.shape[1]
@@ -60,7 +61,7 @@ def largest(scores: Any, least: Any, lo: int, hi: int, chosen: Any) -> None:
                 position += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@exact_kernel
 def euclidean(queries: Any, items: Any, chosen: Any, lo: int, hi: int, distances: Any) -> None:
     """Fill in the Euclidean distances of the chosen items."""
     for i in range(lo, hi):
@@ -68,7 +69,7 @@ def euclidean(queries: Any, items: Any, chosen: Any, lo: int, hi: int, distances
             distances[i, position] = np.sqrt(_squared_distance(queries[i], items[chosen[i, position]]))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@exact_kernel
 def cosine(queries: Any, items: Any, chosen: Any, lo: int, hi: int, distances: Any) -> None:
     """Fill in 1 minus the product with the chosen items."""
     for i in range(lo, hi):
@@ -76,7 +77,7 @@ def cosine(queries: Any, items: Any, chosen: Any, lo: int, hi: int, distances: A
             distances[i, position] = max(0.0, 1.0 - _product(queries[i], items[chosen[i, position]]))
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"}, nogil=True)
 def _squared_distance(a: Any, b: Any) -> float:
     total = 0.0
     for d in range(a.size):
@@ -85,7 +86,7 @@ def _squared_distance(a: Any, b: Any) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"}, nogil=True)
 def _product(a: Any, b: Any) -> float:
     total = 0.0
     for d in range(a.size):

@@ -1,6 +1,6 @@
-"""The arithmetic that the kernels are made of: a base-2 exponential and comparisons that vectorise, and compiler flags.
+"""The arithmetic of the kernels: a base-2 exponential and comparisons that vectorise.
 
-Numba caches kernels by the date of their own file: after a change here, touch ``kernels.py``.
+After a change here, change ``kernels.py`` and ``exact_kernels.py`` too, or delete their caches.
 """
 
 from __future__ import annotations
@@ -11,18 +11,10 @@ import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import extending, njit, types
 
+from selavi_ref.compiler import IS_DISABLED, STRICT
+
 intrinsic: Any = extending.intrinsic
 overload: Any = extending.overload
-
-# Compiler flags, here and nowhere else. Sums may be reordered, so that they vectorise; what is written with STRICT may
-# not: ``(x * scale - shift) + f`` loses all its digits if the two large numbers are not subtracted first.
-STRICT: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
-KERNEL: dict[str, Any] = {
-    "fastmath": {"reassoc", "contract", "nsz", "nnan"},
-    "error_model": "numpy",
-    "nogil": True,
-    "cache": True,
-}
 
 
 @intrinsic
@@ -80,7 +72,7 @@ lesser, greater = _one_of("llvm.minnum"), _one_of("llvm.maxnum")
 
 def exp2(t: float) -> float:
     """Return ``2 ** t`` to a few units in the last place, for t clamped to the range of normal numbers."""
-    return float(2.0**t)
+    return float(2.0 ** min(max(t, -900.0), 900.0))
 
 
 @overload(exp2, jit_options=STRICT)
@@ -132,3 +124,15 @@ def magnitude_bits(a: Any) -> Any:
 def magnitude(bits: Any) -> Any:
     """Undo `magnitude_bits`."""
     return _as_float(bits)
+
+
+if IS_DISABLED:  # plain Python in place of vector instructions
+    lesser, greater = min, max
+
+    def magnitude_bits(a: Any) -> Any:
+        """Return the bits of ``|a|`` as an integer."""
+        return abs(a).view(f"i{a.itemsize}")
+
+    def magnitude(bits: Any) -> Any:
+        """Undo `magnitude_bits`."""
+        return bits.view(f"f{bits.itemsize}")

@@ -6,6 +6,7 @@ An engine is a function ``(log_prob, strength, weight) -> PlanPass``. Those of t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -180,7 +181,8 @@ def _suitable(log_prob: Any) -> str:
         return "torch" if log_prob.device.type != "cpu" else "numba"
     if not isinstance(log_prob, np.ndarray) or isinstance(log_prob, np.memmap):
         return "store"
-    return "numpy" if log_prob.size < _SMALL else "numba"
+    is_compiled = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+    return "numba" if is_compiled and log_prob.size >= _SMALL else "numpy"
 
 
 def _load(name: str) -> Engine:

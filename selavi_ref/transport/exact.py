@@ -11,12 +11,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, diags_array
 from scipy.sparse.linalg import cg
 
+from selavi_ref.compiler import n_threads
 from selavi_ref.errors import InputError
 from selavi_ref.transport import exact_kernels
 from selavi_ref.transport.arguments import Vector, check_size, refuse_entry, score_matrix
@@ -155,7 +155,7 @@ class Problem:
         def part(lo: int) -> float:
             return float(exact_kernels.label_rows(self.x, lo, min(lo + rows, N), potentials, labels, second, margin))
 
-        with ThreadPoolExecutor(int(numba.config.NUMBA_NUM_THREADS)) as pool:  # type: ignore[attr-defined]
+        with ThreadPoolExecutor(n_threads()) as pool:
             total = sum(pool.map(part, range(0, N, rows)))
         used = self.sizes > 0
         gap = np.bincount(labels, minlength=len(self.sizes)) - self.sizes

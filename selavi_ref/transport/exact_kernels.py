@@ -1,19 +1,13 @@
-"""Numba kernels of `exact`: labels of all rows, and their repair along shortest paths between clusters.
-
-Numba caches kernels by the date of their own file: after a change in ``arithmetic.py``, touch this one.
-"""
+"""Numba kernels of `exact`: labels of all rows, and their repair along shortest paths between clusters."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-from selavi_ref.transport.arithmetic import KERNEL, greater
-
-# Costs are compared for equality, and some are infinite: they are computed as written.
-EXACT: dict[str, Any] = {**KERNEL, "fastmath": False}
+from selavi_ref.compiler import exact_kernel, kernel
+from selavi_ref.transport.arithmetic import greater
 
 
 class Matrix(NamedTuple):
@@ -53,7 +47,7 @@ class Clusters(NamedTuple):
     bound: Any
 
 
-@njit(**KERNEL)
+@kernel
 def _load(x: Any, lo: int, n: int, f: Any, v: Any) -> None:
     """Fill ``v`` with rows ``lo:lo + n`` plus ``f``."""
     if x.double.size > 0:
@@ -62,7 +56,7 @@ def _load(x: Any, lo: int, n: int, f: Any, v: Any) -> None:
         _load_from(x.single, x.right, lo, n, f, v)
 
 
-@njit(**KERNEL)
+@kernel
 def _load_from(flat: Any, right: int, lo: int, n: int, f: Any, v: Any) -> None:
     K = f.size
     if right == 1:
@@ -77,7 +71,7 @@ def _load_from(flat: Any, right: int, lo: int, n: int, f: Any, v: Any) -> None:
                 v[r, k] = np.float64(column[r]) + f[k]
 
 
-@njit(**KERNEL)
+@kernel
 def _first_of_largest(v: Any) -> Any:
     top = v[0]
     for k in range(1, v.size):
@@ -88,7 +82,7 @@ def _first_of_largest(v: Any) -> Any:
     return k, top
 
 
-@njit(**KERNEL)
+@kernel
 def label_rows(x: Any, lo: int, hi: int, f: Any, labels: Any, second: Any, margin: Any) -> float:
     """Fill in the best and second best cluster of rows ``lo:hi`` and their margin; return the sum of best scores."""
     block = 4 if x.right == 1 else 64
@@ -107,7 +101,7 @@ def label_rows(x: Any, lo: int, hi: int, f: Any, labels: Any, second: Any, margi
     return total
 
 
-@njit(**EXACT)
+@exact_kernel
 def settle(x: Any, f: Any, room: Any, rows: Any, labels: Any) -> None:
     """Give ``rows``, in this order, their best cluster of those with ``room``."""
     for i in rows:
@@ -119,13 +113,13 @@ def settle(x: Any, f: Any, room: Any, rows: Any, labels: Any) -> None:
         room[best] -= 1
 
 
-@njit(**EXACT)
+@exact_kernel
 def _entry(x: Any, i: int, k: int) -> Any:
     at = np.int64(i) * x.down + k * x.right
     return x.double[at] if x.double.size > 0 else np.float64(x.single[at])
 
 
-@njit(**EXACT)
+@exact_kernel
 def fill(x: Any, c: Any, labels: Any) -> None:
     """Enter all rows into the clusters of their labels."""
     block = 4 if x.right == 1 else 64
@@ -138,7 +132,7 @@ def fill(x: Any, c: Any, labels: Any) -> None:
             _enter(c, start + r, np.int64(labels[start + r]), v[r])
 
 
-@njit(**EXACT)
+@exact_kernel
 def _enter(c: Any, i: int, j: int, v: Any) -> None:
     """Add row i, with entries ``v``, to cluster j."""
     p = c.first[j] + c.count[j]
@@ -156,7 +150,7 @@ def _enter(c: Any, i: int, j: int, v: Any) -> None:
             known[k], bound[k] = _note(near[k], loss[k], np.int64(known[k]), bound[k], i, d)
 
 
-@njit(**EXACT)
+@exact_kernel
 def _note(near: Any, loss: Any, n: int, bound: float, i: int, d: float) -> Any:
     """Add row i, of cost ``d`` below the bound, to the ``n`` nearest; if these are too many, drop the farthest.
 
@@ -175,7 +169,7 @@ def _note(near: Any, loss: Any, n: int, bound: float, i: int, d: float) -> Any:
     return n, bound
 
 
-@njit(**EXACT)
+@exact_kernel
 def _strike(near: Any, loss: Any, n: int, i: int) -> int:
     """Take row i off the ``n`` nearest, if it is there; return their new number."""
     for p in range(n):
@@ -185,7 +179,7 @@ def _strike(near: Any, loss: Any, n: int, i: int) -> int:
     return n
 
 
-@njit(**EXACT)
+@exact_kernel
 def shortest(x: Any, c: Any, f: Any) -> None:
     """Add to ``f`` the distances from clusters in excess, up to that of the farthest cluster in deficit (Dijkstra).
 
@@ -221,7 +215,7 @@ def shortest(x: Any, c: Any, f: Any) -> None:
             f[k] = g[k] if done[k] else f[k] + reached
 
 
-@njit(**EXACT)
+@exact_kernel
 def _closest(g: Any, f: Any, done: Any) -> int:
     j, least = -1, np.inf
     for k in range(g.size):
@@ -230,14 +224,14 @@ def _closest(g: Any, f: Any, done: Any) -> int:
     return j
 
 
-@njit(**EXACT)
+@exact_kernel
 def _tight(x: Any, c: Any, f: Any, j: int, k: int) -> bool:
     if f[j] + c.cost[j, k] <= f[k] and c.ties[j, k] == 0:
         _renew(x, c, j, k)
     return f[j] + c.cost[j, k] <= f[k]
 
 
-@njit(**EXACT)
+@exact_kernel
 def levels(x: Any, c: Any, f: Any, depth: Any) -> bool:
     """Fill ``depth`` with the number of tight edges from clusters in excess; return whether it reaches one in deficit.
 
@@ -267,7 +261,7 @@ def levels(x: Any, c: Any, f: Any, depth: Any) -> bool:
     return last < K
 
 
-@njit(**EXACT)
+@exact_kernel
 def augment(x: Any, c: Any, f: Any, depth: Any, labels: Any) -> None:
     """Move rows along paths of tight edges, each of which leads one deeper, until there are no such paths."""
     K = f.size
@@ -285,7 +279,7 @@ def augment(x: Any, c: Any, f: Any, depth: Any, labels: Any) -> None:
                 _move(x, c, path[p], path[p + 1], rows, labels)
 
 
-@njit(**EXACT)
+@exact_kernel
 def _path(x: Any, c: Any, f: Any, depth: Any, source: int, path: Any, at: Any) -> int:
     """Find a path from ``source`` to a cluster in deficit, depth first; return its number of edges, 0 if there is none.
 
@@ -311,7 +305,7 @@ def _path(x: Any, c: Any, f: Any, depth: Any, source: int, path: Any, at: Any) -
     return n
 
 
-@njit(**EXACT)
+@exact_kernel
 def _move(x: Any, c: Any, j: int, k: int, rows: int, labels: Any) -> None:
     """Move ``rows`` rows of cluster j to cluster k, all at the same smallest cost."""
     v = np.empty(c.size.size)
@@ -331,7 +325,7 @@ def _move(x: Any, c: Any, j: int, k: int, rows: int, labels: Any) -> None:
         p -= 1
 
 
-@njit(**EXACT)
+@exact_kernel
 def _leave(c: Any, p: int, j: int, v: Any) -> None:
     """Take the row at position ``p``, with entries ``v``, out of cluster j."""
     c.count[j] -= 1
@@ -348,7 +342,7 @@ def _leave(c: Any, p: int, j: int, v: Any) -> None:
             known[k] = _strike(near[k], loss[k], np.int64(known[k]), i)
 
 
-@njit(**EXACT)
+@exact_kernel
 def _renew(x: Any, c: Any, j: int, k: int) -> None:
     """Find the cost from cluster j to cluster k anew, among the nearest rows if it must be there, or among all."""
     near, loss, bound = c.near[j, k], c.loss[j, k], c.bound[j, k]

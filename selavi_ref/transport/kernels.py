@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from selavi_ref.transport.arithmetic import KERNEL, exp2, exponent, greater, lesser, magnitude, magnitude_bits
+from selavi_ref.compiler import kernel
+from selavi_ref.transport.arithmetic import exp2, exponent, greater, lesser, magnitude, magnitude_bits
 
 VECTOR = 32  # entries in a whole number of vectors, unrolled
 GROUP = 8  # rows that are added up together
@@ -28,7 +28,7 @@ LOW, HIGH = 2.0**-32, 2.0**32  # a row whose sum leaves this range is done again
 SMALL = 1e-6  # posterior below which `PlanStats` counts an entry as small
 
 
-@njit(**KERNEL)
+@kernel
 def one_row(x: Any, scale: Any, f: Any, mult: Any, e: Any) -> Any:
     """Fill ``e`` with ``2 ** (x * scale + f - m)``, m the largest exponent of the row; return m and the sum."""
     zero = f.dtype.type(0)
@@ -42,7 +42,7 @@ def one_row(x: Any, scale: Any, f: Any, mult: Any, e: Any) -> Any:
     return m, s
 
 
-@njit(**KERNEL)
+@kernel
 def _shifted_row(x: Any, scale: Any, m: Any, f: Any, mult: Any, e: Any) -> Any:
     """Fill ``e`` with ``2 ** (x * scale + f - m)`` and return the sum."""
     s = f.dtype.type(0)
@@ -53,7 +53,7 @@ def _shifted_row(x: Any, scale: Any, m: Any, f: Any, mult: Any, e: Any) -> Any:
     return s
 
 
-@njit(**KERNEL)
+@kernel
 def wide_pass(
     flat: Any, K: int, lo: int, hi: int, scale: Any, f: Any, mult: Any, shift: Any, weight: Any, mass: Any
 ) -> float:
@@ -93,7 +93,7 @@ def wide_pass(
     return value + np.log2(product)
 
 
-@njit(**KERNEL)
+@kernel
 def _settle_rows(
     flat: Any,
     K: int,
@@ -137,7 +137,7 @@ def _settle_rows(
     return value
 
 
-@njit(**KERNEL)
+@kernel
 def _flush(part: Any, mult: Any, mass: Any) -> None:
     """Add what was summed in the type of the arithmetic to ``mass`` in float64, and begin anew."""
     for k in range(mass.size):
@@ -145,7 +145,7 @@ def _flush(part: Any, mult: Any, mass: Any) -> None:
     part[:] = 0
 
 
-@njit(**KERNEL)
+@kernel
 def tall_pass(
     x: Any, lo: int, hi: int, scale: Any, f: Any, mult: Any, by_columns: bool, weight: Any, mass: Any
 ) -> float:
@@ -181,7 +181,7 @@ def tall_pass(
     return value
 
 
-@njit(**KERNEL)
+@kernel
 def _settle_block(start: int, n: int, weight: Any, top: Any, total: Any) -> float:
     """Replace the sums ``total`` of a block by the factors of its rows; return the weighted sum of the logsumexps."""
     value = 0.0
@@ -205,7 +205,7 @@ def _settle_block(start: int, n: int, weight: Any, top: Any, total: Any) -> floa
     return value
 
 
-@njit(**KERNEL)
+@kernel
 def _load_block(x: Any, start: int, n: int, by_columns: bool, t: Any) -> None:
     """Fill ``t`` (K, TALL) with rows ``start:start + n``; the rest repeats row ``start``."""
     if by_columns:
@@ -221,7 +221,7 @@ def _load_block(x: Any, start: int, n: int, by_columns: bool, t: Any) -> None:
             t[k, j] = t[k, 0]
 
 
-@njit(**KERNEL)
+@kernel
 def logits_of(row: Any, scale: float, f: Any, v: Any) -> float:
     """Fill ``v`` with ``row * scale + f`` and return the largest."""
     top = exponent(row[0], scale, 0.0, f[0])
@@ -231,7 +231,7 @@ def logits_of(row: Any, scale: float, f: Any, v: Any) -> float:
     return float(top)
 
 
-@njit(**KERNEL)
+@kernel
 def wide_rows(
     flat: Any, K: int, lo: int, hi: int, scale: float, f: Any, mult: Any, weight: Any, out: Any, mass: Any
 ) -> tuple[float, float]:
@@ -274,7 +274,7 @@ def wide_rows(
     return value, score
 
 
-@njit(**KERNEL)
+@kernel
 def _first(v: Any, m: float) -> int:
     """Return the first position at which ``v``, of whole vectors, reaches ``m``."""
     start = 0
@@ -285,7 +285,7 @@ def _first(v: Any, m: float) -> int:
     return start
 
 
-@njit(**KERNEL)
+@kernel
 def _top(v: Any, start: int) -> Any:
     """Return the largest of as many entries as fill vectors."""
     top = v[start]
@@ -294,7 +294,7 @@ def _top(v: Any, start: int) -> Any:
     return top
 
 
-@njit(**KERNEL)
+@kernel
 def tall_rows(
     x: Any, lo: int, hi: int, scale: float, f: Any, mult: Any, by_columns: bool, weight: Any, out: Any, mass: Any
 ) -> tuple[float, float]:
@@ -343,7 +343,7 @@ def tall_rows(
     return value, score
 
 
-@njit(**KERNEL)
+@kernel
 def peak_pass(x: Any, lo: int, hi: int, scale: float, f: Any, peak: Any) -> None:
     """Raise ``peak`` to the base-2 logarithm of the largest posterior of each column in rows ``lo:hi``."""
     K = f.size
@@ -359,7 +359,7 @@ def peak_pass(x: Any, lo: int, hi: int, scale: float, f: Any, peak: Any) -> None
             peak[k] = log_posterior if log_posterior > peak[k] else peak[k]
 
 
-@njit(**KERNEL)
+@kernel
 def stats_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: Any, weight: Any, sums: Any) -> None:
     """Add the weights of rows ``lo * step``, ..., ``(hi - 1) * step`` and their `PlanStats` to ``sums``."""
     K = f.size
@@ -380,7 +380,7 @@ def stats_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: An
         sums[3] += w * small
 
 
-@njit(**KERNEL)
+@kernel
 def coupling_pass(
     x: Any,
     lo: int,
@@ -429,7 +429,7 @@ def coupling_pass(
         _add_products(many, total)
 
 
-@njit(**KERNEL)
+@kernel
 def _powers(x: Any, scale: Any, shift: Any, i: int, f: Any, mult: Any, e: Any) -> Any:
     """Fill ``e`` with the powers of row ``i``, shifted by ``shift[i]`` if that is there and right; return the sum."""
     s = f.dtype.type(0)
@@ -440,7 +440,7 @@ def _powers(x: Any, scale: Any, shift: Any, i: int, f: Any, mult: Any, e: Any) -
     return s
 
 
-@njit(**KERNEL)
+@kernel
 def _add_pairs(e: Any, mult: Any, c: float, columns: Any, value: Any, total: Any) -> None:
     """Add the products of the entries in ``columns``, which ascend, to the lower triangle of ``total``."""
     for a in range(columns.size):
@@ -450,7 +450,7 @@ def _add_pairs(e: Any, mult: Any, c: float, columns: Any, value: Any, total: Any
             total[columns[a], columns[b]] += q * value[b]
 
 
-@njit(**KERNEL)
+@kernel
 def _load_rows(x: Any, start: int, n: int, step: int, by_columns: bool, block: Any) -> None:
     """Fill ``block`` (TALL, P) with ``n`` rows, the first of which is ``start * step``."""
     if by_columns:
@@ -463,7 +463,7 @@ def _load_rows(x: Any, start: int, n: int, step: int, by_columns: bool, block: A
                 block[i, k] = x[(start + i) * step, k]
 
 
-@njit(**KERNEL)
+@kernel
 def tall_coupling(
     x: Any, lo: int, hi: int, step: int, by_columns: bool, scale: Any, f: Any, mult: Any, weight: Any, total: Any
 ) -> None:
@@ -493,7 +493,7 @@ def tall_coupling(
                 total[k, b] += s32
 
 
-@njit(**KERNEL)
+@kernel
 def _significant(e: Any, least: Any, columns: Any) -> int:
     """Put the positions of ``e > least`` into ``columns``, if they fit; return their number."""
     both = np.int32(0)  # the sum of their positions, and in the low bits their number
@@ -513,7 +513,7 @@ def _significant(e: Any, least: Any, columns: Any) -> int:
     return int(n)
 
 
-@njit(**KERNEL)
+@kernel
 def _add_products(q: Any, total: Any) -> None:
     """Add the lower triangle of ``q^T q`` of eight rows to ``total``."""
     q0, q1, q2, q3, q4, q5, q6, q7 = q[0], q[1], q[2], q[3], q[4], q[5], q[6], q[7]
@@ -526,7 +526,7 @@ def _add_products(q: Any, total: Any) -> None:
             )
 
 
-@njit(**KERNEL)
+@kernel
 def cholesky(a: Any) -> None:
     """Replace the lower triangle of a positive definite ``a`` (K, K) by its factor, four rows at a time.
 
@@ -555,7 +555,7 @@ def cholesky(a: Any) -> None:
         _finish_row(a, row, 0)
 
 
-@njit(**KERNEL)
+@kernel
 def _finish_row(a: Any, j: int, first: int) -> None:
     """Finish row j of a Cholesky factor, of which the columns before ``first`` are done."""
     row = a[j]
@@ -571,7 +571,7 @@ def _finish_row(a: Any, j: int, first: int) -> None:
     row[j] = np.sqrt(s if s > 1e-300 else 1e-300)
 
 
-@njit(**KERNEL)
+@kernel
 def cholesky_solve(a: Any, b: Any) -> Any:
     """Return in ``b`` the solution of ``L L^T x = b``, L the lower triangle of ``a``."""
     K = a.shape[0]
@@ -589,7 +589,7 @@ def cholesky_solve(a: Any, b: Any) -> Any:
     return b
 
 
-@njit(**KERNEL)
+@kernel
 def largest(x: Any, lo: int, hi: int) -> float:
     """Return the largest absolute entry of rows ``lo:hi``; infinity or NaN if there is one that is not finite.
 

@@ -14,10 +14,10 @@ from functools import cache
 from itertools import count
 from typing import Any, TypeVar
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from selavi_ref.compiler import n_threads
 from selavi_ref.transport import kernels
 from selavi_ref.transport.arguments import Vector, check_size, normalised, refuse_entry
 from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows
@@ -135,7 +135,7 @@ class NumbaPass:
         f, mult, _ = _split(potentials, dtype, -(-K // kernels.VECTOR) * kernels.VECTOR)
         scale, weight, by_columns = dtype(self._scale * sharpness), self._weight, self._by_columns
         if sums is None:
-            sums = np.zeros((_threads(), K, K), np.float32)
+            sums = np.zeros((n_threads(), K, K), np.float32)
         parts = _merge(_divide(-(-N // step), K), len(sums))
         shift = np.empty(0, dtype) if self._tall else self._shift(dtype, sharpness)
 
@@ -187,7 +187,7 @@ class NumbaPass:
             while (p := next(next_part)) < len(parts):
                 results[p] = task(p, *parts[p])
 
-        helpers = min(_threads(), len(parts)) - 1
+        helpers = min(n_threads(), len(parts)) - 1
         futures = [_pool().submit(work) for _ in range(helpers)]
         work()
         for future in futures:
@@ -196,13 +196,9 @@ class NumbaPass:
         return results
 
 
-def _threads() -> int:
-    return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-
-
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, _threads() - 1), thread_name_prefix="selavi-plan")
+    return ThreadPoolExecutor(max(1, n_threads() - 1), thread_name_prefix="selavi-plan")
 
 
 if hasattr(os, "register_at_fork"):

@@ -73,10 +73,12 @@ def _factorised(matrix: Vector) -> Callable[[Vector], Vector]:
         inverse = np.linalg.inv(matrix)
         return lambda b: np.asarray(np.einsum("ij,j->i", inverse, b))
     if len(matrix) <= _MEDIUM:
+        from selavi_ref.compiler import IS_DISABLED
         from selavi_ref.transport import kernels
 
-        kernels.cholesky(matrix)
-        return lambda b: np.asarray(kernels.cholesky_solve(matrix, b))
+        if not IS_DISABLED:
+            kernels.cholesky(matrix)
+            return lambda b: np.asarray(kernels.cholesky_solve(matrix, b))
     from scipy.linalg import cho_factor, cho_solve
 
     factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
