@@ -131,8 +131,8 @@ def assign(
     potentials : (K,), optional
         Starting point, such as the potentials of the last solution.
     published : bool
-        Repeat the published algorithm to the letter instead, its stopping rule and its treatment of sizes included; see
-        `selavi_ref.transport.published`. An iteration is two passes, and there are 2,000 at most.
+        Run the published algorithm instead, with its stopping rule and its treatment of sizes, up to the rounding of
+        float64; see `selavi_ref.transport.published`. An iteration is two passes, and there are 2,000 at most.
 
     Returns
     -------

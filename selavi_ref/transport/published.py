@@ -1,9 +1,14 @@
 """The self-labelling of the published code, step by step, so that its results can be compared with ours.
 
-What differs from `assign`, all of it on purpose: the plan is ``exp(strength * log_prob)`` in float64, which may
-underflow to rows of zeros; the marginal is proportional to *one over* the sizes, in the order in which they are given;
-and the error is computed after iterations 1, 11, 21, ... as ``sum_i |beta_i / beta_new_i - 1|``, and 0.1 is enough.
-Source: the public code of Asano et al. (2020), *Labelling unlabelled videos from scratch*.
+What differs from `assign`, all of it on purpose: the plan is ``exp(log_prob) ** strength`` in float64, which may
+underflow to rows and columns of zeros, and then to NaN, which ends the iteration; the marginal is proportional to *one
+over* the sizes, in the order in which they are given; and the error is computed after iterations 1, 11, 21, ... as
+``sum_i |beta_i / beta_new_i - 1|``, and 0.1 is enough. Source: the public code of Asano et al. (2020), *Labelling
+unlabelled videos from scratch*.
+
+Results are equal up to the rounding of float64 sums and powers, which decides between equal entries, and in which
+iteration an underflow becomes NaN: of 96 problems with logits of standard deviation 1 to 60 all labels were equal, and
+in one of the 29 that end in NaN the number of iterations was not.
 """
 
 from __future__ import annotations
@@ -41,7 +46,8 @@ def repeat_published(log_prob: NDArray[Any], sizes: Vector, strength: float, mos
     Solution
         Potentials are the logarithms of the column scalings, the error is the L1 distance of the column sums from the
         inverted sizes, ``n_passes`` counts products with the plan, and ``converged`` says whether the rule was met.
-        Rows that underflow have label 0 and a confidence that is not a number, as in the original.
+        Once an underflow has led to NaN, the labels are those of the first NaN of each row, as in the original, and
+        ``converged`` is false.
     """
     N, K = log_prob.shape
     finite = np.isfinite(log_prob)
@@ -51,25 +57,25 @@ def repeat_published(log_prob: NDArray[Any], sizes: Vector, strength: float, mos
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         marginal = np.where(sizes > 0, 1.0 / sizes, 0.0)
         marginal /= marginal.sum()
-        plan = np.exp(strength * log_prob.astype(np.float64))
+        plan = np.exp(log_prob.astype(np.float64)) ** strength
         beta = np.full(N, 1.0 / N)
         alpha = np.ones_like(marginal)
-        met, iteration = False, 0
-        while iteration < most and not met:
+        error, iteration = np.inf, 0
+        while error > _ENOUGH and iteration < most:  # NaN ends it too
             alpha = marginal / (beta @ plan)
             new_beta = (1.0 / N) / (plan @ alpha)
             if iteration % _EVERY == 0:
-                met = bool(np.nansum(np.abs(beta / new_beta - 1.0)) <= _ENOUGH)
+                error = float(np.abs(beta / new_beta - 1.0).sum())
             beta = new_beta
             iteration += 1
-        plan *= alpha
-        labels = plan.argmax(1).astype(np.int32)
-        rows = plan.sum(1)
+        rows = plan @ alpha
         plan *= beta[:, None]
+        plan *= alpha
+        labels = plan.argmax(1).astype(np.int32)  # where entries are NaN, the first of them
         mass = plan.sum(0)
         confidence = (plan[np.arange(N), labels] * N).astype(np.float32)
         potentials, logsumexp = np.log(alpha), np.log(rows)
         score = float(log_prob[np.arange(N), labels].mean(dtype=np.float64))
         value = float(marginal[marginal > 0] @ potentials[marginal > 0] - logsumexp.mean())
     plan_rows = Rows(labels, confidence, logsumexp, mass, float(logsumexp.mean()), score)
-    return Solution(potentials, plan_rows, value, float(np.abs(mass - marginal).sum()), 2 * iteration, met)
+    return Solution(potentials, plan_rows, value, float(np.abs(mass - marginal).sum()), 2 * iteration, error <= _ENOUGH)

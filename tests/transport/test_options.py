@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment, minimize
+from scipy.special import log_softmax
 
 from selavi_ref import assign
 from selavi_ref.errors import ConvergenceWarning
@@ -111,7 +112,7 @@ def test_exact_labels_of_a_larger_problem() -> None:
 
 def published(log_prob: np.ndarray, sizes: np.ndarray, strength: float) -> tuple[np.ndarray, int]:
     """The published algorithm in the fewest lines: labels and iterations."""
-    P = np.exp(log_prob * strength)
+    P = np.exp(log_prob) ** strength
     N = len(P)
     r, c, beta, error, i = 1 / sizes / (1 / sizes).sum(), 1 / N, np.full(N, 1 / N), 1e6, 0
     while error > 0.1 and i < 2000:
@@ -120,11 +121,11 @@ def published(log_prob: np.ndarray, sizes: np.ndarray, strength: float) -> tuple
         if i % 10 == 0:
             error = np.abs(beta / new - 1).sum()
         beta, i = new, i + 1
-    return (P * alpha).argmax(1), i
+    return (P * beta[:, None] * alpha).argmax(1), i
 
 
 @given(N=st.integers(5, 60), K=st.integers(2, 8), seed=st.integers(0, 10**6), strength=st.floats(0.5, 5))
-def test_the_published_algorithm_is_repeated_to_the_letter(N: int, K: int, seed: int, strength: float) -> None:
+def test_the_published_algorithm_is_repeated(N: int, K: int, seed: int, strength: float) -> None:
     x, _ = problem(N, K, seed)
     sizes = 1 + np.random.default_rng(seed).random(K)
     labels, iterations = published(x, sizes, strength)
@@ -133,6 +134,21 @@ def test_the_published_algorithm_is_repeated_to_the_letter(N: int, K: int, seed:
     assert a.n_passes == 2 * iterations
     inverse = 1 / sizes / (1 / sizes).sum()
     assert a.marginal_error == pytest.approx(np.abs(a.mass - inverse).sum())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("sd", [20, 60])
+def test_the_published_algorithm_breaks_into_nan_where_the_original_does(sd: int) -> None:
+    n_broken = 0
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        x, sizes = log_softmax(sd * rng.normal(size=(2, 100, 20)), 2).sum(0), 1 + 0.1 * rng.standard_normal(20)
+        labels, _ = published(x, sizes, 10.0)
+        a = assign(x, sizes, published=True)
+        assert np.array_equal(a.labels, labels)
+        assert not (a.converged and np.isnan(a.confidence).any())
+        n_broken += bool(np.isnan(a.confidence).any())
+    assert n_broken > 0
 
 
 def test_what_the_published_algorithm_lacks_is_refused() -> None:
