@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from peers import STRENGTH
 
 from selavi_ref.transport import Assignment, assign, engines
-from selavi_ref.transport.exact import exact_labels, greedy_labels, integer_sizes
+from selavi_ref.transport.exact import exact_labels, greedy_labels
+from selavi_ref.transport.rounding import integer_sizes
 
 Problem = tuple[NDArray[np.float32], NDArray[np.float64]]
 SHARPNESS = {"moderate": 0.1, "peaked, 3 x as sharp": 0.3, "peaked, 10 x as sharp": 1.0}

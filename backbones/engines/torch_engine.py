@@ -20,7 +20,7 @@ from torch import Tensor
 
 from selavi_ref.errors import InputError
 from selavi_ref.transport.arguments import Vector, check_size, in_memory, normalised, refuse_entry
-from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows
+from selavi_ref.transport.plan_pass import STATS_ROWS, PlanStats, Rows
 
 FUSED = "backbones.engines.triton_kernels"  # module of the fused kernel, which is optional
 
@@ -90,8 +90,8 @@ class TorchPass:
         self.shape = (self._x.shape[0], self._x.shape[1])
         self.weight = normalised(weight)
         self._strength = float(strength)
-        self._largest = self._largest_entry()
-        check_size(self._largest, strength)
+        self.largest = self._largest_entry()
+        check_size(self.largest, strength)
         self._weight = self._row_weights()
         self._weights: dict[torch.dtype, Tensor] = {}
         self._shifts: dict[torch.dtype, Tensor] = {}
@@ -267,7 +267,7 @@ class TorchPass:
         """Return the dtype of the arithmetic: that of the data, or float64 if exponents are large."""
         scale, used = abs(self._scale(sharpness)), potentials[np.isfinite(potentials)]
         fits = (
-            self._largest * scale < _MAX_EXPONENT_RANGE
+            self.largest * scale < _MAX_EXPONENT_RANGE
             and np.ptp(used) * _LOG2E < _MAX_EXPONENT_RANGE
             and _MIN_SCALE < scale < _MAX_SCALE
         )

@@ -145,7 +145,7 @@ class BalancedKMeans(TransformerMixin, ClusterMixin, BaseEstimator):
     def _sizes(self, N: int) -> NDArray[np.int64]:
         """Return the number of samples of each cluster."""
         from selavi_ref.transport import marginals
-        from selavi_ref.transport.exact import integer_sizes
+        from selavi_ref.transport.rounding import integer_sizes
 
         K = self.n_clusters
         marginal = marginals.uniform(K) if self.sizes is None else marginals.given(np.asarray(self.sizes), K)

@@ -3,7 +3,8 @@
 from selavi_ref.transport import marginals
 from selavi_ref.transport.assignment import Assignment, assign
 from selavi_ref.transport.blocks import Blocks
-from selavi_ref.transport.engines import PlanPass, PlanStats, Rows, register
+from selavi_ref.transport.engines import register
+from selavi_ref.transport.plan_pass import PlanPass, PlanStats, Rows
 from selavi_ref.transport.pot import sinkhorn
 from selavi_ref.transport.sharded import Sharded
 

@@ -31,6 +31,18 @@ def in_memory(log_prob: Any) -> NDArray[Any]:
     return whole
 
 
+def softmax(log_prob: NDArray[Any], strength: float, potentials: Vector) -> Vector:
+    """Return ``softmax_k(strength * log_prob_ik + f_k)`` (N, K) in float64."""
+    extreme = log_prob.max if strength > 0 else log_prob.min
+    # A large offset that a row has in common would round its differences off, so it goes first.
+    logits = strength * np.subtract(log_prob, extreme(1, keepdims=True), dtype=np.float64)
+    logits += potentials
+    logits -= logits.max(1, keepdims=True)
+    posterior = np.exp(logits, out=logits)
+    posterior /= posterior.sum(1, keepdims=True)
+    return np.asarray(posterior)
+
+
 def real_array(values: Any, name: str) -> NDArray[Any]:
     """Return real numbers as an array, or raise an error that names the argument."""
     array = np.asarray(values)

@@ -19,9 +19,11 @@ from selavi_ref.transport.arguments import (
     in_memory,
     sample_weights,
     score_matrix,
+    softmax,
     start_potentials,
 )
 from selavi_ref.transport.published import MOST_ITERATIONS, repeat_published
+from selavi_ref.transport.rounding import integer_sizes, labels_of_sizes
 from selavi_ref.transport.solve import solve
 
 _TOL, _MOST_PASSES = 1e-6, 2000
@@ -73,12 +75,9 @@ class Assignment:
     @property
     def plan(self) -> NDArray[np.float64]:
         """The plan Q (N, K), made anew at each request."""
-        logits = self._strength * in_memory(self._log_prob).astype(np.float64) + self.potentials
-        logits -= logits.max(1, keepdims=True)
-        plan = np.exp(logits, out=logits)
-        weight = 1.0 / len(plan) if self._weight is None else self._weight[:, None]
-        plan *= weight / plan.sum(1, keepdims=True)
-        return np.asarray(plan)
+        plan = softmax(in_memory(self._log_prob), self._strength, self.potentials)
+        plan *= 1.0 / len(plan) if self._weight is None else self._weight[:, None]
+        return plan
 
 
 def assign(
@@ -206,11 +205,9 @@ def assign(
 
 def _rounded(result: Assignment, marginal: NDArray[np.float64]) -> Assignment:
     """Replace the labels by those of the largest total score among all that have the sizes of the marginal."""
-    from selavi_ref.transport.exact import exact_labels, integer_sizes
-
     data = in_memory(result._log_prob)
     sizes = integer_sizes(marginal / marginal.sum(), len(data))
-    labels = exact_labels(data, sizes, result.potentials / result._strength)
+    labels = labels_of_sizes(data, sizes, result.potentials / result._strength)
     at_label = np.take_along_axis(data, labels[:, None].astype(np.int64), 1)[:, 0].astype(np.float64)
     return replace(
         result, labels=labels, confidence=_confidence(result, data, labels), cost=-float(at_label.mean()) / 2
@@ -222,8 +219,6 @@ def _confidence(result: Assignment, data: NDArray[Any], labels: NDArray[np.int32
     confidence = np.empty(len(data), np.float32)
     for start in range(0, len(data), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        logits = result._strength * data[rows].astype(np.float64) + result.potentials
-        logits -= logits.max(1, keepdims=True)
-        at_label = np.take_along_axis(logits, labels[rows, None].astype(np.int64), 1)[:, 0]
-        confidence[rows] = np.exp(at_label) / np.exp(logits).sum(1)
+        posterior = softmax(data[rows], result._strength, result.potentials)
+        confidence[rows] = np.take_along_axis(posterior, labels[rows, None].astype(np.int64), 1)[:, 0]
     return confidence

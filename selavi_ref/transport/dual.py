@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.transport.arguments import Vector
-from selavi_ref.transport.engines import PlanPass, PlanStats
+from selavi_ref.transport.plan_pass import PlanPass, PlanStats
 
 _STARVED = 1e-14  # a column with less than this part of its target has to be lifted in the log domain
 

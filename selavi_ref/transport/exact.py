@@ -33,38 +33,6 @@ _NEAR = 32  # most rows of a cluster nearest to another one that are stored
 _FEW_EXTRA = 10  # rows from which the density at a boundary is estimated, besides those that have to cross it
 
 
-def integer_sizes(marginal: ArrayLike, N: int) -> Sizes:
-    """Round ``N * marginal`` to integers of sum N by largest remainders; among equal ones the first is rounded up.
-
-    Parameters
-    ----------
-    marginal : (K,) float64
-        Sizes as fractions of N, of sum 1.
-    N : int
-        Rows, at least 1.
-
-    Returns
-    -------
-    (K,) int64
-        The floor or the ceiling of each ``N * marginal``; zeros stay zero.
-
-    Raises
-    ------
-    InputError
-        If a fraction is negative or not finite, or their sum is not 1.
-    """
-    r = np.asarray(marginal, dtype=np.float64)
-    if N < 1:
-        raise InputError(f"the number of rows must be at least 1, not {N}", option="N", value=N)
-    if r.ndim != 1 or not (np.isfinite(r) & (r >= 0)).all() or abs(r.sum() - 1) > 1e-9:
-        raise InputError("the marginal must be (K,) numbers, finite, not negative and of sum 1", option="marginal")
-    scaled = N * r
-    sizes = np.floor(scaled).astype(np.int64)
-    remainder = scaled - sizes
-    sizes[np.argsort(-remainder, kind="stable")[: N - sizes.sum()]] += 1
-    return sizes
-
-
 def exact_labels(log_prob: ArrayLike, sizes: ArrayLike, potentials: ArrayLike) -> Labels:
     """Return the labels of the largest total score among those of which exactly ``sizes[k]`` are k.
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from selavi_ref.compiler import n_threads
 from selavi_ref.transport import kernels
 from selavi_ref.transport.arguments import Vector, check_size, normalised, refuse_entry
-from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows
+from selavi_ref.transport.plan_pass import STATS_ROWS, PlanStats, Rows
 
 _LOG2E = 1.4426950408889634
 _LN2 = 0.6931471805599453
@@ -50,7 +50,8 @@ class NumbaPass:
         self._strength = strength
         self._type: type[Any] = np.float32 if log_prob.dtype == np.float32 else np.float64
         self._weight = np.ones(1) if self.weight is None else self.weight * N
-        self._spread = self._largest() * abs(self._scale)
+        self.largest = self._largest_entry()
+        self._spread = self.largest * abs(self._scale)
         self._shifts: dict[type[Any], NDArray[Any]] = {}
         self._sharpness = 1.0
 
@@ -165,7 +166,7 @@ class NumbaPass:
             self._shifts = {dtype: before.astype(dtype, copy=False)}
         return self._shifts[dtype]
 
-    def _largest(self) -> float:
+    def _largest_entry(self) -> float:
         """Return the largest absolute entry; raise if one is not finite or too large."""
         sizes = self._each(lambda p, lo, hi: kernels.largest(self._x, lo, hi))
         part = next((p for p, size in enumerate(sizes) if not np.isfinite(size)), None)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.transport.arguments import Vector, check_size, normalised, refuse_entry
-from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows
+from selavi_ref.transport.plan_pass import STATS_ROWS, PlanStats, Rows
 
 _MANY, _SMALL = 1e-3, 1e-6  # posteriors that `PlanStats` counts are above the first, or below the second
 _BLOCK = 1 << 20  # entries held in float64 at a time
@@ -28,7 +28,8 @@ class NumpyPass:
         if not finite.all():
             row, column = divmod(int(np.argmin(finite)), self.shape[1])
             refuse_entry(row, column, float(log_prob[row, column]))
-        check_size(float(np.abs(log_prob).max()), strength)
+        self.largest = float(np.abs(log_prob).max())
+        check_size(self.largest, strength)
 
     def __call__(self, potentials: Vector, sharpness: float = 1.0, *, precise: bool = False) -> tuple[float, Vector]:
         """See `PlanPass`."""

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from selavi_ref.errors import ConvergenceWarning, InputError
 from selavi_ref.transport import engines
-from selavi_ref.transport.arguments import Vector, in_memory, is_tensor, real_array
+from selavi_ref.transport.arguments import Vector, in_memory, is_tensor, real_array, softmax
 from selavi_ref.transport.solve import solve
 
 _NAMES = ("sinkhorn", "sinkhorn_log", "greenkhorn", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling")
@@ -45,9 +45,9 @@ def sinkhorn(
     b : (m,) or (m, L)
         Weights of the columns; uniform if empty. With L right-hand sides the losses are returned, not the plans.
     M : (n, m)
-        Costs. If a, b and M are float32, so is the result.
+        Costs; infinite for pairs that are forbidden. If a, b and M are float32, so is the result.
     reg : float
-        Positive weight of the entropy.
+        Positive weight of the entropy; an array or tensor of one element will do.
     method : str
         A method name of POT; all lead to the same solver.
     numItermax : int
@@ -85,7 +85,7 @@ def sinkhorn(
     array([[0.5, 0. ],
            [0. , 0.5]])
     """
-    _check(reg, method, numItermax, stopThr, kwargs)
+    reg = _check(reg, method, numItermax, stopThr, kwargs)
     like = next((array for array in (a, b, M, *(warmstart or ())) if is_tensor(array)), None)
     if like is not None:
         a, b, M = (in_memory(values) for values in (a, b, M))
@@ -97,12 +97,22 @@ def sinkhorn(
     start = _warm(warmstart, cost.shape, columns.shape[1:])
     single = any(np.asarray(weights).dtype == np.float32 for weights in (a, b))
     resolution = 4 * float(np.finfo(np.float32 if single else np.float64).eps)
-    runs = []
+    forbidden = np.isinf(cost)
+    if forbidden.any():
+        cost = _without_infinities(cost, forbidden, rows, columns, reg)
+    runs, results = [], []
     for k, column in enumerate(np.atleast_2d(columns.T)):
         scaled = column * (rows.sum() / column.sum())
-        run = _one(cost, rows, scaled, reg, numItermax, stopThr, _nth(start, k))
+        run = _solve_one(cost, rows, scaled, reg, numItermax, stopThr, _nth(start, k))
         unequal = float(np.abs(scaled - column).sum())
-        runs.append(replace(run, error=run.error + unequal) if unequal > resolution * rows.sum() else run)
+        if unequal > resolution * rows.sum():
+            run = replace(run, error=run.error + unequal)
+        plan = run.plan(cost, reg)
+        if forbidden.any():
+            plan[forbidden] = 0.0
+            run = replace(run, error=max(run.error, _violation(plan, rows, scaled)))
+        runs.append(run)
+        results.append(float((plan * cost).sum()) if several else plan)
     error = max(run.error for run in runs)
     n_passes = max(run.n_passes for run in runs)
     if verbose:
@@ -112,8 +122,7 @@ def sinkhorn(
             f"Sinkhorn did not converge: marginal violated by {error:.2e} after {n_passes} passes, stopThr={stopThr:g}"
         )
         warnings.warn(text, ConvergenceWarning, stacklevel=2)
-    result = np.array([run.loss(cost, reg) for run in runs]) if several else runs[0].plan(cost, reg)
-    result = result.astype(dtype, copy=False)
+    result = np.asarray(results if several else results[0]).astype(dtype, copy=False)
     if not log:
         return result
     log_u = np.stack([run.log_u for run in runs], axis=1)
@@ -128,34 +137,34 @@ def sinkhorn(
 
 @dataclass(frozen=True)
 class _Run:
-    """Logarithms of the scalings for one right-hand side, and their error."""
+    """Logarithms of the scalings for one right-hand side, and their error.
+
+    ``weights`` are those of the side without potentials, whose sums are exact: the rows if ``by_rows``.
+    """
 
     log_u: Vector
     log_v: Vector
+    weights: Vector
     error: float
     n_passes: int
+    by_rows: bool = True
 
     def plan(self, cost: NDArray[Any], reg: float) -> Vector:
-        exponents = cost.astype(np.float64)
-        exponents /= -reg
-        exponents += self.log_u[:, None]
-        exponents += self.log_v
-        return np.asarray(np.exp(exponents, out=exponents))
-
-    def loss(self, cost: NDArray[Any], reg: float) -> float:
-        return float((self.plan(cost, reg) * cost).sum())
+        if self.by_rows:
+            return softmax(cost, -1.0 / reg, self.log_v) * self.weights[:, None]
+        return (softmax(cost.T, -1.0 / reg, self.log_u) * self.weights[:, None]).T
 
 
-def _one(cost: NDArray[Any], a: Vector, b: Vector, reg: float, passes: int, stop: float, start: Any) -> _Run:
+def _solve_one(cost: NDArray[Any], a: Vector, b: Vector, reg: float, passes: int, stop: float, start: Any) -> _Run:
     """Solve for one right-hand side, with potentials of the columns or of the rows, whichever are fewer."""
     if cost.shape[0] >= cost.shape[1]:
-        return _columns(cost, a, b, reg, passes, stop, start)
+        return _solve_columns(cost, a, b, reg, passes, stop, start)
     exchanged = None if start is None else (start[1], start[0])
-    run = _columns(cost.T, b, a, reg, passes, stop, exchanged)
-    return replace(run, log_u=run.log_v, log_v=run.log_u)
+    run = _solve_columns(cost.T, b, a, reg, passes, stop, exchanged)
+    return replace(run, log_u=run.log_v, log_v=run.log_u, by_rows=False)
 
 
-def _columns(cost: NDArray[Any], a: Vector, b: Vector, reg: float, passes: int, stop: float, start: Any) -> _Run:
+def _solve_columns(cost: NDArray[Any], a: Vector, b: Vector, reg: float, passes: int, stop: float, start: Any) -> _Run:
     """Solve with potentials of the columns; a and b have equal sums."""
     total = float(a.sum())
     plan_pass = engines.create("auto", cost, -1.0 / reg, a / total)
@@ -163,8 +172,30 @@ def _columns(cost: NDArray[Any], a: Vector, b: Vector, reg: float, passes: int, 
     solution = solve(plan_pass, b / b.sum(), tol=max(stop / total, 1e-15), max_passes=passes, potentials=warm)
     with np.errstate(divide="ignore"):
         log_u = np.log(a) - solution.rows.logsumexp
-    error = float(np.linalg.norm(solution.rows.mass * total - b))
-    return _Run(log_u, solution.potentials, error, solution.n_passes)
+    error = float(np.linalg.norm(solution.rows.mass * total - b)) + solution.rounding * total
+    return _Run(log_u, solution.potentials, a, error, solution.n_passes)
+
+
+def _without_infinities(cost: NDArray[Any], forbidden: NDArray[Any], a: Vector, b: Vector, reg: float) -> Vector:
+    """Replace infinite costs by finite ones, so large that their entries of the plan are zero.
+
+    Potentials differ by at most the costs along a path of permitted pairs, each point visited once, and by some hundred
+    for each point of next to no weight.
+    """
+    allowed = np.where(forbidden, np.nan, cost)
+    for name, weights, axis in (("a", a, 1), ("b", b.reshape(len(b), -1).max(1), 0)):
+        stranded = forbidden.all(axis) & (weights > 0)
+        if stranded.any():
+            i = int(stranded.argmax())
+            raise InputError(f"M allows no pair for point {i} of {name}, whose weight is positive", option="M", row=i)
+    low, high = (float(end(allowed)) for end in (np.nanmin, np.nanmax))
+    penalty = 2 * min(cost.shape) * (high - low + 100 * reg) + 1e4 * reg
+    return np.where(forbidden, high + penalty, cost).astype(np.float64)
+
+
+def _violation(plan: Vector, a: Vector, b: Vector) -> float:
+    """Return the Euclidean norm of the violation of both marginals."""
+    return float(np.hypot(np.linalg.norm(plan.sum(1) - a), np.linalg.norm(plan.sum(0) - b)))
 
 
 def _as_tensors(result: Any, like: Any) -> Any:
@@ -178,19 +209,23 @@ def _as_tensors(result: Any, like: Any) -> Any:
     return result
 
 
-def _check(reg: float, method: str, numItermax: int, stopThr: float, options: dict[str, Any]) -> None:
+def _check(reg: float, method: str, numItermax: int, stopThr: float, options: dict[str, Any]) -> float:
+    """Check the options, and return ``reg`` as a plain number."""
     unknown = options.keys() - _OPTIONS
     if unknown:
         raise TypeError(f"sinkhorn() got an unexpected keyword argument {min(unknown)!r}")
     if not isinstance(method, str) or method.lower() not in _NAMES:
         message = f"Unknown method {method!r}; known are {', '.join(_NAMES)}"
         raise InputError(message, option="method", value=method)
-    if not (isinstance(reg, (int, float, np.number)) and np.isfinite(reg) and reg > 0):
-        raise InputError(f"reg must be positive and finite, not {reg!r}", option="reg", value=reg)
+    number = in_memory(reg)
+    number = number.reshape(()) if number.size == 1 and number.dtype.kind in "fiu" else np.array(np.nan)
+    if not (np.isfinite(number) and number > 0):
+        raise InputError(f"reg must be a positive, finite number, not {reg!r}", option="reg", value=reg)
     if not stopThr >= 0:
         raise InputError(f"stopThr must be at least 0, not {stopThr}", option="stopThr", value=stopThr)
     if numItermax < 1:
         raise InputError(f"numItermax must be at least 1, not {numItermax}", option="numItermax", value=numItermax)
+    return float(number)
 
 
 def _arrays(a: ArrayLike, b: ArrayLike, M: ArrayLike) -> tuple[NDArray[Any], Vector, Vector, np.dtype[Any]]:
@@ -200,9 +235,11 @@ def _arrays(a: ArrayLike, b: ArrayLike, M: ArrayLike) -> tuple[NDArray[Any], Vec
         raise InputError(f"M has shape {cost.shape}; it must be (n, m) with n and m at least 1", option="M")
     rows, columns = np.asarray(a), np.asarray(b)
     dtype = np.result_type(*(array for array in (cost, rows, columns) if array.size), np.float32)
-    if not np.isfinite(cost).all():
-        value, row, column = _first_infinite(cost)
-        message = f"M holds {value} in row {row}, column {column}; all costs must be finite"
+    is_cost = cost > -np.inf  # plus infinity forbids a pair; NaN is no cost
+    if not is_cost.all():
+        row, column = divmod(int(np.argmin(is_cost)), cost.shape[1])
+        value = float(cost[row, column])
+        message = f"M holds {value} in row {row}, column {column}; costs must be numbers, or plus infinity"
         raise InputError(message, option="M", value=value, row=row, column=column)
     if cost.dtype not in (np.float32, np.float64):
         cost = cost.astype(np.float64)
@@ -216,11 +253,6 @@ def _arrays(a: ArrayLike, b: ArrayLike, M: ArrayLike) -> tuple[NDArray[Any], Vec
             message = f"{name} must hold finite weights that are not negative and not all zero"
             raise InputError(message, option=name)
     return cost, rows, columns, dtype
-
-
-def _first_infinite(cost: NDArray[Any]) -> tuple[float, int, int]:
-    i, j = divmod(int(np.argmin(np.isfinite(cost))), cost.shape[1])
-    return float(cost[i, j]), i, j
 
 
 def _warm(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.transport.arguments import Vector, refuse_entry
-from selavi_ref.transport.engines import Rows
+from selavi_ref.transport.plan_pass import Rows
 from selavi_ref.transport.solve import Solution
 
 MOST_ITERATIONS = 2000

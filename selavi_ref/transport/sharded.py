@@ -12,7 +12,7 @@ import numpy as np
 from selavi_ref.errors import InputError
 from selavi_ref.transport import engines
 from selavi_ref.transport.arguments import Vector
-from selavi_ref.transport.engines import Engine, PlanPass, PlanStats, Rows
+from selavi_ref.transport.plan_pass import Engine, PlanPass, PlanStats, Rows
 
 AllSum = Callable[[Vector], Vector]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from selavi_ref.errors import InputError
 from selavi_ref.transport.arguments import Vector, normalised, refuse_entry
 from selavi_ref.transport.blocks import Blocks
-from selavi_ref.transport.engines import STATS_ROWS, PlanStats, Rows
 from selavi_ref.transport.numba_engine import NumbaPass, symmetric
+from selavi_ref.transport.plan_pass import STATS_ROWS, PlanStats, Rows
+from selavi_ref.transport.row_offsets import HUGE, ShiftedPass
 
 
 class StorePass:
@@ -31,13 +33,16 @@ class StorePass:
         self._blocks = log_prob if isinstance(log_prob, Blocks) else Blocks(log_prob)
         self.shape = self._blocks.shape
         self.weight = normalised(weight)
-        self._passes: list[NumbaPass] = []
+        self._passes: list[NumbaPass | ShiftedPass] = []
         self._parts: list[float] = []
         for _, rows, scores in self._blocks.walk():
             own = None if self.weight is None else self.weight[rows]
             part = len(scores) / self.shape[0] if own is None else float(own.sum())
+            own = own if part > 0 else None
             try:
-                block = NumbaPass(scores, strength, own if part > 0 else None)
+                block: NumbaPass | ShiftedPass = NumbaPass(scores, strength, own)
+                if block.largest * abs(strength) >= HUGE:
+                    block = ShiftedPass(partial(NumbaPass, strength=strength, weight=own), scores, strength)
             except InputError:
                 finite = np.isfinite(scores)
                 if finite.all():
@@ -104,7 +109,7 @@ class StorePass:
             weight += part
         return np.asarray(total / max(weight, 1e-300))
 
-    def _walk(self, apart: int = 1) -> Iterator[tuple[float, slice, NumbaPass]]:
+    def _walk(self, apart: int = 1) -> Iterator[tuple[float, slice, NumbaPass | ShiftedPass]]:
         """Yield every ``apart``-th block with its part of all weight and its rows."""
         for number, rows, scores in self._blocks.walk(apart):
             block = self._passes[number]

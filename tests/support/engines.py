@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from selavi_ref.transport import Assignment, Blocks, Sharded, assign, blocks, engines
-from selavi_ref.transport.engines import PlanPass
+from selavi_ref.transport.plan_pass import PlanPass
 
 ENGINES = ["numpy", "numba", "store", "torch", "sharded"]
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from selavi_ref.errors import InputError
-from selavi_ref.transport.exact import Problem, exact_labels, fit_potentials, greedy_labels, integer_sizes
+from selavi_ref.transport.exact import Problem, exact_labels, fit_potentials, greedy_labels
+from selavi_ref.transport.rounding import integer_sizes
 from tests.support.refusal import refused
 
 MANY = settings(deadline=None)

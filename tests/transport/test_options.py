@@ -142,7 +142,8 @@ def test_the_published_algorithm_breaks_into_nan_where_the_original_does(sd: int
     n_broken = 0
     for seed in range(24):
         rng = np.random.default_rng(seed)
-        x, sizes = log_softmax(sd * rng.normal(size=(2, 100, 20)), 2).sum(0), 1 + 0.1 * rng.standard_normal(20)
+        N, K = rng.integers(20, 400), rng.integers(3, 40)
+        x, sizes = log_softmax(sd * rng.normal(size=(2, N, K)), 2).sum(0), 1 + 0.1 * rng.standard_normal(K)
         labels, _ = published(x, sizes, 10.0)
         a = assign(x, sizes, published=True)
         assert np.array_equal(a.labels, labels)

@@ -1,0 +1,73 @@
+"""The plan pass on huge scores: a constant is subtracted from each row first, in float64.
+
+It changes no plan, but without it exponents would be rounded to units of ``|strength * log_prob| * 2 ** -53``: a large
+offset that all columns have in common would decide the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from selavi_ref.transport.arguments import Vector, is_tensor
+from selavi_ref.transport.plan_pass import PlanPass, Rows
+
+HUGE = 1e5  # |strength * log_prob| from which rows are shifted
+
+
+class ShiftedPass:
+    """`PlanPass` by another engine, on scores less the one of each row at which ``strength * log_prob`` is largest.
+
+    Parameters
+    ----------
+    make_pass : function
+        Takes the shifted scores, in float64, and returns the inner pass.
+    log_prob : (N, K) array or tensor
+        Scores.
+    strength : float
+        Factor of the scores.
+    """
+
+    def __init__(self, make_pass: Callable[[Any], PlanPass], log_prob: Any, strength: float) -> None:
+        self._strength = strength
+        extreme = log_prob.max if strength > 0 else log_prob.min
+        if is_tensor(log_prob):
+            self._offset: Any = extreme(1).values.double()
+            offset = self._offset.cpu().numpy()
+        else:
+            self._offset = offset = extreme(1).astype(np.float64)
+        self._inner = make_pass(self._shifted(log_prob))
+        self._row_offset: Vector = offset
+        weight = self._inner.weight
+        self._mean_offset = float(offset.mean() if weight is None else weight @ offset)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the shift does not change: shape, weight, peak, stats, coupling, metric."""
+        return getattr(self._inner, name)
+
+    def lend(self, log_prob: Any) -> None:
+        """Replace the data by an equal copy at another address, or by None until the next pass."""
+        self._inner.lend(None if log_prob is None else self._shifted(log_prob))  # type: ignore[attr-defined]
+
+    def __call__(self, potentials: Vector, sharpness: float = 1.0, *, precise: bool = False) -> tuple[float, Vector]:
+        """See `PlanPass`."""
+        value, mass = self._inner(potentials, sharpness, precise=precise)
+        return value + sharpness * self._strength * self._mean_offset, mass
+
+    def rows(self, potentials: Vector) -> Rows:
+        """See `PlanPass`."""
+        rows = self._inner.rows(potentials)
+        return replace(
+            rows,
+            logsumexp=rows.logsumexp + self._strength * self._row_offset,
+            value=rows.value + self._strength * self._mean_offset,
+            score=rows.score + self._mean_offset,
+        )
+
+    def _shifted(self, log_prob: Any) -> Any:
+        if is_tensor(log_prob):
+            return log_prob.double() - self._offset[:, None]
+        return np.subtract(log_prob, self._offset[:, None], dtype=np.float64)
