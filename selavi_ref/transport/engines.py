@@ -68,12 +68,12 @@ def create(engine: str | Engine, log_prob: Any, strength: float, weight: Vector 
                 option="engine",
                 value=engine,
             )
-        return engine(log_prob, strength, weight)
-    if engine == "auto":
-        engine = _suitable(log_prob)
-    if engine in ("numpy", "numba") and not isinstance(log_prob, np.ndarray):
-        log_prob = in_memory(log_prob)
-    make = _load(engine)
+        make = engine
+    else:
+        name = _suitable(log_prob) if engine == "auto" else engine
+        make = _load(name)
+        if name in ("numpy", "numba") and not isinstance(log_prob, np.ndarray):
+            log_prob = in_memory(log_prob)
     plan_pass = make(log_prob, strength, weight)
     if getattr(plan_pass, "largest", 0.0) * abs(strength) < HUGE:
         return plan_pass

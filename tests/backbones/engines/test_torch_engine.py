@@ -19,6 +19,7 @@ from backbones.engines.torch_engine import TorchPass
 from selavi_ref.errors import InputError
 from selavi_ref.transport import assign, engines
 from selavi_ref.transport import preconditioner as metric
+from selavi_ref.transport.engines import create
 from tests.support.transport_reference import logsumexp, plan
 
 ROOT = Path(__file__).parents[3]
@@ -175,7 +176,7 @@ def test_no_finite_data_lead_to_nan(dtype: type, strength: float, spread: str) -
         "many orders": rng.choice([-1.0, 1.0], size=(40, 30)) * 10 ** rng.uniform(-30, 4, size=(40, 30)),
     }[spread]
     x = (x / max(1.0, strength / 1e20)).astype(dtype)
-    passing = TorchPass(x, strength)
+    passing = create(TorchPass, x, strength)
     for f in (np.zeros(30), rng.normal(size=30) * 1e3, np.r_[-np.inf, rng.normal(size=29) * 1e6]):
         for sharpness in (1.0, 2.0**-40, 4.0):
             value, mass = passing(f, sharpness)
@@ -313,6 +314,7 @@ def test_where_triton_fails_a_pass_is_plain(monkeypatch: pytest.MonkeyPatch) -> 
 INTERPRETED = """
 import test_torch_engine, numpy as np, pytest
 from backbones.engines.torch_engine import TorchPass
+from selavi_ref.transport.engines import create
 from selavi_ref.errors import InputError
 test_torch_engine.SHAPES = [(300, 10), (5, 600)]
 test_torch_engine.ROUNDS = [(2, 0.5), (3, 4.0)]
