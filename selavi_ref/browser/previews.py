@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from selavi_ref.browser.thumbnail_strip import SKIPPABLE, middle_of, packets_from
 from selavi_ref.errors import FilePath
 from selavi_ref.media.audio_track import AudioTrack
-from selavi_ref.media.container import Media, import_av, media_error, media_errors, open_media, quarter_turns
+from selavi_ref.media.container import Media, Orientation, import_av, media_error, media_errors, open_media, orientation
 from selavi_ref.media.frames import TOLERANCE
 
 SECONDS, SHORT_SIDE, FPS, SAMPLE_RATE = 10.0, 240, 30, 48000  # upper limits, except for the sample rate
@@ -136,11 +136,11 @@ class _FrameCollector:
 
     def _shrink(self, frame: Any) -> Any:
         width, height = preview_size(frame.width * self.media.pixel_aspect, frame.height)
-        turns = quarter_turns(frame)
-        if not turns:
+        turn = orientation(frame)
+        if turn == Orientation():
             return self._scaler.reformat(frame, width, height, "yuv420p", interpolation="BILINEAR", threads=1)
         picture = self._scaler.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1).to_ndarray()
-        upright = type(frame).from_ndarray(np.ascontiguousarray(np.rot90(picture, turns)), format="rgb24")
+        upright = type(frame).from_ndarray(np.ascontiguousarray(turn.apply(picture)), format="rgb24")
         return self._turner.reformat(upright, format="yuv420p", threads=1)
 
 

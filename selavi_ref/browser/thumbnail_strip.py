@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.errors import FilePath, MediaError
-from selavi_ref.media.container import Media, media_error, open_media, quarter_turns
+from selavi_ref.media.container import Media, media_error, open_media, orientation
 from selavi_ref.media.frames import FramePicker
 
 FRAMES, FPS, HEIGHT = 12, 4.0, 128  # of a strip: frames, frames per second, pixels
@@ -169,7 +169,7 @@ def _pick_frames(media: Media, begin: float) -> list[NDArray[np.uint8]]:
 def _frame_size(media: Media, frame: Any) -> tuple[int, int]:
     """Return the width of strip frames, and the short side to which video frames are scaled to cover them."""
     across, down = frame.width * media.pixel_aspect, float(frame.height)
-    if quarter_turns(frame) % 2:
+    if orientation(frame).transpose:
         across, down = down, across
     width = min(max(round(HEIGHT * across / down), WIDTHS[0]), WIDTHS[1])
     return width, math.ceil(min(across, down) * max(HEIGHT / down, width / across) - 1e-6)

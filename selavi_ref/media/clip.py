@@ -22,7 +22,7 @@ _SEEK_LEADS = (
 )  # seconds before the clip to seek to, each tried if the one before was too late
 _NO_SKIP_SECONDS = 0.3  # seconds before a clip from which on all frames are decoded, not only reference frames
 _SKIPPABLE = ("h264", "hevc")  # codecs whose non-reference frames, and no others, FFmpeg can skip
-_LONGEST_JUMP = 60.0  # seconds between two frames of a whole video; more is a damaged clock, and would fill the memory
+_LONGEST_JUMP = 60.0  # seconds that frames may be beyond the end of a file by its header; more is a damaged clock
 _MAX_MISSING = 0.5  # seconds of video or audio that a damaged file may lack and still be read
 
 
@@ -193,7 +193,7 @@ def read_video(
     Raises
     ------
     MediaError
-        If the file cannot be read, is cut off or damaged, or if its clock jumps by more than a minute.
+        If the file cannot be read, is cut off or damaged, or if its clock jumps far beyond its end.
     InputError
         If an argument is out of range, or PyAV is not installed.
     """
@@ -205,7 +205,8 @@ def read_video(
         video_end = audio_end = 0.0
         if picker is not None:
             video_end = max(media.end(media.video), picker.last_end)
-            picker.finish(min(video_end, picker.last_time + _LONGEST_JUMP))
+            last = max(picker.last_time + _LONGEST_JUMP, picker.last_end, track.end if track is not None else 0.0)
+            picker.finish(min(video_end, last))
         if track is not None:
             audio_end = media.end(media.audio)
         _check_complete(media, picker, track, (video_end, audio_end))
@@ -333,7 +334,8 @@ def _check_complete(
 
 def _check_clock(media: Media, before: float, time: float, whole: bool) -> None:
     """Raise MediaError if time jumps forward as no camera's does; the memory of a single clip is bounded anyway."""
-    if whole and time - (0.0 if math.isnan(before) else before) > _LONGEST_JUMP:
+    jump = time - (0.0 if math.isnan(before) else before)
+    if whole and jump > _LONGEST_JUMP and time > media.claimed_end + _LONGEST_JUMP:
         raise media_error(media.path, f"its clock jumps to {time:.0f} s")
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from selavi_ref.errors import FilePath, InputError, MediaError, TransientMediaError, printable, reason
 from selavi_ref.install_hints import missing_package
@@ -20,6 +25,8 @@ _TRANSIENT_ERRNOS = {  # errors of the system that say nothing about the content
     *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR),
     *(errno.EIO, errno.ESTALE, errno.ENOENT, errno.ETIMEDOUT),
 }
+_MEASURED = ("mpeg", "mpegts")  # containers of which FFmpeg reads the last packets to tell the length of a stream
+_TAILS = (10.0, 120.0, math.inf)  # seconds before the end in which the last packet of a stream is looked for
 _SETTLING = {"mpeg": 1.0}  # seconds after a seek in which times may be a frame off, by container
 
 
@@ -112,9 +119,9 @@ class Media:
     def __init__(self, path: FilePath, container: Any) -> None:
         self.path = path
         self.container = container
-        self.video = _best_stream(container, "video")
-        self.audio = _best_stream(container, "audio")
         self.fault: str | None = None
+        self.video = self._best_stream("video")
+        self.audio = self._best_stream("audio", related=self.video)
         self.settling = _SETTLING.get(container.format.name, 0.0)
         self.untimed = container.format.name == "avi" and self.video is not None
         self._packet_times: deque[int | None] = deque()  # of the frames still in the decoder
@@ -132,17 +139,25 @@ class Media:
         return aspect if 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT else 1.0
 
     def seconds(self, stream: Any) -> float:
-        """Length of a stream, seconds: from the header, or else from its packets."""
+        """
+        Length of a stream, seconds: from the header, or else from its packets.
+
+        Where a header gives no length for a stream, FFmpeg puts that of the whole file in its place.
+        """
         if stream is None:
             return 0.0
-        if stream.duration:
+        if stream.duration and (stream.frames or self.container.format.name in _MEASURED):
             return float(stream.duration * stream.time_base)
         start = float((stream.start_time or 0) * stream.time_base)
-        if tag := _duration_tag(stream.metadata):
-            return max(tag - start, 0.0)
-        if self.container.duration:
-            return self.container.duration / 1e6 + (self.container.start_time or 0) / 1e6 - start
-        return _packet_seconds(self.path, stream.index)
+        end = _duration_tag(stream.metadata) or self._last_packet_end(stream) or start
+        return max(end - start, 0.0)
+
+    @property
+    def claimed_end(self) -> float:
+        """End of the file by its header on the time axis, seconds; infinity if the header gives none."""
+        if not self.container.duration:
+            return math.inf
+        return (self.container.duration + (self.container.start_time or 0)) / 1e6 - self.origin
 
     def start(self, stream: Any) -> float:
         """Start of a stream on the time axis, seconds."""
@@ -192,6 +207,33 @@ class Media:
         time = frame.time
         return float("nan") if time is None else time - self.origin
 
+    def _best_stream(self, kind: str, related: Any = None) -> Any:
+        """
+        Return the video or audio stream that a player would choose, or None; cover art and empty streams do not count.
+
+        The audio stream is of the same program as the `related` video stream, where a file holds several.
+        """
+        streams = [
+            stream
+            for stream in getattr(self.container.streams, kind)
+            if stream.codec_context is not None and not (kind == "video" and _is_cover(stream))
+        ]
+        best = self.container.streams.best(kind, related=related)
+        streams.sort(key=lambda stream: stream is not best and stream != best)
+        return next((stream for stream in streams if self._has_packets(stream)), None)
+
+    def _has_packets(self, stream: Any) -> bool:
+        return bool(stream.frames or _duration_tag(stream.metadata)) or self._last_packet_end(stream) is not None
+
+    def _last_packet_end(self, stream: Any) -> float | None:
+        """Return the end of the last packet of a stream, seconds, or None if it has none."""
+        full = os.path.abspath(os.fspath(self.path))
+        try:
+            status = os.stat(full)
+        except OSError as error:
+            raise TransientMediaError(str(media_error(self.path, reason(error)))) from error
+        return _last_packet_end(full, stream.index, status.st_size, status.st_mtime_ns)
+
     def _assign_times(self, packet: Any, frames: list[Any]) -> None:
         """Set the times of frames by their order: the n-th frame gets the time of the n-th packet."""
         if not packet.size:  # the end: frames still in the decoder
@@ -220,21 +262,7 @@ def open_media(path: FilePath) -> Iterator[Media]:
         If PyAV is not installed.
     """
     av = import_av()
-    name = os.path.abspath(os.fspath(path))  # absolute, so that no part of a name is taken for a protocol
-    try:
-        status = os.stat(name)
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise media_error(path, "not a regular file")
-        if status.st_size == 0:
-            raise media_error(path, "the file is empty")
-        # a play list in disguise must not make us open other files or addresses
-        container = av.open(name, mode="r", metadata_errors="replace", container_options={"protocol_whitelist": "file"})
-    except av.InvalidDataError as error:
-        raise media_error(path, "of no format that FFmpeg can read, or damaged at its beginning or end") from error
-    except media_errors() as error:
-        kind = TransientMediaError if getattr(error, "errno", None) in _TRANSIENT_ERRNOS else MediaError
-        raise kind(str(media_error(path, reason(error)))) from error
-    with container:
+    with _open_container(path) as container:
         try:
             media = Media(path, container)
             for stream in (media.video, media.audio):
@@ -243,6 +271,25 @@ def open_media(path: FilePath) -> Iterator[Media]:
             yield media
         except (av.FFmpegError, OverflowError) as error:  # impossible sizes and rates
             raise media_error(path, f"damaged: {reason(error)}") from error
+
+
+def _open_container(path: FilePath) -> Any:
+    """Open a media file with PyAV, or raise MediaError."""
+    av = import_av()
+    name = os.path.abspath(os.fspath(path))  # absolute, so that no part of a name is taken for a protocol
+    try:
+        status = os.stat(name)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise media_error(path, "not a regular file")
+        if status.st_size == 0:
+            raise media_error(path, "the file is empty")
+        # a play list in disguise must not make us open other files or addresses
+        return av.open(name, mode="r", metadata_errors="replace", container_options={"protocol_whitelist": "file"})
+    except av.InvalidDataError as error:
+        raise media_error(path, "of no format that FFmpeg can read, or damaged at its beginning or end") from error
+    except media_errors() as error:
+        kind = TransientMediaError if getattr(error, "errno", None) in _TRANSIENT_ERRNOS else MediaError
+        raise kind(str(media_error(path, reason(error)))) from error
 
 
 def import_av() -> Any:
@@ -271,17 +318,6 @@ def media_error(path: FilePath, why: str) -> MediaError:
     return MediaError(f"{printable(path)}: {why}")
 
 
-def _best_stream(container: Any, kind: str) -> Any:
-    """Return the video or audio stream that a player would choose, or None; cover art does not count."""
-    streams = [
-        stream
-        for stream in getattr(container.streams, kind)
-        if stream.codec_context is not None and not (kind == "video" and _is_cover(stream))
-    ]
-    best = container.streams.best(kind)
-    return best if best in streams else next(iter(streams), None)
-
-
 def _is_cover(stream: Any) -> bool:
     return bool(stream.disposition & type(stream.disposition).attached_pic)
 
@@ -293,7 +329,7 @@ def _display_size(media: Media) -> tuple[int, int]:
     for n, packet in enumerate(media.packets(media.video)):
         for frame in media.frames(packet):
             width = max(1, round(frame.width * media.pixel_aspect))
-            return (frame.height, width) if quarter_turns(frame) % 2 else (width, frame.height)
+            return (frame.height, width) if orientation(frame).transpose else (width, frame.height)
         if n > _FIRST_PACKETS:
             break
     return 0, 0
@@ -308,9 +344,29 @@ def _count_delayed_packets(path: FilePath, index: int) -> int:
     return 0
 
 
-def quarter_turns(frame: Any) -> int:
-    """Return how many quarter turns anticlockwise turn a decoded frame upright: 0 to 3."""
-    return round(getattr(frame, "rotation", 0) / 90) % 4
+class Orientation(NamedTuple):
+    """How a decoded frame is turned upright: rows and columns exchanged, then flipped along either axis."""
+
+    transpose: bool = False
+    flip_vertical: bool = False
+    flip_horizontal: bool = False
+
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the upright image of an image (h, w, 3), as a view."""
+        image = image.swapaxes(0, 1) if self.transpose else image
+        return image[:: -1 if self.flip_vertical else 1, :: -1 if self.flip_horizontal else 1]
+
+
+def orientation(frame: Any) -> Orientation:
+    """Return how a decoded frame is turned upright, by its display matrix, rounded to quarter turns."""
+    matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None or len(bytes(matrix)) < 36:
+        return Orientation()
+    # A pixel (x, y) is displayed at (a x + c y, b x + d y), up to a shift.
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, 5).tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(False, d < 0, a < 0)
+    return Orientation(True, b < 0, c < 0)
 
 
 def _duration_tag(metadata: dict[str, str]) -> float | None:
@@ -325,13 +381,25 @@ def _duration_tag(metadata: dict[str, str]) -> float | None:
     return None
 
 
-def _packet_seconds(path: FilePath, index: int) -> float:
-    """Return the length of a stream by the times of its packets; opens the file anew, as not all can be rewound."""
-    first, last = float("inf"), 0.0
-    with open_media(path) as media:
-        stream = media.container.streams[index]
-        for packet in media.packets(stream):
-            if packet.pts is not None:
-                first = min(first, float(packet.pts * packet.time_base))
-                last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    return max(0.0, last - first)
+@lru_cache(maxsize=4096)
+def _last_packet_end(path: str, index: int, *_stamp: int) -> float | None:
+    """Return the end of the last packet of a stream, seconds, or None if it has none; reads as little as possible."""
+    for lead in _TAILS:
+        with _open_container(path) as container:  # anew, as not all can be rewound
+            duration = container.duration or 0
+            begin = duration - lead * 1e6
+            if lead < math.inf and begin <= 0:
+                continue
+            end = None
+            try:
+                if lead < math.inf:
+                    container.seek(int(begin) + (container.start_time or 0))
+                for packet in container.demux(container.streams[index]):
+                    if packet.pts is not None:
+                        time = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                        end = time if end is None else max(end, time)
+            except media_errors():  # cut off, or without an index to seek by
+                pass
+            if end is not None:
+                return end
+    return None

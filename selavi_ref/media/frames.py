@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.media.container import import_av, quarter_turns
+from selavi_ref.media.container import Orientation, import_av, orientation
 
 # FFmpeg converts yuv420p to gbrp by a special routine where it need not scale, which leaves the last columns of other
 # widths unset.
@@ -90,7 +90,7 @@ class FramePicker:
         self._converted: NDArray[np.uint8] | None = None
         self._tick: float | None = None  # seconds of one unit of the frames' durations
         self._shape: tuple[int, int] | None = None
-        self._turns = 0
+        self._orientation = Orientation()
         reformatter = import_av().video.reformatter.VideoReformatter
         self._unpacker, self._scaler, self._packer = reformatter(), reformatter(), reformatter()
 
@@ -145,7 +145,7 @@ class FramePicker:
             width, height = frame.width * self.pixel_aspect, frame.height
             size = self.size if self.enlarge else min(self.size, max(1, round(min(width, height))))
             self._shape = fit_size(width, height, size)
-            self._turns = quarter_turns(frame)
+            self._orientation = orientation(frame)
         width, height = self._shape
         scaled_to = (width, height) if self.antialias else (frame.width, frame.height)
         if scaled_to == (frame.width, frame.height) and frame.width % _UNSCALED_WIDTH:
@@ -156,7 +156,7 @@ class FramePicker:
         picture = rows.reshape(scaled_to[1], scaled_to[0], 3)
         if not self.antialias:
             picture = scale_bilinear(picture, height, width)
-        upright = np.rot90(picture, self._turns) if self._turns else picture
+        upright = self._orientation.apply(picture)
         return upright if self.crops is None else self.crops.cut(upright)
 
 
