@@ -27,7 +27,7 @@ from selavi_ref.report.export import (
     write_json,
     write_parquet,
 )
-from selavi_ref.report.links import INDEX, MARKER, Names, places_of, safe_name, write_links
+from selavi_ref.report.links import INDEX, LINKS_MARKER, Names, places_of, safe_name, write_links
 
 # what a file system may hold: bytes without separator and zero, as Python shows them
 FILE_NAMES = st.binary(min_size=1, max_size=40).map(lambda b: os.fsdecode(b.replace(b"\0", b"_")))
@@ -289,7 +289,7 @@ def test_hostile_names_stay_in_the_tree(tmp_path):
         "\u202egpj.exe",
         "_wrong",
         "labels.csv",
-        MARKER,
+        LINKS_MARKER,
         "b\udcff",
     ]
     paths = [f"/v/{name}" for name in names[:-1]] + ["/v/b\udcff.mp4", "", "nul\0.mp4", f"/v/{'x' * 300}.mp4"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from selavi_ref.ensemble.consensus import find_consensus
-from selavi_ref.ensemble.label_table import folder_class, read_csv, read_truths, write_csv
+from selavi_ref.ensemble.label_table import read_csv, read_truths, write_csv
 from selavi_ref.ensemble.labels import label_store
 from selavi_ref.ensemble.posterior import STRENGTH, posterior
 from selavi_ref.errors import InputError, SelaviError
@@ -171,7 +171,7 @@ def test_hostile_names_survive_the_table(tmp_path):
 
 def test_what_is_no_table_of_labels_is_refused(tmp_path):
     (tmp_path / "x.csv").write_text("name,number\na,1\n")
-    with pytest.raises(InputError, match="path and label"):
+    with pytest.raises(InputError, match="path"):
         read_csv(tmp_path / "x.csv")
     with pytest.raises(InputError, match="No such file"):
         read_csv(tmp_path / "missing.csv")
@@ -385,11 +385,6 @@ def test_potentials_of_another_shape_are_refused(tmp_path):
     make_store(tmp_path / "s.h5", whole={"potentials": np.zeros((2, K))})
     with FeatureStore(tmp_path / "s.h5") as store, pytest.raises(InputError, match=r"shape \(2, 4\), not \(5, 4\)"):
         label_store(store, balanced=True)
-
-
-def test_the_class_is_the_folder():
-    assert folder_class("/videos/train/dog/x.mp4") == "dog"
-    assert folder_class("x.mp4") == ""
 
 
 @pytest.mark.parametrize("only", ["video", "audio"])

@@ -167,6 +167,6 @@ def _show(classes: list[str], labellings: dict[str, Any], folder: Any, form: str
 
 
 def _is_list(source: str) -> bool:
-    from selavi_ref.datasets.manifest import LIST_EXTENSIONS
+    from selavi_ref.datasets.video_files import LIST_EXTENSIONS
 
     return source.lower().endswith(LIST_EXTENSIONS)

@@ -65,6 +65,7 @@ def check(
     import numpy as np
 
     from backbones.commands.output import echo
+    from selavi_ref.datasets.locations import locate
     from selavi_ref.diagnostics.check import check as check_labels
     from selavi_ref.ensemble.labels import label_store
     from selavi_ref.report.table import results_folder
@@ -83,9 +84,10 @@ def check(
         labels = label_store(store)
         if run is not None and clips > 1 and labels.disagreement is None and run.kind is not RunKind.HEADS:
             labels = replace(labels, disagreement=_disagreement(run, folder, clips, device, workers, store.paths))
-        measures = _measures(store.paths, folder, workers) if files else None
+        located = locate(store.paths, features.parent).files
+        measures = _measures(located, folder, workers) if files else None
         rng = np.random.default_rng(seed)
-        report = check_labels(store, labels, measures=measures, other=second, rng=rng)
+        report = check_labels(store, labels, measures=measures, located=located, other=second, rng=rng)
     tables = {"check": report.table(), "videos": report.videos}
     for name, table in tables.items():
         table.write(folder / name)

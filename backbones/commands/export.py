@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from backbones.commands.command import Command
 from backbones.commands.shared_options import truth_option, videos_option
-from selavi_ref.errors import InputError
+from selavi_ref.errors import InputError, printable
 
 
 @click.command(
@@ -57,10 +58,9 @@ def export(
     collection = open_collection(source, truth=truth, videos=videos)
     if head not in collection.labels.titles:
         raise InputError(f"--head {head}: {source} has {', '.join(collection.labels.titles)}")
-    protected = {os.path.realpath(file) for file in _files_of(source)}
-    for path in out:
-        if os.path.realpath(path) in protected:
-            raise InputError(f"--out {path} belongs to {source}, which stays as it is; name another file")
+    _check_unprotected(out, source)
+    if links is not None:
+        _check_files(collection.files, source)
     labels = final_labels(collection, head)
     for path in out:
         writers[Path(path).suffix.lower()](labels, path)
@@ -72,9 +72,24 @@ def export(
             click.echo(f"{made.missing} videos are missing", err=True)
 
 
-def _files_of(source: str) -> list[Path]:
-    """Return the files that may not be replaced: those of a run, or of the run that a table or store belongs to."""
+def _check_unprotected(out: Sequence[str], source: str) -> None:
+    """Refuse to replace a file of a run, or of the run that a table or store belongs to."""
     from selavi_ref.runs.run import Run
 
     folder = Path(source) if os.path.isdir(source) else Path(source).parent
-    return [Path(source), *(value for value in vars(Run(folder)).values() if isinstance(value, Path))]
+    files = [Path(source), *(value for value in vars(Run(folder)).values() if isinstance(value, Path))]
+    protected = {os.path.realpath(file) for file in files}
+    for path in out:
+        if os.path.realpath(path) in protected:
+            raise InputError(f"--out {path} belongs to {source}, which stays as it is; name another file", path=path)
+
+
+def _check_files(files: Sequence[str], source: str) -> None:
+    """Refuse to make links if none of the videos exists."""
+    if files and not any(map(os.path.exists, files)):
+        raise InputError(
+            f"--links: none of the {len(files)} videos of {source} exists, such as {printable(files[0])}; name the "
+            "folder that they are in by --videos",
+            option="videos",
+            path=files[0],
+        )

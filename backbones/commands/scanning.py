@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import click
@@ -33,12 +34,16 @@ def list_collection(
     options = [option for option in ("annotations", "fold") if option in click.get_current_context().params]
     refuse_options(options, "goes with --layout")
     listed = list_videos(videos)
+    counts = Counter(entry.split for entry in listed if entry.split)
     if split is None:
+        if len(counts) > 1:
+            splits = ", ".join(f"{name} ({count:,} videos)" for name, count in counts.items())
+            hint = "; --split takes one" if "split" in click.get_current_context().params else ""
+            click.echo(f"{videos} has the splits {splits}, which are used together{hint}", err=True)
         return listed
-    splits = sorted({entry.split for entry in listed} - {""})
-    if split not in splits:
-        known = f"it has {', '.join(splits)}" if splits else "it names no splits; give --layout, or a list with a split"
-        raise InputError(f"--split {split}: {videos} has no such part; {known}")
+    if split not in counts:
+        known = f"it has {', '.join(counts)}" if counts else "it names no splits; give --layout, or a list with a split"
+        raise InputError(f"--split {split}: {videos} has no such part; {known}", option="split", value=split)
     return listed.only(split)
 
 

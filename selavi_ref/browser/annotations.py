@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from selavi_ref.browser.edit_history import FORMAT, VERSION, EditHistory, Entry
-from selavi_ref.errors import InputError, SelaviError, printable
+from selavi_ref.errors import InputError, SelaviError, printable, reason
 from selavi_ref.runs.atomic import replacing
 from selavi_ref.runs.run import Run
 
@@ -53,7 +53,10 @@ class Annotations:
         InputError
             If the file cannot be read, is no annotations file, or belongs to labels with another number of clusters.
         """
-        history = EditHistory(self.clusters, self.names, *_read(self.file, self.clusters))
+        entries, undone, revision = _read(self.file, self.clusters)
+        redone = EditHistory(self.clusters, self.names, [*entries, *reversed(undone)], [], revision)
+        redone.replay(str(self.file))  # so that undone edits are checked, too
+        history = EditHistory(self.clusters, self.names, entries, undone, revision)
         history.replay(str(self.file))
         return history
 
@@ -110,8 +113,8 @@ def _read(file: Path, clusters: Mapping[str, int]) -> tuple[list[Entry], list[En
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return [], [], 0
-    except (OSError, ValueError) as error:
-        raise InputError(f"{printable(file)} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{printable(file)} cannot be read: {reason(error)}", path=file) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(f"{printable(file)} holds no annotations of selavi")
     if data.get("version") != VERSION:

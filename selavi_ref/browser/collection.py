@@ -7,7 +7,6 @@ import stat
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -19,14 +18,14 @@ from selavi_ref.browser.labelling import CONSENSUS, Labelling
 from selavi_ref.browser.posterior_index import PosteriorIndex
 from selavi_ref.browser.store_labels import StoredLabels
 from selavi_ref.browser.table_labels import TableLabels
-from selavi_ref.datasets.manifest import VIDEO_EXTENSIONS, read_manifest
-from selavi_ref.ensemble.label_table import read_truths
+from selavi_ref.datasets.locations import locate
+from selavi_ref.datasets.manifest import read_manifest
+from selavi_ref.datasets.video_files import VIDEO_EXTENSIONS
+from selavi_ref.ensemble.label_table import look_up_classes
 from selavi_ref.errors import InputError, printable
 from selavi_ref.media.container import VideoInfo
 from selavi_ref.runs.csv_file import without_surrogates
 from selavi_ref.runs.run import Run, RunKind
-
-_PATHS_TO_TRY = 100  # relative paths that are tried to find the folder that they are relative to
 
 
 class LabelSource(Protocol):
@@ -78,7 +77,7 @@ class Collection:
     info : mapping
         Properties of some files, by path.
     relative_to_source : bool
-        Whether relative paths start from the folder of the table or store, not from the current folder.
+        Whether relative paths start from a folder of the table or store, not from the current folder.
     """
 
     source: Path
@@ -171,8 +170,7 @@ def open_collection(
         opened = _open_store(path, folder) if _is_store(path) else _open_table(path, folder)
     opened.files, opened.relative_to_source = _locate(opened.paths, path if path.is_dir() else path.parent, videos)
     if truth is not None:
-        known = read_truths(truth)
-        opened.classes = [known.get(p, "") for p in opened.paths]
+        opened.classes = look_up_classes(opened.paths, truth)
         if not any(opened.classes):
             raise InputError(f"--truth {printable(truth)} names none of the {len(opened)} videos of {printable(path)}")
     elif len(set(opened.classes) - {""}) < 2:
@@ -251,12 +249,8 @@ def _locate(paths: Sequence[str], beside: Path, moved: str | os.PathLike[str] | 
         absolute = [os.path.abspath(path) for path in paths]
         common = os.path.commonpath([os.path.dirname(path) for path in absolute]) if absolute else ""
         return [os.path.abspath(os.path.join(moved, os.path.relpath(path, common))) for path in absolute], False
-    # A few decide: all paths of a list are relative to its folder, or all to the current one.
-    relative = list(islice((path for path in paths if not os.path.isabs(path)), _PATHS_TO_TRY))
-    relative_to_source = not any(map(os.path.exists, relative)) and any((beside / path).exists() for path in relative)
-    return [
-        os.path.abspath(os.path.join(beside if relative_to_source else "", path)) for path in paths
-    ], relative_to_source
+    files, base = locate(paths, beside)
+    return files, base is not None
 
 
 def video_file(path: str) -> str | None:

@@ -27,11 +27,11 @@ from selavi_ref.browser.payloads import (
     video_payload,
 )
 from selavi_ref.browser.thumbnails import ThumbnailCache
+from selavi_ref.datasets.video_files import SITE_MARKER
 from selavi_ref.errors import InputError, SelaviError, printable
 from selavi_ref.report.export import write_csv, write_json
 from selavi_ref.runs.atomic import replacing
 
-_MARK = "selavi-browser.json"  # marks a folder as an exported page
 _PARTS = ("static", "data", "media/thumbnail", "media/preview")
 
 Progress = Callable[[str, int, int], None]
@@ -100,9 +100,9 @@ def _prepare(folder: Path) -> Path:
     """Create the folder, or check that it is an earlier export."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not (folder / _MARK).exists():
+        if any(folder.iterdir()) and not (folder / SITE_MARKER).exists():
             raise InputError(f"--export {printable(folder)} holds other files; name a new or an empty folder")
-        with replacing(folder / _MARK, "w", encoding="utf-8") as out:
+        with replacing(folder / SITE_MARKER, "w", encoding="utf-8") as out:
             json.dump({"format": "selavi browser", "version": 1}, out)
         for part in _PARTS:
             (folder / part).mkdir(parents=True, exist_ok=True)

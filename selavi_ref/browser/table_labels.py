@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.browser.labelling import CONSENSUS, Labelling
-from selavi_ref.ensemble.label_table import HEAD, LabelTable, folder_class
+from selavi_ref.datasets.tables import folder_classes
+from selavi_ref.ensemble.label_table import HEAD, LabelTable
 from selavi_ref.errors import InputError, printable
 
 
@@ -77,7 +78,7 @@ class TableLabels:
     @property
     def classes(self) -> list[str]:
         """True class of each video: the column ``class``, or else the name of its folder."""
-        return self.column("class") if "class" in self._columns else [folder_class(path) for path in self.paths]
+        return self.column("class") if "class" in self._columns else folder_classes(self.paths)
 
     @property
     def names(self) -> dict[int, str]:

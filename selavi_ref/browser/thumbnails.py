@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from selavi_ref.browser.previews import preview
 from selavi_ref.browser.thumbnail_strip import NoPictureError, placeholder, strip
-from selavi_ref.datasets.manifest import VIDEO_EXTENSIONS
+from selavi_ref.datasets.video_files import VIDEO_EXTENSIONS
 from selavi_ref.errors import FilePath, InputError, MediaError, SelaviError, printable
 from selavi_ref.media.decoder import Decoder, parallel_map
 from selavi_ref.runs.atomic import replacing

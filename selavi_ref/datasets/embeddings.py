@@ -12,7 +12,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.datasets.manifest import LIST_EXTENSIONS, read_manifest
+from selavi_ref.datasets.manifest import read_manifest
+from selavi_ref.datasets.video_files import LIST_EXTENSIONS
 from selavi_ref.errors import InputError, printable, reason
 
 _PATHS, _CLASSES = ("path", "paths"), ("class", "classes")

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from selavi_ref.datasets.manifest import Manifest, ManifestEntry, iter_videos
+from selavi_ref.datasets.manifest import Manifest, ManifestEntry, find_videos
+from selavi_ref.datasets.video_files import VideoFiles
 from selavi_ref.errors import FilePath, InputError, printable, reason
 
 LAYOUTS = ("vggsound", "kinetics", "kinetics-sound", "ave", "ucf101", "hmdb51")
@@ -56,8 +57,9 @@ def list_layout(
         The folder with the video files.
     layout
         One of `LAYOUTS`. The test split of ``kinetics`` may have no classes; ``kinetics-sound`` is its 32 sounding
-        classes. Videos of ``ave`` that only ``Annotations.txt`` names have no split. ``ucf101`` is checked with the
-        ``classInd.txt`` beside its lists. Unused videos of a fold of ``hmdb51`` are omitted.
+        classes; without annotation files, folders with the names of classes, also in folders of splits. Videos of
+        ``ave`` that only ``Annotations.txt`` names have no split. ``ucf101`` is checked with the ``classInd.txt``
+        beside its lists. Unused videos of a fold of ``hmdb51`` are omitted.
     annotations
         The folder of the annotation files, or the only one of them to read; by default they are searched in
         `videos`, in its parent, and in subfolders of both with usual names.
@@ -80,9 +82,13 @@ def list_layout(
         raise InputError(
             f"{layout} has no fold {fold}; expected {'1' if list_format.folds == 1 else f'1 to {list_format.folds}'}"
         )
-    root = os.fspath(videos)
-    if not os.path.isdir(root):
-        raise InputError(f"{printable(root)} is not a folder; expected the one with the videos of {layout}")
+    if not os.path.isdir(videos):
+        raise InputError(
+            f"{printable(videos)} is not a folder; expected the one with the videos of {layout}", path=videos
+        )
+    root = os.path.abspath(videos)
+    if layout == "kinetics-sound" and annotations is None and (entries := _sounding_folders(root, split)):
+        return Manifest(entries, root)
     lists = _find_lists(layout, root, annotations, fold)
     annotated = [video for path in lists for video in list_format.read(path)]
     annotated.sort(key=lambda video: (*list_format.splits, "").index(video.split))
@@ -91,6 +97,21 @@ def list_layout(
         source, which = ", ".join(map(printable, lists[:3])), "" if split is None else f" of the split {split}"
         raise InputError(f"no video{which} in {source}; expected the annotations of {layout}")
     return Manifest(entries, root)
+
+
+def _sounding_folders(root: str, split: str | None) -> list[ManifestEntry]:
+    """Return the videos in folders with the names of the sounding classes, unless there are annotation files."""
+    with suppress(InputError):
+        _find_lists("kinetics-sound", root, None, 1)
+        return []
+    with suppress(InputError):
+        class_names = {_plain(name) for name in _SOUND_CLASSES.split(",")}
+        return [
+            entry
+            for entry in find_videos(root)
+            if _plain(entry.class_name) in class_names and split in (None, entry.split)
+        ]
+    return []
 
 
 def _find_lists(layout: str, root: str, annotations: FilePath | None, fold: int) -> list[str]:
@@ -128,7 +149,7 @@ def _match(annotated: Iterable[_Annotated], root: str) -> Iterator[ManifestEntry
     """Yield an entry with the file of each annotated video, once per file."""
     root = root.rstrip(os.sep) or os.sep
     files: defaultdict[str, list[str]] = defaultdict(list)
-    for path in iter_videos(root):
+    for path in VideoFiles(root):
         files[_stem(path)].append(path)
     taken: set[str] = set()
     for video in annotated:

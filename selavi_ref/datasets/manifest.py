@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
-from pathlib import Path
 
+from selavi_ref.datasets.tables import CLASS_NAMES, PATH_NAMES, class_of, delimiter_of, read_table
+from selavi_ref.datasets.video_files import VideoFiles, describe_ignored
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
 from selavi_ref.media.container import VideoInfo
 
-VIDEO_EXTENSIONS = (
-    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"),
-    *(".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv"),
-)
-LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".lst")  # extensions of list files
 _INFO_COLUMNS = ("video_seconds", "audio_seconds", "fps", "width", "height", "sample_rate")
 _COLUMNS = ("path", "class", "split", *_INFO_COLUMNS, "skipped", "stamp")
-_OLD_COLUMNS = {"picture_seconds": "video_seconds", "sound_seconds": "audio_seconds"}  # names that 0.1.0 wrote
+_NAMES = {
+    "path": PATH_NAMES,
+    "class": CLASS_NAMES,
+    "video_seconds": ("video_seconds", "picture_seconds"),  # the latter as 0.1.0 wrote it
+    "audio_seconds": ("audio_seconds", "sound_seconds"),
+}
+SPLIT_FOLDERS = {  # names of folders that are splits, and of the split
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validate": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +73,13 @@ class Manifest:
         The videos.
     source
         The folder, list or file that it was read from.
+    ignored
+        Numbers of files of the folder that are no videos, by extension, and of folders that were not entered.
     """
 
     entries: list[ManifestEntry] = field(default_factory=list)
     source: str = ""
+    ignored: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -101,70 +114,67 @@ class Manifest:
 
 def find_videos(folder: FilePath) -> Manifest:
     """
-    List the video files of a folder at any depth, sorted by path.
+    List the video files of a folder at any depth, sorted by path; see `selavi_ref.datasets.video_files`.
 
-    A file in a folder below `folder` has that folder's name as its class (``ROOT/{class}/x.mp4`` as well as
-    ``ROOT/{split}/{class}/x.mp4``). Hidden files and folders, and files
-    with endings that no video has, are passed over; links are followed, but no folder is entered twice.
+    A file in a folder below `folder` has that folder's name as its class. In a folder of the form
+    ``ROOT/{train,val,test}/{class}/x.mp4``, the upper folders are the splits.
 
     Raises
     ------
     InputError
         If the folder is missing or holds no video.
     """
-    root = os.fspath(folder)
-    if not os.path.isdir(root):
-        raise InputError(f"{printable(root)} is not a folder")
-    entries = [
-        ManifestEntry(path, "" if os.path.dirname(path) == root.rstrip(os.sep) else Path(path).parent.name)
-        for path in sorted(iter_videos(root.rstrip(os.sep) or os.sep))
-    ]
-    if not entries:
-        raise InputError(f"{printable(root)} holds no video: no file in it ends in {', '.join(VIDEO_EXTENSIONS)}")
-    return Manifest(entries, root)
+    given = os.fspath(folder)
+    if not os.path.isdir(given):
+        raise InputError(f"{printable(given)} is not a folder", path=given)
+    files = VideoFiles(os.path.abspath(given))
+    paths = sorted(files)
+    if not paths:
+        ignored = describe_ignored(files.ignored)
+        found = f"it has {ignored}" if ignored else "it is empty"
+        raise InputError(f"{printable(given)} holds no video: {found}", path=given)
+    parts = [os.path.relpath(os.path.dirname(path), files.root).split(os.sep) for path in paths]
+    has_splits = _are_splits(parts)
+    entries = []
+    for path, folders in zip(paths, parts, strict=True):
+        split = SPLIT_FOLDERS[folders[0].lower()] if has_splits else ""
+        class_folders = folders[1:] if has_splits else folders
+        class_name = class_folders[-1] if class_folders and class_folders[-1] != "." else ""
+        entries.append(ManifestEntry(path, class_name, split=split))
+    return Manifest(entries, given, dict(files.ignored))
+
+
+def _are_splits(parts: Sequence[Sequence[str]]) -> bool:
+    """Tell whether the upper folders of all videos are splits; a single one is if there are folders below it."""
+    upper = {folders[0].lower() for folders in parts}
+    return upper <= set(SPLIT_FOLDERS) and (len(upper) > 1 or all(len(folders) > 1 for folders in parts))
 
 
 def read_manifest(path: FilePath) -> Manifest:
     """
-    Read a list file.
+    Read a list file; its forms are those of `selavi_ref.datasets.tables.read_table`.
 
-    Either a CSV file whose header has a column ``path`` and, optionally, ``class``, with the columns that
-    `write_manifest` adds, and any others; or a file without header: one path a line, or path and class separated by a
-    comma (CSV, with quotes where needed). A file called ``*.tsv`` is separated by tabs. Relative paths start from
-    the folder of the list. Bytes that are not UTF-8 survive (surrogateescape).
+    Either a table whose header has a column ``path`` (or ``file``, ``filename``, ``video``) and, optionally, ``class``
+    (or ``category``, ``label``), with the columns that `write_manifest` adds, and any others; or a file without header:
+    one path a line, or path and class. Relative paths start from the folder of the list.
 
     Raises
     ------
     InputError
-        If the list is missing, empty, or has a header without a column ``path``.
+        If the list is missing, empty, no text, or has a header without a column ``path``.
     """
     name = os.fspath(path)
-    delimiter = "\t" if name.lower().endswith(".tsv") else ","
-    folder = os.path.dirname(name)
-    try:
-        with open(name, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            rows: Iterator[list[str]] = filter(any, csv.reader(file, delimiter=delimiter))
-            first = next(rows, [])
-            header = [_OLD_COLUMNS.get(name, name) for name in (cell.strip().lower() for cell in first)]
-            if "path" not in header:
-                if "class" in header:
-                    columns = ", ".join(header)
-                    raise InputError(f'{printable(name)} has the columns {columns}; one must be called "path"')
-                header, rows = ["path", "class"], chain([first], rows)
-            entries = [_entry_of(dict(zip(header, row, strict=False)), folder) for row in rows]
-    except OSError as error:
-        raise InputError(f"{printable(name)} cannot be read: {error.strerror}") from error
-    except csv.Error as error:
-        raise InputError(f"{printable(name)} is no list of videos: {error}") from error
-    entries = [entry for entry in entries if entry.path]
+    folder = os.path.dirname(os.path.abspath(name))
+    rows = read_table(name, _NAMES, headerless=("path", "class"), kind="list of videos")
+    entries = [_entry_of(row, folder) for row in rows if row.get("path")]
     if not entries:
-        raise InputError(f"{printable(name)} lists no video")
+        raise InputError(f"{printable(name)} lists no video", path=name)
     return Manifest(entries, name)
 
 
 def write_manifest(manifest: Manifest, path: FilePath) -> None:
     """
-    Write a manifest as CSV; `read_manifest` returns the same manifest.
+    Write a manifest as CSV, or separated by tabs to ``*.tsv``; `read_manifest` returns the same manifest.
 
     Paths below the folder of the list are written relative to it, so that both can be moved together.
     The file is replaced atomically.
@@ -178,7 +188,7 @@ def write_manifest(manifest: Manifest, path: FilePath) -> None:
     partial = f"{name}.part"
     try:
         with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, delimiter=delimiter_of(name))
             writer.writerow(_COLUMNS)
             writer.writerows(manifest_row(entry, name) for entry in manifest)
         os.replace(partial, name)
@@ -192,10 +202,12 @@ def is_scan_list(path: FilePath) -> bool:
     """Tell whether a file has the header of `write_manifest`."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            header = file.readline().strip().split(",")
+            line = file.readline().strip()
     except OSError:
         return False
-    return tuple(_OLD_COLUMNS.get(name, name) for name in header) == _COLUMNS
+    names = [line.split(delimiter) for delimiter in ",\t"]
+    old = {old: new for new, (_, old) in list(_NAMES.items())[2:]}
+    return any(tuple(old.get(name, name) for name in header) == _COLUMNS for header in names)
 
 
 def manifest_row(entry: ManifestEntry, path: FilePath) -> list[object]:
@@ -208,36 +220,12 @@ def manifest_row(entry: ManifestEntry, path: FilePath) -> list[object]:
     return [cell, entry.class_name, entry.split, *info, entry.skipped, entry.stamp]
 
 
-def iter_videos(root: str) -> Iterator[str]:
-    """Yield the video files below a folder; each real folder is visited once, as links may form loops."""
-    visited: set[tuple[int, int]] = set()
-    pending = [root]
-    while pending:
-        folder = pending.pop()
-        try:
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in visited:
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            listing = list(os.scandir(folder))
-        except OSError:  # a folder that may not be entered, or vanished
-            continue
-        for item in listing:
-            if item.name.startswith("."):
-                continue
-            if item.is_dir():
-                pending.append(item.path)
-            elif item.name.lower().endswith(VIDEO_EXTENSIONS):
-                yield item.path
-
-
 def _entry_of(row: dict[str, str], folder: str) -> ManifestEntry:
     """Return the entry of a row; relative paths start from the folder of the list."""
-    path = row.get("path", "")
-    full = os.path.join(folder, path) if path else ""
+    full = os.path.join(folder, row["path"])
     return ManifestEntry(
         full,
-        row.get("class", "").strip(),
+        class_of(row),
         _info_of(row, full),
         row.get("skipped", ""),
         row.get("split", "").strip(),

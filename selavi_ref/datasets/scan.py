@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 from selavi_ref.datasets.manifest import (
-    LIST_EXTENSIONS,
     Manifest,
     ManifestEntry,
     find_videos,
@@ -18,6 +17,7 @@ from selavi_ref.datasets.manifest import (
     read_manifest,
     write_manifest,
 )
+from selavi_ref.datasets.video_files import LIST_EXTENSIONS
 from selavi_ref.errors import FilePath, InputError, MediaError, SelaviError, TransientMediaError, printable, reason
 from selavi_ref.media.container import VideoInfo, import_av, probe
 from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
@@ -149,7 +149,7 @@ def list_videos(videos: FilePath) -> Manifest:
         raise InputError(f"{printable(path)} does not exist; expected a folder of videos, a list of them or a video")
     if os.path.splitext(path)[1].lower() in LIST_EXTENSIONS:
         return read_manifest(path)
-    return Manifest([ManifestEntry(path)], path)
+    return Manifest([ManifestEntry(os.path.abspath(path))], path)
 
 
 def _read_earlier(path: str) -> list[ManifestEntry]:

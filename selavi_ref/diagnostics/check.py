@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selavi_ref.diagnostics import agreement, suspicion
 from selavi_ref.diagnostics.duplicates import Group, duplicates
 from selavi_ref.diagnostics.file_measures import Measures
-from selavi_ref.diagnostics.finding import Finding, Severity, listed, shown, unmeasured
+from selavi_ref.diagnostics.finding import Finding, Severity, counted, listed, shown, unmeasured
 from selavi_ref.diagnostics.fit import ModalityViews, far_out, misfits, modality_views
 from selavi_ref.diagnostics.shortcuts import shortcuts
 from selavi_ref.ensemble.labels import Labels
@@ -67,6 +67,7 @@ def check(
     labels: Labels,
     *,
     measures: Sequence[Measures] | None = None,
+    located: Sequence[str] | None = None,
     other: tuple[str, Mapping[str, int]] | None = None,
     rng: np.random.Generator,
 ) -> Report:
@@ -81,6 +82,8 @@ def check(
         Of all videos of the store, see `selavi_ref.ensemble.labels.label_store`.
     measures : sequence of Measures, optional
         Of the video files, in any order; a video without one counts as a file that could not be read.
+    located : sequence of str, optional
+        Where the file of each video is; by default at its path.
     other : (str, mapping of str to int), optional
         A second run, such as with another seed: what to call it, and the label of each path (-1 for none). Paths are
         known by their name as written or by their absolute one.
@@ -104,7 +107,7 @@ def check(
     outlying = far_out(store, labels.label)
     bad = misfits(view.fit, outlying, K) & (labels.label >= 0)
     second = None if other is None else _numbers(store.paths, other[1])
-    files = None if measures is None else _measures_of(store.paths, measures)
+    files = None if measures is None else _measures_of(located or store.paths, measures)
     groups = None if files is None else duplicates(files, labels.label)
 
     findings = [
@@ -137,6 +140,8 @@ def verdict(findings: Sequence[Finding]) -> Finding:
     """
     measured = [one for one in findings if one.measured]
     missing = [one.name for one in findings if not one.measured]
+    if unreadable := sum(int(one.figures.get("unreadable", 0)) for one in measured):
+        missing.append(counted(unreadable, "file"))
     against = [one.name for one in measured if one.severity == "warning" and one.name.partition(":")[0] in _WHOLE]
     looks = [one.name for one in measured if one.severity != "ok" and one.name not in against]
     vouched = any(one.name in _EVIDENCE and not one.figures.get("taught_alike") for one in measured)

@@ -95,9 +95,12 @@ def duplicates(groups: Sequence[Group] | None, n_videos: int, unreadable: int) -
     """
     if groups is None:
         return unmeasured("duplicates", NO_FILES)
+    readable = n_videos - unreadable
+    if readable < 2:
+        return unmeasured("duplicates", f"{unreadable:,} of {counted(n_videos, 'file')} could not be read")
     rest = f"; {counted(unreadable, 'file')} could not be read" if unreadable else ""
     if not groups:
-        sentence = f"no two of {counted(n_videos, 'video')} are the same or nearly so{rest}"
+        sentence = f"no two of {counted(readable, 'video')} are the same or nearly so{rest}"
         return Finding("duplicates", "ok", sentence, {"groups": 0, "videos": 0, "unreadable": unreadable})
     inside = sum(len(group.rows) for group in groups)
     extra, split = inside - len(groups), sum(group.split for group in groups)
@@ -109,7 +112,7 @@ def duplicates(groups: Sequence[Group] | None, n_videos: int, unreadable: int) -
         f"{'none' if not split else f'{split:,}'} of the groups {'has' if split < 2 else 'have'} more than one label"
     )
     figures: dict[str, Figure] = {"groups": len(groups), "videos": inside, "extra": extra, "identical": identical}
-    severity = worst(at_most(extra / n_videos, 0.01, 0.2), "look" if split else "ok")
+    severity = worst(at_most(extra / readable, 0.01, 0.2), "look" if split else "ok")
     return Finding("duplicates", severity, sentence + rest, figures | {"split": split, "unreadable": unreadable})
 
 

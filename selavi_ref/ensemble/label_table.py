@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from selavi_ref.datasets.tables import CLASS_NAMES, PATH_NAMES, class_of, match_paths, read_table
 from selavi_ref.ensemble.labels import Labels
 from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.atomic import replacing
@@ -159,10 +159,9 @@ def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     InputError
         If it cannot be read, or has no columns ``path`` and ``label``.
     """
-    rows = _read_table(path)
-    if not rows or not {"path", "label"} <= set(rows[0]):
-        raise InputError(f"{printable(path)} is no table of labels: it needs a header with the columns path and label")
-    return rows
+    names = {"path": PATH_NAMES, "label": ("label", "cluster")}
+    rows = read_table(path, names, checked=("label",), kind="table of labels")
+    return _with_columns(path, rows, "label", "table of labels")
 
 
 def read_truths(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -174,25 +173,40 @@ def read_truths(path: str | os.PathLike[str]) -> dict[str, str]:
     InputError
         If it cannot be read or lacks a column.
     """
-    rows = _read_table(path)
-    if not rows or not {"path", "class"} <= set(rows[0]):
-        raise InputError(f"{printable(path)} holds no true classes: it needs a header with the columns path and class")
-    return {row["path"]: row["class"] for row in rows}
+    kind = "table of true classes"
+    rows = read_table(path, {"path": PATH_NAMES, "class": CLASS_NAMES}, kind=kind)
+    if rows and "label" in rows[0]:
+        rows = [{**row, "class": class_of(row)} for row in rows if "confidence" not in row]
+    return {row["path"]: row["class"] for row in _with_columns(path, rows, "class", kind)}
 
 
-def folder_class(path: str) -> str:
-    """Return the class that a video's folder names, ``.../{class}/{video}``; "" for a bare file name."""
-    return os.path.basename(os.path.dirname(path))
+def look_up_classes(paths: Sequence[str], truth: str | os.PathLike[str]) -> list[str]:
+    """
+    Return the true class of each video by a table of true classes, "" where it has none.
+
+    Paths may be written in another way there, see `selavi_ref.datasets.tables.match_paths`.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be read or lacks a column.
+    """
+    known = read_truths(truth)
+    folder = os.path.dirname(os.path.abspath(truth))
+    return ["" if match is None else known[match] for match in match_paths(paths, known, folder)]
 
 
-def _read_table(path: str | os.PathLike[str]) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            return [{str(k): v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
-    except OSError as error:
-        raise InputError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
-    except csv.Error as error:
-        raise InputError(f"{printable(path)} is no CSV file: {error}") from error
+def _with_columns(
+    path: str | os.PathLike[str], rows: list[dict[str, str]], column: str, kind: str
+) -> list[dict[str, str]]:
+    """Return the rows of a table, or raise InputError if it has none or lacks a column beside the path."""
+    if not rows or column not in rows[0]:
+        raise InputError(
+            f"{printable(path)} is no {kind}: it needs a header with the columns path and {column}",
+            path=path,
+            option=column,
+        )
+    return rows
 
 
 def _plain_values(name: str, values: Values) -> list[Any]:

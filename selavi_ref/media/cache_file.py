@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
 from contextlib import suppress
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.errors import StoreError, reason
-from selavi_ref.store.hdf5_errors import abandon, explain, sync
+from selavi_ref.store.hdf5_errors import explain, flush_to_disk
 
 _FORMAT, _VERSION = "selavi-clip-cache", 1
 _CHUNK = 1 << 20  # bytes
@@ -44,7 +45,7 @@ class Shard:
             self.shapes = file["shape"][:]
             self.n_frames, self.n_steps = file["n_frames"][:], file["n_steps"][:]
         except (KeyError, OSError, RuntimeError) as error:
-            raise StoreError(f"{path} is damaged; delete it ({reason(error)})") from error
+            raise read_error(path, error) from error
         self.first_frame = np.cumsum(self.n_frames) - self.n_frames
         self.first_step = np.cumsum(self.n_steps) - self.n_steps
 
@@ -54,7 +55,15 @@ class Shard:
         try:
             return _open_files.get(self.path)
         except OSError as error:
-            raise StoreError(f"{self.path} is damaged; delete it ({reason(error)})") from error
+            raise read_error(self.path, error) from error
+
+
+def read_error(path: Path, error: Exception) -> StoreError:
+    """Return the error for a file that cannot be read; only one that is proved damaged is to be deleted."""
+    explained = error if isinstance(error, StoreError) else explain(path, error)
+    if explained.problem in ("damaged", "foreign"):
+        return StoreError(f"{path} is damaged; delete it ({reason(error)})", problem="damaged", path=path)
+    return explained
 
 
 class _OpenFiles:
@@ -82,57 +91,67 @@ _open_files = _OpenFiles(64)
 
 
 class ShardWriter:
-    """Writer of one file of a cache, which has a temporary name until it is complete."""
+    """
+    Writer of one file of a cache, which is built in memory and written, when it is complete, at once.
+
+    HDF5 on a full disk fails again, with tracebacks, when its objects are released; plain writing fails once.
+    """
 
     def __init__(self, folder: Path, n_filters: int, jpeg: bool) -> None:
         import h5py
 
         self._jpeg = jpeg
         self._final = folder / f"{uuid.uuid4().hex}.h5"
-        self._partial = self._final.with_suffix(".partial")
         self.n_bytes = 0
         self._rows: list[tuple[str, str, str]] = []
         self._shapes: list[tuple[int, int]] = []
         self._counts: list[tuple[int, int]] = []
-        self._file: Any = None
-        try:
-            self._file = h5py.File(self._partial, "w")
-            self._data = self._create_resizable("data", np.uint8, (), _CHUNK)
-            self._ends = self._create_resizable("ends", np.int64, (), 1 << 14)
-            self._energies = self._create_resizable("energies", np.float32, (n_filters,), 1 << 10)
-            self._append(self._ends, np.zeros(1, np.int64))
-        except OSError as error:
-            raise self._write_error(error) from error
+        self._content = io.BytesIO()
+        self._file = h5py.File(self._content, "w")
+        self._data = self._create_resizable("data", np.uint8, (), _CHUNK)
+        self._ends = self._create_resizable("ends", np.int64, (), 1 << 14)
+        self._energies = self._create_resizable("energies", np.float32, (n_filters,), 1 << 10)
+        self._append(self._ends, np.zeros(1, np.int64))
 
     def add(self, key: tuple[str, str], video: PackedVideo | str) -> None:
-        """Write a video, or the reason why it cannot be decoded."""
+        """Add a video, or the reason why it cannot be decoded."""
         if isinstance(video, str):
             self._record(key, video, (0, 0), (0, 0))
             return
-        try:
-            self._append(self._ends, len(self._data) + video.ends)
-            self._append(self._data, video.data)
-            self._append(self._energies, video.energies)
-        except (OSError, RuntimeError) as error:
-            raise self._write_error(error) from error
+        self._append(self._ends, len(self._data) + video.ends)
+        self._append(self._data, video.data)
+        self._append(self._energies, video.energies)
         self.n_bytes += video.data.nbytes + video.energies.nbytes
         self._record(key, "", video.shape, (len(video.ends), len(video.energies)))
 
     def finish(self) -> Shard:
-        """Complete the file and give it its final name."""
+        """
+        Write the file, and return it.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written, such as when the disk is full.
+        """
+        for column, name in enumerate(("path", "stamp", "reason")):
+            texts = [os.fsencode(row[column]) for row in self._rows]
+            self._file.create_dataset(name, data=np.array(texts, dtype=object), dtype=_bytes_type())
+        self._file["shape"] = np.array(self._shapes, np.int32).reshape(-1, 2)
+        for column, name in enumerate(("n_frames", "n_steps")):
+            self._file[name] = np.array([counts[column] for counts in self._counts], np.int64)
+        self._file.attrs["format"], self._file.attrs["version"] = _FORMAT, _VERSION
+        self._file.close()
+        partial = self._final.with_suffix(".partial")
         try:
-            for column, name in enumerate(("path", "stamp", "reason")):
-                texts = [os.fsencode(row[column]) for row in self._rows]
-                self._file.create_dataset(name, data=np.array(texts, dtype=object), dtype=_bytes_type())
-            self._file["shape"] = np.array(self._shapes, np.int32).reshape(-1, 2)
-            for column, name in enumerate(("n_frames", "n_steps")):
-                self._file[name] = np.array([counts[column] for counts in self._counts], np.int64)
-            self._file.attrs["format"], self._file.attrs["version"] = _FORMAT, _VERSION
-            sync(self._file)  # errors must appear here, not when the file is closed
-            self._file.close()
-            os.replace(self._partial, self._final)
-        except (OSError, RuntimeError) as error:
-            raise self._write_error(error) from error
+            with open(partial, "wb") as file:
+                file.write(self._content.getbuffer())
+                file.flush()
+                flush_to_disk(file.fileno())
+            os.replace(partial, self._final)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
+            raise explain(self._final.parent, error) from error
         return Shard(self._final, self._jpeg)
 
     def _record(self, key: tuple[str, str], why: str, shape: tuple[int, int], counts: tuple[int, int]) -> None:
@@ -150,13 +169,6 @@ class ShardWriter:
         before = len(dataset)
         dataset.resize(before + len(values), axis=0)
         dataset[before:] = values
-
-    def _write_error(self, error: Exception) -> StoreError:
-        if self._file is not None:
-            abandon(self._file)
-        with suppress(OSError):
-            self._partial.unlink()
-        return explain(self._final.parent, error)
 
 
 def _bytes_type() -> Any:

@@ -289,7 +289,7 @@ def _open_container(path: FilePath) -> Any:
         raise media_error(path, "of no format that FFmpeg can read, or damaged at its beginning or end") from error
     except media_errors() as error:
         kind = TransientMediaError if getattr(error, "errno", None) in _TRANSIENT_ERRNOS else MediaError
-        raise kind(str(media_error(path, reason(error)))) from error
+        raise kind(str(media_error(path, reason(error))), path=path) from error
 
 
 def import_av() -> Any:
@@ -315,7 +315,7 @@ def media_errors() -> tuple[type[BaseException], ...]:
 
 def media_error(path: FilePath, why: str) -> MediaError:
     """Return a MediaError with a one-line message that any terminal can print, whatever the name of the file."""
-    return MediaError(f"{printable(path)}: {why}")
+    return MediaError(f"{printable(path)}: {why}", path=path)
 
 
 def _is_cover(stream: Any) -> bool:

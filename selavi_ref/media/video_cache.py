@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.errors import FilePath, InputError, MediaError, StoreError, TransientMediaError, printable, reason
-from selavi_ref.media.cache_file import PackedVideo, Shard, ShardWriter
+from selavi_ref.errors import FilePath, InputError, MediaError, StoreError, TransientMediaError, printable
+from selavi_ref.media.cache_file import PackedVideo, Shard, ShardWriter, read_error
 from selavi_ref.media.clip import read_video
 from selavi_ref.media.container import media_error
 from selavi_ref.media.decoder import parallel_map, run_guarded
@@ -163,7 +163,9 @@ class ClipCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"--cache {printable(folder)}: cannot be made: {error.strerror}") from error
+            raise InputError(
+                f"--cache {printable(folder)}: cannot be made: {error.strerror}", option="cache", path=folder
+            ) from error
         self._transient: dict[str, str] = {}  # reasons that may not hold the next time
         self._locations: dict[tuple[str, str], tuple[Shard, int]] = {}
         for file in sorted(self.folder.glob("*.h5")):
@@ -307,5 +309,5 @@ class CachedVideo:
         try:
             values: NDArray[Any] = self._shard.file[name][begin : begin + count]
         except (OSError, RuntimeError, KeyError, StoreError) as error:
-            raise media_error(self._path, f"{self._shard.path} is damaged; delete it ({reason(error)})") from error
+            raise media_error(self._path, str(read_error(self._shard.path, error))) from error
         return values

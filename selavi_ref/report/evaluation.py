@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from selavi_ref.ensemble.label_table import folder_class, read_csv, read_truths
+from selavi_ref.datasets.tables import folder_classes
+from selavi_ref.ensemble.label_table import look_up_classes, read_csv
 from selavi_ref.errors import InputError, printable
 from selavi_ref.metrics import bootstrap_intervals, cluster_report, matched_confusion, summary
 from selavi_ref.report.table import Cell, Table
@@ -53,15 +54,14 @@ def read_labelled(
     """
     rows = read_csv(labels)
     if truth is None:
-        classes = [folder_class(row["path"]) for row in rows]
+        classes = folder_classes([row["path"] for row in rows])
         labelled = [true for true, row in zip(classes, rows, strict=True) if row["label"] != ""]
         if labelled and len(set(labelled) - {""}) < 2:
             raise InputError(
                 f"{printable(labels)}: all labelled videos are in one folder, so folders name no classes; give --truth"
             )
     else:
-        known = read_truths(truth)
-        classes = [_look_up(row["path"], known, truth) for row in rows]
+        classes = look_up_classes([row["path"] for row in rows], truth)
     if not any(true and row["label"] != "" for true, row in zip(classes, rows, strict=True)):
         raise InputError(f"{printable(labels)}: none of {len(rows)} videos has both a label and a true class")
     return rows, classes
@@ -74,10 +74,15 @@ def evaluate_csv(labels: str | os.PathLike[str], truth: str | os.PathLike[str] |
     Returns
     -------
     dict
-        Scores of `selavi_ref.metrics.summary`, ``videos`` (rows of the table) and ``unlabelled``.
+        Scores of `selavi_ref.metrics.summary`, and the numbers of ``videos`` (rows of the table), of ``unlabelled``
+        ones, and of those ``without_class``.
     """
     rows, classes = read_labelled(labels, truth)
-    scores: dict[str, float | int] = {"videos": len(rows), "unlabelled": sum(row["label"] == "" for row in rows)}
+    scores: dict[str, float | int] = {
+        "videos": len(rows),
+        "unlabelled": sum(row["label"] == "" for row in rows),
+        "without_class": sum(not true for true in classes),
+    }
     return scores | summary(*_pairs(rows, classes, "label"))
 
 
@@ -118,8 +123,10 @@ def evaluation_table(
     lines: list[Mapping[str, Cell]] = list(table.rows)
     unlabelled = sum(row["label"] == "" for row in rows)
     notes = list(table.notes)
-    if unlabelled:
-        notes.append(f"{unlabelled:,} of {len(rows):,} videos have no label and do not count")
+    unknown = sum(not true for true in classes)
+    for count, what in ((unlabelled, "label"), (unknown, "true class")):
+        if count:
+            notes.append(f"{count:,} of {len(rows):,} videos have no {what} and do not count")
     if intervals:
         found = bootstrap_intervals(
             *_pairs(rows, classes, "label"),
@@ -129,7 +136,7 @@ def evaluation_table(
         )
         for name, place in (("95 % from", 0), ("95 % to", 1)):
             lines.insert(place + 1, {"labels": name, **{key: found[key][place] for key in found}})
-    facts = {**table.facts, "unlabelled": unlabelled}
+    facts = {**table.facts, "unlabelled": unlabelled, "without_class": unknown}
     return Table("", table.columns, lines, notes, facts)
 
 
@@ -189,8 +196,7 @@ def true_classes(
     """
     found = list(classes)
     if truth is not None:
-        known = read_truths(truth)
-        found = [_look_up(path, known, truth) for path in paths]
+        found = look_up_classes(paths, truth)
     if len(set(found) - {""}) < 2:
         raise InputError(
             f"{printable(source)} names fewer than two true classes to score against; put the videos into folders by "
@@ -203,11 +209,3 @@ def _pairs(rows: Sequence[Mapping[str, str]], classes: Sequence[str], column: st
     """Return class and label of the videos that have both."""
     both = [(true, row[column]) for true, row in zip(classes, rows, strict=True) if true and row.get(column)]
     return [true for true, _ in both], [found for _, found in both]
-
-
-def _look_up(path: str, known: Mapping[str, str], truth: str | os.PathLike[str]) -> str:
-    """Find a video among the true classes: by its path as written, or as seen from the folder of the list."""
-    if path in known:
-        return known[path]
-    folder = os.path.dirname(os.path.abspath(os.fspath(truth)))
-    return known.get(os.path.abspath(path), known.get(os.path.relpath(os.path.abspath(path), folder), ""))

@@ -16,10 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from selavi_ref.datasets.video_files import LINKS_MARKER
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
 from selavi_ref.report.export import FinalLabels, write_linked_csv
 
-MARKER = ".selavi-links"  # a file by which a tree of links that this module made is known
 INDEX = "labels.csv"
 WRONG, UNLABELLED = "_wrong", "_unlabelled"
 _MADE = "selavi-ref made this folder of links, and replaces it when labels are exported again.\n"
@@ -93,7 +93,7 @@ def write_links(finished: FinalLabels, folder: FilePath, *, files: Sequence[str]
             target.parent.mkdir(parents=True, exist_ok=True)
             new = target.parent / f".{safe_name(target.name, 100)}.{secrets.token_hex(4)}.partial"
             new.mkdir()
-            (new / MARKER).write_text(_MADE, encoding="utf-8")
+            (new / LINKS_MARKER).write_text(_MADE, encoding="utf-8")
             kind, link = _way_of_linking(new, files, target)
             places = places_of(finished)
             for parent in {os.path.dirname(place) for place in places}:
@@ -112,7 +112,7 @@ def write_links(finished: FinalLabels, folder: FilePath, *, files: Sequence[str]
 
 def places_of(finished: FinalLabels) -> list[str]:
     """Return where in the tree each video's link lies: ``FOLDER/FILE`` or ``_wrong/FOLDER/FILE``, no two alike."""
-    top = Names([WRONG, UNLABELLED, INDEX, MARKER])
+    top = Names([WRONG, UNLABELLED, INDEX, LINKS_MARKER])
     names = {int(c): name for c, name in zip(finished.cluster, finished.name, strict=True) if c >= 0}
     folders = {}
     for cluster, name in sorted(names.items(), key=lambda item: (bool(item[1].strip()), item[0])):  # nameless first
@@ -213,7 +213,7 @@ def _way_of_linking(folder: Path, paths: Sequence[str], target: Path) -> tuple[s
     for kind, link in (("symbolic", os.symlink), ("hard", os.link)):
         sample = next(filter(_is_there, paths), None)
         try:
-            link(os.path.abspath(sample) if sample else folder / MARKER, probe)
+            link(os.path.abspath(sample) if sample else folder / LINKS_MARKER, probe)
         except (OSError, NotImplementedError):
             continue
         probe.unlink()
@@ -244,12 +244,12 @@ def _check_replaceable(folder: Path) -> None:
         raise InputError(f"{printable(folder)} is there already and is no folder; name another")
     if not any(folder.iterdir()):
         return
-    if not (folder / MARKER).is_file():
+    if not (folder / LINKS_MARKER).is_file():
         raise InputError(f"{printable(folder)} is there already and was not made by an export of links; name another")
     for where, _, files in os.walk(folder):
         for file in files:
             path = Path(where, file)
-            ours = Path(where) == folder and file in (MARKER, INDEX)
+            ours = Path(where) == folder and file in (LINKS_MARKER, INDEX)
             status = path.lstat()
             if not ours and not stat.S_ISLNK(status.st_mode) and status.st_nlink < 2:
                 raise InputError(f"{printable(path)} would be lost: it is no link; take it out of the folder of links")

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from selavi_ref.datasets import Manifest
+from selavi_ref.datasets.video_files import describe_ignored
 from selavi_ref.ensemble.labels import Labels
 from selavi_ref.errors import printable
 
@@ -52,4 +53,6 @@ def manifest_summary(manifest: Manifest) -> str:
     lines += [f"{count:>8}  {printable(why)}" for why, count in reasons.most_common(_MOST_REASONS)]
     if rest := sum(reasons.values()) - sum(count for _, count in reasons.most_common(_MOST_REASONS)):
         lines.append(f"{rest:>8}  for other reasons; the list has the reason of each video")
+    if manifest.ignored:
+        lines.append(f"ignored: {describe_ignored(manifest.ignored)}")
     return "\n".join(lines)

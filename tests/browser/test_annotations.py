@@ -173,6 +173,17 @@ def test_an_edit_that_does_not_fit_is_refused_in_one_line(tmp_path, entry, messa
     ("text", "message"),
     [
         ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        (
+            '{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 6, "0": 6}, "entries": [], '
+            '"undone": [{"op": "rename"}]}',
+            "entry 0 does not fit",
+        ),
+        (
+            '{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 6, "0": 6}, "entries": [], '
+            '"undone": [{}]}',
+            "entry 0 does not fit",
+        ),
         ("[]", "no annotations"),
         ('{"format": "selavi annotations", "version": 2}', "version 2"),
         ('{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 7}}', "other labels"),

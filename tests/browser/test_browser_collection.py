@@ -234,7 +234,7 @@ def test_a_table_of_labels_is_shown_without_a_store(tmp_path):
         ("path,label\na,-4\n", "row 2: label must be a cluster"),
         ("path,label,confidence\na,1,high\n", "confidence must be a number"),
         ("path,label\na,\n", "none of 1 videos has a label"),
-        ("path,cluster\na,1\n", "no table of labels"),
+        ("path,number\na,1\n", "no table of labels"),
     ],
 )
 def test_a_table_that_does_not_fit_is_named(tmp_path, text, message):

@@ -79,6 +79,20 @@ def test_links_lead_to_the_videos_and_nowhere_else(place):
     succeeded(selavi("export", "run", "--links", "sorted", cwd=place))
 
 
+def test_videos_of_a_run_are_found_from_any_folder(place, tmp_path):
+    succeeded(selavi("export", str(place / "run"), "--links", "sorted", cwd=tmp_path))
+    rows = rows_of(tmp_path / "sorted" / "labels.csv")
+    there = [(tmp_path / "sorted" / row["link"]).exists() for row in rows]
+    assert any(there)
+    assert there == [os.path.exists(place / row["path"]) for row in rows]
+
+
+def test_links_to_nothing_are_refused(place, tmp_path):
+    (tmp_path / "labels.csv").write_text("path,label\ngone/a.mp4,0\ngone/b.mp4,1\n")
+    refused(selavi("export", "labels.csv", "--links", "sorted", cwd=tmp_path), "--videos", "2 videos")
+    assert not (tmp_path / "sorted").exists()
+
+
 def test_one_head_is_exported_as_it_was_learnt(place):
     succeeded(selavi("export", "run", "--head", "1", "--out", "a.csv", cwd=place))
     assert not any(row["name"] or row["mark"] for row in rows_of(place / "a.csv"))

@@ -185,12 +185,26 @@ def copies(place):
 
 
 class TestOfAStore:
+    def test_videos_are_found_from_another_folder(self, place, copies, tmp_path):
+        out = succeeded(selavi("check", str(place / copies), "--out", str(tmp_path / "c"), *BASE, cwd=tmp_path))
+        assert "1 file could not be read" in out
+
+    def test_what_was_not_read_counts_as_not_checked(self, place, copies, tmp_path):
+        moved = place / "elsewhere"
+        (place / "copies").rename(moved)
+        try:
+            out = succeeded(selavi("check", copies, "--out", str(tmp_path / "c"), *BASE, cwd=place))
+        finally:
+            moved.rename(place / "copies")
+        assert "no two of" not in out
+        assert "duplicates" in out.split("not checked:")[1]
+
     def test_copies_and_files_that_are_no_videos_are_listed(self, place, copies):
         out = succeeded(selavi("check", copies, *BASE, cwd=place))
         assert "listed in check/videos.csv" in out
         why = {Path(row["path"]).name: row["why"] for row in written(place / "check" / "videos", figure=False)}
-        assert f"the same file as {Path('copies/rain/copy.mp4')}" in why["ball_0000.mp4"]
-        assert "the same file as copies/ball/ball_0000.mp4" in why["copy.mp4"]
+        assert f"the same file as {place / 'copies/rain/copy.mp4'}" in why["ball_0000.mp4"]
+        assert f"the same file as {place / 'copies/ball/ball_0000.mp4'}" in why["copy.mp4"]
         assert "the file could not be read" in why["text.mp4"]
         assert figures_in(place / "check")["sizes"]["labelled"] == 17
 

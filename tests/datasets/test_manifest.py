@@ -47,7 +47,7 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
 
 def test_folders_without_videos_and_missing_ones_are_input_errors(tmp_path: Path) -> None:
     touch(tmp_path, "a.txt")
-    with pytest.raises(InputError, match=r"holds no video.*\.mp4.*\.ogv"):
+    with pytest.raises(InputError, match=r"1 \.txt"):
         scan(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
         scan(tmp_path / "nothing")
@@ -96,11 +96,11 @@ def test_lists_of_several_forms_are_read(tmp_path: Path) -> None:
 
 def test_lists_that_do_not_fit_are_input_errors(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("path,class\n")
-    (tmp_path / "other.csv").write_text("class,file\ndog,a.mp4\n")
-    with pytest.raises(InputError, match="lists no video"):
-        read_manifest(tmp_path / "empty.csv")
-    with pytest.raises(InputError, match='one must be called "path"'):
-        read_manifest(tmp_path / "other.csv")
+    (tmp_path / "other.csv").write_text("class,title\ndog,rex\n")
+    for name, option in {"empty.csv": None, "other.csv": "path"}.items():
+        with pytest.raises(InputError) as error:
+            read_manifest(tmp_path / name)
+        assert (error.value.path, error.value.option) == (tmp_path / name, option)
 
 
 def test_a_missing_file_of_a_list_is_skipped_with_its_reason(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from selavi_ref.errors import InputError, MediaError, StoreError
 from selavi_ref.media import video_cache as cache_module
+from selavi_ref.media.cache_file import read_error
 from selavi_ref.media.video_cache import CacheFormat, ClipCache, DecodedVideo, decode_packed, decode_video
 from tests.support.media_files import tone, write_video
 
@@ -193,21 +195,33 @@ def test_damage_is_told_with_the_file_to_delete(videos, tmp_path: Path) -> None:
         ClipCache(tmp_path, LAYOUT, jpeg=False)
 
 
-def test_a_full_disk_and_a_folder_that_cannot_be_made(videos, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"--cache .*file/c: cannot be made"):
+    with pytest.raises(InputError) as error:
         ClipCache(tmp_path / "file" / "c", LAYOUT)
+    assert (error.value.option, error.value.path) == ("cache", tmp_path / "file" / "c")
+
+
+def test_only_a_file_that_is_damaged_is_to_be_deleted(tmp_path: Path) -> None:
+    for number, problem in {errno.EACCES: "system", errno.EMFILE: "system", errno.ENOENT: "missing"}.items():
+        error = read_error(tmp_path / "a.h5", OSError(number, os.strerror(number)))
+        assert error.problem == problem
+        assert "delete" not in str(error)
+
+
+@pytest.mark.parametrize("limit", [100, 3000, 10000, 15000, 20000])
+def test_a_full_disk_is_one_clear_line(videos, tmp_path: Path, limit: int) -> None:
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2);"
         "from selavi_ref.media import video_cache as cache; from selavi_ref.errors import StoreError\n"
-        "made = cache.ClipCache(sys.argv[1], cache.CacheFormat(10, 32, 8000, 20), jpeg=False)\n"
-        "try: made.fill(sys.argv[2:], [30.0] * len(sys.argv[2:]), 1)\n"
+        "made = cache.ClipCache(sys.argv[2], cache.CacheFormat(10, 32, 8000, 20), jpeg=False)\n"
+        "try: made.fill(sys.argv[3:], [30.0] * len(sys.argv[3:]), 1)\n"
         "except StoreError as error: print(error)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", script, str(tmp_path / "cache"), *videos]
+    command = [sys.executable, "-c", script, str(limit), str(tmp_path / "cache"), *videos]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "cannot be written" in done.stdout
-    assert len(done.stdout.splitlines()) == 1
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
     assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]

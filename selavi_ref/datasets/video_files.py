@@ -1,0 +1,102 @@
+"""The video files of a folder: which extensions count, and which folders are not entered."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+LINKS_MARKER = ".selavi-links"  # file in a folder of links that this program made
+SITE_MARKER = "selavi-browser.json"  # file in an exported page, which holds previews
+VIDEO_EXTENSIONS = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"),
+    *(".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv", ".vob", ".mxf", ".asf", ".f4v", ".divx", ".dv"),
+    *(".m2t", ".m2v", ".m1v", ".mpe", ".mpv", ".tp", ".trp", ".mod", ".tod", ".insv", ".360", ".lrv", ".qt", ".ogm"),
+    *(".gif", ".rm", ".rmvb", ".xvid", ".wtv", ".nut", ".y4m", ".ivf", ".mjpeg", ".mjpg", ".h264", ".264", ".hevc"),
+    *(".265", ".amv", ".nsv", ".mk3d", ".mp4v", ".3gpp", ".vro", ".evo", ".apng", ".av1", ".obu"),
+)
+LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".lst")  # extensions of list files
+_SYSTEM_FOLDERS = frozenset(  # thumbnails and deleted files of network disks and operating systems, in lower case
+    {"@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler", "system volume information"}
+    | {"lost+found", "__macosx"}
+)
+_SYSTEM_SUFFIXES = (".lrdata", ".lrlibrary", ".fcpcache", ".photoslibrary")  # folders of previews of picture programs
+
+
+class VideoFiles:
+    """
+    The video files below a folder, in no particular order; iterate over it once.
+
+    Hidden files and folders, folders of systems (such as ``@eaDir`` and ``$RECYCLE.BIN``) and those that this program
+    has written (links, exported pages, cached previews) are skipped. Links are followed, each real folder once.
+
+    Parameters
+    ----------
+    root
+        The folder.
+
+    Attributes
+    ----------
+    ignored
+        After the iteration: how many files were ignored, by extension, and how many folders, by reason.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root.rstrip(os.sep) or os.sep
+        self.ignored: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[str]:
+        visited: set[tuple[int, int]] = set()
+        pending = [self.root]
+        while pending:
+            folder = pending.pop()
+            try:
+                status = os.stat(folder)
+                if (status.st_dev, status.st_ino) in visited:
+                    continue
+                visited.add((status.st_dev, status.st_ino))
+                items = list(os.scandir(folder))
+            except OSError:  # it may not be entered, or vanished
+                self.ignored["folders that cannot be read"] += 1
+                continue
+            names = {item.name for item in items}
+            if folder != self.root and (why := _why_skipped(os.path.basename(folder), names)):
+                self.ignored[why] += 1
+                continue
+            for item in items:
+                if item.name.startswith("."):
+                    continue
+                if _is_folder(item):
+                    pending.append(item.path)
+                elif item.name.lower().endswith(VIDEO_EXTENSIONS):
+                    yield item.path
+                else:
+                    extension = os.path.splitext(item.name)[1].lower()
+                    self.ignored[extension or "without extension"] += 1
+
+
+def describe_ignored(ignored: Mapping[str, int], most: int = 6) -> str:
+    """Return a list of what was ignored, the most frequent first; "" for nothing."""
+    ranked = Counter(ignored).most_common()
+    parts = [f"{count:,} {what if what.isprintable() else ascii(what)}" for what, count in ranked[:most]]
+    if rest := sum(count for _, count in ranked[most:]):
+        parts.append(f"{rest:,} others")
+    return ", ".join(parts)
+
+
+def _why_skipped(name: str, names: set[str]) -> str:
+    """Return why a folder is not entered, by its name and those of its files; "" if it is."""
+    if name.lower() in _SYSTEM_FOLDERS or name.lower().endswith(_SYSTEM_SUFFIXES):
+        return "folders of the system"
+    if LINKS_MARKER in names or SITE_MARKER in names or {"config.toml", "checkpoints"} <= names:
+        return "folders that selavi wrote"
+    if name.endswith(".browser") and names & {"thumbnail", "preview"}:
+        return "folders that selavi wrote"
+    return ""
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError:  # a link to itself, or into a folder that may not be entered
+        return False
