@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from selavi_ref.browser.thumbnail_strip import SKIPPABLE, middle_of, packets_from
 from selavi_ref.errors import FilePath
 from selavi_ref.media.audio_track import AudioTrack
-from selavi_ref.media.container import Media, Orientation, import_av, media_error, media_errors, open_media, orientation
+from selavi_ref.media.container import Media, import_av, media_error, media_errors, open_media
 from selavi_ref.media.frames import TOLERANCE
+from selavi_ref.media.orientation import Orientation, orientation
 
 SECONDS, SHORT_SIDE, FPS, SAMPLE_RATE = 10.0, 240, 30, 48000  # upper limits, except for the sample rate
 _LONG_SIDE, _NARROWEST = 640, 16  # pixels

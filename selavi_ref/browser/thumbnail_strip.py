@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.errors import FilePath, MediaError
-from selavi_ref.media.container import Media, media_error, open_media, orientation
+from selavi_ref.media.container import Media, media_error, open_media
 from selavi_ref.media.frames import FramePicker
+from selavi_ref.media.orientation import orientation
 
 FRAMES, FPS, HEIGHT = 12, 4.0, 128  # of a strip: frames, frames per second, pixels
 WIDTHS = (64, 256)  # least and largest width of a frame of a strip, pixels; wider frames are cropped

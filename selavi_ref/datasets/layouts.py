@@ -74,14 +74,15 @@ def list_layout(
         If there is no such folder, layout, split or fold, no list, an empty one, or a line that cannot be parsed.
     """
     if layout not in _FORMATS:
-        raise InputError(f"unknown layout {printable(layout)}; expected {', '.join(LAYOUTS)}")
+        known = ", ".join(LAYOUTS)
+        raise InputError(f"unknown layout {printable(layout)}; expected {known}", option="layout", value=layout)
     list_format = _FORMATS[layout]
     if split is not None and split not in list_format.splits:
-        raise InputError(f"{layout} has no split {printable(split)}; expected {', '.join(list_format.splits)}")
+        known = ", ".join(list_format.splits)
+        raise InputError(f"{layout} has no split {printable(split)}; expected {known}", option="split", value=split)
     if not 1 <= fold <= list_format.folds:
-        raise InputError(
-            f"{layout} has no fold {fold}; expected {'1' if list_format.folds == 1 else f'1 to {list_format.folds}'}"
-        )
+        folds = "1" if list_format.folds == 1 else f"1 to {list_format.folds}"
+        raise InputError(f"{layout} has no fold {fold}; expected {folds}", option="fold", value=fold)
     if not os.path.isdir(videos):
         raise InputError(
             f"{printable(videos)} is not a folder; expected the one with the videos of {layout}", path=videos
@@ -95,7 +96,8 @@ def list_layout(
     entries = [entry for entry in _match(annotated, root) if split in (None, entry.split)]
     if not entries:
         source, which = ", ".join(map(printable, lists[:3])), "" if split is None else f" of the split {split}"
-        raise InputError(f"no video{which} in {source}; expected the annotations of {layout}")
+        text = f"no video{which} in {source}; expected the annotations of {layout}"
+        raise InputError(text, option="annotations", path=lists[0])
     return Manifest(entries, root)
 
 
@@ -124,7 +126,9 @@ def _find_lists(layout: str, root: str, annotations: FilePath | None, fold: int)
         folders = [os.fspath(annotations)]
         if os.path.isfile(folders[0]):
             if list_format.folds > 1 and not names.fullmatch(os.path.basename(folders[0])):
-                raise InputError(f"{printable(folders[0])} is no list of fold {fold} of {layout}; expected {usual}")
+                raise InputError(
+                    f"{printable(folders[0])} is no list of fold {fold} of {layout}; expected {usual}", path=folders[0]
+                )
             return folders
     for folder in (os.path.join(parent, below) for parent in folders for below in ("", *_FOLDERS)):
         with suppress(OSError):  # most of these folders do not exist
@@ -133,7 +137,9 @@ def _find_lists(layout: str, root: str, annotations: FilePath | None, fold: int)
                 return _check_one_version(lists) if layout.startswith("kinetics") else lists
     raise InputError(
         f"no annotations of {layout}: looked for {usual} in {' and '.join(map(printable, folders))}, and in folders "
-        f"there called {', '.join(_FOLDERS)}; name the file or its folder by --annotations"
+        f"there called {', '.join(_FOLDERS)}; name the file or its folder by --annotations",
+        option="annotations",
+        path=folders[0],
     )
 
 
@@ -141,7 +147,8 @@ def _check_one_version(lists: list[str]) -> list[str]:
     """Refuse a folder with lists of several versions, such as Kinetics-400 and Kinetics-600."""
     if len(set(map(_split_of, lists))) < len(lists):
         several = f"{printable(os.path.dirname(lists[0]))} holds {', '.join(map(os.path.basename, lists))}"
-        raise InputError(f"{several}; expected one list of each split: name one, or a folder of them, by --annotations")
+        text = f"{several}; expected one list of each split: name one, or a folder of them, by --annotations"
+        raise InputError(text, option="annotations", path=os.path.dirname(lists[0]))
     return lists
 
 
@@ -257,7 +264,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             yield from ((number, line.strip()) for number, line in enumerate(file, 1) if line.strip())
     except OSError as error:
-        raise InputError(f"{printable(path)} cannot be read: {reason(error)}") from error
+        raise InputError(f"{printable(path)} cannot be read: {reason(error)}", path=path) from error
 
 
 def _cells(path: str, number: int, line: str) -> list[str]:
@@ -270,7 +277,8 @@ def _cells(path: str, number: int, line: str) -> list[str]:
 
 def _damaged(path: str, number: int, line: str, expected: str) -> InputError:
     shown = line if len(line) <= 80 else f"{line[:80]}..."
-    return InputError(f'{printable(path)}, line {number}: found "{printable(shown)}"; expected {expected}')
+    text = f'{printable(path)}, line {number}: found "{printable(shown)}"; expected {expected}'
+    return InputError(text, path=path, row=number - 1)
 
 
 def _split_of(path: str) -> str:

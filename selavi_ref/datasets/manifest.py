@@ -195,7 +195,8 @@ def write_manifest(manifest: Manifest, path: FilePath) -> None:
     except OSError as error:
         with suppress(OSError):
             os.unlink(partial)
-        raise SelaviError(f"{printable(name)} cannot be written: {error.strerror or error}") from error
+        why = error.strerror or error
+        raise SelaviError(f"{printable(name)} cannot be written: {why}", path=name) from error
 
 
 def is_scan_list(path: FilePath) -> bool:

@@ -114,9 +114,9 @@ def scan_to(
     name = os.fspath(out)
     journal = f"{name}.partial"
     if not os.path.isdir(os.path.dirname(os.path.abspath(name))):
-        raise InputError(f"{printable(name)} cannot be written: its folder does not exist")
+        raise InputError(f"{printable(name)} cannot be written: its folder does not exist", path=name)
     if os.path.exists(name) and not is_scan_list(name):
-        raise InputError(f"{printable(name)} is there already and is no list that a scan wrote; name another file")
+        raise InputError(f"{printable(name)} exists and is no list that a scan wrote; name another file", path=name)
     known = list({os.path.abspath(e.path): e for e in (*_read_earlier(name), *_read_earlier(journal))}.values())
     entries: list[ManifestEntry] = []
     write_manifest(Manifest(known), journal)
@@ -132,7 +132,8 @@ def scan_to(
                 if progress is not None:
                     progress(len(entries), len(listed))
     except OSError as error:
-        raise SelaviError(f"{printable(journal)} cannot be written: {error.strerror or error}") from error
+        why = error.strerror or error
+        raise SelaviError(f"{printable(journal)} cannot be written: {why}", path=journal) from error
     manifest = replace(listed, entries=entries)
     write_manifest(manifest, name)
     with suppress(OSError):
@@ -146,7 +147,9 @@ def list_videos(videos: FilePath) -> Manifest:
     if os.path.isdir(path):
         return find_videos(path)
     if not os.path.exists(path):
-        raise InputError(f"{printable(path)} does not exist; expected a folder of videos, a list of them or a video")
+        raise InputError(
+            f"{printable(path)} does not exist; expected a folder of videos, a list of them or a video", path=path
+        )
     if os.path.splitext(path)[1].lower() in LIST_EXTENSIONS:
         return read_manifest(path)
     return Manifest([ManifestEntry(os.path.abspath(path))], path)
@@ -171,7 +174,8 @@ def _scan_entries(
     """Yield the scanned entries of a list, in order."""
     import_av()
     if require not in REQUIREMENTS:
-        raise InputError(f"require={require!r}: choose {', '.join(REQUIREMENTS)}")
+        choices = ", ".join(REQUIREMENTS)
+        raise InputError(f"require={require!r}: choose {choices}", option="require", value=require)
     earlier = {os.path.abspath(entry.path): entry for entry in known if entry.stamp}
 
     def scan_entry(entry: ManifestEntry) -> ManifestEntry:

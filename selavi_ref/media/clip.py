@@ -108,7 +108,9 @@ def read_clip(
     """
     _check_positive(seconds=seconds, fps=fps, frames=frames, size=size, sample_rate=sample_rate)
     if not (math.isfinite(start) and math.isfinite(audio_shift)):
-        raise InputError(f"a clip cannot start at {start} s, its sound {audio_shift} s later")
+        raise InputError(
+            f"a clip cannot start at {start} s, its sound {audio_shift} s later", option="start", value=start
+        )
     request = _Request(start, seconds, fps, frames, audio_shift)
     skip = True
     leads = list(_SEEK_LEADS)
@@ -342,4 +344,4 @@ def _check_clock(media: Media, before: float, time: float, whole: bool) -> None:
 def _check_positive(**settings: float) -> None:
     for name, value in settings.items():
         if not (value > 0 and math.isfinite(value)):
-            raise InputError(f"{name} must be positive, not {value}")
+            raise InputError(f"{name} must be positive, not {value}", option=name, value=value)

@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from selavi_ref.errors import FilePath, InputError, MediaError, TransientMediaError, printable, reason
 from selavi_ref.install_hints import missing_package
+from selavi_ref.media.orientation import orientation
 
 _MAX_PIXEL_ASPECT = 8.0  # width divided by height of a pixel, or the inverse; more is damage
 _FIRST_PACKETS = 64  # packets within which a healthy stream gives its first frame
@@ -342,31 +340,6 @@ def _count_delayed_packets(path: FilePath, index: int) -> int:
             if held >= _FIRST_PACKETS or media.frames(packet):
                 return held
     return 0
-
-
-class Orientation(NamedTuple):
-    """How a decoded frame is turned upright: rows and columns exchanged, then flipped along either axis."""
-
-    transpose: bool = False
-    flip_vertical: bool = False
-    flip_horizontal: bool = False
-
-    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the upright image of an image (h, w, 3), as a view."""
-        image = image.swapaxes(0, 1) if self.transpose else image
-        return image[:: -1 if self.flip_vertical else 1, :: -1 if self.flip_horizontal else 1]
-
-
-def orientation(frame: Any) -> Orientation:
-    """Return how a decoded frame is turned upright, by its display matrix, rounded to quarter turns."""
-    matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
-    if matrix is None or len(bytes(matrix)) < 36:
-        return Orientation()
-    # A pixel (x, y) is displayed at (a x + c y, b x + d y), up to a shift.
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, 5).tolist()
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        return Orientation(False, d < 0, a < 0)
-    return Orientation(True, b < 0, c < 0)
 
 
 def _duration_tag(metadata: dict[str, str]) -> float | None:

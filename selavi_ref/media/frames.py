@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.media.container import Orientation, import_av, orientation
+from selavi_ref.media.container import import_av
+from selavi_ref.media.orientation import Orientation, orientation
 
 # FFmpeg converts yuv420p to gbrp by a special routine where it need not scale, which leaves the last columns of other
 # widths unset.

@@ -13,7 +13,7 @@ from selavi_ref.datasets.manifest import Manifest
 from selavi_ref.errors import InputError
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
-LIST_EXTENSIONS = {
+LISTS = {
     "vggsound": {"vggsound.csv": '--0PQM4-hqg,30,"female speech, woman speaking",train\na_b_c-d_e_f,0,airplane,test\n'},
     "kinetics": {"train.csv": HEADER + "abseiling,-3B32lodo2M,59,69,train\n"},
     "kinetics-sound": {"train.csv": HEADER + "singing,-3B32lodo2M,59,69,train\n"},
@@ -148,7 +148,7 @@ def test_ave_is_listed_by_its_sets_and_the_rest_by_its_annotations(tmp_path: Pat
 
 
 def test_ucf101_is_listed_by_fold_and_found_with_other_endings(tmp_path: Path) -> None:
-    write(tmp_path / "ucfTrainTestlist", LIST_EXTENSIONS["ucf101"])
+    write(tmp_path / "ucfTrainTestlist", LISTS["ucf101"])
     second = {"trainlist02.txt": "handstandpushups/v_HandStandPushups_g08_c01.avi 2\r\n"}
     write(tmp_path / "ucfTrainTestlist", second)
     videos = tmp_path / "UCF-101"
@@ -165,7 +165,7 @@ def test_ucf101_is_listed_by_fold_and_found_with_other_endings(tmp_path: Path) -
 
 
 def test_hmdb51_is_listed_by_fold_without_what_is_unused(tmp_path: Path) -> None:
-    write(tmp_path / "testTrainMulti_7030_splits", LIST_EXTENSIONS["hmdb51"])
+    write(tmp_path / "testTrainMulti_7030_splits", LISTS["hmdb51"])
     other = {"wave_test_split1.txt": "w.avi 1 \n", "wave_test_split2.txt": "w.avi 2 \n"}
     write(tmp_path / "testTrainMulti_7030_splits", other)
     touch(tmp_path, "brush_hair/April_09_brush_0.avi", "brush_hair/(Rad)_brush!_2.avi", "wave/w.avi")
@@ -225,9 +225,10 @@ def test_window_line_ends_marks_blank_lines_a_header_and_odd_bytes_do_no_harm(tm
 def test_a_damaged_line_is_named_with_what_would_be_right(
     tmp_path: Path, layout: str, name: str, text: str, line: int
 ) -> None:
-    write(tmp_path, LIST_EXTENSIONS[layout] | {name: text})
-    with pytest.raises(InputError, match=rf"{name}, line {line}: found .*; expected ") as caught:
+    write(tmp_path, LISTS[layout] | {name: text})
+    with pytest.raises(InputError) as caught:
         list_layout(tmp_path, layout)
+    assert (caught.value.path, caught.value.row) == (tmp_path / name, line - 1)
     assert str(caught.value).isprintable()
 
 
@@ -235,13 +236,10 @@ def test_a_damaged_line_is_named_with_what_would_be_right(
 def test_missing_annotations_are_named_with_the_places_and_the_option(tmp_path: Path, layout: str) -> None:
     videos = tmp_path / "videos"
     touch(videos, "a.mp4")
-    with pytest.raises(
-        InputError, match=r"(train|1\.txt|vgg).* in .*videos and .*annotations.*--annotations"
-    ) as caught:
-        list_layout(videos, layout)
-    assert str(tmp_path) in str(caught.value)
-    with pytest.raises(InputError, match=r"nowhere.*--annotations"):
-        list_layout(videos, layout, annotations=tmp_path / "nowhere")
+    for folder, named in {None: videos, tmp_path / "nowhere": tmp_path / "nowhere"}.items():
+        with pytest.raises(InputError) as caught:
+            list_layout(videos, layout, annotations=folder)
+        assert (caught.value.option, caught.value.path) == ("annotations", named)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -249,48 +247,52 @@ def test_annotations_are_found_beside_above_and_where_they_are_said_to_be(tmp_pa
     touch(tmp_path, "up/videos/a.mp4")
     found = []
     for place in ("elsewhere", "up/annotations", "up", "up/videos"):
-        write(tmp_path / place, LIST_EXTENSIONS[layout])
+        write(tmp_path / place, LISTS[layout])
         folder = tmp_path / "elsewhere" if place == "elsewhere" else None
         found.append(list_layout(tmp_path / "up/videos", layout, annotations=folder))
         if folder is None:
-            for name in LIST_EXTENSIONS[layout]:
+            for name in LISTS[layout]:
                 (tmp_path / place / name).unlink()
     assert found[1:] == found[:1] * 3
 
 
 def test_what_does_not_exist_is_an_input_error_that_lists_what_does(tmp_path: Path) -> None:
-    assert tuple(LIST_EXTENSIONS) == LAYOUTS
+    assert tuple(LISTS) == LAYOUTS
     assert set(LAYOUTS) > SILENT_LAYOUTS
-    for layout, lists in LIST_EXTENSIONS.items():
+    for layout, lists in LISTS.items():
         write(tmp_path / layout, lists)
-    with pytest.raises(InputError, match=r"imagenet.*vggsound, kinetics, .*hmdb51"):
-        list_layout(tmp_path, "imagenet")
-    with pytest.raises(InputError, match=r"ucf101 has no split val; expected train, test"):
-        list_layout(tmp_path / "ucf101", "ucf101", split="val")
-    for fold in (0, 4):
-        with pytest.raises(InputError, match=rf"hmdb51 has no fold {fold}; expected 1 to 3"):
-            list_layout(tmp_path / "hmdb51", "hmdb51", fold=fold)
-    with pytest.raises(InputError, match=r"ave has no fold 2; expected 1"):
-        list_layout(tmp_path / "ave", "ave", fold=2)
-    with pytest.raises(InputError, match="none is not a folder"):
+    cases = {
+        ("imagenet", "layout"): {"videos": tmp_path},
+        ("ucf101", "split"): {"split": "val"},
+        ("hmdb51", "fold"): {"fold": 0},
+        ("ave", "fold"): {"fold": 2},
+        ("ave", "annotations"): {"split": "val"},
+    }
+    for (layout, option), arguments in cases.items():
+        with pytest.raises(InputError) as caught:
+            list_layout(**{"videos": tmp_path / layout, "layout": layout} | arguments)
+        assert caught.value.option == option
+    with pytest.raises(InputError) as caught:
         list_layout(tmp_path / "none", "ave")
-    with pytest.raises(InputError, match=r"no video of the split val in .*trainSet\.txt"):
-        list_layout(tmp_path / "ave", "ave", split="val")
-    with pytest.raises(InputError, match=r"trainlist01\.txt is no list of fold 2 of ucf101; expected trainlist02\.txt"):
+    assert caught.value.path == tmp_path / "none"
+    with pytest.raises(InputError) as caught:
         list_layout(tmp_path / "ucf101", "ucf101", annotations=tmp_path / "ucf101/trainlist01.txt", fold=2)
+    assert caught.value.path == tmp_path / "ucf101/trainlist01.txt"
 
 
 def test_lists_of_two_sizes_of_kinetics_are_not_mixed(tmp_path: Path) -> None:
     write(tmp_path, {"kinetics-400_val.csv": HEADER, "kinetics-600_val.csv": HEADER + "singing,a,0,10,val\n"})
-    with pytest.raises(InputError, match=r"holds kinetics-400_val\.csv, kinetics-600_val\.csv; .*--annotations"):
+    with pytest.raises(InputError) as caught:
         list_layout(tmp_path, "kinetics")
+    assert (caught.value.option, caught.value.path) == ("annotations", tmp_path)
     assert len(list_layout(tmp_path, "kinetics", annotations=tmp_path / "kinetics-600_val.csv")) == 1
 
 
 def test_a_list_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "vggsound.csv").mkdir()
-    with pytest.raises(InputError, match=r"vggsound\.csv cannot be read: Is a directory"):
+    with pytest.raises(InputError) as caught:
         list_layout(tmp_path, "vggsound")
+    assert caught.value.path == tmp_path / "vggsound.csv"
 
 
 IDS = st.text("ab-_", min_size=1, max_size=3)

@@ -14,7 +14,7 @@ import pytest
 
 from selavi_ref.datasets import Manifest, ManifestEntry, read_manifest, scan
 from selavi_ref.datasets.scan import list_videos, scan_to
-from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.errors import InputError
 from tests.support.media_files import tone, write_video
 
 ROOT = Path(__file__).parent.parent.parent
@@ -90,10 +90,10 @@ def test_a_missing_file_keeps_the_reason_that_its_list_gave(tmp_path: Path) -> N
 
 def test_other_files_are_not_written_over(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("path,label\na.mp4,3\n")
-    with pytest.raises(InputError, match=r"labels\.csv is there already"):
-        scan_to(tmp_path / "labels.csv", list_videos(folder))
-    with pytest.raises(SelaviError, match="cannot be written"):
-        scan_to(tmp_path / "none" / "list.csv", list_videos(folder))
+    for name in ("labels.csv", "none/list.csv"):
+        with pytest.raises(InputError) as error:
+            scan_to(tmp_path / name, list_videos(folder))
+        assert error.value.path == tmp_path / name
 
 
 @pytest.mark.parametrize("end", ["", "\n", '\na.mp4,"cl', "\nvideos/b.mp4,,,1.5,1.5,30"])

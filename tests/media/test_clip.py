@@ -203,10 +203,12 @@ def test_a_clip_of_one_modality(plain: Path, tmp_path: Path) -> None:
 
 
 def test_arguments_out_of_range_are_input_errors(plain: Path) -> None:
-    with pytest.raises(InputError, match="fps"):
+    with pytest.raises(InputError) as error:
         read_clip(plain, 0, 1.0, **{**SETTINGS, "fps": 0})
-    with pytest.raises(InputError, match="nan"):
+    assert (error.value.option, error.value.value) == ("fps", 0)
+    with pytest.raises(InputError) as error:
         read_clip(plain, float("nan"), 1.0, **SETTINGS)
+    assert error.value.option == "start"
 
 
 @pytest.mark.parametrize(
