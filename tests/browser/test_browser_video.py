@@ -165,7 +165,7 @@ def test_one_goes_from_video_to_video(page, home, truth):
 
 @pytest.mark.parametrize(
     ("row", "name", "words"),
-    [(25, "gone.mp4", "is not there"), (24, "text.mp4", "cannot be played"), (26, "passwd", "is not there")],
+    [(25, "gone.mp4", "does not exist"), (24, "text.mp4", "cannot be played"), (26, "passwd", "does not exist")],
 )
 def test_what_is_no_video_has_a_placeholder_and_plain_words(page, home, truth, faults, row, name, words):
     faults.expect("preview/24.mp4")  # it could be a video, until one has tried
