@@ -52,7 +52,7 @@ COMMANDS = {
     ),
     "train-heads": (
         "backbones.commands.train_heads:train_heads",
-        "Learn heads and labels on a STORE of features of two modalities, computed by any models, without PyTorch.",
+        "Label the videos of a STORE by their features, computed by any models, and learn heads that label others.",
     ),
     "retrieve": (
         "backbones.commands.retrieve:retrieve",

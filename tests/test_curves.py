@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support.command_line import rows_of, selavi, succeeded
+from tests.support.old_heads import train_old_heads
 from tests.support.small_runs import figure_at, small_place, written
 
 
@@ -51,8 +52,7 @@ def test_where_side_heads_learn_the_spectrum_is_drawn_along(place):
 
 
 def test_a_run_of_heads_has_a_course_too(place):
-    options = ["--clusters", "4", "--epochs", "2", "--labellings", "2", "--heads", "2"]
-    succeeded(selavi("train-heads", "run/features.h5", *options, "--out", "heads", cwd=place))
+    train_old_heads(place, "run/features.h5", "heads")
     succeeded(selavi("study", "training-curve", "heads", "--out", "curve3", cwd=place))
     assert len([row for row in written(place / "curve3" / "training-curve") if row["epoch"]]) == 2
 

@@ -27,6 +27,7 @@ from selavi_ref.report.table import Table
 from selavi_ref.runs.run import Run
 from selavi_ref.runs.tensorboard import Events
 from tests.support.command_line import refused, rows_of, selavi, succeeded
+from tests.support.old_heads import train_old_heads
 from tests.support.small_runs import figure_at, read_store, small_place, written
 
 pytest.importorskip("openTSNE")
@@ -180,8 +181,7 @@ def test_true_classes_can_be_given(place, run, labelled, tmp_path):
 
 
 def test_a_run_of_heads_is_drawn_too(place):
-    options = ["--clusters", "4", "--epochs", "2", "--labellings", "2", "--heads", "2"]
-    succeeded(selavi("train-heads", "run/features.h5", *options, "--out", "heads", cwd=place))
+    train_old_heads(place, "run/features.h5", "heads")
     done = selavi("plot", "heads", cwd=place)
     succeeded(done)
     assert "left out" not in done.stderr
@@ -190,6 +190,17 @@ def test_a_run_of_heads_is_drawn_too(place):
         written(plots / name)
     assert "wanted" in figure_at(plots / "sizes")
     assert any("features of video and audio" in word for word in figure_at(plots / "embedding"))
+
+
+def test_a_run_of_cross_fitted_heads_is_drawn_without_what_it_does_not_have(place):
+    succeeded(selavi("train-heads", "run/features.h5", "--clusters", "4", "--out", "fitted", cwd=place))
+    done = selavi("plot", "fitted", cwd=place)
+    succeeded(done)
+    assert [line.partition(" ")[0] for line in done.stderr.splitlines() if "left out" in line] == [
+        "training",
+        "agreement",
+    ]
+    written(place / "fitted" / "plots" / "sizes")
 
 
 def test_what_is_no_run_is_refused(place, run):

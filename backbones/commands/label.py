@@ -78,9 +78,9 @@ def label(
     store = f"{out}.features.h5"
     with Interruptible("the same command continues where it stopped"):
         if of_heads:
-            from selavi_ref.heads.training_run import apply_heads
+            from selavi_ref.heads.any_run import apply
 
-            apply_heads(run, videos, store, TERMINAL)
+            apply(run, videos, store, TERMINAL)
         else:
             extract_videos(run, videos, store, **viewing)
     try:

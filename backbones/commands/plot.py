@@ -98,9 +98,9 @@ def _last_state(run: Run) -> Mapping[str, Any] | None:
 
     try:
         if run.kind is RunKind.HEADS:
-            from selavi_ref.heads.training_run import newest_state
+            from selavi_ref.heads.any_run import prescribed_state
 
-            return newest_state(run, TERMINAL)
+            return prescribed_state(run, TERMINAL)
         from backbones.learner.checkpoint import read_newest
 
         state: Mapping[str, Any] = read_newest(run, TERMINAL)["state"]

@@ -1,9 +1,8 @@
-"""`selavi train-heads`: learns heads and labels on features that any models have computed."""
+"""`selavi train-heads`: labels videos by heads on features that any models have computed."""
 
 from __future__ import annotations
 
 import shlex
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,17 @@ from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.help_text import option_group
 from backbones.commands.label import write_labels
 from backbones.commands.n_clusters_option import Estimated, NumberOfClusters
-from backbones.commands.setting_options import setting_option
 from backbones.commands.shared_options import seed_option
 from selavi_ref.errors import InputError
-from selavi_ref.heads.backbone import HeadOptions
-from selavi_ref.heads.training_run import HeadsSettings, heads_settings
-from selavi_ref.selflabel.settings import TrainingSettings
 
-_DEFAULTS = {name: parameter.default for name, parameter in signature(heads_settings).parameters.items()}
+# Options of version 0.1.0, whose heads were trained by gradient descent.
+_OLD = ("heads", "hidden", "epochs", "batch_size", "learning_rate", "labellings", "strength")
 
 
-def _setting(cls: type, name: str, default_text: str | None = None) -> Any:
-    """Return the option of a setting, with the default that `heads_settings` has."""
-    return setting_option(cls, name, default=_DEFAULTS[name], default_text=default_text)
+def _old_options(function: Any) -> Any:
+    for name in reversed(_OLD):
+        function = click.option(f"--{name.replace('_', '-')}", hidden=True)(function)
+    return function
 
 
 @click.command(
@@ -33,7 +30,8 @@ def _setting(cls: type, name: str, default_text: str | None = None) -> Any:
     examples="""
     selavi train-heads features.h5 --clusters 10 --out RUN
     selavi train-heads features.h5 --clusters auto:30 --out RUN
-    selavi train-heads features.h5 --clusters 10 --hidden 512 --epochs 100 --out RUN
+    selavi train-heads features.h5 --clusters 10 --use clip --use audio --out RUN
+    selavi train-heads features.h5 --clusters 10 --distribution sizes.txt --out RUN
     selavi train-heads --resume --out RUN
     selavi label RUN other_features.h5 --out labels.csv
     """,
@@ -42,31 +40,46 @@ def _setting(cls: type, name: str, default_text: str | None = None) -> Any:
 @option_group(
     "Main options",
     click.option(
-        "--clusters", "-k", type=NumberOfClusters(), help="Number of clusters to find. auto, or auto:MOST: estimated."
+        "--clusters",
+        "-k",
+        type=NumberOfClusters(),
+        help="Number of clusters. auto, or auto:MOST: estimated first, from a store with two feature spaces.",
     ),
     click.option("--out", type=click.Path(), required=True, help="Folder of the run."),
     click.option("--resume", is_flag=True, help="Continue the run in --out with its own settings."),
+    click.option(
+        "--use",
+        metavar="NAME",
+        multiple=True,
+        help="Feature space to label by, the NAME of features/NAME in the store; repeatable. [default: all]",
+    ),
     seed_option,
 )
-@option_group("Clusters", _setting(HeadsSettings, "heads"), _setting(TrainingSettings, "strength"))
-@option_group("Networks", _setting(HeadOptions, "hidden"))
 @option_group(
-    "Schedule",
-    _setting(TrainingSettings, "epochs", default_text="about 1,000 steps"),
-    _setting(TrainingSettings, "batch_size", default_text="32 to 256, by the number of videos"),
-    _setting(TrainingSettings, "learning_rate"),
-    _setting(TrainingSettings, "labellings"),
+    "Clusters",
+    click.option(
+        "--distribution", help="Sizes of the clusters: uniform, gaussian, zipf, or a file of sizes. [default: uniform]"
+    ),
+    click.option(
+        "--soft-sizes",
+        type=click.FloatRange(0),
+        help="Penalty for missing these sizes: the smaller, the more the features decide; 0: they are met. "
+        "[default: 0.3; with --distribution: 0]",
+    ),
 )
+@_old_options
 def train_heads(store: str | None, out: str, resume: bool, clusters: int | Estimated | None, **options: Any) -> None:
     """
-    Learn heads and labels on a STORE of features of two modalities, computed by any models, without PyTorch.
+    Label the videos of a STORE by their features, computed by any models, and learn heads that label others.
 
-    docs/store.md says how to write a store: paths, and features/video and features/audio or any two other names.
+    Each video is labelled by heads that were fitted on other videos (cross-fitting). A store has one, two or more
+    feature spaces, such as features/video and features/audio; docs/store.md says how to write one. PyTorch is not
+    needed.
     """
     from backbones.commands.progress import TERMINAL
+    from selavi_ref.heads.any_run import apply, train
+    from selavi_ref.heads.crossfit_run import cluster_sizes, describe_run, start_crossfit
     from selavi_ref.heads.pilot import finish_pilot, start_pilot
-    from selavi_ref.heads.training_run import apply_heads, start_heads
-    from selavi_ref.heads.training_run import train_heads as train_run
     from selavi_ref.runs.pilot_run import PilotRun
     from selavi_ref.runs.run import Run, RunKind
 
@@ -79,17 +92,24 @@ def train_heads(store: str | None, out: str, resume: bool, clusters: int | Estim
         if run.kind is not RunKind.HEADS:
             raise InputError(f"{out} is a run on videos; continue with: selavi train --resume --out {out}")
     else:
+        refuse_options(_OLD, "was an option of version 0.1.0; cross-fitted heads choose their settings from the data")
         if store is None:
             raise InputError("name the store of features, or continue a run by --resume")
         if clusters is None:
             raise InputError("--clusters is missing: how many kinds of videos are to be found?")
+        distribution, soft_sizes = options["distribution"], options["soft_sizes"]
         if isinstance(clusters, Estimated):
-            start_pilot(store, out, clusters.most, **options)
+            refuse_options(["use"], "goes with a number of --clusters; it is estimated from both spaces of a store")
+            sizes = cluster_sizes(distribution, soft_sizes, None)
+            start_pilot(store, out, clusters.most, sizes=sizes, seed=options["seed"])
         else:
-            run = start_heads(store, out, clusters, **options)
+            sizes = cluster_sizes(distribution, soft_sizes, clusters)
+            run = start_crossfit(store, out, clusters, use=options["use"], sizes=sizes, seed=options["seed"])
     with Interruptible(f"continue with: {shlex.join(['selavi', 'train-heads', '--resume', '--out', out])}"):
         if pilot.under_way:
             run = finish_pilot(pilot, TERMINAL)
-        train_run(run, TERMINAL)
-        apply_heads(run, run.config["store"], run.features_file, TERMINAL)
+        train(run, TERMINAL)
+        apply(run, run.config["store"], run.features_file, TERMINAL)
     write_labels(str(run.features_file), str(run.labels_file))
+    if description := describe_run(run):
+        click.echo(description)

@@ -116,6 +116,6 @@ def crossfit(
     log_posterior = np.empty((widest.shape[0], K), np.float32)
     for rows, _ in iterate_blocks(widest):
         block = {name: np.asarray(x[rows], np.float32) for name, x in features.items()}
-        log_posterior[rows] = model.log_posterior(block, rows.start)
+        log_posterior[rows] = model.log_posterior(block)
     labels = np.where(np.isnan(log_posterior[:, 0]), -1, log_posterior.argmax(1)).astype(np.int32)
     return CrossfitResult(labels, log_posterior, model, search)

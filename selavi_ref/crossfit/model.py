@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from selavi_ref.crossfit.components import Components, FeatureRows, check_rows, fit_components, read_rows
 from selavi_ref.crossfit.logistic import log_softmax
 from selavi_ref.crossfit.rounds import FeatureSpace
-from selavi_ref.crossfit.search import CrossfitSettings, Round, Search, SearchResult
+from selavi_ref.crossfit.search import CrossfitSettings, Round, Search, SearchResult, SearchSummary
 from selavi_ref.errors import InputError
 from selavi_ref.transport import marginals
 
@@ -34,19 +34,22 @@ class CrossfitModel:
     potentials : array
         float64, shape (K,): potentials of the last transport, in units of the log-probabilities; they stand for the
         sizes of the clusters.
-    rows : array
-        int64, shape (n,): rows of the training collection that the heads were fitted on, ascending.
+    keys : dict of str to array
+        uint64, shape (n,), of each modality: hashes of the features that the heads were fitted on, see `row_keys`.
     held_out : dict of str to array
-        float32, shape (n, K), of each modality: ``log p(k | x) - log_prior`` by heads of other folds; NaN for rows that
-        lack the modality.
+        float32, shape (n, K), of each modality: ``log p(k | x) - log_prior`` by heads of other folds; NaN for videos
+        that lack the modality.
+    summary : SearchSummary
+        How the search chose them.
     """
 
     components: dict[str, Components]
     weights: dict[str, NDArray[np.float32]]
     log_prior: NDArray[np.float32]
     potentials: NDArray[np.float64]
-    rows: NDArray[np.int64]
+    keys: dict[str, NDArray[np.uint64]]
     held_out: dict[str, NDArray[np.float32]]
+    summary: SearchSummary
 
     @property
     def n_clusters(self) -> int:
@@ -58,22 +61,17 @@ class CrossfitModel:
         """Number of features D of each modality."""
         return {modality: len(components.mean) for modality, components in self.components.items()}
 
-    def log_prob(
-        self, features: Mapping[str, NDArray[np.float32]], first_row: int | None = None
-    ) -> dict[str, NDArray[np.float32]]:
+    def log_prob(self, features: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """
         Return log-probabilities of each modality whose sum over modalities gives the posterior.
 
-        Prior and potentials are part of them, so that the posterior is their softmax, summed over whatever modalities a
-        video has.
+        Prior and potentials are part of them, so that the posterior is the softmax of their sum over whatever
+        modalities a video has. Features that the heads were fitted on get held-out predictions.
 
         Parameters
         ----------
         features : mapping of str to array
             float32, shape (n, D), of some or all modalities. A row that is not finite lacks the modality.
-        first_row : int, optional
-            If the videos are consecutive rows of the training collection, the first one's row: videos that the heads
-            were fitted on then get held-out predictions.
 
         Returns
         -------
@@ -81,29 +79,35 @@ class CrossfitModel:
             float32, shape (n, K); NaN where the modality is missing.
         """
         ratios = {modality: self._log_ratio(modality, x) for modality, x in features.items()}
-        if first_row is not None:
-            n = len(next(iter(features.values())))
-            first, last = np.searchsorted(self.rows, (first_row, first_row + n))
-            for modality, ratio in ratios.items():
-                ratio[self.rows[first:last] - first_row] = self.held_out[modality][first:last]
         n_present = np.sum([~np.isnan(ratio[:, 0]) for ratio in ratios.values()], 0)
         part = self.potentials.astype(np.float32) / np.maximum(n_present, 1).astype(np.float32)[:, None]
         return {modality: np.asarray(log_softmax(ratio + part)) for modality, ratio in ratios.items()}
 
-    def log_posterior(
-        self, features: Mapping[str, NDArray[np.float32]], first_row: int | None = None
-    ) -> NDArray[np.float32]:
+    def log_posterior(self, features: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the log-posterior, float32, shape (n, K), from `log_prob`; NaN for videos without any modality."""
-        each = np.stack(list(self.log_prob(features, first_row).values()))
+        each = np.stack(list(self.log_prob(features).values()))
         total = np.nansum(each, 0)
         total[np.isnan(each).all((0, 2))] = np.nan
         return np.asarray(log_softmax(total))
 
     def _log_ratio(self, modality: str, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        weights = self.weights[modality]
-        log_prob = log_softmax(self.components[modality](features) @ weights[:-1] + weights[-1])
-        log_prob[~np.isfinite(features).all(1)] = np.nan
-        return np.asarray(log_prob - self.log_prior)
+        weights, present = self.weights[modality], np.isfinite(features).all(1)
+        ratio = log_softmax(self.components[modality](features) @ weights[:-1] + weights[-1]) - self.log_prior
+        order = np.argsort(self.keys[modality], kind="stable")
+        known, keys = self.keys[modality][order], row_keys(features)
+        place = np.searchsorted(known, keys)
+        learnt = np.append(known, 0)[place] == keys
+        learnt &= place < len(known)
+        ratio[learnt] = self.held_out[modality][order[place[learnt]]]
+        ratio[~present] = np.nan
+        return np.asarray(ratio)
+
+
+def row_keys(features: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """Return a hash of each row of float32 features (n, D), uint64, shape (n,): equal rows have equal hashes."""
+    bits = np.ascontiguousarray(features, np.float32).view(np.uint32).astype(np.uint64)
+    factors = np.random.Generator(np.random.PCG64(0)).integers(1, 2**63, bits.shape[1], np.uint64) * 2 + 1
+    return np.asarray((bits * factors).sum(1))
 
 
 def fit_crossfit(
@@ -152,9 +156,9 @@ def fit_crossfit(
     """
     settings, rng = settings or CrossfitSettings(), np.random.default_rng(seed)
     sizes = marginals.uniform(K) if marginal is None else marginals.given(marginal, K)
-    rows, components, spaces = _reduce(features, K, settings, rng)
+    keys, components, spaces = _reduce(features, K, settings, rng)
     search = Search(spaces, K, sizes, marginal_penalty, settings, rng, on_round).run()
-    return make_model(search, rows, components, spaces), search
+    return _model(search, keys, components, spaces), search
 
 
 def fit_ensemble(
@@ -168,29 +172,28 @@ def fit_ensemble(
 ) -> list[CrossfitModel]:
     """Return n models from independent starts with clusters of equal sizes; parameters are those of `fit_crossfit`."""
     settings, rng = settings or CrossfitSettings(), np.random.default_rng(seed)
-    rows, components, spaces = _reduce(features, K, settings, rng)
+    keys, components, spaces = _reduce(features, K, settings, rng)
     results = Search(spaces, K, marginals.uniform(K), None, settings, rng, on_round).run_each(n)
-    return [make_model(result, rows, components, spaces) for result in results]
+    return [_model(result, keys, components, spaces) for result in results]
 
 
-def make_model(
+def _model(
     search: SearchResult,
-    rows: NDArray[np.int64],
-    components: Mapping[str, Components],
+    keys: dict[str, NDArray[np.uint64]],
+    components: dict[str, Components],
     spaces: list[FeatureSpace],
 ) -> CrossfitModel:
-    """Return the model of a search; parameters are those of `CrossfitModel`."""
     held_out = {}
     for modality, ratio, space in zip(components, search.log_ratio, spaces, strict=True):
         held_out[modality] = np.where(space.present[:, None], ratio, np.float32(np.nan))
     weights = dict(zip(components, search.weights, strict=True))
-    return CrossfitModel(dict(components), weights, search.log_prior, search.potentials, rows, held_out)
+    return CrossfitModel(components, weights, search.log_prior, search.potentials, keys, held_out, search.summary)
 
 
 def _reduce(
     features: Mapping[str, FeatureRows], K: int, settings: CrossfitSettings, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], dict[str, Components], list[FeatureSpace]]:
-    """Return the rows of the videos to fit on, and their components."""
+) -> tuple[dict[str, NDArray[np.uint64]], dict[str, Components], list[FeatureSpace]]:
+    """Return hashes and components of the videos to fit on."""
     if not features:
         raise InputError("there are no features to label videos from; give at least one modality")
     if K < 2:
@@ -203,9 +206,10 @@ def _reduce(
         raise InputError(f"all modalities must have one row for each video, but rows are: {each}")
     N, most = next(iter(counts.values())), settings.sample_size(K)
     rows = np.sort(rng.choice(N, most, replace=False)) if most < N else np.arange(N)
-    components, spaces = {}, []
+    components, keys, spaces = {}, {}, []
     for name, x in features.items():
         sample = read_rows(x, rows)
+        keys[name] = row_keys(sample)
         components[name], present = fit_components(sample, settings.components)
         spaces.append(FeatureSpace(components[name](sample), present))
     usable = np.logical_or.reduce([space.present for space in spaces])
@@ -214,5 +218,5 @@ def _reduce(
         raise InputError(message, option="clusters", value=K)
     if not usable.all():
         kept = np.flatnonzero(usable)
-        rows, spaces = rows[kept], [space.take(kept) for space in spaces]
-    return rows, components, spaces
+        keys, spaces = {name: its[kept] for name, its in keys.items()}, [space.take(kept) for space in spaces]
+    return keys, components, spaces

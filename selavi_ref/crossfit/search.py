@@ -61,6 +61,11 @@ class CrossfitSettings:
     search_sample: int = 4096
     sample: int = 32_768
 
+    @property
+    def total_rounds(self) -> int:
+        """Number of rounds of a whole search."""
+        return self.rounds + self.final_rounds
+
     def n_runs(self, K: int) -> int:
         """Return the number of runs for K clusters."""
         return max(min(self.runs, 6), min(self.runs, 2400 // K))
@@ -95,6 +100,29 @@ class Round:
 
 
 @dataclass(frozen=True)
+class SearchSummary:
+    """
+    What a search has chosen, and how sure it was.
+
+    Parameters
+    ----------
+    penalty : float
+        Penalty on the squared weights.
+    candidate : str
+        Name of the chosen candidate.
+    information : dict of str to float
+        Held-out information of all candidates, nats.
+    agreement : float
+        Mean NMI between the labels of the better runs, which started from different labels.
+    """
+
+    penalty: float
+    candidate: str
+    information: dict[str, float]
+    agreement: float
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """
     The candidate with the most held-out information.
@@ -111,14 +139,8 @@ class SearchResult:
         float32, shape (K,): mean log prior that was subtracted from their log-probabilities.
     potentials : array
         float64, shape (K,): of the transport of the summed log ratios that gave the labels.
-    penalty : float
-        Penalty on the squared weights.
-    candidate : str
-        Name of the candidate.
-    information : dict of str to float
-        Held-out information of all candidates, nats.
-    agreement : float
-        Mean NMI between the labels of the better runs.
+    summary : SearchSummary
+        What was chosen.
     rounds : list of Round
         History of the search.
     """
@@ -128,10 +150,7 @@ class SearchResult:
     weights: list[NDArray[np.float32]]
     log_prior: NDArray[np.float32]
     potentials: NDArray[np.float64]
-    penalty: float
-    candidate: str
-    information: dict[str, float]
-    agreement: float
+    summary: SearchSummary
     rounds: list[Round]
 
 
@@ -295,10 +314,7 @@ class Search:
             weights=[np.ascontiguousarray(w[:, best]) for w in weights],
             log_prior=log_prior[best],
             potentials=potentials,
-            penalty=penalty,
-            candidate=names[best],
-            information=dict(zip(names, information.tolist(), strict=True)),
-            agreement=agreement,
+            summary=SearchSummary(penalty, names[best], dict(zip(names, information.tolist(), strict=True)), agreement),
             rounds=self.rounds,
         )
 

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from selavi_ref.crossfit import CrossfitModel, CrossfitSettings, fit_crossfit
 from selavi_ref.crossfit.components import fit_components
-from selavi_ref.crossfit.search import Round
+from selavi_ref.crossfit.search import Round, SearchSummary
 from selavi_ref.errors import InputError
 
 _PILOT_HEADS = 5
@@ -136,8 +136,8 @@ class SelfLabeller(ClusterMixin, BaseEstimator):
                 seed=seed,
                 on_round=self.callback or (lambda _: None),
             )
-            self.agreement_, self.n_iter_ = search.agreement, len(search.rounds)
-        log_posterior = self.model_.log_posterior(features, 0)
+            self.agreement_, self.n_iter_ = search.summary.agreement, len(search.rounds)
+        log_posterior = self.model_.log_posterior(features)
         self.probabilities_ = np.exp(log_posterior)
         self.labels_ = _labels(log_posterior)
         return self
@@ -146,7 +146,7 @@ class SelfLabeller(ClusterMixin, BaseEstimator):
         """
         Return the label of each sample, seen or not, int32, shape (n_samples,).
 
-        On the samples of `fit` this can differ from ``labels_``, which come from heads that had not seen them.
+        The samples of `fit` are recognised by their features, and keep ``labels_``, by heads that had not seen them.
         """
         return _labels(self.predict_log_proba(X))
 
@@ -198,7 +198,7 @@ class SelfLabeller(ClusterMixin, BaseEstimator):
         log_prob = {
             f"{modality}/{head}": values
             for head, model in enumerate(pilot)
-            for modality, values in model.log_prob(features, 0).items()
+            for modality, values in model.log_prob(features).items()
         }
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "pilot.h5"
@@ -211,7 +211,9 @@ def _one_cluster(features: Mapping[str, NDArray[np.float32]]) -> CrossfitModel:
     components = {name: fit_components(x, 1)[0] for name, x in features.items()}
     weights = {name: np.zeros((c.vectors.shape[1] + 1, 1), np.float32) for name, c in components.items()}
     held_out = {name: np.zeros((0, 1), np.float32) for name in features}
-    return CrossfitModel(components, weights, np.zeros(1, np.float32), np.zeros(1), np.zeros(0, np.int64), held_out)
+    keys = {name: np.zeros(0, np.uint64) for name in features}
+    summary = SearchSummary(0.0, "one cluster", {"one cluster": 0.0}, 1.0)
+    return CrossfitModel(components, weights, np.zeros(1, np.float32), np.zeros(1), keys, held_out, summary)
 
 
 def _modalities(X: Any) -> dict[str, Any] | None:

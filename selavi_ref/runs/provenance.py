@@ -40,6 +40,8 @@ class Provenance:
         See `selavi_ref.ensemble.consensus.HeadConsensus`.
     agreement : tuple of float
         See `selavi_ref.ensemble.consensus.HeadConsensus`.
+    search : mapping
+        What the search of cross-fitted heads chose, see `selavi_ref.crossfit.search.SearchSummary`.
     versions : mapping of str to str
         Versions of the packages.
     """
@@ -58,6 +60,7 @@ class Provenance:
     degradation: Mapping[str, Any] = field(default_factory=dict)
     reference: int | None = None
     agreement: tuple[float, ...] | None = None
+    search: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,7 +126,7 @@ def _require(fits: bool, name: str, value: Any, kind: str) -> Any:
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("run", "store", "video_net", "audio_net", "pool"), _text),
     **dict.fromkeys(("epoch", "clips", "crops", "frames", "reference"), _count),
-    **dict.fromkeys(("settings", "degradation", "versions"), _table),
+    **dict.fromkeys(("settings", "degradation", "search", "versions"), _table),
     "strength": _number,
     "agreement": _numbers,
 }

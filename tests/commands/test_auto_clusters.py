@@ -98,7 +98,7 @@ def test_kinds_are_counted_on_features_too(tmp_path, cut):
         noise = {name: rng.normal(0, 0.7, (240, 12)) for name in datasets}
         writer.write(slice(0, 240), {name: rng.normal(0, 2, (4, 12))[kinds] + x for name, x in noise.items()})
         writer.finish()
-    command = ["train-heads", "f.h5", "--clusters", "auto", "--epochs", "30", "--labellings", "20", "--out", "run"]
+    command = ["train-heads", "f.h5", "--clusters", "auto", "--out", "run"]
     if cut:
         with start_process(*command, cwd=tmp_path) as running:
             deadline = time.monotonic() + 120

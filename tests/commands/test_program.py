@@ -87,10 +87,10 @@ def test_python_m_says_what_to_do_where_the_program_is_not_installed(tmp_path):
 
 
 def test_an_option_of_version_0_1_still_works_and_is_warned_of_once():
-    done = selavi("train-heads", "no.h5", "-k", "2", "--rate", "0.1", "--rate=0.2", "--out", "r")
-    refused(done, "no.h5")
-    assert done.stderr.splitlines()[:-1] == ["selavi train-heads: --rate is now called --learning-rate"]
-    assert "--rate" not in succeeded(selavi("train-heads", "--help"))
+    done = selavi("train", "no-videos", "-k", "2", "--rate", "0.1", "--rate=0.2", "--out", "r")
+    refused(done, "no-videos")
+    assert done.stderr.splitlines()[:-1] == ["selavi train: --rate is now called --learning-rate"]
+    assert "--rate" not in succeeded(selavi("train", "--help"))
 
 
 @pytest.mark.parametrize("old", ["--same-rate", "--own-norm", "--size-for-all", "--sizes-as-drawn", "--keep-sizes"])

@@ -1,7 +1,8 @@
-"""Heads learnt from features that any models have computed: in NumPy, on any store with two modalities."""
+"""Heads learnt from features that any models have computed: in NumPy, on any store."""
 
 import contextlib
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -18,13 +19,15 @@ import cli
 from selavi_ref.errors import CheckpointError, InputError
 from selavi_ref.heads.backbone import FeatureBatch, HeadOptions, HeadsBackbone
 from selavi_ref.heads.features import PairedFeatures
+from selavi_ref.heads.training_run import start_heads
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.store import FeatureStore, StoreWriter
+from tests.support.old_heads import train_old_heads
 
 ROOT = Path(__file__).parents[2]
 N, K = 400, 5
-OPTIONS = ["--clusters", str(K), "--epochs", "40", "--labellings", "20"]
+OLD = {"epochs": 40, "labellings": 20, "heads": 5}
 
 
 def views(n=N, seed=0):
@@ -63,28 +66,32 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("precomputed")
     features, kinds = views()
     write(place / "f.h5", features, [str(kind) for kind in kinds])
-    done = selavi(place, "train-heads", "f.h5", *OPTIONS, "--out", "run")
+    done = selavi(place, "train-heads", "f.h5", "--clusters", K, "--out", "run")
     assert done.exit_code == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("cross-fitted heads: ")
+    train_old_heads(place, "f.h5", "old", K, **OLD)
     return place, kinds
 
 
-def test_the_kinds_are_found(place):
+@pytest.mark.parametrize("run", ["run", "old"])
+def test_the_kinds_are_found(place, run):
     folder, kinds = place
-    rows = labels_of(folder / "run" / "labels.csv")
+    rows = labels_of(folder / run / "labels.csv")
     assert [row["path"] for row in rows] == [f"{i}.mp4" for i in range(N)]
     assert normalized_mutual_info_score(kinds, [int(row["label"]) for row in rows]) > 0.9
-    done = selavi(folder, "label", "run/features.h5", "--balanced", "--out", "balanced.csv")
+    done = selavi(folder, "label", f"{run}/features.h5", "--balanced", "--out", "balanced.csv")
     assert done.exit_code == 0, done.stderr
 
 
-def test_another_store_of_the_same_models_is_labelled_and_what_is_missing_is_told(place):
+@pytest.mark.parametrize("run", ["run", "old"])
+def test_another_store_of_the_same_models_is_labelled_and_what_is_missing_is_told(place, run):
     folder, _ = place
     features, kinds = views(seed=1)
     features["audio"][:3] = np.nan
     features["video"][2:5] = np.nan
     has = {"audio": np.arange(N) > 2, "video": (np.arange(N) < 2) | (np.arange(N) > 4)}
     write(folder / "other.h5", features, present=has)
-    done = selavi(folder, "label", "run", "other.h5", "--out", "other.csv")
+    done = selavi(folder, "label", run, "other.h5", "--out", "other.csv")
     assert done.exit_code == 0, done.stderr
     rows = labels_of(folder / "other.csv")
     assert [row["modalities"] for row in rows[:6]] == ["video", "video", "", "audio", "audio", "video+audio"]
@@ -94,15 +101,16 @@ def test_another_store_of_the_same_models_is_labelled_and_what_is_missing_is_tol
     assert normalized_mutual_info_score(kinds[known], [int(rows[i]["label"]) for i in known]) > 0.85
 
 
-def test_a_run_labels_without_the_store_that_it_learnt_from(place):
+@pytest.mark.parametrize("run", ["run", "old"])
+def test_a_run_labels_without_the_store_that_it_learnt_from(place, run):
     folder, _ = place
     (folder / "f.h5").rename(folder / "away.h5")
     try:
-        done = selavi(folder, "label", "run", "away.h5", "--out", "away.csv")
+        done = selavi(folder, "label", run, "away.h5", "--out", "away.csv")
     finally:
         (folder / "away.h5").rename(folder / "f.h5")
     assert done.exit_code == 0, done.stderr
-    assert (folder / "away.csv").read_bytes() == (folder / "run" / "labels.csv").read_bytes()
+    assert (folder / "away.csv").read_bytes() == (folder / run / "labels.csv").read_bytes()
 
 
 def test_a_file_of_another_program_with_other_modalities_will_do(place):
@@ -112,7 +120,7 @@ def test_a_file_of_another_program_with_other_modalities_will_do(place):
         file.attrs.update(format="selavi-feature-store", version=1, complete=True)
         file["videos/path"] = [f"{i}" for i in range(N)]
         file["features/text"], file["features/image"] = features["video"], features["audio"]
-    done = selavi(folder, "train-heads", "foreign.h5", "-k", K, "--hidden", 32, "--epochs", 30, "--out", "foreign")
+    done = selavi(folder, "train-heads", "foreign.h5", "-k", K, "--out", "foreign")
     assert done.exit_code == 0, done.stderr
     found = [int(row["label"]) for row in labels_of(folder / "foreign" / "labels.csv")]
     assert normalized_mutual_info_score(kinds, found) > 0.7
@@ -121,7 +129,7 @@ def test_a_file_of_another_program_with_other_modalities_will_do(place):
 def test_nothing_of_pytorch_or_video_decoding_is_loaded(place):
     folder, _ = place
     code = (
-        "import sys, cli; sys.argv = ['selavi', 'train-heads', 'f.h5', '-k', '5', '--epochs', '2', '--out', 'fresh'];\n"
+        "import sys, cli; sys.argv = ['selavi', 'train-heads', 'f.h5', '-k', '5', '--out', 'fresh'];\n"
         "try: cli.main()\n"
         "except SystemExit as end: assert not end.code\n"
         "assert not {'torch', 'torchvision', 'av', 'backbones.runs.train'} & set(sys.modules)"
@@ -133,11 +141,12 @@ def test_nothing_of_pytorch_or_video_decoding_is_loaded(place):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_that_is_killed_or_stopped_ends_with_the_same_labels(place, number):
+def test_a_run_of_version_0_1_that_is_killed_or_stopped_ends_with_the_same_labels(place, number):
     folder, _ = place
     out = f"ended-{number}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "cli", "train-heads", "f.h5", *OPTIONS, "--out", out]
+    start_heads(folder / "f.h5", folder / out, K, **OLD)
+    command = [sys.executable, "-m", "cli", "train-heads", "--resume", "--out", out]
     running = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
     saved = Checkpoints(folder / out / "checkpoints", suffix=".npz")
     while len(saved.newest_first()) < 3 and running.poll() is None:
@@ -149,7 +158,59 @@ def test_a_run_that_is_killed_or_stopped_ends_with_the_same_labels(place, number
         assert f"selavi train-heads --resume --out {out}" in err
     done = selavi(folder, "train-heads", "--resume", "--out", out)
     assert done.exit_code == 0, done.stderr
-    assert (folder / out / "labels.csv").read_bytes() == (folder / "run" / "labels.csv").read_bytes()
+    assert (folder / out / "labels.csv").read_bytes() == (folder / "old" / "labels.csv").read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_search_that_is_killed_or_stopped_starts_anew_with_the_same_labels(place, number):
+    folder, _ = place
+    out = f"searched-{number}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "cli", "train-heads", "f.h5", "-k", str(K), "--out", out]
+    running = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    log = folder / out / "metrics.jsonl"
+    while not (log.exists() and log.stat().st_size) and running.poll() is None:
+        time.sleep(0.005)
+    running.send_signal(number)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == (75 if number == signal.SIGTERM else -9)
+    if number == signal.SIGTERM:
+        assert f"selavi train-heads --resume --out {out}" in err
+    for _ in range(2):  # the second time it is finished
+        done = selavi(folder, "train-heads", "--resume", "--out", out)
+        assert done.exit_code == 0, done.stderr
+        assert (folder / out / "labels.csv").read_bytes() == (folder / "run" / "labels.csv").read_bytes()
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps == [*range(1, 47), 46]
+
+
+@pytest.mark.parametrize("use", [["video"], ["audio", "video"], ["text", "video", "audio"]])
+def test_one_two_or_three_feature_spaces_are_used(place, tmp_path, use):
+    features, kinds = views()
+    features["text"] = features["audio"][:, ::-1] + features["video"][:, :16]
+    write(tmp_path / "f.h5", features)
+    options = [word for name in use for word in ("--use", name)]
+    done = selavi(tmp_path, "train-heads", "f.h5", "-k", K, *options, "--out", "run")
+    assert done.exit_code == 0, done.stderr
+    with FeatureStore(tmp_path / "run" / "features.h5") as store:
+        assert set(store.modalities) == set(use)
+        assert store.provenance["search"]["candidate"] in done.stdout
+    found = [int(row["label"]) for row in labels_of(tmp_path / "run" / "labels.csv")]
+    assert normalized_mutual_info_score(kinds, found) > 0.7
+    only = {name: features[name] for name in use[:1]}
+    write(tmp_path / "one.h5", only)
+    assert selavi(tmp_path, "label", "run", "one.h5", "--out", "one.csv").exit_code == 0
+
+
+def test_sizes_are_met_if_they_are_given(place):
+    folder, _ = place
+    (folder / "sizes.txt").write_text("4 3 1 1 1")
+    done = selavi(
+        folder, "train-heads", "f.h5", "-k", K, "--distribution", "sizes.txt", "--seed", "3", "--out", "sized"
+    )
+    assert done.exit_code == 0, done.stderr
+    labels = [int(row["label"]) for row in labels_of(folder / "sized" / "labels.csv")]
+    np.testing.assert_allclose(np.sort(np.bincount(labels)), [40, 40, 40, 120, 160], atol=12)
 
 
 def a_backbone(path, clusters=(3, 3, 7), **options):
@@ -240,11 +301,22 @@ def test_a_changed_byte_of_a_checkpoint_is_noticed(place, tmp_path):
     [
         (["train-heads", "f.h5", "--out", "new"], "--clusters is missing"),
         (["train-heads", "-k", "3", "--out", "new"], "name the store"),
-        (["train-heads", "one.h5", "-k", "3", "--out", "new"], "features of video; heads learn from exactly two"),
-        (["train-heads", "f.h5", "-k", "401", "--out", "new"], "only 400 videos"),
+        (["train-heads", "one.h5", "-k", "auto", "--out", "new"], "features of video; heads learn from exactly two"),
+        (["train-heads", "f.h5", "-k", "201", "--out", "new"], "at most half of the 400 videos"),
+        (["train-heads", "f.h5", "-k", "1", "--out", "new"], "must be at least 2"),
+        (
+            ["train-heads", "f.h5", "-k", "3", "--use", "text", "--out", "new"],
+            "no features of text; it has video, audio",
+        ),
+        (["train-heads", "f.h5", "-k", "auto", "--use", "video", "--out", "new"], "--use goes with a number"),
+        (
+            ["train-heads", "f.h5", "-k", "3", "--hidden", "8", "--out", "new"],
+            "--hidden was an option of version 0.1.0",
+        ),
+        (["train-heads", "f.h5", "-k", "3", "--distribution", "x", "--out", "new"], "x"),
         (["train-heads", "none.h5", "-k", "3", "--out", "new"], "none.h5"),
         (["train-heads", "f.h5", "-k", "3", "--out", "run"], "holds a run already"),
-        (["train-heads", "--resume", "--learning-rate", "1", "--out", "run"], "--learning-rate cannot be changed"),
+        (["train-heads", "--resume", "--seed", "1", "--out", "run"], "--seed cannot be changed"),
         (["label", "run", "narrow.h5", "--out", "x.csv"], "no features/video of 24 numbers"),
         (["label", "run", "f.h5", "--clips", "2", "--out", "x.csv"], "--clips goes with a run on videos"),
         (["extract", "run", "f.h5", "--out", "x.h5"], "has learnt from features, and has no networks"),

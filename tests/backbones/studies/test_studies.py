@@ -18,6 +18,7 @@ from backbones.runs import train as jobs
 from backbones.studies.trials import long_tailed, mean_and_spread
 from selavi_ref.datasets.manifest import Manifest, ManifestEntry
 from tests.support.command_line import refused, rows_of, selavi, start_process, succeeded
+from tests.support.old_heads import train_old_heads
 from tests.support.small_runs import (
     figure_at,
     plain_labels,
@@ -263,8 +264,7 @@ class TestWorsePictures:
 
 @pytest.fixture(scope="module")
 def heads(place):
-    options = ["--clusters", "4", "--epochs", "2", "--labellings", "2", "--heads", "2"]
-    succeeded(selavi("train-heads", "run/features.h5", *options, "--out", "heads", cwd=place))
+    train_old_heads(place, "run/features.h5", "heads")
     return place / "heads"
 
 
