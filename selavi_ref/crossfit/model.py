@@ -96,7 +96,7 @@ class CrossfitModel:
         order = np.argsort(self.keys[modality], kind="stable")
         known, keys = self.keys[modality][order], row_keys(features)
         place = np.searchsorted(known, keys)
-        learnt = np.append(known, 0)[place] == keys
+        learnt = np.append(known, np.uint64(0))[place] == keys
         learnt &= place < len(known)
         ratio[learnt] = self.held_out[modality][order[place[learnt]]]
         ratio[~present] = np.nan
