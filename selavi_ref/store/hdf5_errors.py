@@ -12,6 +12,7 @@ from selavi_ref.errors import SelaviError, StoreError, StoreProblem
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LOCKED = {errno.EAGAIN, errno.EWOULDBLOCK}
+_RAISED = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, OverflowError)
 _NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -33,7 +34,7 @@ def guarded(path: Path, name: str | None = None) -> Iterator[None]:
         yield
     except SelaviError:
         raise
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+    except _RAISED as error:
         raise explain(path, error, name) from error
 
 

@@ -55,6 +55,9 @@ class _Shard:
         self.path = path
         with FeatureStore(path) as store, guarded(path):
             file = store._file
+            if "shards" in file:
+                message = f"{path} is itself joined of shards; join those shards"
+                raise StoreError(message, path=path, problem="foreign")
             self.start = int(file.attrs.get("start", 0))
             self.stop = self.start + store.n_videos
             self.total = int(file.attrs.get("total", self.stop))

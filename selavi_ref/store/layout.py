@@ -16,6 +16,7 @@ FORMAT = "selavi-feature-store"
 VERSION = 1
 
 CHUNK_BYTES = 1 << 20
+_TEXTS = 256  # texts that are read at a time
 REASON_BYTES = 200
 REASON_TYPE = h5py.string_dtype("utf-8", REASON_BYTES)
 # The oldest format with checksummed metadata and attributes of any length, which any HDF5 since 2008 can read. Newer
@@ -64,7 +65,12 @@ def modality_order(modalities: Iterable[str]) -> list[str]:
 
 def head_order(heads: Iterable[str]) -> list[str]:
     """Return heads in order: numbered ones by number, then named ones by name."""
-    return sorted(set(heads), key=lambda name: (0, int(name), "") if name.isdecimal() else (1, 0, name))
+
+    def position(name: str) -> tuple[int, int, str]:
+        digits = name.lstrip("0")
+        return (0, len(digits), digits + name) if name.isascii() and name.isdecimal() else (1, 0, name)
+
+    return sorted(set(heads), key=position)
 
 
 def encode(text: str, kind: str) -> bytes:
@@ -100,7 +106,16 @@ def write_texts(group: Any, name: str, texts: Sequence[bytes]) -> Any:
 
 def read_texts(dataset: Any) -> list[str]:
     """Read a data set of texts, of fixed or any length."""
-    return [decode(text) for text in dataset[:]]
+    texts: list[str] = []
+    total, limit = 0, dataset.file.id.get_filesize()
+    is_shareable = h5py.check_vlen_dtype(dataset.dtype) is not None or dataset.dtype.kind == "O"
+    for start in range(0, len(dataset), _TEXTS):
+        block = dataset[start : start + _TEXTS]
+        total += sum(map(len, block))
+        if is_shareable and total > limit:
+            raise ValueError("its texts, many of which share their bytes, are longer than the file")
+        texts += map(decode, block)
+    return texts
 
 
 def to_json(value: Mapping[str, Any]) -> str:

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from selavi_ref.errors import InputError, StoreError
 from selavi_ref.store import layout
 from selavi_ref.store.arrays import write_arrays
+from selavi_ref.store.checks import check_file, check_is_file, check_n_videos
 from selavi_ref.store.hdf5_errors import abandon, explain, guarded
 from selavi_ref.store.mapped_blocks import Views, map_dataset, map_shards
 from selavi_ref.store.row_access import read_rows, row_numbers
+from selavi_ref.store.shards import Shards
 
 _BLOCK_BYTES = 64 << 20
 
@@ -59,16 +61,18 @@ class FeatureStore:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
-        _check_path(self.path)
+        _check_is_there(self.path)
         with guarded(self.path):
             self._file: Any = h5py.File(self.path, self._mode, rdcc_nbytes=4 * layout.CHUNK_BYTES)
         try:
             with guarded(self.path):
+                check_file(self.path, self._file)
                 self._check_header()
                 self._rows = layout.row_datasets(self._file)
                 self.n_videos: int = len(self._file["videos/path"])
+                check_n_videos(self.path, self.n_videos)
                 self._check_shapes()
-                self._check_shards()
+                self._shards = self._open_shards()
         except BaseException:
             self._file.close()
             raise
@@ -144,7 +148,10 @@ class FeatureStore:
     def provenance(self) -> dict[str, Any]:
         """Model, settings and versions that have made the store."""
         with guarded(self.path, "the attribute 'provenance'"):
-            return dict(json.loads(self._file.attrs.get("provenance", "{}")))
+            provenance = json.loads(layout.decode(self._file.attrs.get("provenance", "{}")))
+            if not isinstance(provenance, dict):
+                raise TypeError(f"it holds JSON of type {type(provenance).__name__}, not an object")
+            return provenance
 
     @property
     def names(self) -> list[str]:
@@ -207,7 +214,10 @@ class FeatureStore:
                 raise StoreError(message, path=self.path, dataset=name, problem="incomplete")
             if not (layout.is_row_dataset(name) or name in ("potentials", "alignment", "groups")):
                 return np.asarray(dataset[()] if rows is None else dataset[:][rows])
-            return read_rows(dataset, row_numbers(rows, dataset.shape[0]), layout.dtype_of(name))
+            numbers = row_numbers(rows, dataset.shape[0])
+            if self._shards is not None and layout.is_row_dataset(name):
+                return self._shards.read(name, numbers, dataset.shape[1])
+            return read_rows(dataset, numbers, layout.dtype_of(name))
 
     def features(self, modality: str, rows: layout.Rows = None) -> NDArray[np.float32]:
         """Return features of shape (rows, D); NaN where a video lacks the modality."""
@@ -273,8 +283,8 @@ class FeatureStore:
         self.get(name, slice(0, 0))
         with guarded(self.path, name):
             dtype = layout.dtype_of(name)
-            if self._shards:
-                mapped = map_shards(self._shards, name, dtype)
+            if self._shards is not None:
+                mapped = map_shards([shard.path for shard in self._shards.entries], name, dtype)
             else:
                 mapped = map_dataset(self.path, self._rows[name], dtype)
         return Views(lambda rows: self.get(name, rows), mapped, self.blocks())
@@ -283,6 +293,8 @@ class FeatureStore:
         """Close the file."""
         file, self._file = self._file, None
         if file is not None:
+            if self._shards is not None:
+                self._shards.close()
             try:
                 file.close()
             except (OSError, RuntimeError, ValueError) as error:
@@ -347,35 +359,26 @@ class FeatureStore:
     def _damaged(self, message: str, dataset: str | None = None) -> StoreError:
         return StoreError(f"{self.path}: {message}", path=self.path, dataset=dataset, problem="damaged")
 
-    def _check_shards(self) -> None:
-        """Check every shard: HDF5 silently returns fill values for a missing one."""
-        self._shards: list[Path] = []
+    def _open_shards(self) -> Shards | None:
         if "shards" not in self._file:
-            return
-        shards = self._file["shards"]
-        for file, identity in zip(layout.read_texts(shards["file"]), layout.read_texts(shards["id"]), strict=True):
-            shard = self.path.parent / file
-            if not shard.is_file():
-                message = f"{self.path} is joined of shards, and its shard {shard} is missing"
-                raise StoreError(message, path=shard, problem="missing")
-            with guarded(shard), h5py.File(shard, "r") as opened:
-                if not opened.attrs.get("complete", False):
-                    raise _incomplete(shard, opened)
-                if layout.decode(opened.attrs.get("id", "")) != identity:
-                    message = f"{shard} was written anew after {self.path} was joined; join the shards again"
-                    raise StoreError(message, path=shard, problem="foreign")
-            self._shards.append(shard)
+            return None
+        group = self._file["shards"]
+        shards = Shards(self.path, layout.read_texts(group["file"]), layout.read_texts(group["id"]), _incomplete)
+        if shards.n_rows != self.n_videos:
+            raise self._damaged(f"its shards hold {shards.n_rows} rows, but there are {self.n_videos} videos")
+        return shards
 
 
-def _check_path(path: Path) -> None:
-    if path.is_dir():
-        raise StoreError(f"{path} is a folder; name the file of the store", path=path, problem="foreign")
+def _check_is_there(path: Path) -> None:
+    check_is_file(path)
     if path.exists():
         return
     partial = layout.partial_path(path)
+    check_is_file(partial)
     if not partial.exists():
         raise StoreError(f"{path} does not exist", path=path, problem="missing")
     with guarded(partial), h5py.File(partial, "r") as file:
+        check_file(partial, file)
         raise _incomplete(path, file)
 
 

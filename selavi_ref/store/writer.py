@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from selavi_ref.errors import InputError, StoreError
 from selavi_ref.store import layout
+from selavi_ref.store.checks import check_file, check_is_file
 from selavi_ref.store.hdf5_errors import abandon, explain, sync, sync_folder
 from selavi_ref.store.row_access import count, row_numbers, write_rows
 
@@ -82,9 +83,8 @@ class StoreWriter:
         self._check_arguments()
         self.modalities = layout.modality_order(filter(None, map(layout.modality_of, self._datasets)))
 
-        if self.path.is_dir():
-            message = f"{self.path} is a folder; name the file of the store"
-            raise StoreError(message, path=self.path, problem="foreign")
+        check_is_file(self.path)
+        check_is_file(self.partial)
         partial = self._continue() if resume else None
         self.resumed = partial is not None
         self._file: Any = self._create() if partial is None else partial
@@ -329,14 +329,15 @@ class StoreWriter:
         file = None
         try:
             file = h5py.File(self.partial, "r+", rdcc_nbytes=4 * layout.CHUNK_BYTES)
+            check_file(self.partial, file)  # writing to a data set that lies in another file would change that one
             if self._fits(file):
                 _reset_torn_chunks(file)
                 return file
             abandon(file)
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        except (StoreError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
             if file is not None:
                 abandon(file)
-            explained = explain(self.partial, error)
+            explained = error if isinstance(error, StoreError) else explain(self.partial, error)
             if explained.problem not in ("damaged", "foreign"):  # the work of hours must not be thrown away
                 raise explained from error
         return None

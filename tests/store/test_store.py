@@ -373,7 +373,7 @@ class TestRefusals:
 
 def test_the_example_of_the_documentation_makes_a_store(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "store.md").read_text()
-    example = text.split("```python\n")[1].split("```")[0]
+    example = text.partition("## A store written by another program")[2].split("```python\n")[1].split("```")[0]
     subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, timeout=60)
     with FeatureStore(tmp_path / "features.h5") as store:
         assert store.n_videos == 2
