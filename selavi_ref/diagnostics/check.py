@@ -19,6 +19,7 @@ from selavi_ref.ensemble.labels import Labels
 from selavi_ref.ensemble.matching import match_numbers
 from selavi_ref.errors import InputError, printable
 from selavi_ref.report.table import Cell, Table
+from selavi_ref.runs.provenance import Provenance
 from selavi_ref.store import FeatureStore
 
 __all__ = ["Finding", "Report", "check"]
@@ -113,7 +114,7 @@ def check(
     findings = [
         agreement.sizes(labels.label, K),
         agreement.confidence(labels),
-        agreement.heads(labels, store.heads, _taught_alike(store)),
+        agreement.heads(labels, store.heads, _share_labels(store)),
         agreement.modalities(labels.label, view.labels, K),
         agreement.clips(labels.label, labels.disagreement),
         _stability(labels, other, second),
@@ -164,11 +165,10 @@ def verdict(findings: Sequence[Finding]) -> Finding:
     return Finding("verdict", severity, sentence, figures)
 
 
-def _taught_alike(store: FeatureStore) -> bool:
-    """Say whether the heads' clusters were brought together in training (see `selavi_ref.selflabel.overclustering`)."""
-    settings = store.provenance.get("settings")
-    training = settings.get("training") if isinstance(settings, dict) else None
-    return isinstance(training, dict) and bool(training.get("overclustering_heads"))
+def _share_labels(store: FeatureStore) -> bool:
+    """Return whether all heads learnt the same labels, those of merged over-clusters."""
+    training = Provenance.of(store).settings.get("training")
+    return isinstance(training, Mapping) and bool(training.get("overclustering_heads"))
 
 
 def _stability(

@@ -22,6 +22,7 @@ from selavi_ref.errors import SelaviError, StoreError, printable
 from selavi_ref.install_hints import missing_package
 from selavi_ref.runs.atomic import replacing
 from selavi_ref.runs.cores import usable_cores
+from selavi_ref.runs.provenance import Provenance
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.layout import modality_of
 
@@ -122,12 +123,11 @@ def sources(store: FeatureStore, stack: ExitStack) -> tuple[FeatureStore, list[s
     """
     if names := _named(store, "features/"):
         return store, names
-    before = store.provenance.get("store")
-    if isinstance(before, str):
+    if (source := Provenance.of(store).store) is not None:
         with suppress(StoreError, OSError):
-            first = stack.enter_context(FeatureStore(before))
-            if first.paths == store.paths and (names := _named(first, "features/")):
-                return first, names
+            opened = stack.enter_context(FeatureStore(source))
+            if opened.paths == store.paths and (names := _named(opened, "features/")):
+                return opened, names
     if names := _named(store, "log_prob/"):
         return store, names
     raise StoreError(f"{printable(store.path)} has neither features nor log-probabilities, so there is nothing to map")

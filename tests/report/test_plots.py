@@ -153,7 +153,7 @@ def test_what_cannot_be_drawn_is_named_with_the_reason(place, run):
     for line, (start, why) in zip(
         told,
         (
-            ("sizes are drawn without those wanted: ", "has no checkpoint yet"),
+            ("sizes are drawn without the prescribed ones: ", "has no checkpoint yet"),
             ("training is left out: ", "has learnt nothing yet"),
             ("confusion is left out: ", "fewer than two true classes"),
             ("agreement is left out: ", "there is only one head"),
@@ -207,7 +207,7 @@ def test_what_is_no_run_is_refused(place, run):
     refused(selavi("plot", "videos", cwd=place), "holds no run")
     refused(selavi("plot", "nowhere", cwd=place), "is not a folder")
     run.config_file.write_text('kind = "finetune"\n')
-    refused(selavi("plot", run.folder, cwd=place), "is no run of selavi train or train-heads")
+    refused(selavi("plot", run.folder, cwd=place), "finetune")
     refused(selavi("plot", "drawn", "--only", "everything", cwd=place), "everything")
 
 

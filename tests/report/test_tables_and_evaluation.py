@@ -31,7 +31,7 @@ from selavi_ref.report.evaluation import (
 from selavi_ref.report.figures import bar_figure, line_figure, matrix_figure
 from selavi_ref.report.table import FORMATS, Table, results_folder
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CELLS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats() | st.text(max_size=8)
 
 

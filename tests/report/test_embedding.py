@@ -17,7 +17,7 @@ from selavi_ref.report.embedding import cached_embedding, embed, embedding_file,
 from selavi_ref.store import FeatureStore, StoreWriter
 
 pytest.importorskip("openTSNE")
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def write_store(path, provenance=None, names=None, **datasets):
