@@ -17,9 +17,13 @@ def list_collection(
     annotations: str | None = None,
     split: str | None = None,
     fold: int = 1,
+    usual_split: str | None = None,
 ) -> Any:
     """
     List the videos of a folder, a list, or a published collection, without opening them.
+
+    If a collection has splits and no `split` is given, only `usual_split` is taken, and a message says so; the split
+    ``all`` takes every video.
 
     Raises
     ------
@@ -30,16 +34,23 @@ def list_collection(
     from selavi_ref.datasets.scan import list_videos
 
     if layout is not None:
-        return list_layout(videos, layout, annotations=annotations, split=split, fold=fold)
+        part = None if split == "all" else split or usual_split
+        return list_layout(videos, layout, annotations=annotations, split=part, fold=fold)
     options = [option for option in ("annotations", "fold") if option in click.get_current_context().params]
     refuse_options(options, "goes with --layout")
     listed = list_videos(videos)
     counts = Counter(entry.split for entry in listed if entry.split)
-    if split is None:
-        if len(counts) > 1:
-            splits = ", ".join(f"{name} ({count:,} videos)" for name, count in counts.items())
+    if split is None and len(counts) > 1:
+        splits = ", ".join(f"{name} ({count:,} videos)" for name, count in counts.items())
+        if usual_split in counts:
+            click.echo(
+                f"{videos} has the splits {splits}: taking {usual_split}; --split all takes all of them", err=True
+            )
+            split = usual_split
+        else:
             hint = "; --split takes one" if "split" in click.get_current_context().params else ""
             click.echo(f"{videos} has the splits {splits}, which are used together{hint}", err=True)
+    if split in (None, "all"):
         return listed
     if split not in counts:
         known = f"it has {', '.join(counts)}" if counts else "it names no splits; give --layout, or a list with a split"

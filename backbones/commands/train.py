@@ -88,7 +88,9 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
         help="VIDEOS is this published collection, which has its own lists and number of clusters.",
     ),
     annotations_option,
-    click.option("--split", help="Take only this part of the collection. [default: train with --layout, else all]"),
+    click.option(
+        "--split", help="Take only this part of the collection; all: all parts. [default: train, if there are parts]"
+    ),
     *field_options(ClipSettings, "frames"),
     click.option(
         "--stride", type=click.IntRange(1), help="Take every n-th of the preset's frames per second. [default: 1]"
@@ -263,8 +265,7 @@ def _continue_converted(videos: str, out: str, options: dict[str, Any], workers:
     run = Run.of_videos(out)
     clip = RunSettings.from_dict(run.config).backbone.clip
     layout = options["layout"]
-    split = options["split"] or ("train" if layout else None)
-    listed = list_collection(videos, layout, options["annotations"], split, 1)
+    listed = list_collection(videos, layout, options["annotations"], options["split"], usual_split="train")
     manifest = scan_videos(listed, workers, min_seconds=usable_length(clip))
     add_videos(run, manifest, options["epochs"])
     click.echo(f"{len(manifest.usable)} videos to learn from, with the heads, sizes and momentum of {out}", err=True)
@@ -283,7 +284,7 @@ def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | No
     # Refuse settings that do not fit before the long scan.
     clusters = options.pop("clusters")
     known = run_settings(**options, clusters=2 if isinstance(clusters, Estimated) else clusters, n_videos=1000)
-    listed = list_collection(videos, layout, annotations, split or ("train" if layout else None), 1)
+    listed = list_collection(videos, layout, annotations, split, usual_split="train")
     manifest = scan_videos(listed, workers, min_seconds=usable_length(known.backbone.clip))
     if isinstance(clusters, Estimated):
         from backbones.runs.pilot import start_pilot
