@@ -48,7 +48,7 @@ COMMANDS = {
     ),
     "extract": (
         "backbones.commands.extract:extract",
-        "Write features and log-probabilities of VIDEOS to a store, with the networks of RUN.",
+        "Write features of VIDEOS to a store: by the networks of RUN, by pretrained encoders, or from FILES.",
     ),
     "train-heads": (
         "backbones.commands.train_heads:train_heads",

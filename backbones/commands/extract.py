@@ -1,4 +1,4 @@
-"""`selavi extract`: features and log-probabilities of videos, written to a store."""
+"""`selavi extract`: features of videos, written to a store by a run, by pretrained encoders, or from given arrays."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from typing import Any
 
 import click
 
-from backbones.commands.command import Command, Interruptible
+from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
+from backbones.commands.help_text import option_group
 from backbones.commands.shared_options import (
     clips_option,
     crops_option,
     degrade_options,
     device_option,
+    encoder_option,
     workers_option,
 )
+from selavi_ref.errors import InputError
+
+_OF_NETWORKS = ("crops", "shrink", "attenuate", "noise")  # options of the networks of a run only
+_ENCODER_CLIPS = 3
 
 
 @click.command(
@@ -21,26 +27,97 @@ from backbones.commands.shared_options import (
     examples="""
     selavi extract RUN VIDEOS --out features.h5
     selavi extract RUN new_videos.csv --clips 10 --crops 3 --out features.h5
-    selavi extract RUN VIDEOS --shrink 8 --out blurred.h5
+    selavi extract VIDEOS --encoder efficientnet-lite0 --encoder logmel --out features.h5
+    selavi extract VIDEOS --encoder clip=transformers:openai/clip-vit-base-patch32 --out features.h5
+    selavi extract VIDEOS --encoder timm:resnet50@weights.safetensors --out features.h5
+    selavi extract --embeddings clip.npy sound=mel.npy videos.csv --out features.h5
     """,
 )
-@click.argument("run", type=click.Path())
-@click.argument("videos", type=click.Path())
-@click.option("--out", type=click.Path(), required=True, help="Store to write; an interrupted one is continued.")
+@click.argument("sources", nargs=-1, type=click.Path(), metavar="[RUN] VIDEOS | FILES")
+@option_group(
+    "Main options",
+    click.option("--out", type=click.Path(), required=True, help="Store to write; an interrupted one is continued."),
+    encoder_option,
+    click.option(
+        "--embeddings",
+        is_flag=True,
+        help="Make the store of FILES of features, [NAME=]FILE (.npy, .npz, .parquet), and a list of their videos (CSV "
+        "with a column path).",
+    ),
+)
 @clips_option
 @crops_option
 @degrade_options
 @device_option
 @workers_option
-def extract(run: str, videos: str, out: str, **viewing: Any) -> None:
-    """Write features and log-probabilities of VIDEOS to a store, with the networks of RUN."""
-    from selavi_ref.runs.run import Run
+def extract(
+    sources: tuple[str, ...], out: str, encoders: tuple[str, ...], embeddings: bool, workers: int | None, **viewing: Any
+) -> None:
+    """
+    Write features of VIDEOS to a store: by the networks of RUN, by pretrained encoders, or from FILES.
 
-    opened = Run.of_videos(run, f"selavi label {run} STORE takes features")
+    Encoders are LIBRARY:MODEL of torchvision, timm, transformers and open_clip, and efficientnet-lite0 and logmel.
+    docs/encoders.md says more.
+    """
+    first = True
     with Interruptible("the same command continues where it stopped"):
-        first = extract_videos(opened, videos, out, **viewing)
+        if embeddings:
+            refuse_options(("encoders", *viewing, "workers"), "does not go with --embeddings")
+            _import_arrays(sources, out)
+        elif encoders:
+            from selavi_ref.datasets.scan import list_videos
+
+            refuse_options(_OF_NETWORKS, "does not go with --encoder")
+            (videos,) = _positions(sources, "VIDEOS")
+            clips = viewing["clips"] if given_on_command_line("clips") else _ENCODER_CLIPS
+            encode_videos(list_videos(videos), out, encoders, viewing["device"], workers, clips)
+        else:
+            from selavi_ref.runs.run import Run
+
+            run, videos = _positions(sources, "RUN", "VIDEOS")
+            opened = Run.of_videos(run, f"selavi label {run} STORE takes features")
+            first = extract_videos(opened, videos, out, workers=workers, **viewing)
     if first:
         click.echo(f"wrote {click.format_filename(out)}")
+
+
+def _positions(sources: tuple[str, ...], *names: str) -> tuple[str, ...]:
+    """Return the arguments, or raise an error that says which there must be."""
+    if len(sources) != len(names):
+        raise InputError(
+            f"{len(sources)} arguments where {' and '.join(names)} belong; with --encoder: VIDEOS, otherwise RUN VIDEOS"
+        )
+    return sources
+
+
+def _import_arrays(files: tuple[str, ...], out: str) -> None:
+    """Make a store of files of features."""
+    from selavi_ref.datasets.embeddings import read_embeddings
+    from selavi_ref.store import FeatureStore
+
+    given = read_embeddings(files)
+    provenance = {"embeddings": list(files)}
+    with FeatureStore.from_arrays(
+        out, given.spaces, paths=given.paths, classes=given.classes, provenance=provenance
+    ) as store:
+        spaces = ", ".join(f"{space} ({store.width(f'features/{space}')})" for space in store.modalities)
+        click.echo(f"{store.n_videos} videos; {spaces}", err=True)
+
+
+def encode_videos(
+    listed: Any, out: str, encoders: tuple[str, ...], device: str, workers: int | None, clips: int = _ENCODER_CLIPS
+) -> None:
+    """Scan the listed videos, and write the store of the features of encoders."""
+    import os
+
+    from backbones.commands.progress import TERMINAL
+    from backbones.commands.scanning import scan_videos
+    from backbones.encoders import extract_features, load_encoders
+
+    loaded = load_encoders(encoders, device)
+    manifest = scan_videos(listed, workers, min_seconds=0.0, require="any")
+    threads = (os.cpu_count() or 1) if workers is None else workers
+    extract_features(manifest, loaded, out, clips=clips, workers=threads, reporter=TERMINAL)
 
 
 def extract_videos(

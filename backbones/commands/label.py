@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import click
@@ -111,3 +114,27 @@ def write_labels(
     write_csv(labels, out, names)
     click.echo(labels_summary(labels))
     click.echo(f"wrote {click.format_filename(out)}")
+
+
+def report_labels(run: Any, classes: Collection[str], truth: Path | None = None) -> None:
+    """
+    Draw the contact sheet of a run, and compare its labels with the folders of its videos.
+
+    Parameters
+    ----------
+    run : Run
+        A run that has labels.
+    classes : collection of str
+        The folders' names; a single one is no class to compare with.
+    truth : Path, optional
+        Table of the true classes, if they are not the names of the folders.
+    """
+    from selavi_ref.report.contact_sheet import contact_sheet
+    from selavi_ref.report.evaluation import evaluate_csv, scores_table
+
+    contact_sheet(run.labels_file, run.sheet_file)
+    click.echo(f"wrote {click.format_filename(run.sheet_file)}, the most typical videos of each cluster")
+    if len(classes) > 1:
+        click.echo("compared with the folders of the videos, which were not used for learning:")
+        click.echo(scores_table({"labels": evaluate_csv(run.labels_file, truth)}).text())
+    click.echo(f"view and name the clusters: selavi browse {shlex.quote(str(run.folder))}")

@@ -20,6 +20,14 @@ workers_option = click.option(
     default=None,
     help="Processes that decode videos; 0: decode in this one. [default: one per processor core]",
 )
+encoder_option = click.option(
+    "--encoder",
+    "encoders",
+    multiple=True,
+    metavar="[NAME=]MODEL",
+    help="Pretrained model whose features are written, such as torchvision:resnet18, timm:NAME, transformers:NAME, "
+    "open_clip:NAME, efficientnet-lite0 or logmel; @PATH behind it: its weights; repeatable.",
+)
 memory_option = click.option(
     "--memory",
     "memory_gb",

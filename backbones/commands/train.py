@@ -10,7 +10,7 @@ import click
 
 from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
 from backbones.commands.help_text import option_group
-from backbones.commands.label import write_labels
+from backbones.commands.label import report_labels, write_labels
 from backbones.commands.n_clusters_option import Estimated, NumberOfClusters
 from backbones.commands.scanning import list_collection, scan_videos, usable_length
 from backbones.commands.setting_options import field_options, setting_option
@@ -21,6 +21,7 @@ from backbones.commands.shared_options import (
     cache_option,
     checkpoint_minutes_option,
     device_option,
+    encoder_option,
     memory_option,
     seed_option,
     workers_option,
@@ -47,6 +48,7 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
     selavi train --resume --out RUN
     selavi train VIDEOS --config RUN/config.toml --seed 1 --out RUN2
     selavi train VIDEOS --clusters 10 --augment flip=0.5 --augment blur=0.2 --frames 8 --out RUN
+    selavi train VIDEOS --encoder efficientnet-lite0 --encoder logmel --clusters 10 --out RUN
     selavi train manifest.csv --clusters 309 --preset one-gpu --cache /scratch/clips --out RUN
     torchrun --nproc-per-node 8 -m selavi_ref train VGGSOUND --layout vggsound --preset published --resume --out RUN
     """,
@@ -79,6 +81,7 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
         "file overrides the preset.",
     ),
     seed_option,
+    encoder_option,
 )
 @option_group(
     "Data",
@@ -171,6 +174,7 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
     """
     Learn to label VIDEOS: a folder of videos, in any depth, or a list of them (CSV with a column path).
 
+    Networks learn from scratch; with --encoder, only heads learn, on the features of pretrained models.
     Class folders, if there are any, are used for reporting only. After Ctrl-C, --resume continues the run; SIGTERM and
     SIGUSR1 save its state first, and end with exit status 75. Processes started by torchrun learn together.
     """
@@ -181,6 +185,12 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
     if loading["cache"] is None:
         refuse_options(("cache_format",), "goes with --cache")
     exists = _check_run(videos, out, resume)
+    encoders = options.pop("encoders")
+    if encoders:
+        from backbones.commands.train_encoders import train_on_encoders
+
+        train_on_encoders(videos, out, exists, encoders, device, loading["workers"], options)
+        return
     from backbones.commands.progress import TERMINAL
     from backbones.distributed.processes import process_group
     from backbones.runs.pilot import PilotRun, finish_pilot
@@ -309,8 +319,6 @@ def _label_run(run: Any, *, exchange: Any, **how: Any) -> None:
     """Write features, labels and a contact sheet of the videos that were learnt from."""
     from backbones.runs.extract import extract
     from selavi_ref.datasets import read_manifest
-    from selavi_ref.report.contact_sheet import contact_sheet
-    from selavi_ref.report.evaluation import evaluate_csv, scores_table
     from selavi_ref.runs.processes import raise_together
 
     with raise_together(exchange):
@@ -321,9 +329,4 @@ def _label_run(run: Any, *, exchange: Any, **how: Any) -> None:
     if exchange.rank != 0:
         return
     write_labels(str(run.features_file), str(run.labels_file))
-    contact_sheet(run.labels_file, run.sheet_file)
-    click.echo(f"wrote {click.format_filename(run.sheet_file)}, the most typical videos of each cluster")
-    if len(set(manifest.classes)) > 1:
-        click.echo("compared with the folders of the videos, which were not used for learning:")
-        click.echo(scores_table({"labels": evaluate_csv(run.labels_file, run.videos_file)}).text())
-    click.echo(f"view and name the clusters: selavi browse {shlex.quote(str(run.folder))}")
+    report_labels(run, set(manifest.classes), run.videos_file)

@@ -1,0 +1,56 @@
+"""`selavi train --encoder`: features of pretrained encoders, then heads and labels on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backbones.commands.command import Interruptible, refuse_options
+from backbones.commands.extract import encode_videos
+from backbones.commands.label import report_labels
+from backbones.commands.scanning import list_collection
+from backbones.commands.train_heads import train_heads
+from selavi_ref.errors import InputError
+from selavi_ref.runs.run import Run
+from selavi_ref.store import FeatureStore
+
+_OPTIONS = {
+    *("videos", "out", "resume", "encoders", "clusters", "seed", "device", "workers"),
+    *("layout", "annotations", "split"),
+}
+
+
+def train_on_encoders(
+    videos: str | None,
+    out: str,
+    exists: bool,
+    encoders: tuple[str, ...],
+    device: str,
+    workers: int | None,
+    options: Mapping[str, Any],
+) -> None:
+    """
+    Extract features of VIDEOS by encoders, learn heads on them as `selavi train-heads` does, and label the videos.
+
+    The store of features is OUT/encoded.h5; if extraction is interrupted, the same command continues it.
+    """
+    context = click.get_current_context()
+    refuse_options([name for name in context.params if name not in _OPTIONS], "does not go with --encoder")
+    if exists:
+        context.invoke(train_heads, out=out, resume=True)
+    else:
+        if videos is None or options["clusters"] is None:
+            raise InputError("--encoder goes with VIDEOS and --clusters: how many kinds of videos are to be found?")
+        layout, split = options["layout"], options["split"]
+        listed = list_collection(videos, layout, options["annotations"], split or ("train" if layout else None), 1)
+        store = str(Run.prepare(out).folder / "encoded.h5")
+        with Interruptible("the same command continues where it stopped"):
+            encode_videos(listed, store, encoders, device, workers)
+        context.invoke(train_heads, store=store, out=out, clusters=options["clusters"], seed=options["seed"])
+    run = Run.open(out)
+    with FeatureStore(run.features_file) as features:
+        folders = {Path(path).parent.name for path in features.paths}
+    report_labels(run, folders)
