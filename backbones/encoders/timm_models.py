@@ -41,7 +41,7 @@ def load(model: str, weights: str, device: str) -> TorchEncoder:
         network = timm.create_model(model, pretrained=True)
     settings = resolve_model_data_config(network)
     transform = create_transform(**settings, is_training=False)
-    size = round(settings["input_size"][-1] / settings["crop_pct"])
+    size = int(settings["input_size"][-1] / settings["crop_pct"])  # as timm rounds
 
     def preprocess(batch: Sequence[Any]) -> Tensor:
         return torch.stack([transform(picture) for picture in pictures(batch)])
@@ -59,7 +59,7 @@ def load(model: str, weights: str, device: str) -> TorchEncoder:
 
 def _from_file(model: str, path: str) -> Any:
     """Build a model with as many classes as the state dict in a file has."""
-    state = timm.models.load_state_dict(path)
+    state = timm.models.load_state_dict(path, weights_only=True)
     template: Any = timm.create_model(model, pretrained=False)
     head = template.pretrained_cfg.get("classifier", "")
     bias = state.get(f"{head}.bias")
