@@ -9,11 +9,23 @@ __version__ = "0.2.0"
 
 _LAZY = {
     "BalancedKMeans": "selavi_ref.estimators",
+    "FeatureStore": "selavi_ref.store",
+    "Run": "selavi_ref.api",
     "SelfLabeller": "selavi_ref.estimators",
     "assign": "selavi_ref.transport",
+    "label_videos": "selavi_ref.api",
     "sinkhorn": "selavi_ref.transport",
 }
-__all__ = ["BalancedKMeans", "SelfLabeller", "__version__", "assign", "sinkhorn"]
+__all__ = [
+    "BalancedKMeans",
+    "FeatureStore",
+    "Run",
+    "SelfLabeller",
+    "__version__",
+    "assign",
+    "label_videos",
+    "sinkhorn",
+]
 
 
 def __getattr__(name: str) -> Any:

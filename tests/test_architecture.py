@@ -27,6 +27,7 @@ selavi_ref.heads
 selavi_ref.estimators
 selavi_ref.diagnostics
 selavi_ref.browser
+selavi_ref.api
 backbones.engines backbones.distributed backbones.networks
 backbones.data
 backbones.learner

@@ -107,11 +107,12 @@ def _of_videos(
     data_source: dict[str, Any],
 ) -> tuple[list[str], dict[str, Any]]:
     """Return the true class of each video, and its label by each way; settings that do not fit are refused first."""
-    from backbones.commands.scanning import list_collection, scan_videos, usable_length
+    from backbones.commands.scanning import list_collection, scan_videos
     from backbones.data.data_source import DataSource
     from backbones.runs.baselines import Baselines, network_settings
     from backbones.runs.initial_weights import check_initial_weights
     from backbones.runs.run_settings import RunSettings
+    from backbones.runs.video_runs import usable_length
     from selavi_ref.report.evaluation import true_classes
     from selavi_ref.report.table import results_folder
     from selavi_ref.runs.run import Run

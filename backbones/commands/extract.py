@@ -135,28 +135,22 @@ def extract_videos(
 ) -> bool:
     """Scan videos and write their store, and return whether this is the process that reports it."""
     from backbones.commands.progress import TERMINAL
-    from backbones.commands.scanning import scan_videos
-    from backbones.data.data_source import DataSource
     from backbones.data.degradation import Degradation
     from backbones.data.loader import ClipSampling
     from backbones.distributed.processes import process_group
-    from backbones.runs.extract import extract as extract_run
+    from backbones.runs import video_runs
     from backbones.runs.run_settings import choose_device
-    from selavi_ref.datasets.scan import list_videos
-    from selavi_ref.runs.processes import raise_together
 
     degradation = Degradation(shrink, attenuate, noise)
     with process_group(choose_device(device)) as exchange:
-        with raise_together(exchange):
-            manifest = scan_videos(list_videos(videos), workers, min_seconds=0.0, require="any")
-        extract_run(
+        video_runs.extract_videos(
             run,
-            manifest,
+            videos,
             out,
             sampling=ClipSampling(clips, crops),
             degradation=degradation,
             device=device,
-            data_source=DataSource(workers),
+            workers=workers,
             exchange=exchange,
             reporter=TERMINAL,
         )

@@ -96,21 +96,11 @@ def write_labels(
     store: str, out: str, head: str = "consensus", balanced: bool = False, annotations: Any = None
 ) -> None:
     """Label the videos of a store, write the table, and print a summary; annotations name and merge clusters."""
+    from selavi_ref.api.predictions import label_features
     from selavi_ref.ensemble.label_table import write_csv
-    from selavi_ref.ensemble.labels import label_store
     from selavi_ref.report.summaries import labels_summary
-    from selavi_ref.store import FeatureStore
 
-    names = None
-    with FeatureStore(store) as opened:
-        labels = label_store(opened, head=head, balanced=balanced)
-        if annotations is not None:
-            edits = annotations.edits_of(labels.labelling)
-            names = edits.names
-            if edits.merged:
-                labels = label_store(
-                    opened, head=head, balanced=balanced, merge_targets=edits.merge_targets(opened.n_clusters)
-                )
+    labels, names = label_features(store, head=head, balanced=balanced, annotations=annotations)
     write_csv(labels, out, names)
     click.echo(labels_summary(labels))
     click.echo(f"wrote {click.format_filename(out)}")

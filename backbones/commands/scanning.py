@@ -65,9 +65,3 @@ def scan_videos(listed: Any, workers: int | None = None, **limits: Any) -> Any:
 
     with counter(len(listed), "scanning", "video") as count:
         return scan(listed, **limits, workers=workers, progress=lambda done, total: count(1))
-
-
-def usable_length(clip: Any) -> float:
-    """Return the seconds that a video to learn from must have: a little more than a clip."""
-    length: float = clip.length
-    return max(1.1, length + 0.1)

@@ -177,9 +177,10 @@ def _run_study(
     memory_gb: float,
     **shared: Any,
 ) -> None:
-    from backbones.commands.scanning import list_collection, scan_videos, usable_length
+    from backbones.commands.scanning import list_collection, scan_videos
     from backbones.data.data_source import DataSource
     from backbones.runs.presets import read_config, run_settings
+    from backbones.runs.video_runs import usable_length
     from backbones.studies.trials import Trials, long_tailed
     from selavi_ref.report.figures import check_drawing
     from selavi_ref.report.table import results_folder

@@ -12,7 +12,7 @@ from backbones.commands.command import Command, Interruptible, given_on_command_
 from backbones.commands.help_text import option_group
 from backbones.commands.label import report_labels, write_labels
 from backbones.commands.n_clusters_option import Estimated, NumberOfClusters
-from backbones.commands.scanning import list_collection, scan_videos, usable_length
+from backbones.commands.scanning import list_collection, scan_videos
 from backbones.commands.setting_options import field_options, setting_option
 from backbones.commands.shared_options import (
     LAYOUTS,
@@ -178,8 +178,6 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
     Class folders, if there are any, are used for reporting only. After Ctrl-C, --resume continues the run; SIGTERM and
     SIGUSR1 save its state first, and end with exit status 75. Processes started by torchrun learn together.
     """
-    from selavi_ref.runs.run import Run
-
     loading = {name: options.pop(name) for name in _DATA_SOURCE}
     policy = {name: options.pop(name) for name in _CHECKPOINT_POLICY}
     if loading["cache"] is None:
@@ -192,11 +190,11 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
         train_on_encoders(videos, out, exists, encoders, device, loading["workers"], options)
         return
     from backbones.commands.progress import TERMINAL
+    from backbones.data.data_source import DataSource
     from backbones.distributed.processes import process_group
-    from backbones.runs.pilot import PilotRun, finish_pilot
     from backbones.runs.run_settings import choose_device
-    from backbones.runs.train import CheckpointPolicy, DataSource, is_finished
-    from backbones.runs.train import train as train_run
+    from backbones.runs.train import CheckpointPolicy
+    from backbones.runs.video_runs import finish_run
     from selavi_ref.runs.processes import raise_together
 
     data_source = DataSource(
@@ -205,12 +203,6 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
     cache = ["--cache", loading["cache"], "--cache-format", loading["cache_format"]] if loading["cache"] else []
     continuation = shlex.join(["selavi", "train", "--resume", *cache, "--out", out])
     with Interruptible(f"continue with: {continuation}"), process_group(choose_device(device)) as exchange:
-        how: dict[str, Any] = {
-            "device": device,
-            "data_source": data_source,
-            "exchange": exchange,
-            "reporter": TERMINAL,
-        }
         checkpoint_policy = CheckpointPolicy(**policy)
         with raise_together(exchange):
             if exchange.rank == 0 and exists and videos is not None and _is_converted(out):
@@ -219,25 +211,16 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
                 click.echo(f"{out} exists already: continuing it with its own settings", err=True)
             elif exchange.rank == 0 and videos is not None:
                 _start_run(videos, out, {**options, "device": device}, loading["workers"])
-        with raise_together(exchange):
-            pilot = PilotRun(Path(out))
-            under_way = pilot.under_way
-        if under_way:
-            finish_pilot(pilot, checkpoint_policy=checkpoint_policy, **how)
-        with raise_together(exchange):
-            run = Run.of_videos(out, f"continue with: selavi train-heads --resume --out {out}")
-            if not run.videos_file.exists():
-                raise InputError(
-                    f"{out} has no videos to learn from; name them with --resume to continue its checkpoint, "
-                    f"or start another run with its networks by --init {out}"
-                )
-            finished = is_finished(run)
-        if not finished:
-            training = train_run(run, checkpoint_policy=checkpoint_policy, **how)
-            if training.failures and exchange.rank == 0:
-                count = len(training.failures)
-                click.echo(f"{count} videos could not always be decoded; see {run.failures_file}", err=True)
-        _label_run(run, **how)
+        run = finish_run(
+            out,
+            device=device,
+            data_source=data_source,
+            checkpoint_policy=checkpoint_policy,
+            exchange=exchange,
+            reporter=TERMINAL,
+        )
+        if exchange.rank == 0:
+            _label_run(run)
 
 
 def _check_run(videos: str | None, out: str, resume: bool) -> bool:
@@ -270,6 +253,7 @@ def _continue_converted(videos: str, out: str, options: dict[str, Any], workers:
     """Scan the videos, and add them to a run from a published checkpoint."""
     from backbones.runs.convert import add_videos
     from backbones.runs.run_settings import RunSettings
+    from backbones.runs.video_runs import usable_length
     from selavi_ref.runs.run import Run
 
     run = Run.of_videos(out)
@@ -283,50 +267,29 @@ def _continue_converted(videos: str, out: str, options: dict[str, Any], workers:
 
 def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | None) -> None:
     """Scan the videos, and make the folder of a new run on those that can be used."""
-    from backbones.runs.presets import read_config, run_settings
-    from backbones.runs.train import start
+    from backbones.commands.progress import TERMINAL
+    from backbones.runs.video_runs import start_run
 
     annotations, split = options.pop("annotations"), options.pop("split")
     layout = options["layout"]
     if not given_on_command_line("seed"):
         options["seed"] = None  # --config may have another
-    options["config"] = read_config(options["config"])
-    # Refuse settings that do not fit before the long scan.
     clusters = options.pop("clusters")
-    known = run_settings(**options, clusters=2 if isinstance(clusters, Estimated) else clusters, n_videos=1000)
-    listed = list_collection(videos, layout, annotations, split, usual_split="train")
-    manifest = scan_videos(listed, workers, min_seconds=usable_length(known.backbone.clip))
-    if isinstance(clusters, Estimated):
-        from backbones.runs.pilot import start_pilot
-        from selavi_ref.report.figures import check_drawing
-
-        check_drawing()
-        run = start_pilot(out, manifest, options, clusters.most).pilot
-    else:
-        settings = run_settings(**options, clusters=clusters, n_videos=len(manifest.usable))
-        run = start(out, manifest, settings)
-    skipped = len(manifest.skipped)
-    click.echo(
-        f"{len(manifest.usable)} videos to learn from, {skipped} skipped"
-        + (f" (reasons in {run.skipped_file})" if skipped else ""),
-        err=True,
+    estimated = isinstance(clusters, Estimated)
+    start_run(
+        out,
+        list_collection(videos, layout, annotations, split, usual_split="train"),
+        "auto" if estimated else clusters,
+        most=clusters.most if estimated else None,
+        workers=workers,
+        reporter=TERMINAL,
+        **options,
     )
-    if len(set(manifest.usable.classes)) > 1:
-        click.echo("folders name classes: they are used for reporting only, never for learning", err=True)
 
 
-def _label_run(run: Any, *, exchange: Any, **how: Any) -> None:
-    """Write features, labels and a contact sheet of the videos that were learnt from."""
-    from backbones.runs.extract import extract
+def _label_run(run: Any) -> None:
+    """Write labels and a contact sheet of the videos that were learnt from, and print what they are."""
     from selavi_ref.datasets import read_manifest
-    from selavi_ref.runs.processes import raise_together
 
-    with raise_together(exchange):
-        manifest = read_manifest(run.videos_file)
-        extracted = run.features_file.exists()
-    if not extracted:
-        extract(run, manifest, run.features_file, exchange=exchange, **how)
-    if exchange.rank != 0:
-        return
     write_labels(str(run.features_file), str(run.labels_file))
-    report_labels(run, set(manifest.classes), run.videos_file)
+    report_labels(run, set(read_manifest(run.videos_file).classes), run.videos_file)

@@ -94,6 +94,9 @@ def run_settings(
     device = choose_device(device)
     file = _parse_file(config)
     given = {name: value for name, value in options.items() if value is not None}
+    if unknown := sorted(given.keys() - SETTING_PATHS):
+        known = ", ".join(sorted(SETTING_PATHS))
+        raise InputError(f"there is no setting {unknown[0]}; there are {known}", option=unknown[0])
     for option, value in given.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"--{option.replace('_', '-')} must be a finite number, not {value}")
@@ -142,7 +145,7 @@ def _networks(preset: str, video_net: str | None, audio_net: str | None) -> Back
     return BackboneSettings.for_networks(video_net, audio_net or ("tiny" if video_net == "tiny" else "resnet9"))
 
 
-def read_config(path: str | None) -> dict[str, Any] | None:
+def read_config(path: str | os.PathLike[str] | None) -> dict[str, Any] | None:
     """
     Read a settings file: a run's ``config.toml``, or some of its lines.
 

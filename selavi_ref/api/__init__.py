@@ -1,0 +1,8 @@
+"""Labelling a collection of videos from Python, and what a run has found."""
+
+from selavi_ref.api.predictions import Predictions
+from selavi_ref.api.progress import TqdmReporter
+from selavi_ref.api.run import Run
+from selavi_ref.api.video_labelling import label_videos
+
+__all__ = ["Predictions", "Run", "TqdmReporter", "label_videos"]
