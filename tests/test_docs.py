@@ -71,7 +71,13 @@ def test_options_named_in_the_pages_exist(page):
 
 
 @pytest.mark.parametrize(
-    ("page", "text"), [("README.md", "import"), ("docs/first-steps.md", "import"), ("docs/store.md", "import h5py")]
+    ("page", "text"),
+    [
+        ("README.md", "import assign"),
+        ("docs/first-steps.md", "import"),
+        ("docs/python.md", "import SelfLabeller"),
+        ("docs/store.md", "import h5py"),
+    ],
 )
 def test_python_in_the_pages_runs(page, text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
