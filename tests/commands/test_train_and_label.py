@@ -368,7 +368,7 @@ class TestBadInput:
 
     def test_tables(self, place):
         (place / "bad.csv").write_text("a,b\n1,2\n")
-        refused(selavi("evaluate", "bad.csv", cwd=place), "bad.csv", "path and label")
+        refused(selavi("evaluate", "bad.csv", cwd=place), "bad.csv", "path")
         refused(selavi("evaluate", "none.csv", cwd=place), "none.csv")
         refused(selavi("evaluate", "run/labels.csv", "--truth", "bad.csv", cwd=place), "bad.csv")
 

@@ -16,6 +16,7 @@ from selavi_ref.errors import InputError
 from selavi_ref.report.export import FinalLabels
 from selavi_ref.report.links import write_links
 from selavi_ref.report.summaries import manifest_summary
+from tests.support.command_line import rows_of, selavi
 from tests.support.media_files import tone, write_video
 
 
@@ -117,6 +118,21 @@ def test_folders_of_splits_are_splits(tmp_path: Path) -> None:
     assert {entry.split for entry in find_videos(tmp_path / "classes")} == {""}
     touch(tmp_path / "alone", "train/a.mp4")
     assert find_videos(tmp_path / "alone").classes == ["train"]
+
+
+def test_splits_are_never_mixed_in_silence(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "videos" / split / "dog").mkdir(parents=True)
+        write_video(tmp_path / "videos" / split / "dog" / "a.mp4", n_frames=45, sound=tone(1.5, 440))
+    done = selavi("scan", "videos", "--split", "train", cwd=tmp_path)
+    assert (done.exit_code, done.stderr.count("splits")) == (0, 0)
+    (row,) = rows_of(tmp_path / "manifest.csv")
+    assert (row["path"], row["class"], row["split"]) == ("videos/train/dog/a.mp4", "dog", "train")
+    done = selavi("scan", "videos", "--out", "all.csv", cwd=tmp_path)
+    assert done.exit_code == 0
+    assert "test (1), train (1)" in done.stderr
+    assert len(rows_of(tmp_path / "all.csv")) == 2
+    assert selavi("scan", "videos", "--split", "val", cwd=tmp_path).exit_code == 2
 
 
 def test_kinetics_sound_is_found_by_the_names_of_folders(tmp_path: Path) -> None:
