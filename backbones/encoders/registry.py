@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -134,6 +135,8 @@ def _loader(name: EncoderName) -> _Loader:
 
 
 def _load(name: EncoderName, loader: _Loader, device: str) -> Encoder:
+    level = logging.root.manager.disable
+    logging.disable()  # the libraries log what the error says once more
     try:
         encoder = loader(name.model, name.weights, device)
     except InputError as error:
@@ -146,6 +149,8 @@ def _load(name: EncoderName, loader: _Loader, device: str) -> Encoder:
                 "command fetches them; or name their file or folder: ...@PATH"
             )
         raise InputError(f"--encoder {name.text}: {why}", option="encoder", value=name.text) from error
+    finally:
+        logging.disable(level)
     encoder.name = name.text
     return encoder
 
