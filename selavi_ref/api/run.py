@@ -22,7 +22,7 @@ from selavi_ref.browser.store_labels import StoredLabels
 from selavi_ref.diagnostics.check import Report
 from selavi_ref.ensemble.label_table import read_truths
 from selavi_ref.errors import FilePath, InputError
-from selavi_ref.heads.training_run import apply_heads
+from selavi_ref.heads.any_run import apply
 from selavi_ref.metrics import summary
 from selavi_ref.report.export import FinalLabels
 from selavi_ref.runs.reporter import Reporter
@@ -180,7 +180,7 @@ class Run:
         with TemporaryDirectory(prefix="selavi-predict-") as temporary:
             store = Path(temporary) / "features.h5"
             if self._folder.kind is RunKind.HEADS:
-                apply_heads(self._folder, _feature_store(videos, temporary), store, reporter)
+                apply(self._folder, _feature_store(videos, temporary), store, reporter)
             elif isinstance(videos, Mapping):
                 raise InputError(f"{self.folder} has learnt from videos; name videos, not arrays", option="videos")
             else:

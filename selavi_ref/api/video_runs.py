@@ -11,6 +11,7 @@ from selavi_ref.datasets import Manifest
 from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.datasets.scan import list_videos
 from selavi_ref.errors import FilePath, InputError, SelaviError
+from selavi_ref.install_hints import missing_package
 
 _GROUP = "selavi.video_runs"
 
@@ -30,9 +31,7 @@ def video_runs() -> Any:
         try:
             return point.load()
         except ModuleNotFoundError as error:
-            raise SelaviError(
-                f'runs on videos need the package {error.name}; install it with pip install "selavi-ref[train]"'
-            ) from error
+            raise SelaviError(missing_package(error.name, "train")) from error
     raise SelaviError(
         "no installed package trains on videos; install selavi-ref again, or its checkout: pip install -e ."
     )
