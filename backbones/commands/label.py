@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Collection
@@ -12,13 +13,17 @@ import click
 
 from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.extract import extract_videos
+from backbones.commands.output import echo
 from backbones.commands.shared_options import (
     balanced_option,
     clips_option,
     crops_option,
     degrade_options,
     device_option,
+    drop_misfits_option,
     head_option,
+    json_option,
+    min_confidence_option,
     workers_option,
 )
 from selavi_ref.errors import InputError
@@ -44,10 +49,22 @@ from selavi_ref.errors import InputError
 @click.option(
     "--as-learnt", is_flag=True, help="Ignore names and merged clusters that RUN was given on the page of browse."
 )
+@min_confidence_option
+@drop_misfits_option
+@json_option
 @device_option
 @workers_option
 def label(
-    source: str, videos: str | None, out: str, head: str, balanced: bool, as_learnt: bool, **viewing: Any
+    source: str,
+    videos: str | None,
+    out: str,
+    head: str,
+    balanced: bool,
+    as_learnt: bool,
+    min_confidence: float,
+    drop_misfits: bool,
+    as_json: bool,
+    **viewing: Any,
 ) -> None:
     """
     Label the videos of a STORE, or VIDEOS with the networks of RUN, seen in training or not.
@@ -56,12 +73,17 @@ def label(
     head, and, for a video that has no label, the reason. Where clusters of RUN were named or merged on the page of
     selavi browse, labels are those of the merged clusters, with a column for the name. A STORE needs no PyTorch.
     """
+    summary: dict[str, Any] = {
+        "min_confidence": min_confidence,
+        "drop_misfits": drop_misfits,
+        "as_json": as_json,
+    }
     if videos is None:
         if os.path.isdir(source):
             raise InputError(f"{source} is a folder: name the videos to label too, as in selavi label RUN VIDEOS")
         refuse_options(viewing, "goes with RUN VIDEOS; a store has its log-probabilities already")
         refuse_options(["as_learnt"], "goes with RUN VIDEOS; a store is labelled as learnt")
-        write_labels(source, out, head, balanced)
+        write_labels(source, out, head, balanced, source=source, **summary)
         return
     from backbones.commands.progress import TERMINAL
     from selavi_ref.browser.annotations import annotations_of
@@ -87,23 +109,74 @@ def label(
         else:
             extract_videos(run, videos, store, **viewing)
     try:
-        write_labels(store, out, head, balanced, annotations)
+        write_labels(store, out, head, balanced, annotations, **summary)
     finally:
         os.unlink(store)
 
 
 def write_labels(
-    store: str, out: str, head: str = "consensus", balanced: bool = False, annotations: Any = None
+    store: str,
+    out: str,
+    head: str = "consensus",
+    balanced: bool = False,
+    annotations: Any = None,
+    *,
+    source: str | None = None,
+    min_confidence: float = 0.0,
+    drop_misfits: bool = False,
+    as_json: bool = False,
 ) -> None:
-    """Label the videos of a store, write the table, and print a summary; annotations name and merge clusters."""
+    """
+    Label the videos of a store, write the table, and print a summary, with the reasons to doubt the labels.
+
+    Parameters
+    ----------
+    store, out : str
+        The store, and the table to write.
+    head, balanced
+        See `selavi_ref.ensemble.labels.label_store`.
+    annotations : Annotations, optional
+        Names and merged clusters.
+    source : str, optional
+        Store or finished run that `selavi check` can check.
+    min_confidence, drop_misfits
+        See `selavi_ref.diagnostics.doubts.reject`.
+    as_json : bool
+        Print the summary as JSON.
+    """
     from selavi_ref.api.predictions import label_features
+    from selavi_ref.diagnostics.doubts import doubts, reject
     from selavi_ref.ensemble.label_table import write_csv
+    from selavi_ref.ensemble.labels import label_store
     from selavi_ref.report.summaries import labels_summary
+    from selavi_ref.store import FeatureStore
 
     labels, names = label_features(store, head=head, balanced=balanced, annotations=annotations)
+    with FeatureStore(store) as opened:
+        as_learnt = labels if annotations is None else label_store(opened, head=head, balanced=balanced)
+        findings = doubts(opened, as_learnt)
+        if min_confidence or drop_misfits:
+            labels = reject(opened, labels, min_confidence=min_confidence, drop_misfits=drop_misfits)
+        search = opened.provenance.get("search")
     write_csv(labels, out, names)
+    advice = None if source is None or not findings else shlex.join(["selavi", "check", source])
+    if as_json:
+        summary = {
+            "out": out,
+            "videos": len(labels.paths),
+            "labelled": int((labels.label >= 0).sum()),
+            "doubts": {finding.name: {"sentence": finding.sentence, **finding.figures} for finding in findings},
+            "check": advice,
+            "search": search,
+        }
+        echo(json.dumps(summary))
+        return
     click.echo(labels_summary(labels))
     click.echo(f"wrote {click.format_filename(out)}")
+    if findings:
+        click.echo("these labels cannot be trusted: " + "; ".join(finding.sentence for finding in findings))
+        if advice:
+            click.echo(f"more about it: {advice}")
 
 
 def report_labels(run: Any, classes: Collection[str], truth: Path | None = None) -> None:

@@ -88,6 +88,16 @@ head_option = click.option(
 balanced_option = click.option(
     "--balanced", is_flag=True, help="Keep clusters near the sizes that were prescribed in training."
 )
+min_confidence_option = click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Leave labels of a smaller confidence empty, with the reason.",
+)
+drop_misfits_option = click.option(
+    "--drop-misfits", is_flag=True, help="Leave labels of videos that fit no cluster empty, with the reason."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 degrade_options = combine(
     click.option("--shrink", type=click.IntRange(1), default=1, help="Scale pictures down by this factor, and back."),
     click.option("--attenuate", type=click.FloatRange(0), default=0.0, help="Make the sound quieter, in decibels."),

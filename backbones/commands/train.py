@@ -291,5 +291,5 @@ def _label_run(run: Any) -> None:
     """Write labels and a contact sheet of the videos that were learnt from, and print what they are."""
     from selavi_ref.datasets import read_manifest
 
-    write_labels(str(run.features_file), str(run.labels_file))
+    write_labels(str(run.features_file), str(run.labels_file), source=str(run.folder))
     report_labels(run, set(read_manifest(run.videos_file).classes), run.videos_file)

@@ -12,7 +12,7 @@ from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.help_text import option_group
 from backbones.commands.label import write_labels
 from backbones.commands.n_clusters_option import Estimated, NumberOfClusters
-from backbones.commands.shared_options import seed_option
+from backbones.commands.shared_options import json_option, seed_option
 from selavi_ref.errors import InputError
 
 # Options of version 0.1.0, whose heads were trained by gradient descent.
@@ -67,8 +67,11 @@ def _old_options(function: Any) -> Any:
         "[default: 0.3; with --distribution: 0]",
     ),
 )
+@json_option
 @_old_options
-def train_heads(store: str | None, out: str, resume: bool, clusters: int | Estimated | None, **options: Any) -> None:
+def train_heads(
+    store: str | None, out: str, resume: bool, clusters: int | Estimated | None, as_json: bool, **options: Any
+) -> None:
     """
     Label the videos of a STORE by their features, computed by any models, and learn heads that label others.
 
@@ -110,6 +113,6 @@ def train_heads(store: str | None, out: str, resume: bool, clusters: int | Estim
             run = finish_pilot(pilot, TERMINAL)
         train(run, TERMINAL)
         apply(run, run.config["store"], run.features_file, TERMINAL)
-    write_labels(str(run.features_file), str(run.labels_file))
-    if description := describe_run(run):
+    write_labels(str(run.features_file), str(run.labels_file), source=out, as_json=as_json)
+    if not as_json and (description := describe_run(run)):
         click.echo(description)
