@@ -24,7 +24,7 @@ def _ignore_current_folder() -> None:
     """Take the current folder off the module path, unless it is ours: its cli.py would be run in place of ours."""
     current = Path(os.getcwd()).resolve()
     if current != _ROOT:
-        sys.path[:] = [place for place in sys.path if Path(place).resolve() != current]
+        sys.path[:] = [place for place in sys.path if Path(os.fspath(place)).resolve() != current]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -65,6 +66,8 @@ class Command(_WithExamples):
             return super().invoke(ctx)
         except SelaviError as error:
             message = str(error)
+        except MemoryError as error:
+            message = f"the memory is full{f': {error}' if str(error) else ''}"
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported for this
                 raise
@@ -123,6 +126,7 @@ class Program(Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command and leave with its exit status; a wrong command line is reported in one line."""
+        _prepare_streams()
         kwargs["standalone_mode"] = False
         kwargs.setdefault("prog_name", "selavi")
         try:
@@ -151,6 +155,19 @@ def command_name(context: click.Context) -> str:
 
 def _one_line(message: str) -> str:
     return message.replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
+
+
+def _prepare_streams() -> None:
+    """Let messages go nowhere if standard streams are closed, and escape characters that their encoding lacks."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # else files take the numbers of closed streams
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Interruptible:

@@ -92,7 +92,7 @@ class MapMaker:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(os.fspath(place) for place in sys.path if place)},
             start_new_session=True,  # Ctrl-C goes to the program, which then ends it
         )
         self._watcher = threading.Thread(target=self._watch, args=(self._process,), daemon=True)

@@ -166,8 +166,9 @@ class Decoder:
 
 def _start_process(files: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Start the process of a decoder, which inherits these file descriptors."""
+    path = [os.fspath(place) for place in sys.path if isinstance(place, (str, os.PathLike))]
     return subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM.format(path=sys.path, files=files)],
+        [sys.executable, "-c", _PROGRAM.format(path=path, files=files)],
         pass_fds=files,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,7 @@ def matrix_figure(
     digits : int
         Decimals of the numbers that are no whole ones.
     """
+    _matplotlib()
     from matplotlib.colors import PowerNorm
 
     matrix = np.asarray(values, float)
@@ -280,6 +283,7 @@ def scatter_figure(
     note : str
         A line below the map.
     """
+    _matplotlib()
     from matplotlib.colors import to_rgba_array
 
     figure, axes = _blank(7.2 if len(names) <= MOST_NAMED else 10.0, 7.2 if len(names) <= MOST_NAMED else 10.0)
@@ -309,13 +313,23 @@ def scatter_figure(
 
 def check_drawing() -> None:
     """Fail before long work, and not after it, where matplotlib is not installed."""
-    import matplotlib  # noqa: F401
+    _matplotlib()
+
+
+def _matplotlib() -> Any:
+    """Import matplotlib with the backend that draws to files, whatever MPLBACKEND names: in notebooks, none of ours."""
+    wanted = os.environ.get("MPLBACKEND")
+    if "matplotlib" not in sys.modules and wanted is not None:
+        os.environ["MPLBACKEND"] = "agg"
+    try:
+        return import_module("matplotlib")
+    finally:
+        if wanted is not None:
+            os.environ["MPLBACKEND"] = wanted
 
 
 def _blank(width: float = 6.4, height: float = 4.2) -> tuple[Any, Any]:
-    import matplotlib as mpl
-
-    with mpl.rc_context(_STYLE):
+    with _matplotlib().rc_context(_STYLE):
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -335,8 +349,7 @@ def _label(text: str) -> str:
 
 
 def _write(figure: Any, stem: str | os.PathLike[str], dpi: int | None = None) -> list[Path]:
-    import matplotlib as mpl
-
+    mpl = _matplotlib()
     written = []
     for ending in ("png", "svg"):
         path = Path(f"{os.fspath(stem)}.{ending}")
