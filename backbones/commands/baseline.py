@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, Interruptible, refuse_options
+from backbones.commands.output import OutPath
 from backbones.commands.progress import TERMINAL
 from backbones.commands.shared_options import device_option, format_option, memory_option, seed_option, workers_option
 from selavi_ref.errors import InputError
@@ -39,7 +40,7 @@ from selavi_ref.errors import InputError
 @click.option("--video-weights", type=click.Path(), help="File of weights of the video network, such as torchvision's.")
 @click.option("--audio-weights", type=click.Path(), help="File of weights of the audio network.")
 @click.option("--init", type=click.Path(), help="Published checkpoint whose networks are used.")
-@click.option("--out", type=click.Path(file_okay=False), default="baseline", help="Folder for tables and a figure.")
+@click.option("--out", type=OutPath(file_okay=False), default="baseline", help="Folder for tables and a figure.")
 @format_option
 @seed_option
 @device_option

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, Interruptible, refuse_options
+from backbones.commands.output import OutPath
 from backbones.commands.shared_options import truth_option, videos_option
 from selavi_ref.errors import InputError, SelaviError
 
@@ -30,7 +31,7 @@ from selavi_ref.errors import InputError, SelaviError
 )
 @click.argument("source", type=click.Path(), metavar="RUN|LABELS|STORE")
 @click.option(
-    "--export", "folder", type=click.Path(file_okay=False), help="Write the page to this folder instead of serving it."
+    "--export", "folder", type=OutPath(file_okay=False), help="Write the page to this folder instead of serving it."
 )
 @click.option("--thumbnails-only", is_flag=True, help="With --export: leave out the previews of 10 s with sound.")
 @truth_option

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from backbones.commands.command import Command, Interruptible, refuse_options
+from backbones.commands.output import OutPath
 from backbones.commands.progress import TERMINAL
 from backbones.commands.shared_options import device_option, format_option, seed_option, workers_option
 
@@ -36,7 +37,7 @@ from backbones.commands.shared_options import device_option, format_option, seed
     help="Decode the files, to find shortcuts (codec, size, length, loudness, colour) and near-duplicates.",
 )
 @click.option(
-    "--out", type=click.Path(file_okay=False), help="Folder for the report. [default: RUN/check; check for a STORE]"
+    "--out", type=OutPath(file_okay=False), help="Folder for the report. [default: RUN/check; check for a STORE]"
 )
 @format_option
 @seed_option

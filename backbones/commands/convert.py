@@ -9,6 +9,7 @@ import click
 
 from backbones.commands.command import Command, refuse_options
 from backbones.commands.help_text import option_group
+from backbones.commands.output import OutPath
 from backbones.commands.setting_options import setting_option
 from backbones.data.settings import ClipSettings
 from selavi_ref.errors import InputError
@@ -34,10 +35,8 @@ _CLIP_OPTIONS = (  # field, option, default
     """,
 )
 @click.argument("source", type=click.Path(), metavar="CHECKPOINT|RUN")
-@click.option("--out", type=click.Path(), help="New folder for a run made from a published checkpoint.")
-@click.option(
-    "--to", type=click.Path(dir_okay=False), help="File for the networks of a run, as a published checkpoint."
-)
+@click.option("--out", type=OutPath(), help="New folder for a run made from a published checkpoint.")
+@click.option("--to", type=OutPath(dir_okay=False), help="File for the networks of a run, as a published checkpoint.")
 @option_group(
     "Input of the networks",
     *(setting_option(ClipSettings, name, option=option, default_text=text) for name, option, text in _CLIP_OPTIONS),

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from backbones.commands.command import Command, Interruptible
+from backbones.commands.output import OutPath
 from backbones.commands.shared_options import device_option, seed_option
 
 
@@ -19,7 +20,7 @@ from backbones.commands.shared_options import device_option, seed_option
     selavi demo --out /tmp/demo --seed 1
     """,
 )
-@click.option("--out", default="selavi-demo", type=click.Path(), help="New folder for videos and run.")
+@click.option("--out", default="selavi-demo", type=OutPath(), help="New folder for videos and run.")
 @click.option("--videos", "n_videos", type=click.IntRange(40), default=400, help="Number of videos to make.")
 @seed_option
 @device_option

@@ -7,6 +7,7 @@ import json
 import click
 
 from backbones.commands.command import Command
+from backbones.commands.output import OutPath
 from backbones.commands.shared_options import format_option
 from selavi_ref.errors import InputError
 
@@ -33,7 +34,7 @@ from selavi_ref.errors import InputError
 @format_option
 @click.option(
     "--out",
-    type=click.Path(file_okay=False),
+    type=OutPath(file_okay=False),
     help="Folder for all tables in all formats, and a figure.",
 )
 def evaluate(

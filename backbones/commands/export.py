@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from backbones.commands.command import Command
+from backbones.commands.output import OutPath
 from backbones.commands.shared_options import truth_option, videos_option
 from selavi_ref.errors import InputError, printable
 
@@ -25,11 +26,11 @@ from selavi_ref.errors import InputError, printable
 )
 @click.argument("source", type=click.Path(), metavar="RUN|LABELS|STORE")
 @click.option(
-    "--out", type=click.Path(dir_okay=False), multiple=True, help="Table to write, .csv, .json or .parquet; repeatable."
+    "--out", type=OutPath(dir_okay=False), multiple=True, help="Table to write, .csv, .json or .parquet; repeatable."
 )
 @click.option(
     "--links",
-    type=click.Path(file_okay=False),
+    type=OutPath(file_okay=False),
     help="New folder, with a folder of links to videos for each cluster.",
 )
 @click.option("--head", default="consensus", help="consensus of all heads, or the number of a head.")

@@ -8,6 +8,7 @@ import click
 
 from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
 from backbones.commands.help_text import option_group
+from backbones.commands.output import OutPath
 from backbones.commands.shared_options import (
     clips_option,
     crops_option,
@@ -36,7 +37,7 @@ _ENCODER_CLIPS = 3
 @click.argument("sources", nargs=-1, type=click.Path(), metavar="[RUN] VIDEOS | FILES")
 @option_group(
     "Main options",
-    click.option("--out", type=click.Path(), required=True, help="Store to write; an interrupted one is continued."),
+    click.option("--out", type=OutPath(), required=True, help="Store to write; an interrupted one is continued."),
     encoder_option,
     click.option(
         "--embeddings",

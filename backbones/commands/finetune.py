@@ -10,6 +10,7 @@ import click
 
 from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.help_text import option_group
+from backbones.commands.output import OutPath
 from backbones.commands.setting_options import field_options, setting_option
 from backbones.commands.shared_options import (
     annotations_option,
@@ -43,7 +44,7 @@ _FREE = {"device", "workers", "memory_gb", "cache", "cache_format", "minutes"}  
 @click.argument("videos", type=click.Path(), required=False)
 @option_group(
     "Main options",
-    click.option("--out", type=click.Path(), required=True, help="Folder for checkpoints and results."),
+    click.option("--out", type=OutPath(), required=True, help="Folder for checkpoints and results."),
     click.option("--resume", is_flag=True, help="Continue what --out holds; so does the same command."),
     setting_option(FineTuneSettings, "layout", kind=click.Choice(["ucf101", "hmdb51"])),
     *field_options(FineTuneSettings, "from_scratch", "video_weights", "linear_probe", with_defaults=True),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
+import tempfile
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from backbones.commands.command import Command, Interruptible, refuse_options
+from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
 from backbones.commands.extract import extract_videos
-from backbones.commands.output import echo
+from backbones.commands.output import STANDARD_OUTPUT, OutPath, echo, force_option, refuse_foreign_table
 from backbones.commands.shared_options import (
     balanced_option,
     clips_option,
@@ -40,7 +43,13 @@ from selavi_ref.errors import InputError
 )
 @click.argument("source", type=click.Path(), metavar="STORE|RUN")
 @click.argument("videos", type=click.Path(), required=False)
-@click.option("--out", type=click.Path(dir_okay=False), default="labels.csv", help="Table to write.")
+@click.option(
+    "--out",
+    type=OutPath(dir_okay=False, allow_dash=True),
+    default="labels.csv",
+    help="Table to write; replaces only tables of selavi label. - prints it. [default: labels.csv, a new file]",
+)
+@force_option
 @clips_option
 @crops_option
 @degrade_options
@@ -58,6 +67,7 @@ def label(
     source: str,
     videos: str | None,
     out: str,
+    force: bool,
     head: str,
     balanced: bool,
     as_learnt: bool,
@@ -73,6 +83,8 @@ def label(
     head, and, for a video that has no label, the reason. Where clusters of RUN were named or merged on the page of
     selavi browse, labels are those of the merged clusters, with a column for the name. A STORE needs no PyTorch.
     """
+    if out != STANDARD_OUTPUT:
+        refuse_foreign_table(out, given_on_command_line("out"), force)
     summary: dict[str, Any] = {
         "min_confidence": min_confidence,
         "drop_misfits": drop_misfits,
@@ -100,18 +112,21 @@ def label(
         raise InputError(f"--head {head}: choose consensus, best, or one of {', '.join(known)}")
     # Read before the long work, so that damaged annotations are refused at once.
     annotations = None if as_learnt else annotations_of(run).read()
-    store = f"{out}.features.h5"
-    with Interruptible("the same command continues where it stopped"):
+    with ExitStack() as stack:
+        store = f"{out}.features.h5"
+        if out == STANDARD_OUTPUT:
+            store = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), "features.h5")
+        stack.enter_context(Interruptible("the same command continues where it stopped"))
         if of_heads:
             from selavi_ref.heads.any_run import apply
 
             apply(run, videos, store, TERMINAL)
         else:
             extract_videos(run, videos, store, **viewing)
-    try:
-        write_labels(store, out, head, balanced, annotations, **summary)
-    finally:
-        os.unlink(store)
+        try:
+            write_labels(store, out, head, balanced, annotations, **summary)
+        finally:
+            os.unlink(store)
 
 
 def write_labels(
@@ -146,7 +161,7 @@ def write_labels(
     """
     from selavi_ref.api.predictions import label_features
     from selavi_ref.diagnostics.doubts import doubts, reject
-    from selavi_ref.ensemble.label_table import write_csv
+    from selavi_ref.ensemble.label_table import label_table, write_csv
     from selavi_ref.ensemble.labels import label_store
     from selavi_ref.report.summaries import labels_summary
     from selavi_ref.store import FeatureStore
@@ -158,7 +173,13 @@ def write_labels(
         if min_confidence or drop_misfits:
             labels = reject(opened, labels, min_confidence=min_confidence, drop_misfits=drop_misfits)
         search = opened.provenance.get("search")
-    write_csv(labels, out, names)
+    printed = out == STANDARD_OUTPUT
+    if printed:
+        text = io.StringIO()
+        label_table(labels, names).write(text)
+        echo(text.getvalue())
+    else:
+        write_csv(labels, out, names)
     advice = None if source is None or not findings else shlex.join(["selavi", "check", source])
     if as_json:
         summary = {
@@ -171,12 +192,14 @@ def write_labels(
         }
         echo(json.dumps(summary))
         return
-    click.echo(labels_summary(labels))
-    click.echo(f"wrote {click.format_filename(out)}")
+    click.echo(labels_summary(labels), err=printed)
+    if not printed:
+        click.echo(f"wrote {click.format_filename(out)}")
     if findings:
-        click.echo("these labels cannot be trusted: " + "; ".join(finding.sentence for finding in findings))
+        sentences = "; ".join(finding.sentence for finding in findings)
+        click.echo(f"these labels cannot be trusted: {sentences}", err=printed)
         if advice:
-            click.echo(f"more about it: {advice}")
+            click.echo(f"more about it: {advice}", err=printed)
 
 
 def report_labels(run: Any, classes: Collection[str], truth: Path | None = None) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+_LEAST = 2  # one cluster has nothing to tell apart
+
 
 @dataclass(frozen=True)
 class Estimated:
@@ -16,12 +18,9 @@ class Estimated:
 
 
 class NumberOfClusters(click.ParamType):
-    """A whole number of at least `least`, ``auto``, or ``auto:MOST``."""
+    """A whole number of at least 2, ``auto``, or ``auto:MOST``."""
 
     name = "N|auto"
-
-    def __init__(self, least: int = 1):
-        self.least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Estimated:
         """Return the number, or that it is to be estimated."""
@@ -31,12 +30,12 @@ class NumberOfClusters(click.ParamType):
         try:
             if kind != "auto":
                 number = int(value)
-                if number >= self.least:
+                if number >= _LEAST:
                     return number
             elif not colon:
                 return Estimated()
-            elif int(most) >= 2:
+            elif int(most) >= _LEAST:
                 return Estimated(int(most))
         except ValueError:
             pass
-        return self.fail(f"{value!r} is not a whole number of at least {self.least}, auto, or auto:MOST, at least 2.")
+        return self.fail(f"{value!r} is not a whole number of at least {_LEAST}, auto, or auto:MOST, at least 2.")

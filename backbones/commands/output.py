@@ -1,10 +1,63 @@
-"""Results of a command, on standard output."""
+"""Results of a command: printed on standard output, and files that do not replace a user's own."""
 
 from __future__ import annotations
 
+import csv
+import os
+from typing import Any
+
 import click
+
+from selavi_ref.errors import InputError
+
+STANDARD_OUTPUT = "-"
+_LABEL_COLUMNS = {"path", "label", "confidence", "runner_up", "modalities"}
+
+force_option = click.option("--force", is_flag=True, help="Replace an existing file, whatever it is.")
+
+
+class OutPath(click.Path):
+    """A file or folder to write; ``-`` is refused, for standard output shows messages, where it is not allowed."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if value == STANDARD_OUTPUT and not self.allow_dash:
+            self.fail("'-': this command cannot write to standard output; name a file or folder.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def echo(text: str) -> None:
     """Print a text with the bytes that it would have in a file: names that are not UTF-8 keep theirs."""
     click.echo(text.rstrip("\n").encode("utf-8", "surrogateescape"))
+
+
+def refuse_foreign_table(out: str, given: bool, force: bool) -> None:
+    """
+    Refuse to replace a file, unless it was named and is a table of labels written by this program.
+
+    Parameters
+    ----------
+    out : str
+        The file to write.
+    given : bool
+        Whether the user has named it; a default name never replaces a file.
+    force : bool
+        Replace whatever it is.
+
+    Raises
+    ------
+    InputError
+        If the file must not be replaced.
+    """
+    if force or not os.path.lexists(out) or (given and _is_label_table(out)):
+        return
+    what = "is not a table of labels written by selavi label" if given else "exists already"
+    raise InputError(f"{out} {what}; name another file by --out, or replace it by --force", path=out, option="--out")
+
+
+def _is_label_table(path: str) -> bool:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return set(next(csv.reader(file), [])) >= _LABEL_COLUMNS
+    except (OSError, csv.Error):
+        return False

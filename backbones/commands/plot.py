@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backbones.commands.command import Command, Interruptible
+from backbones.commands.output import OutPath
 from backbones.commands.progress import TERMINAL, bar
 from backbones.commands.shared_options import truth_option
 from selavi_ref.errors import InputError, SelaviError
@@ -31,7 +32,7 @@ _FIGURES = ("training", "sizes", "confusion", "agreement", "embedding")
     """,
 )
 @click.argument("run", type=click.Path())
-@click.option("--out", type=click.Path(file_okay=False), help="Folder for figures and tables. [default: RUN/plots]")
+@click.option("--out", type=OutPath(file_okay=False), help="Folder for figures and tables. [default: RUN/plots]")
 @click.option("--only", type=click.Choice(_FIGURES), multiple=True, help="Draw only this figure; repeatable.")
 @truth_option
 @click.option(

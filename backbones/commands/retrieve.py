@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, Interruptible, refuse_options
+from backbones.commands.output import OutPath
 from backbones.commands.progress import TERMINAL
 from backbones.commands.shared_options import clips_option, device_option, format_option, workers_option
 from selavi_ref.errors import InputError
@@ -49,7 +50,7 @@ from selavi_ref.errors import InputError
     help="Distance of features.",
 )
 @click.option("--neighbours", type=click.IntRange(1), help="Also list so many nearest videos of each query.")
-@click.option("--out", type=click.Path(file_okay=False), default="retrieval", help="Folder for tables and a figure.")
+@click.option("--out", type=OutPath(file_okay=False), default="retrieval", help="Folder for tables and a figure.")
 @format_option
 @device_option
 @workers_option
@@ -79,12 +80,19 @@ def retrieve(
         refuse_options(viewing, "goes with --run; a store has its features already")
     check_drawing()
     with Interruptible("the same command continues where it stopped"):
-        gallery = _gallery(items, "items", run, out, **viewing)
-        probes = None if queries is None else _gallery(queries, "queries", run, out, **viewing)
+        gallery = _gallery(items, "items", run, out, neighbours is None, **viewing)
+        probes = None if queries is None else _gallery(queries, "queries", run, out, neighbours is None, **viewing)
     if probes is not None:
         _refuse_other_widths(items, gallery, str(queries), probes)
-    table = retrieval_table(gallery, probes, metric=metric)
+    unclassified = [name for name, one in ((items, gallery), (queries, probes)) if one and not any(one.classes)]
     folder = results_folder(out)
+    if neighbours is not None:
+        neighbours_table(gallery, probes, neighbours, metric=metric).write(folder / "neighbours")
+    if unclassified:
+        click.echo(f"not scored, since {unclassified[0]} has no true classes", err=True)
+        click.echo(f"wrote {click.format_filename(folder / 'neighbours.txt')}, .csv and .json")
+        return
+    table = retrieval_table(gallery, probes, metric=metric)
     table.write(folder / "retrieval")
     steps = [int(name.removeprefix("at_")) for name in table.columns if name.startswith("at_")]
     line_figure(
@@ -101,8 +109,6 @@ def retrieve(
         y="proportion of queries",
         log_x=True,
     )
-    if neighbours is not None:
-        neighbours_table(gallery, probes, neighbours, metric=metric).write(folder / "neighbours")
     echo(table.to(form))
     click.echo(f"tables and a figure are in {click.format_filename(out)}", err=True)
 
@@ -112,6 +118,7 @@ def _gallery(
     name: str,
     run_folder: str | None,
     out: str,
+    needs_classes: bool,
     *,
     pool: str,
     clips: int,
@@ -130,8 +137,8 @@ def _gallery(
             gallery = Gallery.of(store)
         if not gallery.features:
             raise InputError(f"{source} has no features to compare")
-        if not any(gallery.classes):
-            raise InputError(f"{source} names no true classes, so that nothing can be scored")
+        if needs_classes:
+            _refuse_unclassified(source, gallery.classes)
         return gallery
     from backbones.commands.scanning import list_collection, scan_videos
     from backbones.data.data_source import DataSource
@@ -144,10 +151,8 @@ def _gallery(
 
     run, data_source = Run.of_videos(run_folder, "retrieve among its stores"), DataSource(workers)
     manifest = scan_videos(list_collection(source), workers, min_seconds=0.0, require="any")
-    if not any(manifest.classes):
-        raise InputError(
-            f"{source} names no true classes; put the videos into folders by class, or give a list of them"
-        )
+    if needs_classes:
+        _refuse_unclassified(source, manifest.classes)
     folder = results_folder(out)
     as_trained = folder / f"{name}-clips{clips}.h5"
     maps = folder / f"{name}-{pool}-clips{clips}{f'-frames{frames}' if frames else ''}.h5"
@@ -177,6 +182,13 @@ def _gallery(
         )
     with FeatureStore(as_trained) as store, FeatureStore(maps) as features:
         return replace(Gallery.of(store, features), classes=manifest.classes)
+
+
+def _refuse_unclassified(source: str, classes: list[str]) -> None:
+    if not any(classes):
+        raise InputError(
+            f"{source} names no true classes, so that nothing can be scored; --neighbours lists the nearest videos"
+        )
 
 
 def _refuse_other_widths(items: str, gallery: Any, queries: str, probes: Any) -> None:

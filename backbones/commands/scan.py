@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, Interruptible
+from backbones.commands.output import OutPath, force_option
 from backbones.commands.scanning import list_collection
 from backbones.commands.shared_options import LAYOUTS, annotations_option, workers_option
 
@@ -21,7 +22,10 @@ from backbones.commands.shared_options import LAYOUTS, annotations_option, worke
     """,
 )
 @click.argument("videos", type=click.Path())
-@click.option("--out", type=click.Path(dir_okay=False), default="manifest.csv", help="CSV file to write.")
+@click.option(
+    "--out", type=OutPath(dir_okay=False), default="manifest.csv", help="CSV file to write, or to bring up to date."
+)
+@force_option
 @click.option(
     "--layout",
     type=click.Choice([*LAYOUTS, "ucf101", "hmdb51"]),

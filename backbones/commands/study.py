@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, Group, Interruptible, combine
+from backbones.commands.output import OutPath
 from backbones.commands.progress import TERMINAL
 from backbones.commands.shared_options import clips_option, device_option, memory_option, seed_option, workers_option
 from selavi_ref.errors import InputError
 
-_OUT = click.option("--out", type=click.Path(file_okay=False), required=True, help="Folder for tables and figures.")
+_OUT = click.option("--out", type=OutPath(file_okay=False), required=True, help="Folder for tables and figures.")
 _CONTINUE = "the same command continues where it stopped"
 
 

@@ -12,6 +12,7 @@ from backbones.commands.command import Command, Interruptible, given_on_command_
 from backbones.commands.help_text import option_group
 from backbones.commands.label import report_labels, write_labels
 from backbones.commands.n_clusters_option import Estimated, NumberOfClusters
+from backbones.commands.output import OutPath
 from backbones.commands.scanning import list_collection, scan_videos
 from backbones.commands.setting_options import field_options, setting_option
 from backbones.commands.shared_options import (
@@ -62,7 +63,7 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
         type=NumberOfClusters(),
         help="Number of clusters to find. auto, or auto:MOST: it is estimated first, which takes as long again.",
     ),
-    click.option("--out", type=click.Path(), required=True, help="Folder of the run."),
+    click.option("--out", type=OutPath(), required=True, help="Folder of the run."),
     click.option(
         "--resume",
         is_flag=True,

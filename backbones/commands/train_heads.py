@@ -12,6 +12,7 @@ from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.help_text import option_group
 from backbones.commands.label import write_labels
 from backbones.commands.n_clusters_option import Estimated, NumberOfClusters
+from backbones.commands.output import OutPath
 from backbones.commands.shared_options import json_option, seed_option
 from selavi_ref.errors import InputError
 
@@ -45,7 +46,7 @@ def _old_options(function: Any) -> Any:
         type=NumberOfClusters(),
         help="Number of clusters. auto, or auto:MOST: estimated first, from a store with two feature spaces.",
     ),
-    click.option("--out", type=click.Path(), required=True, help="Folder of the run."),
+    click.option("--out", type=OutPath(), required=True, help="Folder of the run."),
     click.option("--resume", is_flag=True, help="Continue the run in --out with its own settings."),
     click.option(
         "--use",

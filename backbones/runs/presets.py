@@ -102,7 +102,11 @@ def run_settings(
             raise InputError(f"--{option.replace('_', '-')} must be a finite number, not {value}")
     clusters = given.get("clusters", file.get("clusters", LAYOUT_CLUSTERS.get(layout or "")))
     if clusters is None:
-        raise InputError("--clusters is missing: how many kinds of videos are to be found?")
+        raise InputError("--clusters is missing: how many kinds of videos are to be found?", option="--clusters")
+    if isinstance(clusters, int) and clusters < 2:
+        raise InputError(
+            f"--clusters {clusters}: at least 2, for one cluster has nothing to tell apart", option="--clusters"
+        )
     file_backbone = file["backbone"]
     named = file_backbone.pop("video_net", None), file_backbone.pop("audio_net", None)
     video_net, audio_net = video_net or named[0], audio_net or named[1]

@@ -23,6 +23,7 @@ from selavi_ref.datasets import Manifest, read_manifest, scan
 from selavi_ref.datasets.scan import list_videos
 from selavi_ref.errors import FilePath, InputError
 from selavi_ref.report.figures import check_drawing
+from selavi_ref.report.summaries import counted
 from selavi_ref.runs.pilot_run import PilotRun
 from selavi_ref.runs.processes import Exchange, SingleProcess, raise_together
 from selavi_ref.runs.reporter import SILENT, Reporter
@@ -135,7 +136,9 @@ def finish_run(
     if not finished:
         training = train(run, checkpoint_policy=checkpoint_policy, **how)
         if training.failures and exchange.rank == 0:
-            reporter.warn(f"{len(training.failures)} videos could not always be decoded; see {run.failures_file}")
+            reporter.warn(
+                f"{counted(len(training.failures), 'video')} could not always be decoded; see {run.failures_file}"
+            )
     with raise_together(exchange):
         manifest = read_manifest(run.videos_file)
         extracted = run.features_file.exists()

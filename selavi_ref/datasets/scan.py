@@ -88,6 +88,7 @@ def scan_to(
     require: str = "both",
     workers: int | None = None,
     limit: float = LIMIT,
+    force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """
@@ -103,11 +104,13 @@ def scan_to(
         The videos, see `list_videos` and `selavi_ref.datasets.layouts`.
     min_seconds, require, workers, limit, progress
         As in `scan`.
+    force
+        Replace `out` whatever it is.
 
     Raises
     ------
     InputError
-        If `out` exists and was not written by a scan, or its folder is missing.
+        If `out` exists and was not written by a scan of some of these videos, or its folder is missing.
     SelaviError
         If it cannot be written.
     """
@@ -115,8 +118,8 @@ def scan_to(
     journal = f"{name}.partial"
     if not os.path.isdir(os.path.dirname(os.path.abspath(name))):
         raise InputError(f"{printable(name)} cannot be written: its folder does not exist", path=name)
-    if os.path.exists(name) and not is_scan_list(name):
-        raise InputError(f"{printable(name)} exists and is no list that a scan wrote; name another file", path=name)
+    if os.path.exists(name) and not force:
+        _refuse_other_list(name, listed)
     known = list({os.path.abspath(e.path): e for e in (*_read_earlier(name), *_read_earlier(journal))}.values())
     entries: list[ManifestEntry] = []
     write_manifest(Manifest(known), journal)
@@ -139,6 +142,16 @@ def scan_to(
     with suppress(OSError):
         os.unlink(journal)
     return manifest
+
+
+def _refuse_other_list(name: str, listed: Manifest) -> None:
+    """Refuse to replace a file that no scan wrote, or that lists none of the videos of this collection."""
+    advice = "name another file, or replace it by --force"
+    if not is_scan_list(name):
+        raise InputError(f"{printable(name)} exists already and is not a list that a scan wrote; {advice}", path=name)
+    earlier = {os.path.abspath(entry.path) for entry in read_manifest(name)}
+    if earlier and not any(os.path.abspath(entry.path) in earlier for entry in listed):
+        raise InputError(f"{printable(name)} lists other videos; {advice}", path=name)
 
 
 def list_videos(videos: FilePath) -> Manifest:

@@ -14,6 +14,12 @@ from selavi_ref.errors import printable
 _MOST_REASONS = 8
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 video``, ``2 videos`` or ``2 classes``."""
+    plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{plural}"
+
+
 def labels_summary(labels: Labels) -> str:
     """Return in a few lines how many videos got which labels, and what they rest on."""
     labelled = labels.label >= 0
@@ -22,9 +28,11 @@ def labels_summary(labels: Labels) -> str:
         why = next(filter(None, labels.reasons), "they have neither picture nor sound")
         return f"0 of {len(labels.paths)} videos labelled: {printable(why)}"
     sizes = np.bincount(labels.label[labelled])
+    used = sizes[sizes > 0]
+    span = f"{used.min()} to {used.max()} videos"
     lines = [
         f"{n} of {len(labels.paths)} videos labelled by {printable(labels.source)}; "
-        f"{np.count_nonzero(sizes)} clusters of {sizes[sizes > 0].min()} to {sizes.max()} videos, "
+        f"{counted(len(used), 'cluster')} of {counted(used.max(), 'video') if used.min() == used.max() else span}, "
         f"mean confidence {labels.confidence[labelled].mean():.2f}"
     ]
     kinds, counts = np.unique(
@@ -47,7 +55,7 @@ def manifest_summary(manifest: Manifest) -> str:
     hours = sum(entry.info.seconds for entry in usable if entry.info) / 3600
     length = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
     classes = len(set(usable.classes) - {""})
-    named = f", {classes} classes" if classes else ""
+    named = f", {counted(classes, 'class')}" if classes else ""
     lines = [f"{len(usable)} of {len(manifest)} videos can be used: {length}{named}"]
     reasons = Counter(entry.skipped for entry in manifest.skipped)
     lines += [f"{count:>8}  {printable(why)}" for why, count in reasons.most_common(_MOST_REASONS)]

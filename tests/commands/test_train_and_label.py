@@ -175,7 +175,7 @@ def test_streamed_videos_are_learnt_from_and_those_that_vanish_are_told(place, t
     running = start_process("train", "videos", *options, "--out", "run", cwd=tmp_path, code=VANISH)
     _, err = running.communicate(timeout=240)
     assert running.returncode == 0, err
-    assert "1 videos could not always be decoded" in err
+    assert "1 video could not always be decoded" in err
     assert "ball_0000.mp4" in (tmp_path / "run" / "not_decoded.txt").read_text()
     rows = {Path(row["path"]).name: row for row in rows_of(tmp_path / "run" / "labels.csv")}
     assert len(rows) == 32
@@ -245,7 +245,7 @@ def test_clips_and_augmentation_can_be_set(place, tmp_path):
     config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     clip, change = config["backbone"]["clip"], config["backbone"]["augment"]
     assert (clip["frames"], clip["fps"], clip["audio_seconds"], clip["n_filters"]) == (3, 2.0, 0.5, 32)
-    assert (change["blur"], change["time_shift"], change["rotation"], change["jitter"]) == (0.5, 0.2, 0.0, 0.4)
+    assert (change["blur"], change["time_shift"], change["rotation"], change["flip"]) == (0.5, 0.2, 0.0, 0.5)
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["step"] == 2  # 64 clips of 32 videos, 32 at a time
     refused(selavi("train", "videos", *options, "--augment", "flop=1", "--out", "r9", cwd=place), "flop=1", "names are")
@@ -311,6 +311,7 @@ class TestBadInput:
 
     def test_options_out_of_range(self, place):
         refused(selavi("train", "videos", "--clusters", "0", "--out", "r2", cwd=place), "--clusters")
+        refused(selavi("train", "videos", "--clusters", "1", "--out", "r2", cwd=place), "--clusters")
         refused(selavi("train", "videos", "--out", "r2", cwd=place), "--clusters")
         refused(selavi("train", "videos", *SHORT, "--video-net", "vgg", "--out", "r2", cwd=place), "vgg", "tiny")
         refused(selavi("train", "videos", *SHORT, "--groups", "9", "--out", "r2", cwd=place), "--groups 9")
@@ -335,7 +336,7 @@ class TestBadInput:
     def test_a_single_video(self, place, tmp_path):
         (tmp_path / "one").mkdir()
         shutil.copy(next((place / "videos" / "ball").iterdir()), tmp_path / "one")
-        refused(selavi("train", "one", "--clusters", "1", "--out", "run", cwd=tmp_path), "one usable video")
+        refused(selavi("train", "one", "--clusters", "2", "--out", "run", cwd=tmp_path), "one usable video")
 
     def test_distributions_that_do_not_fit(self, place):
         (place / "sizes.txt").write_text("1 2 3 4\n")
