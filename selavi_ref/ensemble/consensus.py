@@ -1,4 +1,4 @@
-"""How the heads of a run go together, found from their labels alone: the best head, and what all heads agree on."""
+"""The consensus of several heads: which clusters of different heads belong together, found from their labels."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from selavi_ref.ensemble.matching import best_match, overlap
 from selavi_ref.ensemble.spectral import spectral_groups
 from selavi_ref.metrics import normalized_mutual_info_score
 
-_MOST_JOINED = 6000  # clusters of all heads; the graph of more takes gigabytes, and minutes to be cut
+_MAX_NODES = 6000  # clusters of all heads; a larger graph takes gigabytes, and minutes to be cut
 
 
 @dataclass(frozen=True)
 class HeadConsensus:
     """
-    How the heads of a run go together; it is found once and kept, so that a label means the same in every table.
+    Which clusters of the heads of a run belong together; saved with the run, so that labels keep their meaning.
 
     Parameters
     ----------
     reference : int
-        The head that agrees best with the others (largest mean NMI): its numbers are the numbers of the labels.
+        The head that agrees most with the others (largest mean NMI); labels have its cluster numbers.
     agreement : array
         Mean NMI of each head's labels with those of the others, shape (H,); 1 for a single head.
     alignment : array
-        int32, shape (H, K): cluster ``alignment[h, k]`` of head h is cluster k of the reference; one to one.
+        int32, shape (H, K): cluster ``alignment[h, k]`` of head h is matched with cluster k of the reference, one to
+        one.
     groups : array
-        int32, shape (H, K): the cluster of the consensus that cluster k of head h belongs to; several of a head may
-        belong to one, as where a head has split what the others hold together. Where all heads together have more than
-        6,000 clusters, these are matched one to one instead.
+        int32, shape (H, K): the cluster of the consensus that cluster k of head h belongs to. Several clusters of a
+        head may belong to one, such as the parts of a cluster that only this head has split. If all heads together
+        have more than 6,000 clusters, the groups are those of the one-to-one matching.
     """
 
     reference: int
@@ -41,12 +42,12 @@ class HeadConsensus:
 
 def find_consensus(labels: NDArray[np.int32], K: int) -> HeadConsensus:
     """
-    Find how heads go together from their labels alone.
+    Find the consensus of several heads from their labels.
 
     Parameters
     ----------
     labels : array
-        int32, shape (N, H); rows below zero (no label) are left out.
+        int32, shape (N, H); rows with a negative (missing) label are ignored.
     K : int
         Number of clusters of every head.
     """
@@ -62,34 +63,33 @@ def find_consensus(labels: NDArray[np.int32], K: int) -> HeadConsensus:
     agreement = (scores.sum(1) - 1) / (H - 1) if H > 1 else np.ones(1)
     reference = int(agreement.argmax())
     alignment = np.stack([best_match(overlap(labels[:, reference], labels[:, h], K)) for h in range(H)])
-    groups = co_association(labels, K, alignment) if 1 < H <= _MOST_JOINED / K else groups_of(alignment)
+    groups = co_association(labels, K, alignment) if 1 < H <= _MAX_NODES / K else groups_of(alignment)
     return HeadConsensus(reference, agreement, alignment, groups)
 
 
 def groups_of(alignment: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return a one-to-one `HeadConsensus.alignment` in the form of `HeadConsensus.groups`."""
+    """Return the inverse of `HeadConsensus.alignment`, in the form of `HeadConsensus.groups`."""
     return np.argsort(alignment, 1).astype(np.int32)
 
 
 def co_association(labels: NDArray[np.int32], K: int, alignment: NDArray[np.int32]) -> NDArray[np.int32]:
     """
-    Bring the clusters of all heads together to K groups by the videos that they share.
+    Group the clusters of all heads into K groups by the videos that they share.
 
-    Clusters of different heads are joined by as many videos as lie in both; this graph over the H K clusters is cut
-    into K groups by its leading eigenvectors (`selavi_ref.ensemble.spectral.spectral_groups`). Where heads make
-    different
-    mistakes, a head that merges two kinds is outvoted on both, and one that splits a kind has both parts in one group,
-    which matching clusters one to one cannot express.
+    Two clusters of different heads are connected by the number of videos in both; this graph over the H K clusters is
+    cut into K groups by its leading eigenvectors (`selavi_ref.ensemble.spectral.spectral_groups`). A head that merges
+    two kinds of videos is outvoted on both, and one that splits a kind has both parts in one group, which a one-to-one
+    matching cannot express.
 
     Parameters
     ----------
     labels : array
-        int32, shape (N, H), without gaps.
+        int32, shape (N, H), none missing.
     K : int
         Number of clusters of every head, and of groups.
     alignment : array
-        As in `HeadConsensus`; the groups get the numbers under which they agree most with it, and clusters without
-        videos are put where it has them.
+        See `HeadConsensus`; groups are numbered so that they agree most with it, and clusters without videos are
+        grouped by it.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def co_association(labels: NDArray[np.int32], K: int, alignment: NDArray[np.int3
 
     References
     ----------
-    Strehl and Ghosh, Cluster ensembles, JMLR 3 (2002), whose meta-clustering has another cut of a like graph.
+    Strehl and Ghosh, Cluster ensembles, JMLR 3 (2002), whose meta-clustering cuts a similar graph differently.
     """
     H = labels.shape[1]
     shared = np.zeros((H, K, H, K))
@@ -110,11 +110,11 @@ def co_association(labels: NDArray[np.int32], K: int, alignment: NDArray[np.int3
     sizes = graph.sum(1)
     used = sizes > 0
     n_groups = max(len(np.unique(labels[:, head])) for head in range(H))
-    found, _ = spectral_groups(graph[np.ix_(used, used)], n_groups)
+    parts, _ = spectral_groups(graph[np.ix_(used, used)], n_groups)
     matched = groups_of(alignment).reshape(-1)
     agreeing = np.zeros((n_groups, K))
-    np.add.at(agreeing, (found, matched[used]), sizes[used])
-    names = best_match(agreeing)
+    np.add.at(agreeing, (parts, matched[used]), sizes[used])
+    numbers = best_match(agreeing)
     groups = matched.copy()
-    groups[used] = names[found]
+    groups[used] = numbers[parts]
     return groups.reshape(H, K).astype(np.int32)

@@ -1,4 +1,4 @@
-"""How many kinds of videos there are, estimated from heads that have learnt more clusters than there may be kinds."""
+"""Estimate of the number of clusters, from heads that have learnt more clusters than there may be."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from selavi_ref.store import FeatureStore
 from selavi_ref.store.joint_log_prob import joint_log_prob
 
 _COMPARED = 20_000  # videos, evenly spread, whose labels are compared
-_AS_GOOD = 0.02  # adjusted mutual information by which agreement may fall short of the best
-_SPLITS = 10  # of the heads in halves
-_EACH = 32  # numbers of clusters up to which each is tried; beyond, steps grow
-_FINENESS = 1.5  # times the square root of the number of videos: fine clusters of heads that count
-_LEAST_FINE = 8  # videos of a fine cluster
+_TOLERANCE = 0.02  # adjusted mutual information by which agreement may fall short of the best
+_MAX_DIVISIONS = 10  # divisions of the heads into halves
+_TRY_EACH_TO = 32  # every number of clusters up to this is tried; beyond, steps grow
+_PILOT_FACTOR = 1.5  # clusters of a pilot's heads: times the square root of the number of videos
+_MIN_SIZE = 8  # videos of a cluster of a pilot's heads, at least
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,11 @@ class NClustersEstimate:
     tried : array
         Numbers of clusters K that were tried, ascending, int64, shape (C,).
     agreement : array
-        For each, how far groupings by different heads agree, adjusted mutual information, shape (C,).
+        For each, the agreement of labels by different heads: adjusted mutual information, shape (C,).
     spectrum : array
-        Leading eigenvalues of the graph of what the modalities confuse (see `selavi_ref.selflabel.overclustering`),
-        descending.
+        Leading eigenvalues of the graph of clusters that the modalities confuse, descending.
     gap : int
-        The number of eigenvalues before the widest gap: what the spectrum alone would say, of the numbers tried.
+        Number of eigenvalues before the widest gap, among the numbers tried: the estimate by the spectrum alone.
     """
 
     clusters: int
@@ -57,14 +56,14 @@ class NClustersEstimate:
 
 def estimate_n_clusters(store: FeatureStore, *, most: int | None = None) -> NClustersEstimate:
     """
-    Estimate how many kinds of videos there are.
+    Estimate the number of clusters.
 
-    Every head of the store has learnt F clusters, more than there are kinds. For each number K, the clusters of one
-    half of the heads are brought together to K groups by what picture and sound confuse, and those of the other half
-    as well, each by itself. Where K is the number of kinds, both come to the same groups; fewer must merge kinds, and
-    more must split them, for which there is no reason that both halves would share. So what counts is how far the
-    labels of the halves agree (adjusted mutual information, mean over divisions of the heads). Of all K at which they
-    agree as well as anywhere, to 0.02, the one is taken after which the spectrum of the confusions falls most.
+    Every head of the store has learnt F clusters, more than there are kinds of videos. For each number K, the clusters
+    of one half of the heads are merged to K groups by the confusions of the modalities, and those of the other half
+    likewise. If K is the number of kinds, both halves find the same groups; fewer groups must merge kinds, and more
+    must split them, which each half does in its own way. The agreement of their labels is the adjusted mutual
+    information, mean over divisions of the heads. Of all K whose agreement is within 0.02 of the best, the estimate is
+    the one after which the spectrum of the confusions falls most.
 
     Parameters
     ----------
@@ -86,7 +85,7 @@ def estimate_n_clusters(store: FeatureStore, *, most: int | None = None) -> NClu
     most = max(2, F // 2) if most is None else most
     if len(heads) < 2 or len(store.modalities) < 2 or not 2 <= most <= F:
         raise InputError(
-            f"{printable(store.path)}: to count kinds, it needs two modalities and two heads of at least "
+            f"{printable(store.path)}: an estimate needs two modalities and two heads of at least "
             f"{max(2, most)} clusters; it has {len(store.modalities)} and {len(heads)} of {F}"
         )
     confusion = cross_modal_confusion(store, heads)
@@ -102,58 +101,61 @@ def estimate_n_clusters(store: FeatureStore, *, most: int | None = None) -> NClu
             agreement[index] += adjusted_mutual_info_score(*votes) / len(divisions)
     spectrum = leading_vectors(confusion, most)[1]
     falls = spectrum[tried - 1] - np.append(spectrum, 0.0)[tried]
-    as_good = agreement >= agreement.max() - _AS_GOOD
-    found = int(tried[np.where(as_good, falls, -np.inf).argmax()])
-    return NClustersEstimate(found, tried, agreement, spectrum, int(tried[falls.argmax()]))
+    stable = agreement >= agreement.max() - _TOLERANCE
+    estimate = int(tried[np.where(stable, falls, -np.inf).argmax()])
+    return NClustersEstimate(estimate, tried, agreement, spectrum, int(tried[falls.argmax()]))
 
 
 def pilot_n_clusters(n_videos: int, most: int | None = None) -> int:
     """
-    Return how many clusters heads should have that are to count kinds among so many videos.
+    Return the number of clusters of the heads of a pilot run.
 
     Parameters
     ----------
     n_videos : int
         Videos to learn from.
     most : int, optional
-        Kinds that there may be at most: heads have twice as many clusters.
+        Largest possible number of clusters; the pilot's heads have twice as many.
 
     Raises
     ------
     InputError
         If there are too few videos.
     """
-    fine = round(_FINENESS * n_videos**0.5) if most is None else 2 * most
-    limit = n_videos // _LEAST_FINE
-    if limit < 4 or (most is not None and fine > limit):
-        what = "counting kinds" if most is None else f"counting up to {most} kinds"
-        needed = _LEAST_FINE * (4 if most is None else fine)
+    n_clusters = round(_PILOT_FACTOR * n_videos**0.5) if most is None else 2 * most
+    limit = n_videos // _MIN_SIZE
+    if limit < 4 or (most is not None and n_clusters > limit):
+        numbers = "an estimated number" if most is None else f"an estimate of up to {most} clusters"
+        needed = _MIN_SIZE * (4 if most is None else n_clusters)
         raise InputError(
-            f"{what} needs at least {needed:,} videos, but there are {n_videos:,}; give --clusters a number"
+            f"{numbers} needs at least {needed:,} videos, but there are {n_videos:,}; give --clusters a number",
+            option="clusters",
+            value=n_videos,
         )
-    return min(fine, limit)
+    return min(n_clusters, limit)
 
 
 def _labels(store: FeatureStore, heads: Sequence[str]) -> NDArray[np.int64]:
-    found = np.empty((store.n_videos, len(heads)), np.int64)
+    """Return the labels of all videos by each head, shape (N, H)."""
+    labels = np.empty((store.n_videos, len(heads)), np.int64)
     for column, head in enumerate(heads):
         for rows in store.blocks():
-            found[rows, column] = joint_log_prob(store, head, rows).argmax(1)
-    return found
+            labels[rows, column] = joint_log_prob(store, head, rows).argmax(1)
+    return labels
 
 
 def _numbers(most: int) -> NDArray[np.int64]:
-    """Return the numbers to try: each up to 32, then some 5 % apart."""
-    numbers = list(range(2, min(most, _EACH) + 1))
+    """Return the numbers to try: each up to 32, then about 5 % apart."""
+    numbers = list(range(2, min(most, _TRY_EACH_TO) + 1))
     while numbers[-1] < most:
         numbers.append(min(most, max(numbers[-1] + 1, round(1.05 * numbers[-1]))))
     return np.array(numbers)
 
 
 def _divisions(H: int) -> list[tuple[list[int], list[int]]]:
-    """Return some ways to divide H heads in halves, each once."""
+    """Return some of the divisions of H heads into halves."""
     halves = [list(half) for half in combinations(range(H), H // 2) if H % 2 or 0 in half]
-    chosen = np.unique(np.linspace(0, len(halves) - 1, min(len(halves), _SPLITS)).astype(int))
+    chosen = np.unique(np.linspace(0, len(halves) - 1, min(len(halves), _MAX_DIVISIONS)).astype(int))
     return [(halves[i], [h for h in range(H) if h not in halves[i]]) for i in chosen]
 
 
@@ -167,7 +169,7 @@ def _groupings(
 
 
 def _votes(labels: NDArray[np.int64], half: Sequence[int], groups: NDArray[np.int64], K: int) -> NDArray[np.int64]:
-    """Return the group of each video for which most heads of a half are."""
+    """Return the group of each video by majority vote of half of the heads."""
     votes = np.zeros((len(labels), K), np.int16)
     every = np.arange(len(labels))
     for row, head in enumerate(half):

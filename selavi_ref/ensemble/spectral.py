@@ -13,12 +13,12 @@ from selavi_ref.store.joint_log_prob import labelling_modalities
 
 def cross_modal_confusion(store: FeatureStore, heads: list[str]) -> NDArray[np.float64]:
     """
-    Sum over all videos the product of what the picture and what the sound says.
+    Return how often video and audio confuse clusters: the product of their posteriors, summed over all videos.
 
     Returns
     -------
     array
-        float64, shape (F, F), F the fine clusters of all heads: entry (k, l) is ``sum_i p_video[i, k] p_audio[i, l]``.
+        float64, shape (F, F) for F clusters of all heads; entry (k, l) is ``sum_i p_video[i, k] p_audio[i, l]``.
     """
     total: NDArray[np.float64] | None = None
     modalities = labelling_modalities(store, heads[0])[:2]
@@ -38,7 +38,7 @@ def spectral_groups(confusion: NDArray[np.float64], K: int) -> tuple[NDArray[np.
     """
     Cut a graph into K groups.
 
-    The leading eigenvectors of the symmetrically normalised graph, split by a pivoted QR decomposition, which needs no
+    The leading eigenvectors of the symmetrically normalised graph are split by a pivoted QR decomposition, without a
     random start (Damle, Minden and Ying, 2019, *Simple, direct and efficient multi-way spectral clustering*).
 
     Parameters
@@ -65,7 +65,7 @@ def leading_vectors(confusion: NDArray[np.float64], K: int) -> tuple[NDArray[np.
     """
     F = len(confusion)
     if F < K:
-        raise InputError(f"{F} fine clusters cannot be brought together to {K}")
+        raise InputError(f"{F} clusters cannot be merged to {K}")
     graph = confusion + confusion.T
     degree = np.maximum(graph.sum(0), np.finfo(np.float64).tiny)
     graph *= 1 / np.sqrt(degree)

@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all, whatever happens while they are written."""
+"""Atomic writing: a file is replaced completely or not at all, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from selavi_ref.errors import SelaviError, printable
 @contextmanager
 def replacing(path: str | os.PathLike[str], mode: str = "wb", **options: Any) -> Iterator[Any]:
     """
-    Open a file for writing, which takes the place of `path` when the block is left and all of it is on the disk.
+    Open a file for writing that replaces `path` when the block ends, once all of it is on the disk.
 
     Parameters
     ----------
     path : path
-        The file; until then, what is written lies beside it as ``<path>.partial``.
+        The file to replace; until then, the new content is in ``<path>.partial`` beside it.
     mode, options
-        As for `open`.
+        Arguments of `open`.
 
     Raises
     ------
     SelaviError
-        If it cannot be written; one that was there stays, and nothing else does.
+        If the file cannot be written; the old one stays, and no partial file.
     """
     partial = Path(f"{os.fspath(path)}.partial")
     try:
@@ -46,12 +46,12 @@ def replacing(path: str | os.PathLike[str], mode: str = "wb", **options: Any) ->
 
 def write_text(path: Path, text: str) -> None:
     """
-    Replace a text file whole or not at all.
+    Write a text file atomically.
 
     Raises
     ------
     SelaviError
-        If it cannot be written; the old one stays.
+        If it cannot be written; the old file stays.
     """
     with replacing(path, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)

@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other: sums, and the rows that each of them has."""
+"""Communication between the processes of one run: sums, gathered rows, and common failures."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Vector = NDArray[np.float64]
 
 class Exchange(Protocol):
     """
-    One of the processes that carry out a run together; `SingleProcess` is the only one of its run.
+    Communication of this process with the others of its run; `SingleProcess` is that of a run in one process.
 
-    Every process calls the same methods in the same order, with arrays of the same length where they are summed.
-    `backbones.distributed.processes` makes one of ``torch.distributed``.
+    All processes call the same methods in the same order, with arrays of the same length where they are summed.
+    `backbones.distributed.processes` implements it by ``torch.distributed``.
     """
 
     rank: int
@@ -30,7 +30,7 @@ class Exchange(Protocol):
         """Return the sum of all processes' vectors (float64), the same to the last bit in each process."""
 
     def gather(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Return the rows of all processes, one process after the other; their numbers may differ."""
+        """Return the rows of all processes in the order of the processes; their numbers may differ."""
 
 
 class SingleProcess:
@@ -49,29 +49,29 @@ class SingleProcess:
 
 
 def local_rows(n: int, exchange: Exchange) -> range:
-    """Return which of n rows are this process's: consecutive ones, so that every row belongs to one process."""
+    """Return the consecutive part of n rows that belongs to this process."""
     return range(n * exchange.rank // exchange.size, n * (exchange.rank + 1) // exchange.size)
 
 
 def barrier(exchange: Exchange) -> None:
-    """Wait until all processes have come here."""
+    """Wait until all processes have called this."""
     exchange.all_sum(np.zeros(1))
 
 
 def engine(exchange: Exchange) -> str | Sharded:
-    """Return the engine of `selavi_ref.transport.assign` for scores of which each process has its share of the rows."""
+    """Return the engine of `selavi_ref.transport.assign` for scores whose rows are divided among the processes."""
     return "auto" if exchange.size == 1 else Sharded(exchange.all_sum, exchange.rank, exchange.size)
 
 
 @contextmanager
 def raise_together(exchange: Exchange) -> Iterator[None]:
     """
-    Let all processes leave the block, or raise in all of them if one of them raises in it.
+    Raise an error in all processes if one of them raises one within the block.
 
     Raises
     ------
     ElsewhereError
-        In the processes that could have gone on.
+        In the processes that did not fail themselves.
     """
     failure: Exception | None = None
     try:
@@ -89,7 +89,7 @@ def raise_together(exchange: Exchange) -> Iterator[None]:
 
 
 def gather_lines(lines: Sequence[str], exchange: Exchange) -> list[str]:
-    """Return the lines of text of all processes; they hold no line breaks."""
+    """Return the lines of text of all processes; a line must not contain a line break."""
     text = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
     everything = exchange.gather(np.frombuffer(text, np.uint8))
     return everything.tobytes().decode("utf-8", "surrogateescape").split("\n")[:-1]

@@ -1,4 +1,4 @@
-"""What a long job tells its caller: progress, messages and warnings. By default nothing is shown."""
+"""Progress, messages and warnings of long jobs, handed to the caller; by default nothing is shown."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 class ProgressBar:
     """
-    How far one part of a job is; this base class only counts, and shows nothing.
+    Progress bar of one part of a job; this base class counts, and shows nothing.
 
     Parameters
     ----------
     total : int
-        Units of the whole part; may be changed as it becomes known.
+        Number of units; may be changed later.
     done : int
         Units done before.
     """
@@ -28,14 +28,14 @@ class ProgressBar:
         self.done += n
 
     def note(self, text: str) -> None:
-        """Take a short text that belongs beside the bar, such as the loss."""
+        """Show a short text beside the bar, such as the loss."""
 
 
 class Reporter:
     """
-    Takes what a job says; this base class is silent, so that the library prints nothing by itself.
+    Receiver of progress, messages and warnings; this base class is silent, so that the library prints nothing.
 
-    The command line has one that shows tqdm bars (`backbones.commands.progress.TerminalReporter`).
+    The command line's shows tqdm bars (`backbones.commands.progress.TerminalReporter`).
     """
 
     @contextmanager
@@ -53,10 +53,10 @@ class Reporter:
         yield ProgressBar(total, done)
 
     def info(self, message: str) -> None:
-        """Take a message that a user may want to read."""
+        """Receive a message that a user may want to read."""
 
     def warn(self, message: str) -> None:
-        """Take a message that a user should read."""
+        """Receive a message that a user should read."""
 
 
 SILENT = Reporter()

@@ -1,4 +1,4 @@
-"""The run's log and its figures as events for TensorBoard; the log's are made anew whenever a run goes on."""
+"""TensorBoard events of a run's log and figures; a resumed run writes those of its log anew."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-FIGURES = "plots"  # the folder of the figures' events, which TensorBoard shows as a run of its own
-# Name in the log: what it is called in TensorBoard, in records of self-labellings, of epochs, and of steps.
+FIGURES = "plots"  # folder of the figures' events, which TensorBoard shows as a run of its own
+# Key in the log and tag in TensorBoard, for records of self-labellings, of epochs, and of steps.
 _LABELLING = {
     "cost": "labelling/cost",
     "labelling_seconds": "labelling/seconds",
@@ -31,14 +31,14 @@ _STEP = {"loss": "step/loss", "rate": "step/rate"}
 
 class Events:
     """
-    Event files of one run; use it as a context manager.
+    Event files of one run; a context manager.
 
-    Without the package tensorboard nothing is written: the log has everything too.
+    Without the package tensorboard nothing is written; the log holds the same.
 
     Parameters
     ----------
     folder : Path or None
-        Where they lie; None: nowhere.
+        Folder of the files; None writes nothing.
     """
 
     def __init__(self, folder: Path | None):
@@ -46,7 +46,7 @@ class Events:
         self._writer: Any = None
 
     def restart(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Replace all events by those of the log so far."""
+        """Replace all events by those of the given records."""
         if self.folder is None:
             return
         with suppress(OSError):
@@ -61,7 +61,7 @@ class Events:
         self._writer.flush()
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Write what a record of the log says in numbers."""
+        """Write the numbers of a record of the log."""
         if self._writer is not None:
             self._write(record)
             self._writer.flush()
@@ -84,16 +84,16 @@ class Events:
 
 def write_figures(folder: Path, figures: Mapping[str, Path], step: int) -> bool:
     """
-    Put figures among the events of a run, in place of those that were there.
+    Write figures as TensorBoard events of a run, in place of earlier ones.
 
     Parameters
     ----------
     folder : Path
-        The run's events; figures have a folder of their own in it.
+        Events of the run; the figures are written to a folder in it.
     figures : mapping
-        Name of each figure to its PNG file.
+        PNG file of each figure, by name.
     step : int
-        The step that they show.
+        The training step that they show.
 
     Returns
     -------
@@ -112,10 +112,10 @@ def write_figures(folder: Path, figures: Mapping[str, Path], step: int) -> bool:
         from tensorboard.util.tensor_util import make_tensor_proto
     except ImportError:
         return False
-    place = folder / FIGURES
+    figures_folder = folder / FIGURES
     with suppress(FileNotFoundError):
-        shutil.rmtree(place)
-    writer = EventFileWriter(str(place))
+        shutil.rmtree(figures_folder)
+    writer = EventFileWriter(str(figures_folder))
     metadata = create_summary_metadata(display_name=None, description=None)
     for name, path in figures.items():
         picture = path.read_bytes()

@@ -1,4 +1,4 @@
-"""K-means on features: what labels are compared with, and, in ablations, what takes the place of transport."""
+"""K-means on features: a baseline for the labels, and in ablations a replacement of the optimal transport."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDE = 2000
 
 
 def kmeans(values: NDArray[np.float32], K: int, *, seed: int = 0, starts: int = 10) -> NDArray[np.int32]:
-    """Return the labels, int32, shape (N,), that `kmeans_centres` finds for its rows."""
+    """Return the labels of `kmeans_centres`, int32, shape (N,)."""
     return kmeans_centres(values, K, seed=seed, starts=starts)[0]
 
 
@@ -34,9 +34,9 @@ def kmeans_centres(
     K : int
         Number of clusters.
     seed : int
-        Of the random starts.
+        Seed of the random starts.
     starts : int
-        Of which the best is kept.
+        Number of random starts, of which the best result is returned.
 
     Returns
     -------
@@ -54,37 +54,37 @@ def kmeans_centres(
     if len(values) < K:
         raise InputError(f"K-means with {K} clusters needs as many videos; there are {len(values)}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer different rows than clusters
-        found = KMeans(K, n_init=starts, random_state=seed).fit(values)
-    return found.labels_.astype(np.int32), found.cluster_centers_.astype(np.float32)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than clusters
+        result = KMeans(K, n_init=starts, random_state=seed).fit(values)
+    return result.labels_.astype(np.int32), result.cluster_centers_.astype(np.float32)
 
 
 def nearest_centre(values: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Return for each row (N, D) which of the centres (K, D) is nearest, int32, shape (N,)."""
+    """Return the index of the nearest centre (K, D) for each row (N, D), int32, shape (N,)."""
     squares = (centres**2).sum(1) - 2 * values @ centres.T
-    found: NDArray[np.int32] = squares.argmin(1).astype(np.int32)
-    return found
+    nearest: NDArray[np.int32] = squares.argmin(1).astype(np.int32)
+    return nearest
 
 
 @dataclass(frozen=True)
 class FeatureScaler:
     """
-    How the numbers of several modalities are brought to equal weight, as fitted on some videos.
+    Scaling that gives several modalities equal weight in distances, fitted on some videos.
 
-    Every number has mean 0 and standard deviation 1 over these videos; of a modality with more than 2,000 numbers, the
-    100 leading principal components take their place; each modality is divided so that its total variance is 1.
+    Features get mean 0 and standard deviation 1; more than 2,000 features of a modality are reduced to their 100
+    leading principal components; each modality is divided so that its total variance is 1.
 
     Parameters
     ----------
     parts : mapping
-        Of each modality: mean and standard deviation (D,), components (C, D) or None, and the final divisor.
+        For each modality: mean and standard deviation (D,), components (C, D) or None, and the divisor.
     """
 
     parts: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None, np.float32]]
 
     @classmethod
     def fit(cls, values: Mapping[str, NDArray[np.float32]], *, seed: int = 0) -> FeatureScaler:
-        """Measure videos, (N, D) of each modality; the seed is that of the randomised decomposition."""
+        """Fit to features (N, D) of each modality; the seed is that of the randomised decomposition."""
         parts = {}
         for name, x in values.items():
             mean, spread = x.mean(0), np.maximum(x.std(0), 1e-6)
@@ -100,7 +100,7 @@ class FeatureScaler:
         return cls(parts)
 
     def __call__(self, values: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the modalities that are given side by side, float32, shape (N, sum of D or C)."""
+        """Return the scaled features of some modalities side by side, float32, shape (N, sum of D or C)."""
         scaled = []
         for name, x in values.items():
             mean, spread, components, total = self.parts[name]
@@ -113,25 +113,25 @@ def kmeans_of_each(
     values: Mapping[str, NDArray[np.float32]], K: int, *, seed: int = 0, both: str = "both"
 ) -> dict[str, NDArray[np.int32]]:
     """
-    Cluster by each modality alone, and, if there are several, by all of them together.
+    Cluster the features of each modality, and those of all modalities together if there are several.
 
     Parameters
     ----------
     values : mapping
-        Of each modality, float32, shape (N, D).
+        Features of each modality, float32, shape (N, D).
     K, seed
-        As in `kmeans`.
+        See `kmeans`.
     both : str
-        What the labels by all modalities are called.
+        Name of the labels by all modalities in the result.
     """
     scaling = FeatureScaler.fit(values, seed=seed)
-    found = {name: kmeans(scaling({name: part}), K, seed=seed) for name, part in values.items()}
+    labels = {name: kmeans(scaling({name: part}), K, seed=seed) for name, part in values.items()}
     if len(values) > 1:
-        found[both] = kmeans(scaling(values), K, seed=seed)
-    return found
+        labels[both] = kmeans(scaling(values), K, seed=seed)
+    return labels
 
 
 def kmeans_labels(store: FeatureStore, K: int, *, seed: int = 0) -> NDArray[np.int32]:
-    """Label all videos of a store, which have all modalities, by K-means on the features of all, from one start."""
+    """Cluster all videos of a store, which have all modalities, by one start of K-means on their scaled features."""
     values = {modality: store.features(modality) for modality in store.modalities}
     return kmeans(FeatureScaler.fit(values, seed=seed)(values), K, seed=seed, starts=1)

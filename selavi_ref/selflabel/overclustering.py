@@ -1,8 +1,8 @@
-"""From fine labels to coarse ones: fine clusters that one modality tells apart and the other confuses belong together.
+"""Over-clustering: heads learn more clusters than requested, and clusters that the modalities confuse are merged.
 
-Side heads learn more clusters than are asked for. Two fine clusters are of one kind if sight and sound do not agree on
-which of the two a video is in: these confusions, summed over all videos, are a graph over the fine clusters of all side
-heads, whose spectral clustering gives the coarse ones.
+Two over-clusters are parts of one cluster if video and audio disagree on which of the two a video is in. These
+confusions, summed over all videos, are the weights of a graph over the over-clusters of all over-clustering heads; its
+spectral clustering gives the merged clusters.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from selavi_ref.store.joint_log_prob import joint_log_prob, labelling_modalities
 @dataclass(frozen=True)
 class MergedOverclusters:
     """
-    Fine clusters brought together.
+    Over-clusters merged to K clusters.
 
     Parameters
     ----------
     groups : list of array
-        Of each side head: int64, shape (fine clusters,), the coarse cluster of each fine one.
+        For each over-clustering head, the cluster that each over-cluster is merged into, int64, shape (overclusters,).
     posterior : array
-        Of the coarse clusters, mean over the side heads, float32, shape (N, K).
+        Mean posterior of the merged clusters over the over-clustering heads, float32, shape (N, K).
     spectrum : array
-        The K + 1 largest eigenvalues of the normalised graph; a wide gap after the K-th says that the collection has K
-        kinds.
+        The K + 1 largest eigenvalues of the normalised graph; a wide gap after the K-th means that there are K kinds of
+        videos.
     """
 
     groups: list[NDArray[np.int64]]
@@ -48,27 +48,27 @@ def merge_overclusters(
     exchange: Exchange = SingleProcess(),  # noqa: B008
 ) -> MergedOverclusters:
     """
-    Bring the fine clusters of some heads together to K coarse ones, without any true label.
+    Merge the over-clusters of several heads to K clusters.
 
-    With several processes, each has a store of its share of the videos, and gets the posterior of these.
+    With several processes, each passes a store of its own videos, and gets their posterior.
 
     Parameters
     ----------
     store : FeatureStore
         With ``log_prob/{modality}/{head}`` of each of the heads and of two modalities.
     heads : list of str
-        The side heads.
+        Names of the over-clustering heads.
     K : int
-        Number of coarse clusters.
+        Number of merged clusters.
     exchange : Exchange
-        With the other processes of the run.
+        The other processes of the run.
     """
     confusion = cross_modal_confusion(store, heads)
     confusion = exchange.all_sum(confusion.reshape(-1)).reshape(confusion.shape)
     first = labelling_modalities(store, heads[0])[0]
     widths = [store.width(f"log_prob/{first}/{head}") for head in heads]
-    together, spectrum = spectral_groups(confusion, K)
-    groups = np.split(together, np.cumsum(widths)[:-1])
+    all_groups, spectrum = spectral_groups(confusion, K)
+    groups = np.split(all_groups, np.cumsum(widths)[:-1])
     mean = np.zeros((store.n_videos, K), np.float32)
     for head, group in zip(heads, groups, strict=True):
         membership = np.eye(K, dtype=np.float32)[group] / len(heads)
@@ -83,9 +83,9 @@ def renumber(
     exchange: Exchange = SingleProcess(),  # noqa: B008
 ) -> NDArray[np.float32]:
     """
-    Permute the columns of a posterior (N, K) so that its clusters overlap most with labels (N,) given before.
+    Permute the columns of a posterior (N, K) so that its clusters overlap most with earlier labels (N,).
 
-    With several processes, each gives the rows of its videos.
+    With several processes, each passes the rows of its own videos.
     """
     K = posterior.shape[1]
     shared = overlap(labels, posterior.argmax(1), K).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The self-labellings of a run: the labels, sizes and potentials of every head, and how they are found anew."""
+"""The pseudo-labels of all heads, with cluster sizes and potentials, and how they are found anew."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from selavi_ref.store import WorkingStore
 from selavi_ref.transport import assign, marginals
 from selavi_ref.transport.store_scores import joint_scores
 
-_SIDE_SPREAD = 0.02  # of the sizes of side heads' clusters, whatever was asked for the others
+_OVERCLUSTER_SPREAD = 0.02  # spread of the sizes of over-clusters, whatever the settings of the main heads
 _COMPARED = 1_000_000  # videos, evenly spread, whose labels are compared for the log
-_LOOK, _SIZES, _GROUPS, _SIZE_ORDER = 2, 3, 5, 6  # first entries of seeds; see `selavi_ref.selflabel.training`
+_CLIPS, _SIZES, _GROUPS, _SIZE_ORDER = 2, 3, 5, 6  # first entries of seeds; see `selavi_ref.selflabel.training`
 
-_SCORES_WITH_CLASSES = {  # of each head's labels, for the log
+_SCORES_WITH_CLASSES = {  # of each head's labels, in the log
     "nmi": normalized_mutual_info_score,
     "anmi": adjusted_mutual_info_score,
     "purity": mean_purity,
@@ -38,38 +38,38 @@ _SCORES_WITH_CLASSES = {  # of each head's labels, for the log
 
 class PseudoLabels:
     """
-    The labels of all videos by every head, and what is needed to find them anew.
+    Pseudo-labels of all videos and heads, and the state from which they are found anew.
 
-    With several processes, each looks at its share of the videos and knows the labels of all of them.
+    With several processes, each predicts its own videos and knows the labels of all videos.
 
     Parameters
     ----------
     backbone : Backbone
-        Predicts.
+        The networks.
     settings : TrainingSettings
-        How.
+        Cluster sizes and solver.
     store : WorkingStore
-        Of this process's share of the videos; see `selavi_ref.selflabel.backbone.working_datasets`.
+        Scratch store for this process's videos; see `selavi_ref.selflabel.backbone.working_datasets`.
     exchange : Exchange
-        With the other processes.
+        The other processes of the run.
     classes : sequence of str, optional
-        True classes of all videos, "" where unknown; they are compared with the labels for the log, and nothing else.
+        True classes of all videos, "" where unknown; only the log compares them with the labels.
 
     Attributes
     ----------
     labels : array
         int32, shape (N, H); -1 before the first self-labelling.
     potentials : list of array or None
-        Of each head's last solution, float64, shape (K,).
+        Potentials of each head's last solution, float64, shape (K,).
     sizes : list of array
-        Of each head's clusters, float64, shape (K,).
+        Prescribed sizes of each head's clusters, float64, shape (K,).
     spectrum : array or None
-        What `selavi_ref.selflabel.overclustering.merge_overclusters` has last found.
+        Last spectrum of `selavi_ref.selflabel.overclustering.merge_overclusters`.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone[Any],
         settings: TrainingSettings,
         store: WorkingStore,
         exchange: Exchange,
@@ -85,7 +85,7 @@ class PseudoLabels:
         self.own = local_rows(N, exchange)
         self.labels = np.full((N, H), -1, np.int32)
         self.potentials: list[NDArray[np.float64] | None] = [None] * H
-        self.sizes = self._drawn_sizes([_SIZES, settings.seed])
+        self.sizes = self._draw_sizes([_SIZES, settings.seed])
         self.spectrum: NDArray[np.float64] | None = None
         self._names = working_names(backbone.clusters, settings.overclustering_heads)
         self._main = H - settings.overclustering_heads
@@ -96,21 +96,21 @@ class PseudoLabels:
 
     def relabel(self, step: int, use_overclusters: bool, soft_sizes: bool = False) -> dict[str, Any]:
         """
-        Label all videos anew with every head, from the networks as they are.
+        Find the pseudo-labels of all videos and heads anew, from the networks as they are.
 
         Parameters
         ----------
         step : int
             Steps taken; part of the seed of random clips.
         use_overclusters : bool
-            Whether the labelling heads get the labels of the merged overclusters.
+            Whether the main heads get the labels of the merged over-clusters.
         soft_sizes : bool
             Whether the marginal penalty of the settings applies; otherwise the sizes are met.
 
         Returns
         -------
         dict
-            For the log: seconds, share of labels changed, cost, passes of the solver, and agreements (NMI).
+            Record for the log: seconds, fraction of labels changed, cost, passes of the solver, and scores.
         """
         s = self.settings
         started = time.perf_counter()
@@ -119,30 +119,30 @@ class PseudoLabels:
         self._step = step
         self._penalty = s.sizes.marginal_penalty if soft_sizes else 0.0
         if s.sizes.redrawn:
-            self.sizes = self._drawn_sizes([_SIZES, s.seed, step])
+            self.sizes = self._draw_sizes([_SIZES, s.seed, step])
         heads = range(self._main if use_overclusters else 0, len(self.sizes))
         order = np.random.default_rng([_GROUPS, s.seed, step]).permutation(len(self.sizes))
         for group in range(s.groups):
             mine = [head for head in heads if order[head] % s.groups == group]
             if mine:
                 self.backbone.write_features(
-                    self.store, self.own, None if s.groups == 1 else [_LOOK, s.seed, step, group]
+                    self.store, self.own, None if s.groups == 1 else [_CLIPS, s.seed, step, group]
                 )
                 for head in mine:
                     self._label_head(head)
         if s.overclustering_heads:
-            self._bring_together(use_overclusters)
+            self._merge_overclusters(use_overclusters)
         return self._record(before, time.perf_counter() - started, use_overclusters)
 
     def label_finally(self) -> None:
-        """Label with every head by itself, looking at the videos as they are."""
+        """Find the final labels of every head by itself, from undistorted clips."""
         self._penalty = self.settings.sizes.marginal_penalty
         self.backbone.write_features(self.store, self.own, None)
         for head in range(len(self.sizes)):
             self._label_head(head)
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` takes."""
+        """Return the state for a checkpoint."""
         state: dict[str, Any] = {"labels": self.labels}
         for head, (sizes, potentials) in enumerate(zip(self.sizes, self.potentials, strict=True)):
             state[f"sizes_{head}"] = sizes
@@ -151,7 +151,7 @@ class PseudoLabels:
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave."""
+        """Load the result of `state`."""
         self.labels = state["labels"].astype(np.int32)
         self.potentials = [state.get(f"potentials_{head}") for head in range(len(self.potentials))]
         self.sizes = [state[f"sizes_{head}"] for head in range(len(self.sizes))]
@@ -169,21 +169,21 @@ class PseudoLabels:
         if self.settings.labeller == "published":
             self._label_as_published(head)
             return
-        side = head >= self._main
-        found, _ = self_label(
+        overclustering = head >= self._main
+        solution, _ = self_label(
             self.store,
             name,
             self.sizes[head],
             strength=self.settings.strength,
             potentials=self.potentials[head],
-            matched=self.settings.sizes.matched or side,
-            marginal_penalty=0.0 if side else self._penalty,
+            matched=self.settings.sizes.matched or overclustering,
+            marginal_penalty=0.0 if overclustering else self._penalty,
             only=self.settings.only,
             exchange=self.exchange,
         )
-        self._solutions.append((found.cost, found.n_passes))
-        self.labels[:, head] = self.exchange.gather(found.labels)
-        self.potentials[head] = found.potentials
+        self._solutions.append((solution.cost, solution.n_passes))
+        self.labels[:, head] = self.exchange.gather(solution.labels)
+        self.potentials[head] = solution.potentials
 
     def _label_as_published(self, head: int) -> None:
         """Label by the algorithm of the published program, which assigns the sizes at random and inverts them."""
@@ -197,41 +197,41 @@ class PseudoLabels:
         self.potentials[head] = np.nan_to_num(result.potentials, nan=0.0, posinf=0.0, neginf=0.0)
 
     def _cluster_head(self, head: int) -> None:
-        """Label by K-means on the features, with the numbers that overlap most with those of the last labels."""
+        """Label by K-means on the features; cluster numbers are those that overlap most with the last labels."""
         K = self.backbone.clusters[head]
-        found = kmeans_labels(self.store, K, seed=self.settings.seed + head)
+        labels = kmeans_labels(self.store, K, seed=self.settings.seed + head)
         if (self.labels[:, head] >= 0).all():
-            found = match_numbers(found, self.labels[:, head], K)
+            labels = match_numbers(labels, self.labels[:, head], K)
         self._solutions.append((0.0, 0))
-        self.labels[:, head] = found
+        self.labels[:, head] = labels
         self.potentials[head] = np.zeros(K)
 
-    def _bring_together(self, use_overclusters: bool) -> None:
-        """Look at how far the side heads' clusters come together, and label the other heads by them if it is time."""
+    def _merge_overclusters(self, use_overclusters: bool) -> None:
+        """Merge the over-clusters, and label the main heads by them if that is due."""
         s = self.settings
-        found = merge_overclusters(self.store, self._names[self._main :], self.backbone.clusters[0], self.exchange)
-        self.spectrum = found.spectrum
+        merged = merge_overclusters(self.store, self._names[self._main :], self.backbone.clusters[0], self.exchange)
+        self.spectrum = merged.spectrum
         if use_overclusters:
             own = self.labels[self.own.start : self.own.stop, 0]
-            coarse = renumber(found.posterior, own, self.exchange)
+            posterior = renumber(merged.posterior, own, self.exchange)
             if s.labeller == "kmeans":
-                self.labels[:, : self._main] = coarse.argmax(1)[:, None]
+                self.labels[:, : self._main] = posterior.argmax(1)[:, None]
                 return
-            log_prob = np.log(np.maximum(coarse, np.float32(1e-12)))
+            log_prob = np.log(np.maximum(posterior, np.float32(1e-12)))
             marginal = self.sizes[0]
             if s.sizes.matched:
                 marginal = marginals.match(marginal, predicted_mass(log_prob, self.exchange))
-            solved = assign(
+            solution = assign(
                 log_prob,
                 marginal,
                 strength=s.strength,
                 marginal_penalty=self._penalty or None,
                 engine=engine(self.exchange),
             )
-            self._solutions.append((solved.cost, solved.n_passes))
-            self.labels[:, : self._main] = self.exchange.gather(solved.labels)[:, None]
+            self._solutions.append((solution.cost, solution.n_passes))
+            self.labels[:, : self._main] = self.exchange.gather(solution.labels)[:, None]
 
-    def _drawn_sizes(self, seed: Sequence[int]) -> list[NDArray[np.float64]]:
+    def _draw_sizes(self, seed: Sequence[int]) -> list[NDArray[np.float64]]:
         sizes = self.settings.sizes
         rng = np.random.default_rng(seed)
         main = len(self.backbone.clusters) - self.settings.overclustering_heads
@@ -240,8 +240,8 @@ class PseudoLabels:
             if 0 < head < main and not sizes.per_head:
                 drawn.append(drawn[0])
             else:
-                wanted = sizes if head < main else ClusterSizes("gaussian", _SIDE_SPREAD)
-                drawn.append(wanted.draw(K, self.backbone.n_videos, rng))
+                prescribed = sizes if head < main else ClusterSizes("gaussian", _OVERCLUSTER_SPREAD)
+                drawn.append(prescribed.draw(K, self.backbone.n_videos, rng))
         return drawn
 
     def _record(self, before: NDArray[np.int32], seconds: float, use_overclusters: bool) -> dict[str, Any]:
@@ -253,24 +253,22 @@ class PseudoLabels:
         }
         every = max(1, len(before) // _COMPARED)
         main, last = self.labels[::every, : self._main], before[::every, : self._main]
-        agreements: dict[str, list[float]] = {}
+        scores: dict[str, list[float]] = {}
         if (last >= 0).all():
-            agreements["nmi_with_last"] = [
-                normalized_mutual_info_score(a, b) for a, b in zip(last.T, main.T, strict=True)
-            ]
-        if self._main > 1 and not use_overclusters:  # else they are the same
-            agreements["nmi_between_heads"] = [normalized_mutual_info_score(a, b) for a, b in combinations(main.T, 2)]
+            scores["nmi_with_last"] = [normalized_mutual_info_score(a, b) for a, b in zip(last.T, main.T, strict=True)]
+        if self._main > 1 and not use_overclusters:  # otherwise they are the same
+            scores["nmi_between_heads"] = [normalized_mutual_info_score(a, b) for a, b in combinations(main.T, 2)]
         if self._truth is not None:
             truth = self._truth[::every]
             known = truth >= 0
             for name, score in _SCORES_WITH_CLASSES.items():
-                agreements[f"{name}_with_classes"] = [score(truth[known], a[known]) for a in main.T]
-        record |= {name: float(np.mean(values)) for name, values in agreements.items() if values}
+                scores[f"{name}_with_classes"] = [score(truth[known], a[known]) for a in main.T]
+        record |= {name: float(np.mean(values)) for name, values in scores.items() if values}
         return record | ({} if self.spectrum is None else {"spectrum": self.spectrum.tolist()})
 
 
 def _codes(classes: Sequence[str] | None) -> NDArray[np.int64] | None:
-    """Return classes as numbers, -1 where unknown; None if there are not two classes to tell apart."""
+    """Return classes as numbers, -1 where unknown; None if fewer than two classes are known."""
     names, codes = np.unique(np.asarray(classes or [], dtype=object).astype(str), return_inverse=True)
     if len(names) - ("" in names) < 2:
         return None

@@ -1,4 +1,4 @@
-"""One self-labelling: from the log-probabilities of a feature store to labels under prescribed cluster sizes."""
+"""Self-labelling: labels of all videos from log-probabilities and prescribed cluster sizes, by optimal transport."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from selavi_ref.transport.store_scores import joint_scores
 
 @dataclass(frozen=True)
 class ClusterSizes:
-    """How large the clusters should be; the help of each field describes it."""
+    """Prescribed sizes of the clusters; the help of each field describes it."""
 
     distribution: str = setting(
         "gaussian",
@@ -61,7 +61,7 @@ class ClusterSizes:
         check_settings(self, "training.sizes.")
 
     def draw(self, K: int, N: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Return the sizes of K clusters of N videos, as shares (K,)."""
+        """Return the sizes of K clusters of N videos as a marginal, float64, shape (K,)."""
         if self.given:
             return marginals.given(self.given, K)
         if self.distribution == "gaussian":
@@ -86,40 +86,40 @@ def self_label(
     """
     Label all videos of a store with one head, under prescribed cluster sizes.
 
-    With several processes, each has a store of its share of the videos, and gets the labels of these.
+    With several processes, each passes a store of its own videos, and gets their labels.
 
     Parameters
     ----------
     store, head
-        As in `joint_log_prob`.
+        See `selavi_ref.store.joint_log_prob.joint_log_prob`.
     sizes : array of float, shape (K,)
-        Of the clusters, in any order: the cluster with the largest predicted mass gets the largest size.
+        Sizes of the clusters, in any order: the cluster with the largest predicted mass gets the largest size.
     strength : float
-        lambda / 2: how closely the labels follow the predictions.
+        How closely the labels follow the predictions: 1 / reg of POT on costs -log p, lambda / 2 in the paper.
     potentials : array of float, shape (K,), optional
-        Of the last self-labelling of this head, to start from.
+        Start of the solver: those of the last self-labelling of this head.
     tol, max_passes
-        As in `selavi_ref.transport.assign`.
+        See `selavi_ref.transport.assign`.
     matched : bool
-        False: the sizes are those of clusters 0, 1, 2, ... as they stand.
+        False: the sizes belong to clusters 0, 1, 2, ... in their order.
     marginal_penalty : float
         Price of missing the sizes, as in `selavi_ref.transport.assign`; 0: they are met.
     only : str, optional
-        The one modality whose log-probabilities are looked at.
+        Use the log-probabilities of this modality alone.
     exchange : Exchange
-        With the other processes of the run.
+        The other processes of the run.
 
     Returns
     -------
     Assignment, array
-        The labels, and the marginal (K,) that the clusters were given.
+        The solution, and the marginal (K,) in the order of the clusters.
     """
     with raise_together(exchange):
         scores = joint_scores(store, head, only=only)
     marginal = np.asarray(sizes, np.float64)
     if matched:
         marginal = marginals.match(marginal, predicted_mass(scores, exchange))
-    found = assign(
+    solution = assign(
         scores,
         marginal,
         strength=strength,
@@ -129,7 +129,7 @@ def self_label(
         marginal_penalty=marginal_penalty or None,
         engine=engine(exchange),
     )
-    return found, marginal
+    return solution, marginal
 
 
 def predicted_mass(
@@ -137,9 +137,9 @@ def predicted_mass(
     exchange: Exchange = SingleProcess(),  # noqa: B008
 ) -> NDArray[np.float64]:
     """
-    Return the means over all videos (K,) of the posteriors, row softmaxes of joint log-probabilities (N, K).
+    Return the mean posterior (K,) of all videos, given their joint log-probabilities (N, K).
 
-    With several processes, each gives the rows of its videos.
+    With several processes, each passes the rows of its own videos.
     """
     return engines.create(engine(exchange), log_prob, 1.0)(np.zeros(log_prob.shape[1]))[1]
 
@@ -150,10 +150,10 @@ def align_modalities(
     exchange: Exchange = SingleProcess(),  # noqa: B008
 ) -> NDArray[np.int64]:
     """
-    Find which output of the second modality's head goes with which of the first's, before they have learnt anything.
+    Match the outputs of a head of the second modality with those of the first, before they have learnt anything.
 
     Minimises ``sum_k sum_i |p_v[i, k] - p_a[i, permutation[k]]|`` exactly, as a linear assignment problem; the
-    modalities are those of the store, video first. With several processes, each has a store of its share of the videos.
+    modalities are those of the store, video first. With several processes, each passes a store of its own videos.
 
     Returns
     -------

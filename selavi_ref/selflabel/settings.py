@@ -1,4 +1,4 @@
-"""How long, how fast and how often a run learns and labels: its settings, and what they mean for each step."""
+"""Settings of a training: schedule, learning rate, self-labellings and cluster sizes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from selavi_ref.ensemble.posterior import STRENGTH
 from selavi_ref.runs.setting_fields import check_settings, setting
 from selavi_ref.selflabel.self_labelling import ClusterSizes
 
-_FINENESS, _LEAST_FINE = 5, 8  # side heads have so many times more clusters, of at least so many videos
-_MOST_FINE = 2000  # fine clusters of all side heads together: their graph is that large, squared
+_OVERCLUSTERS, _MIN_SIZE = 5, 8  # over-clusters for each cluster, and videos of each over-cluster, at least
+_MAX_OVERCLUSTERS = 2000  # of all over-clustering heads together; time and memory grow with the square
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How long, how fast and how often a run learns and labels; the help of each field describes it."""
+    """Settings of a training; the help of each field describes it."""
 
     epochs: int = setting(
         100,
@@ -151,22 +151,22 @@ class TrainingSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingSettings:
-        """Make settings of what `dataclasses.asdict` gave; a KeyError or TypeError where that does not fit."""
+        """Read settings from the result of `dataclasses.asdict`; raises a KeyError or TypeError for other keys."""
         sizes = values["sizes"]
         return cls(**{**values, "sizes": ClusterSizes(**{**sizes, "given": tuple(sizes["given"])})})
 
     @property
     def only(self) -> str | None:
-        """The one modality that the labels follow, or None."""
+        """The only modality that the labels follow; None for both."""
         return None if self.label_by == "both" else self.label_by
 
     def steps_per_epoch(self, n_videos: int, processes: int = 1) -> int:
-        """Return the number of steps of an epoch: every clip is in one, and no process is left with a single one."""
+        """Return the number of steps of an epoch; each process has at least two clips in each step."""
         n_clips = n_videos * self.clips_per_video
         return max(1, min(round(n_clips / (self.batch_size * processes)), n_clips // (2 * processes)))
 
     def learning_rate_at(self, step: int, n_videos: int, settle_from: int | None = None, processes: int = 1) -> float:
-        """Return the learning rate of a step, counted from 0; `settle_from` is the epoch from which on it falls."""
+        """Return the learning rate of a step, counted from 0; it falls from epoch `settle_from` on."""
         per_epoch = self.steps_per_epoch(n_videos, processes)
         done = step + 1 if self.warmup_by == "step" else step // per_epoch * per_epoch
         rise = min(1.0, done / max(1.0, self.warmup_epochs * per_epoch)) if self.warmup_epochs else 1.0
@@ -184,13 +184,13 @@ class TrainingSettings:
         return learning_rate * max(1e-3, 0.5 * (1 + math.cos(math.pi * progress)))
 
     def labelling_steps(self, n_videos: int, processes: int = 1) -> set[int]:
-        """Return the steps before which the videos are labelled anew."""
+        """Return the steps before which the pseudo-labels are found anew."""
         total = self.epochs * self.steps_per_epoch(n_videos, processes)
-        shares = np.linspace(0, 1, max(2, self.labellings + 1))[:-1] ** self.labelling_power
-        return set((total * shares).astype(int).tolist())
+        fractions = np.linspace(0, 1, max(2, self.labellings + 1))[:-1] ** self.labelling_power
+        return set((total * fractions).astype(int).tolist())
 
 
 def overclustering_for(n_videos: int, clusters: int) -> tuple[int, int]:
-    """Return how many side heads there should be, and how many clusters each; none where videos are too few."""
-    overclusters = min(_FINENESS * clusters, n_videos // _LEAST_FINE)
-    return (min(5, _MOST_FINE // overclusters) if overclusters >= 2 * clusters else 0), overclusters
+    """Return the default number of over-clustering heads, 0 for few videos, and of clusters of each."""
+    overclusters = min(_OVERCLUSTERS * clusters, n_videos // _MIN_SIZE)
+    return (min(5, _MAX_OVERCLUSTERS // overclusters) if overclusters >= 2 * clusters else 0), overclusters

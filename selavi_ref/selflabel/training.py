@@ -1,4 +1,4 @@
-"""The alternation of learning and self-labelling, written against a backbone that may be of any framework."""
+"""The training loop: learning pseudo-labels and finding them anew in turns, with a backbone of any framework."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Training:
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone[Any],
         settings: TrainingSettings,
         store: WorkingStore,
         checkpoints: Checkpoints,
