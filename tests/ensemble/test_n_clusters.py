@@ -65,10 +65,10 @@ def test_what_cannot_be_counted_is_said(tmp_path):
     path = fine_store(tmp_path / "one.h5", 3, 4, heads=1, n=60)
     with FeatureStore(path) as store, pytest.raises(InputError, match="two modalities and two heads of at least 6"):
         estimate_n_clusters(store)
-    with pytest.raises(InputError, match="counting kinds needs at least 32 videos, but there are 31"):
-        pilot_n_clusters(31)
-    with pytest.raises(InputError, match="counting up to 30 kinds needs at least 480 videos, but there are 400"):
-        pilot_n_clusters(400, 30)
+    for n_videos, most, needed in ((31, None, "32 videos"), (400, 30, "480 videos")):
+        with pytest.raises(InputError, match=f"at least {needed}") as error:
+            pilot_n_clusters(n_videos, most)
+        assert (error.value.option, error.value.value) == ("clusters", n_videos)
     assert [pilot_n_clusters(n) for n in (32, 400, 1500, 230_976)] == [4, 30, 58, 721]
     assert pilot_n_clusters(400, 20) == 40
 

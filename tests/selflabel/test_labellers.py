@@ -73,7 +73,7 @@ def test_with_side_heads_as_well(tmp_path, labeller):
 def test_what_they_cannot_be_is_said():
     with pytest.raises(InputError, match=r"training\.label_by is 'smell'; known are both, video, audio"):
         replace(SETTINGS, label_by="smell")
-    with pytest.raises(InputError, match="the price of missing the sizes"):
+    with pytest.raises(InputError, match="marginal_penalty"):
         ClusterSizes(marginal_penalty=float("nan"))
     with pytest.raises(InputError, match="K-means with 4 clusters needs as many videos; there are 3"):
         kmeans(np.zeros((3, 2), np.float32), 4)

@@ -73,7 +73,7 @@ def test_no_group_is_empty_even_of_noise(K, more, seed):
 
 
 def test_more_groups_than_fine_clusters_are_refused():
-    with pytest.raises(InputError, match="3 fine clusters"):
+    with pytest.raises(InputError, match="3 clusters cannot be merged to 4"):
         spectral_groups(np.ones((3, 3)), 4)
 
 
