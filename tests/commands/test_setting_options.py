@@ -9,7 +9,6 @@ import pytest
 import cli
 from backbones.commands.help_text import shown
 from backbones.data.settings import ClipSettings
-from backbones.learner.settings import BackboneSettings
 from backbones.runs.presets import SETTING_PATHS, run_settings
 from selavi_ref.runs.setting_fields import published
 
@@ -41,7 +40,7 @@ def test_the_help_of_train_shows_the_defaults_of_both_presets(name, usual, publi
 
 
 def test_published_clips_are_those_that_the_published_networks_are_made_for():
-    assert BackboneSettings.for_networks("r2plus1d_18", "resnet9").clip == published(ClipSettings)
+    assert run_settings(5000, clusters=10, preset="published").backbone.clip == published(ClipSettings)
 
 
 def test_groups_are_in_the_order_of_need():
