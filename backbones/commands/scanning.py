@@ -41,7 +41,7 @@ def list_collection(
     listed = list_videos(videos)
     counts = Counter(entry.split for entry in listed if entry.split)
     if split is None and len(counts) > 1:
-        splits = ", ".join(f"{name} ({count:,} videos)" for name, count in counts.items())
+        splits = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
         if usual_split in counts:
             click.echo(
                 f"{videos} has the splits {splits}: taking {usual_split}; --split all takes all of them", err=True

@@ -146,7 +146,7 @@ class TestBaseline:
             names.append(f"{path.relative_to(place)},{hertz}")
         (place / "pitch.csv").write_text("\n".join(names) + "\n")
         nmi = {}
-        monkeypatch.setattr(Baselines, "on_networks", lambda *args: {})
+        monkeypatch.setattr(Baselines, "label_networks", lambda *args: {})
         for truth in ([], ["--truth", "pitch.csv"]):
             options = ["--clusters", "2", *truth, *BASE, "--format", "json", "--out", "plain_out"]
             told = json.loads(succeeded(selavi("baseline", "plain", *options, cwd=place)))
@@ -198,7 +198,7 @@ class TestBaseline:
         folder, told = compared
         before = times_of(folder, "run.h5")
         command = ["baseline", "videos", "--run", "run", *BASE, "--format", "json", "--out", "compared"]
-        for way in ("on_inputs", "on_networks"):
+        for way in ("label_inputs", "label_networks"):
             monkeypatch.setattr(Baselines, way, lambda *args: {})
         again = json.loads(succeeded(selavi(*command, cwd=place)))
         assert times_of(folder, "run.h5") == before
@@ -229,7 +229,7 @@ class TestBaseline:
             (["videos", "-k", "4", "--init", "quick.toml"], "quick.toml"),
             (["run/features.h5", "--run", "run"], "--run goes with VIDEOS"),
             (["run/features.h5", "--video-weights", "weights.pth"], "--video-weights goes with VIDEOS"),
-            (["features_only.h5"], "--clusters is missing: the store has no log-probabilities"),
+            (["features_only.h5"], "--clusters is missing: the store has no heads"),
             (["no_classes.h5", "-k", "2"], "no_classes.h5 names fewer than two true classes"),
             (["run/features.h5", "-k", "33"], "33 clusters"),
             (["run/features.h5", "-k", "1"], "--clusters"),
@@ -240,7 +240,7 @@ class TestBaseline:
         def computed(*args, **kwargs):
             raise AssertionError("it computes what will be refused")
 
-        monkeypatch.setattr(Baselines, "on_inputs", computed)
+        monkeypatch.setattr(Baselines, "label_inputs", computed)
         values = {"video": np.eye(4), "audio": np.eye(4)}
         write_store(place / "features_only.h5", values, classes=["a", "a", "b", "b"])
         write_store(place / "no_classes.h5", values)
@@ -426,7 +426,7 @@ class TestRetrieval:
             (["nowhere.h5"], "nowhere.h5 does not exist"),
             (["run/features.h5", "nowhere.h5"], "nowhere.h5 does not exist"),
             (["quick.toml"], "quick.toml is not an HDF5 file"),
-            (["videos"], "videos is a folder of videos, which needs networks that look at them; give --run RUN"),
+            (["videos"], "videos is a folder of videos; give --run RUN"),
             (["nowhere", "--run", "run"], "nowhere does not exist"),
             (["flat", "--run", "run"], "flat names no true classes"),
             (["videos", "--run", "nowhere"], "nowhere is not a folder"),

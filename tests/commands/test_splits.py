@@ -25,7 +25,7 @@ def names(path, **options):
 
 def test_training_takes_the_training_videos_and_says_so(listed, capsys):
     assert names(listed, usual_split="train") == ["v0.mp4", "v1.mp4", "v4.mp4"]
-    assert "train (3 videos), test (1 videos), val (1 videos): taking train" in capsys.readouterr().err
+    assert "train (3), test (1), val (1): taking train" in capsys.readouterr().err
 
 
 def test_any_part_or_all_of_it_can_be_asked_for(listed, capsys):

@@ -46,7 +46,7 @@ RANDOM = np.random.default_rng(0).integers(0, K, (4, N))
 def test_labels_are_doubted_with_the_reason_and_the_command_that_tells_more(tmp_path, heads, provenance, doubt):
     write(tmp_path / "f.h5", heads, provenance)
     lines = succeeded(selavi("label", "f.h5", cwd=tmp_path)).splitlines()
-    summary = json.loads(succeeded(selavi("label", "f.h5", "--json", cwd=tmp_path)))
+    summary = json.loads(succeeded(selavi("label", "f.h5", "--json", "--force", cwd=tmp_path)))
     assert (summary["videos"], summary["labelled"]) == (N, N)
     if doubt is None:
         assert lines[-1] == "wrote labels.csv"

@@ -303,7 +303,7 @@ def test_a_changed_byte_of_a_checkpoint_is_noticed(place, tmp_path):
         (["train-heads", "-k", "3", "--out", "new"], "name the store"),
         (["train-heads", "one.h5", "-k", "auto", "--out", "new"], "features of video; heads learn from exactly two"),
         (["train-heads", "f.h5", "-k", "201", "--out", "new"], "at most half of the 400 videos"),
-        (["train-heads", "f.h5", "-k", "1", "--out", "new"], "must be at least 2"),
+        (["train-heads", "f.h5", "-k", "1", "--out", "new"], "at least 2"),
         (
             ["train-heads", "f.h5", "-k", "3", "--use", "text", "--out", "new"],
             "no features of text; it has video, audio",

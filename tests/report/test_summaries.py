@@ -103,7 +103,7 @@ def some_labels():
 
 def test_a_summary_says_how_many_videos_got_labels_and_by_what():
     text = labels_summary(some_labels())
-    assert "2 of 3 videos labelled by the only head; 2 clusters of 1 to 1 videos, mean confidence 0.80" in text
+    assert "2 of 3 videos labelled by the only head; 2 clusters of 1 video, mean confidence 0.80" in text
     assert "labels rest on audio (1), video+audio (1)" in text
     assert "1 without a label" in text
     assert "25.0%" in text

@@ -59,7 +59,7 @@ def test_the_certified_error_is_never_less_than_the_error(engine: str, kind: str
     assert a.converged == (a.marginal_error <= 1e-6) == (not caught)
     q = plan(x, a.potentials, strength)
     for columns in (q.sum(0), a.plan.sum(0), a.mass):
-        assert np.abs(columns - r).sum() <= a.marginal_error * (1 + 1e-6) + 1e-12
+        assert np.abs(columns - r).sum() <= a.marginal_error * (1 + 1e-6) + 1e-11
     assert np.allclose(a.plan.sum(1) * len(x), 1, rtol=1e-9)
     at_label = q[np.arange(len(x)), a.labels]
     assert (at_label >= q.max(1) * (1 - 1e-9 - 10 * a.marginal_error)).all()
@@ -96,7 +96,7 @@ def test_sinkhorn_is_within_its_tolerance_or_warns(seed: int, forbid: bool) -> N
         warnings.simplefilter("always", ConvergenceWarning)
         P, log = sinkhorn(a, b, M, 10.0 ** rng.integers(-6, 2), numItermax=200, log=True)
     violation = max(np.linalg.norm(P.sum(0) - b), np.linalg.norm(P.sum(1) - a))
-    assert violation <= log["err"][0] * (1 + 1e-6) + 1e-12
+    assert violation <= log["err"][0] * (1 + 1e-6) + 1e-11
     assert (log["err"][0] <= 1e-9) == (not caught)
     assert not P[np.isinf(M)].any()
 
