@@ -16,7 +16,7 @@ class ClipBatch(Protocol):
     """
     The clips of one training step; the training loop reads only these two attributes.
 
-    Parameters
+    Attributes
     ----------
     rows : array
         Video of each clip, int64, shape (B,).
