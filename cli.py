@@ -26,6 +26,10 @@ COMMANDS = {
         "backbones.commands.label:label",
         "Label the videos of a STORE, or VIDEOS with the networks of RUN, seen in training or not.",
     ),
+    "update": (
+        "backbones.commands.update:update",
+        "Follow changes of VIDEOS: label new files with the networks of RUN as they are, and keep all that was there.",
+    ),
     "browse": (
         "backbones.commands.browse:browse",
         "Show the clusters of a RUN, of a table of labels, or of a store, in a web browser.",

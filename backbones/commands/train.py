@@ -30,7 +30,7 @@ from backbones.commands.shared_options import (
 from backbones.data.settings import AugmentSettings, ClipSettings
 from backbones.learner.settings import BackboneSettings
 from backbones.runs.run_settings import RunSettings
-from selavi_ref.errors import InputError
+from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.setting_fields import settings_of
 from selavi_ref.selflabel.self_labelling import ClusterSizes
 from selavi_ref.selflabel.settings import TrainingSettings
@@ -210,6 +210,7 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
                 _continue_converted(videos, out, options, loading["workers"])
             elif exchange.rank == 0 and exists and videos is not None:
                 click.echo(f"{out} exists already: continuing it with its own settings", err=True)
+                _tell_unknown_files(videos, out)
             elif exchange.rank == 0 and videos is not None:
                 _start_run(videos, out, {**options, "device": device}, loading["workers"])
         run = finish_run(
@@ -240,6 +241,22 @@ def _check_run(videos: str | None, out: str, resume: bool) -> bool:
     elif exists and not resume:
         raise InputError(f"{out} holds a run already; continue it with --resume, or choose another --out")
     return exists
+
+
+def _tell_unknown_files(videos: str, out: str) -> None:
+    """Say which files of a folder a run does not know, and how they are labelled."""
+    from selavi_ref.datasets.run_lists import unknown_videos
+    from selavi_ref.runs.run import Run
+
+    unknown = unknown_videos(Run(out), videos)
+    if unknown:
+        command = shlex.join(["selavi", "update", out, videos])
+        more = f" and {len(unknown) - 1:,} more are" if len(unknown) > 1 else " is"
+        click.echo(
+            f"{printable(unknown[0])}{more} unknown to {out}, and will not be learnt from or labelled; "
+            f"once the run is finished, label them by: {command}",
+            err=True,
+        )
 
 
 def _is_converted(out: str) -> bool:

@@ -20,6 +20,7 @@ from backbones.runs.presets import read_config, run_settings
 from backbones.runs.store_check import check_same_run
 from backbones.runs.train import CheckpointPolicy, is_finished, start, train
 from selavi_ref.datasets import Manifest, read_manifest, scan
+from selavi_ref.datasets.run_lists import labelled_videos, record_contents
 from selavi_ref.datasets.scan import list_videos
 from selavi_ref.errors import FilePath, InputError
 from selavi_ref.report.figures import check_drawing
@@ -144,6 +145,8 @@ def finish_run(
         extracted = run.features_file.exists()
     if not extracted:
         extract(run, manifest, run.features_file, **how)
+    if exchange.rank == 0 and not run.contents_file.exists():
+        record_contents(run, workers=data_source.workers, reporter=reporter)
     return run
 
 
@@ -211,7 +214,7 @@ def clip_disagreement(
     if not os.path.exists(clips_store):
         extract(
             run,
-            read_manifest(run.videos_file),
+            labelled_videos(run),
             clips_store,
             sampling=ClipSampling(n_clips),
             device=device,

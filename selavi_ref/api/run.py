@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from selavi_ref.api.checking import check_labels
 from selavi_ref.api.predictions import Predictions, label_features, predictions, to_pandas
 from selavi_ref.api.progress import choose_reporter
+from selavi_ref.api.updating import Update, update_run
 from selavi_ref.api.video_runs import Videos, as_manifest, video_runs
 from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.browser.collection import open_collection
@@ -195,6 +196,44 @@ class Run:
                     reporter=reporter,
                 )
             return predictions(*label_features(store, head=head, balanced=balanced, annotations=annotations))
+
+    def update(
+        self,
+        videos: Videos,
+        *,
+        dry_run: bool = False,
+        device: str = "auto",
+        workers: int | None = None,
+        reporter: Reporter | None = None,
+        progress: bool = False,
+    ) -> Update:
+        """
+        Bring the run up to date with a collection that has changed: label what is new, and follow what was moved.
+
+        The same as ``selavi update RUN VIDEOS``; see `selavi_ref.api.updating.update_run`.
+
+        Parameters
+        ----------
+        videos : path, sequence of paths, or Manifest
+            The collection as it is now.
+        dry_run : bool
+            Only find the changes.
+        device, workers, reporter, progress
+            See `label_videos`.
+
+        Returns
+        -------
+        Update
+            The changes, and labels of the new videos.
+        """
+        return update_run(
+            self.folder,
+            videos,
+            dry_run=dry_run,
+            device=device,
+            workers=workers,
+            reporter=choose_reporter(reporter, progress),
+        )
 
     def check(
         self,

@@ -82,9 +82,38 @@ class Annotations:
         with self._lock, _locked(self.file):
             history = self.read()
             history.apply(dict(entry))
-            with replacing(self.file, "w", encoding="utf-8") as file:
-                json.dump(history.to_json(), file, ensure_ascii=True, indent=1)
+            self._write(history)
         return history
+
+    def rename_videos(self, paths: Mapping[str, str]) -> None:
+        """
+        Give videos new paths in all edits, undone ones included, since their files were moved.
+
+        Parameters
+        ----------
+        paths : mapping of str to str
+            Old path -> new path.
+
+        Raises
+        ------
+        InputError
+            As in `read`.
+        SelaviError
+            If the file cannot be written.
+        """
+        with self._lock, _locked(self.file):
+            history = self.read()
+            named = [entry for entry in (*history.entries, *history.undone) if "videos" in entry]
+            if not any(path in paths for entry in named for path in entry["videos"]):
+                return
+            for entry in named:
+                entry["videos"] = [paths.get(path, path) for path in entry["videos"]]
+            history.revision += 1
+            self._write(history)
+
+    def _write(self, history: EditHistory) -> None:
+        with replacing(self.file, "w", encoding="utf-8") as file:
+            json.dump(history.to_json(), file, ensure_ascii=True, indent=1)
 
 
 def annotations_of(run: Run) -> Annotations:

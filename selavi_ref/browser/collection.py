@@ -19,7 +19,7 @@ from selavi_ref.browser.posterior_index import PosteriorIndex
 from selavi_ref.browser.store_labels import StoredLabels
 from selavi_ref.browser.table_labels import TableLabels
 from selavi_ref.datasets.locations import locate
-from selavi_ref.datasets.manifest import read_manifest
+from selavi_ref.datasets.run_lists import labelled_videos
 from selavi_ref.datasets.video_files import VIDEO_EXTENSIONS
 from selavi_ref.ensemble.label_table import look_up_classes
 from selavi_ref.errors import InputError, printable
@@ -199,9 +199,7 @@ def _open_run(run: Run) -> Collection:
         folder = printable(run.folder)
         raise InputError(f"{folder} has no labels yet; go on with: selavi train --resume --out {folder}")
     opened.source, opened.annotations = run.folder, annotations_of(run)
-    if run.videos_file.exists():
-        entries = read_manifest(run.videos_file)
-        opened.info = {entry.path: entry.info for entry in entries if entry.info is not None}
+    opened.info = {entry.path: entry.info for entry in labelled_videos(run) if entry.info is not None}
     return opened
 
 

@@ -74,7 +74,9 @@ def modality_views(store: FeatureStore, groups: NDArray[np.int32]) -> ModalityVi
     return ModalityViews(labels, fit)
 
 
-def far_out(store: FeatureStore, labels: NDArray[np.int32]) -> NDArray[np.float32] | None:
+def far_out(
+    store: FeatureStore, labels: NDArray[np.int32], among: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32] | None:
     """
     Measure how far each video's features lie from its cluster, compared with the cluster's other videos.
 
@@ -89,6 +91,8 @@ def far_out(store: FeatureStore, labels: NDArray[np.int32]) -> NDArray[np.float3
         With ``features/{modality}``.
     labels : array
         int32, shape (N,); -1 for none.
+    among : array, optional
+        The videos whose centres and distances all are compared with, bool, shape (N,); all by default.
 
     Returns
     -------
@@ -101,8 +105,10 @@ def far_out(store: FeatureStore, labels: NDArray[np.int32]) -> NDArray[np.float3
     smallest = np.full(store.n_videos, np.nan, np.float32)
     for modality in modalities:
         used = (labels >= 0) & store.present(modality)
-        distance = _distances(store, modality, labels, used)
-        smallest = np.fmin(smallest, _deviations(distance, labels, used & np.isfinite(distance)))
+        known = used if among is None else used & among
+        distance = _distances(store, modality, labels, used, known)
+        measured = np.isfinite(distance)
+        smallest = np.fmin(smallest, _deviations(distance, labels, used & measured, known & measured))
     return smallest
 
 
@@ -132,13 +138,17 @@ def misfits(fit: NDArray[np.float32], outlying: NDArray[np.float32] | None, K: i
 
 
 def _distances(
-    store: FeatureStore, modality: str, labels: NDArray[np.int32], used: NDArray[np.bool_]
+    store: FeatureStore,
+    modality: str,
+    labels: NDArray[np.int32],
+    used: NDArray[np.bool_],
+    known: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """Return ``1 - cos`` of each video to the centre of its cluster, NaN for those not used."""
-    centres = _centres(store, modality, labels, used)
+    """Return ``1 - cos`` of each video to the centre of the known ones of its cluster, NaN for those not used."""
+    centres = _centres(store, modality, labels, known)
     distance = _to_centres(store, modality, labels, used, centres)
-    near = used.copy()
-    for rows in _by_cluster(labels, used):
+    near = known.copy()
+    for rows in _by_cluster(labels, known):
         near[rows] = distance[rows] <= np.nanmedian(distance[rows])
     return _to_centres(store, modality, labels, used, _centres(store, modality, labels, near))
 
@@ -189,12 +199,13 @@ def _by_cluster(labels: NDArray[np.int32], used: NDArray[np.bool_]) -> list[NDAr
 
 
 def _deviations(
-    distance: NDArray[np.float32], labels: NDArray[np.int32], used: NDArray[np.bool_]
+    distance: NDArray[np.float32], labels: NDArray[np.int32], used: NDArray[np.bool_], known: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     found = np.full(len(distance), np.nan, np.float32)
-    overall = _spread(distance[used]) if used.any() else (0.0, 1.0)
+    overall = _spread(distance[known]) if known.any() else (0.0, 1.0)
     for rows in _by_cluster(labels, used):
-        middle, spread = _spread(distance[rows]) if len(rows) >= _FEWEST else overall
+        yardstick = rows[known[rows]]
+        middle, spread = _spread(distance[yardstick]) if len(yardstick) >= _FEWEST else overall
         # A cluster tighter than all others is not judged by its own width alone: a hair's breadth is no outlier.
         found[rows] = (distance[rows] - middle) / max(spread, overall[1] / 4, _TINY)
     return found

@@ -41,6 +41,8 @@ class Run:
         self.config_file = self.folder / "config.toml"
         self.videos_file = self.folder / "videos.csv"
         self.skipped_file = self.folder / "skipped.csv"
+        self.added_file = self.folder / "added.csv"
+        self.contents_file = self.folder / "contents.csv"
         self.failures_file = self.folder / "not_decoded.txt"
         self.checkpoint_folder = self.folder / "checkpoints"
         self.events_folder = self.folder / "tensorboard"
@@ -52,6 +54,7 @@ class Run:
         self.annotations_file = self.folder / "annotations.json"
         self.browser_folder = self.folder / "browser"
         self.links_folder = self.folder / "labelled"
+        self.update_folder = self.folder / "update"
 
     @classmethod
     def prepare(cls, folder: str | os.PathLike[str]) -> Run:

@@ -154,6 +154,11 @@ class FeatureStore:
             return provenance
 
     @property
+    def shard_files(self) -> list[Path]:
+        """The files in which the rows of a joined store lie; none for a store in one file."""
+        return [] if self._shards is None else [shard.path for shard in self._shards.entries]
+
+    @property
     def names(self) -> list[str]:
         """Names of the data sets with one row for each video."""
         return list(self._rows)

@@ -1,0 +1,294 @@
+"""Bringing a run up to date with a collection that has grown: `selavi update`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.api.predictions import label_features
+from selavi_ref.api.video_runs import Videos, as_manifest, video_runs
+from selavi_ref.browser.annotations import annotations_of
+from selavi_ref.datasets import Manifest, scan, write_manifest
+from selavi_ref.datasets.changes import Changes, find_changes
+from selavi_ref.datasets.contents import write_contents
+from selavi_ref.datasets.locations import locate
+from selavi_ref.datasets.manifest import ManifestEntry
+from selavi_ref.datasets.run_lists import added_videos, known_contents, labelled_videos, learnt_videos
+from selavi_ref.diagnostics.finding import Finding
+from selavi_ref.diagnostics.newcomers import fit_of_new
+from selavi_ref.ensemble.label_table import write_csv
+from selavi_ref.ensemble.labels import Labels
+from selavi_ref.errors import FilePath, InputError, printable
+from selavi_ref.report.contact_sheet import contact_sheet
+from selavi_ref.runs.atomic import write_text
+from selavi_ref.runs.checkpoints import Checkpoints
+from selavi_ref.runs.cores import usable_cores
+from selavi_ref.runs.provenance import Provenance
+from selavi_ref.runs.reporter import SILENT, Reporter
+from selavi_ref.runs.run import Run
+from selavi_ref.runs.staged import StagedFiles
+from selavi_ref.store import FeatureStore
+from selavi_ref.store.merging import merge
+
+_NEW_STORE, _PLAN = "new.h5", "plan.json"
+
+
+@dataclass(frozen=True)
+class Update:
+    """
+    What an update found and did.
+
+    Parameters
+    ----------
+    changes : Changes
+        How the files differ from those that the run knew.
+    labels : Labels or None
+        Labels of all videos of the run afterwards, as learnt; None if nothing was written.
+    new : array
+        Which of these videos are new or changed, bool, shape (N,).
+    misfits : array
+        Which of them fit no cluster, bool, shape (N,).
+    fit : Finding or None
+        How well the new ones fit; None without new ones.
+    """
+
+    changes: Changes
+    labels: Labels | None
+    new: NDArray[np.bool_]
+    misfits: NDArray[np.bool_]
+    fit: Finding | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return counts, paths and labels of the new videos as plain JSON values."""
+        names = ("new", "changed", "moved", "copied", "gone", "overwritten")
+        result: dict[str, Any] = {"counts": self.changes.counts}
+        result["files"] = {name: getattr(self.changes, name) for name in names}
+        if self.labels is not None:
+            rows = np.flatnonzero(self.new)
+            result["labels"] = {
+                self.labels.paths[row]: {
+                    "label": int(self.labels.label[row]) if self.labels.label[row] >= 0 else None,
+                    "confidence": round(float(self.labels.confidence[row]), 4),
+                    "fits": not self.misfits[row],
+                }
+                for row in rows.tolist()
+            }
+        if self.fit is not None:
+            result["fit"] = {"severity": self.fit.severity, "sentence": self.fit.sentence, **self.fit.figures}
+        return result
+
+
+def update_run(
+    folder: FilePath,
+    videos: Videos,
+    *,
+    dry_run: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    reporter: Reporter = SILENT,
+) -> Update:
+    """
+    Find what has changed in a collection, and label what is new with the networks of a run as they are.
+
+    Labels, names and edits of all other videos stay as they are; moved videos keep theirs under their new path. What
+    takes long is saved in ``update`` in the run, so that a second call continues where the first one stopped; the
+    run's files are replaced at the end, all together.
+
+    Parameters
+    ----------
+    folder : path
+        A finished run on videos.
+    videos : path, sequence of paths, or Manifest
+        The collection as it is now; files of the run that lie elsewhere stay in it.
+    dry_run : bool
+        Only find the changes.
+    device, workers, reporter
+        See `selavi_ref.api.video_labelling.label_videos`.
+
+    Returns
+    -------
+    Update
+        The changes, and labels of the new videos.
+
+    Raises
+    ------
+    InputError
+        If the run is not finished, has learnt from features, or the collection is missing or empty.
+    """
+    run = Run.of_videos(folder, "write features of the new videos by selavi extract, and label them by selavi label")
+    staged = StagedFiles(run)
+    staged.complete(lambda note: _rename(run, note))
+    if not run.features_file.exists():
+        go_on = f"selavi train --resume --out {printable(run.folder)}"
+        raise InputError(f"{printable(run.folder)} is not finished; go on with: {go_on}", path=run.folder)
+    annotations_of(run).read()  # damaged annotations are refused before the long work
+    listed = _absolute(as_manifest(videos))
+    with FeatureStore(run.features_file) as store:
+        files = _files_of(run, store)
+        changes = _changes(run, files, listed, workers, reporter)
+        if not len(changes.unchanged) + len(changes.moved) + len(changes.changed):
+            raise InputError(
+                f"{printable(run.folder)} and {listed.source} have no video in common, and none of the run's is at its "
+                "place; is this the folder of another run?",
+                path=listed.source,
+            )
+        if dry_run:
+            return Update(changes, None, np.zeros(0, bool), np.zeros(0, bool), None)
+        if not changes.any:
+            staged.discard()
+            write_contents(changes.contents, run.contents_file, run.folder)
+            none = np.zeros(store.n_videos, bool)
+            return Update(changes, label_features(run.features_file)[0], none, none, None)
+        work = _Work(run, store, files, changes, listed, staged)
+        added = work.extract_new(device, workers, reporter)
+        new = work.write_files(added)
+    labels, _ = label_features(staged.path(run.features_file))
+    with FeatureStore(staged.path(run.features_file)) as store:
+        fit = fit_of_new(store, labels, new) if new.any() else None
+    write_csv(labels, staged.path(run.labels_file))
+    staged.commit(work.written, work.outdated, {"renamed": work.renamed})
+    staged.complete(lambda note: _rename(run, note))
+    contact_sheet(run.labels_file, run.sheet_file)
+    misfits = fit.misfits & new if fit is not None else np.zeros(len(new), bool)
+    return Update(changes, labels, new, misfits, None if fit is None else fit.finding)
+
+
+class _Work:
+    """The steps of an update, each of which may be repeated after the process was killed."""
+
+    def __init__(
+        self,
+        run: Run,
+        store: FeatureStore,
+        files: list[str],
+        changes: Changes,
+        listed: Manifest,
+        staged: StagedFiles,
+    ):
+        self.run, self.store, self.files, self.changes, self.staged = run, store, files, changes, staged
+        self.listed = {entry.path: entry for entry in listed}
+        self.written = [run.features_file, run.videos_file, run.added_file, run.contents_file, run.labels_file]
+        self.outdated = store.shard_files
+        self.renamed: dict[str, str] = {}  # path of a row in the old store -> in the new one, where it differs
+
+    def extract_new(self, device: str, workers: int | None, reporter: Reporter) -> Manifest:
+        """Extract features of new and changed files to a store of their own, and return the scanned files."""
+        paths = [*self.changes.new, *self.changes.changed]
+        plan = json.dumps(
+            {
+                "checkpoint": [path.name for path in Checkpoints(self.run.checkpoint_folder).newest_first()[:1]],
+                "files": {path: self.changes.contents[path].stamp for path in paths},
+            }
+        )
+        plan_file, out = self.staged.path(_PLAN), self.staged.path(_NEW_STORE)
+        if not plan_file.exists() or plan_file.read_text(encoding="utf-8") != plan:
+            self.staged.discard()
+            write_text(self.staged.path(_PLAN), plan)
+        if not paths:
+            return Manifest()
+        entries = [self.listed.get(path) or ManifestEntry(path) for path in paths]
+        with reporter.bar(len(entries), "scanning", "video") as bar:
+            manifest = scan(
+                Manifest(entries),
+                min_seconds=0.0,
+                require="any",
+                workers=workers,
+                progress=lambda done, total: bar.update(1),
+            )
+        if not out.exists():
+            runs, made_by = video_runs(), Provenance.of(self.store)
+            sampling = runs.ClipSampling(made_by.clips or 1, made_by.crops or 1)
+            runs.extract_videos(
+                self.run, manifest, out, sampling=sampling, device=device, workers=workers, reporter=reporter
+            )
+        return manifest
+
+    def write_files(self, added: Manifest) -> NDArray[np.bool_]:
+        """Write the run's new files beside the old ones, and return which rows of the new store are new."""
+        new_path = {before: path for path, before in self.changes.moved.items()}
+        number = {entry.path: row for row, entry in enumerate(added)}
+        dropped = set(self.changes.overwritten)
+        place: dict[str, tuple[int, int]] = {}  # of each path: number of its store, and of its row there
+        classes: dict[str, str] = {}
+        for row, (file, key) in enumerate(zip(self.files, self.store.paths, strict=True)):
+            path = new_path.get(file, file)
+            if file in dropped:
+                self.renamed[key] = f"{key} (overwritten)"
+                continue
+            if key != path:
+                self.renamed[key] = path
+            place[path] = (1, number[path]) if path in self.changes.changed else (0, row)
+            classes[path] = self._class(path, self.store.classes[row])
+        for path in self.changes.new:
+            place[path] = (1, number[path])
+        for path, original in self.changes.copied.items():
+            place[path] = place[original]
+        sources, rows = zip(*place.values(), strict=True)
+        stores = [self.store, *([FeatureStore(self.staged.path(_NEW_STORE))] if len(added) else [])]
+        try:
+            merge(
+                self.staged.path(self.run.features_file),
+                stores,
+                sources,
+                rows,
+                list(place),
+                [classes.get(path, self._class(path, "")) for path in place],
+            )
+        finally:
+            for store in stores[1:]:
+                store.close()
+        self._write_lists(added, new_path, dropped)
+        return np.array(sources) == 1
+
+    def _write_lists(self, added: Manifest, new_path: Mapping[str, str], dropped: set[str]) -> None:
+        """Write the lists of the videos, and what is known of their contents."""
+        scanned, contents = {entry.path: entry for entry in added}, self.changes.contents
+
+        def now(entry: ManifestEntry) -> ManifestEntry:
+            path = new_path.get(entry.path, entry.path)
+            if path in self.changes.changed:
+                return replace(scanned[path], split=entry.split)
+            stamp = contents[path].stamp if path in contents else entry.stamp
+            return replace(entry, path=path, class_name=self._class(path, entry.class_name), stamp=stamp)
+
+        learnt = [now(entry) for entry in learnt_videos(self.run) if entry.path not in dropped]
+        before = [now(entry) for entry in added_videos(self.run) if entry.path not in dropped]
+        new = [scanned[path] for path in self.changes.new]
+        info = {entry.path: entry.info for entry in (*learnt, *before, *new)}
+        for path, original in self.changes.copied.items():
+            new.append(replace(self.listed[path], info=info[original], stamp=contents[path].stamp))
+        for file, entries in ((self.run.videos_file, learnt), (self.run.added_file, [*before, *new])):
+            write_manifest(Manifest(entries), self.staged.path(file))
+        write_contents(contents, self.staged.path(self.run.contents_file), self.run.folder)
+
+    def _class(self, path: str, known: str) -> str:
+        return self.listed[path].class_name if path in self.listed else known
+
+
+def _absolute(manifest: Manifest) -> Manifest:
+    """Return a manifest with absolute paths, each once."""
+    entries = {os.path.abspath(entry.path): entry for entry in manifest}
+    return replace(manifest, entries=[replace(entry, path=path) for path, entry in entries.items()])
+
+
+def _files_of(run: Run, store: FeatureStore) -> list[str]:
+    """Return the absolute path of each row's file: stores of older versions have relative ones."""
+    listed = [os.path.abspath(path) for path in labelled_videos(run).paths]
+    return listed if len(listed) == store.n_videos else locate(store.paths, run.folder).files
+
+
+def _changes(run: Run, files: Sequence[str], listed: Manifest, workers: int | None, reporter: Reporter) -> Changes:
+    known = known_contents(run, files)
+    with reporter.bar(len({*known, *listed.paths}), "comparing", "file") as bar:
+        return find_changes(known, listed.paths, workers=workers or usable_cores(), progress=bar.update)
+
+
+def _rename(run: Run, note: Mapping[str, Any]) -> None:
+    """Let the edits of people follow the videos that were moved."""
+    annotations_of(run).rename_videos(note["renamed"])

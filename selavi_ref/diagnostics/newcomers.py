@@ -1,0 +1,81 @@
+"""How well videos that were added to a collection fit the clusters that were learnt without them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selavi_ref.diagnostics.finding import Figure, Finding, Severity, counted, percent, unmeasured
+from selavi_ref.diagnostics.fit import FARTHEST, LOWEST, far_out, modality_views
+from selavi_ref.ensemble.labels import Labels
+from selavi_ref.store import FeatureStore
+
+_MANY = 3.0  # times the share of misfits among the videos before, from which on new videos fit badly
+_FEWEST = 3  # misfits that are told at all
+_WARNING = 0.2  # share of misfits from which on it is a warning
+
+
+@dataclass(frozen=True)
+class Fit:
+    """
+    How well new videos fit.
+
+    Parameters
+    ----------
+    misfits : array
+        Which of N videos fit no cluster, bool, shape (N,), by the rules of `selavi_ref.diagnostics.fit.misfits` with
+        the medians of the videos before.
+    finding : Finding
+        The result in a sentence.
+    """
+
+    misfits: NDArray[np.bool_]
+    finding: Finding
+
+
+def fit_of_new(store: FeatureStore, labels: Labels, new: NDArray[np.bool_]) -> Fit:
+    """
+    Say which new videos fit no cluster, measured by the videos that were there before.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With log-probabilities of all N videos.
+    labels : Labels
+        Their labels.
+    new : array
+        Which of them are new, bool, shape (N,).
+    """
+    fit = modality_views(store, labels.groups).fit
+    before = ~new & (labels.label >= 0)
+    mine = new & (labels.label >= 0)
+    if not before.any() or not mine.any():
+        none = np.zeros(store.n_videos, bool)
+        return Fit(none, unmeasured("new videos", "no new video has a label" if before.any() else "all are new"))
+    bad = np.zeros(store.n_videos, bool)
+    if store.n_clusters > 1:
+        bad |= fit < LOWEST * np.nanmedian(fit[before])
+    outlying = far_out(store, labels.label, before)
+    if outlying is not None:
+        bad |= np.nan_to_num(outlying, nan=0.0) > FARTHEST
+    bad &= labels.label >= 0
+    share, usual = float(bad[mine].mean()), float(bad[before].mean())
+    confidence = float(labels.confidence[mine].mean())
+    count = int(bad[mine].sum())
+    figures: dict[str, Figure] = {
+        "new": int(mine.sum()),
+        "misfits": count,
+        "share": share,
+        "usual": usual,
+        "confidence": confidence,
+        "usual_confidence": float(labels.confidence[before].mean()),
+    }
+    sentence = (
+        f"{count:,} of {counted(int(mine.sum()), 'new video')} ({percent(share)}) fit no cluster, against "
+        f"{percent(usual)} of those before; mean confidence {confidence:.2f}, against {figures['usual_confidence']:.2f}"
+    )
+    badly = count >= _FEWEST and share >= _MANY * usual
+    severity: Severity = ("warning" if share >= _WARNING else "look") if badly else "ok"
+    return Fit(bad, Finding("new videos", severity, sentence, figures))
