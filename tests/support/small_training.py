@@ -93,7 +93,12 @@ def learnt(exchange, place: Path, device) -> dict[str, np.ndarray]:
     settings = BackboneSettings()
     backbone = TorchBackbone(settings, (3, 3), collection(settings), device=device.type, exchange=exchange)
     training_settings = TrainingSettings(
-        epochs=3, batch_size=12 // exchange.size, learning_rate=0.005, labellings=4, warmup_epochs=1, bn_warmup_batches=3
+        epochs=3,
+        batch_size=12 // exchange.size,
+        learning_rate=0.005,
+        labellings=4,
+        warmup_epochs=1,
+        bn_warmup_batches=3,
     )
     own = local_rows(N, exchange)
     folder = place / f"run{exchange.size}"
