@@ -85,6 +85,26 @@ class CheckpointError(SelaviError):
     """A checkpoint that is damaged or cannot be read, so that the one before has to do."""
 
 
+class RunInUseError(SelaviError):
+    """A run folder into which another job writes.
+
+    Parameters
+    ----------
+    message : str
+        As of `SelaviError`, which explains the other parameters too.
+    process : int, optional
+        Number of the process that holds the run's lock.
+    machine, since : str
+        Its machine, and when it took the lock; "" if unknown.
+    """
+
+    def __init__(
+        self, message: str = "", *, process: int | None = None, machine: str = "", since: str = "", **fields: Any
+    ) -> None:
+        super().__init__(message, **fields)
+        self.process, self.machine, self.since = process, machine, since
+
+
 class ElsewhereError(SelaviError):
     """Another process of the same run has failed and reports why; this one only has to end."""
 

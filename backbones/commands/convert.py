@@ -59,6 +59,7 @@ def convert(source: str, out: str | None, to: str | None, sound_level: str, **cl
         raise InputError("give either --out RUN, to make a run of a checkpoint, or --to FILE, to write one of a run")
     from backbones.runs.convert import export_published, import_published
     from selavi_ref.runs.run import Run
+    from selavi_ref.runs.run_lock import locked
 
     if to is not None:
         refuse_options([*clip, "sound_level"], "goes with --out")
@@ -72,7 +73,8 @@ def convert(source: str, out: str | None, to: str | None, sound_level: str, **cl
         raise InputError("--sound-level collection: a checkpoint has no collection; none, published, or MEAN,STD")
     names = {option.replace("-", "_"): name for name, option, _ in _CLIP_OPTIONS}
     given = {names[option]: value for option, value in clip.items() if value is not None}
-    run, checkpoint = import_published(source, out, sound_level=sound_level, clip=given)
+    with locked(out):
+        run, checkpoint = import_published(source, out, sound_level=sound_level, clip=given)
     click.echo(
         f"{checkpoint.video_net} and {checkpoint.audio_net}, {len(checkpoint.clusters)} heads of "
         f"{checkpoint.clusters[0]} clusters, epoch {checkpoint.epoch}\nwrote {run.folder}{os.sep}"

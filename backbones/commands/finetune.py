@@ -111,7 +111,10 @@ def finetune(run: str | None, videos: str | None, out: str, resume: bool, **opti
         refuse_options(("cache_format",), "goes with --cache")
     source = _check_arguments(run, videos, out, resume, options)
     cache = ["--cache", resources["cache"], "--cache-format", resources["cache_format"]] if resources["cache"] else []
-    with Interruptible(f"continue with: {shlex.join(['selavi', 'finetune', '--resume', *cache, '--out', out])}"):
+    from selavi_ref.runs.run_lock import locked
+
+    continuation = shlex.join(["selavi", "finetune", "--resume", *cache, "--out", out])
+    with Interruptible(f"continue with: {continuation}"), locked(out):
         from backbones.commands.output import echo
         from backbones.commands.progress import TERMINAL
         from backbones.data.data_source import DataSource

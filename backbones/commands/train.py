@@ -184,11 +184,14 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
     if loading["cache"] is None:
         refuse_options(("cache_format",), "goes with --cache")
     exists = _check_run(videos, out, resume)
+    from selavi_ref.runs.run_lock import locked
+
     encoders = options.pop("encoders")
     if encoders:
         from backbones.commands.train_encoders import train_on_encoders
 
-        train_on_encoders(videos, out, exists, encoders, device, loading["workers"], options)
+        with locked(out):
+            train_on_encoders(videos, out, exists, encoders, device, loading["workers"], options)
         return
     from backbones.commands.progress import TERMINAL
     from backbones.data.data_source import DataSource
@@ -203,7 +206,11 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
     )
     cache = ["--cache", loading["cache"], "--cache-format", loading["cache_format"]] if loading["cache"] else []
     continuation = shlex.join(["selavi", "train", "--resume", *cache, "--out", out])
-    with Interruptible(f"continue with: {continuation}"), process_group(choose_device(device)) as exchange:
+    with (
+        Interruptible(f"continue with: {continuation}"),
+        process_group(choose_device(device)) as exchange,
+        locked(out, exchange),
+    ):
         checkpoint_policy = CheckpointPolicy(**policy)
         with raise_together(exchange):
             if exchange.rank == 0 and exists and videos is not None and _is_converted(out):

@@ -20,6 +20,7 @@ from selavi_ref.metrics import summary
 from selavi_ref.report.contact_sheet import contact_sheet
 from selavi_ref.report.evaluation import evaluate_csv
 from selavi_ref.runs.reporter import SILENT, Reporter
+from selavi_ref.runs.run_lock import LOCK_NAME, locked
 from selavi_ref.store import FeatureStore
 
 
@@ -41,8 +42,17 @@ def run_demo(
     """
     choose_device(device)
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is there already; name another folder with --out")
+    with locked(folder):
+        if any(path.name != LOCK_NAME for path in folder.iterdir()):
+            raise InputError(f"{folder} is there already; name another folder with --out")
+        return _run_demo(folder, n_videos, seed, device, reporter)
+
+
+def _run_demo(
+    folder: Path, n_videos: int, seed: int, device: str, reporter: Reporter
+) -> dict[str, dict[str, float | int]]:
     videos = folder / "videos"
     reporter.info(f"drawing {n_videos} synthetic videos of {len(KINDS)} kinds: {', '.join(KINDS)}")
     with reporter.bar(n_videos, "drawing", "video") as bar:

@@ -29,6 +29,7 @@ from selavi_ref.runs.pilot_run import PilotRun
 from selavi_ref.runs.processes import Exchange, SingleProcess, raise_together
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
+from selavi_ref.runs.run_lock import locked
 from selavi_ref.store import FeatureStore
 
 
@@ -113,6 +114,8 @@ def finish_run(
         If there is no run, or it has no videos.
     StopRequest
         If the system has sent SIGTERM or SIGUSR1; the state is saved.
+    RunInUseError
+        If another job writes into the folder.
     """
     how: dict[str, Any] = {
         "device": device,
@@ -120,6 +123,17 @@ def finish_run(
         "exchange": exchange,
         "reporter": reporter,
     }
+    with locked(out, exchange):
+        return _finish(out, checkpoint_policy, exchange, reporter, how)
+
+
+def _finish(
+    out: str | os.PathLike[str],
+    checkpoint_policy: CheckpointPolicy,
+    exchange: Exchange,
+    reporter: Reporter,
+    how: Mapping[str, Any],
+) -> Run:
     with raise_together(exchange):
         pilot = PilotRun(Path(out))
         under_way = pilot.under_way

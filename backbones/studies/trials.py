@@ -25,6 +25,7 @@ from selavi_ref.errors import InputError, printable
 from selavi_ref.metrics import summary
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
+from selavi_ref.runs.run_lock import locked
 from selavi_ref.store import FeatureStore
 
 TEST_CLIPS = 3  # of each unseen video
@@ -98,8 +99,10 @@ class Trials:
         done: dict[str, list[tuple[Run, dict[str, float]]]] = {trial.name: [] for trial in trials}
         for number, ((trial, seed), setting) in enumerate(zip(planned, settings, strict=True), 1):
             self.reporter.info(f"run {number} of {len(planned)}: {trial.name}, seed {seed}")
-            run = self._run_one(f"{slug(trial.name)}-seed{seed}", setting)
-            done[trial.name].append((run, self._score(run)))
+            name = f"{slug(trial.name)}-seed{seed}"
+            with locked(self.folder / name):
+                run = self._run_one(name, setting)
+                done[trial.name].append((run, self._score(run)))
         return done
 
     def settings(self, trial: Trial, seed: int) -> RunSettings:

@@ -17,6 +17,7 @@ from selavi_ref.report.contact_sheet import contact_sheet
 from selavi_ref.runs.pilot_run import PilotRun
 from selavi_ref.runs.reporter import Reporter
 from selavi_ref.runs.run import Run as RunFolder
+from selavi_ref.runs.run_lock import locked
 
 
 def label_videos(
@@ -74,6 +75,8 @@ def label_videos(
     ------
     InputError
         If there are no usable videos, a setting is unknown or does not fit, or `out` holds a run.
+    RunInUseError
+        If another job writes into `out`.
     SelaviError
         If PyTorch is not installed.
 
@@ -92,15 +95,16 @@ def label_videos(
         raise InputError(f"{out} holds a run already; give resume=True to continue it, or choose another out", path=out)
     runs = video_runs()
     reporter = choose_reporter(reporter, progress)
-    if exists:
-        reporter.info(f"{out} exists already: continuing it with its own settings")
-    else:
-        runs.start_run(
-            out, as_manifest(videos), n_clusters, device=device, workers=workers, reporter=reporter, **settings
-        )
-    data_source = runs.DataSource(workers, memory_gb, None if cache is None else os.fspath(cache))
-    run = runs.finish_run(out, device=device, data_source=data_source, reporter=reporter)
-    write_label_files(run)
+    with locked(out):
+        if exists:
+            reporter.info(f"{out} exists already: continuing it with its own settings")
+        else:
+            runs.start_run(
+                out, as_manifest(videos), n_clusters, device=device, workers=workers, reporter=reporter, **settings
+            )
+        data_source = runs.DataSource(workers, memory_gb, None if cache is None else os.fspath(cache))
+        run = runs.finish_run(out, device=device, data_source=data_source, reporter=reporter)
+        write_label_files(run)
     return Run.open(run.folder)
 
 

@@ -1,4 +1,4 @@
-"""A training session: stop signals, log, TensorBoard events and progress bar around any training of a run folder."""
+"""A training session: stop signals, lock, log, TensorBoard events and progress bar around a training of a run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from selavi_ref.runs.processes import Exchange, SingleProcess
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
+from selavi_ref.runs.run_lock import RunLock, locked
 from selavi_ref.runs.signals import Stops, stoppable
 from selavi_ref.runs.tensorboard import Events
 
@@ -69,6 +70,8 @@ class TrainingSession:
         The processes of the run; only the first one logs.
     reporter : Reporter
         Receives progress.
+    lock : RunLock, optional
+        The lock of the run folder, which the first process holds.
     """
 
     run: Run
@@ -76,6 +79,7 @@ class TrainingSession:
     events: Events
     exchange: Exchange
     reporter: Reporter
+    lock: RunLock | None = None
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a record to the run's log and to its TensorBoard events."""
@@ -99,11 +103,15 @@ class TrainingSession:
         ------
         StopRequest
             If the system sent SIGTERM or SIGUSR1.
+        RunInUseError
+            If another job has taken the run over, as after this one was suspended for long.
         """
         self.stops.on_stop = training.request_stop
         with self.reporter.bar(training.total_steps, action, "step", training.step) as bar:
 
             def show(progress: StepProgress) -> None:
+                if self.lock is not None:
+                    self.lock.verify()
                 bar.total = progress.total
                 bar.note(progress.summary)
                 bar.update(1)
@@ -122,7 +130,7 @@ def training_session(
     tensorboard: bool = True,
 ) -> Iterator[TrainingSession]:
     """
-    Handle stop signals and keep the log of a run while the block runs.
+    Handle stop signals, hold the lock of a run folder and keep its log while the block runs.
 
     Use it as ``with training_session(run) as session``: create a training that logs to ``session.log``, then call
     ``session.restore(training)`` and ``session.learn(training)``.
@@ -142,8 +150,10 @@ def training_session(
     ------
     StopRequest
         If the system sent SIGTERM or SIGUSR1.
+    RunInUseError
+        If another job writes into the run folder.
     """
     first = exchange.rank == 0
     folder = run.events_folder if first and tensorboard else None
-    with stoppable() as stops, Events(folder) as events:
-        yield TrainingSession(run, stops, events, exchange, reporter if first else SILENT)
+    with stoppable() as stops, locked(run.folder, exchange) as lock, Events(folder) as events:
+        yield TrainingSession(run, stops, events, exchange, reporter if first else SILENT, lock)
