@@ -32,6 +32,7 @@ from selavi_ref.runs.cores import usable_cores
 from selavi_ref.runs.provenance import Provenance
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
+from selavi_ref.runs.run_lock import locked
 from selavi_ref.runs.staged import StagedFiles
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.merging import merge
@@ -120,8 +121,15 @@ def update_run(
     ------
     InputError
         If the run is not finished, has learnt from features, or the collection is missing or empty.
+    RunInUseError
+        If another job writes into the run.
     """
     run = Run.of_videos(folder, "write features of the new videos by selavi extract, and label them by selavi label")
+    with locked(run.folder):
+        return _update(run, videos, dry_run, device, workers, reporter)
+
+
+def _update(run: Run, videos: Videos, dry_run: bool, device: str, workers: int | None, reporter: Reporter) -> Update:
     staged = StagedFiles(run)
     staged.complete(lambda note: _rename(run, note))
     if not run.features_file.exists():

@@ -67,6 +67,13 @@ def test_a_command_ends_at_once_in_one_line(tmp_path, command, config):
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+def test_an_update_waits_for_its_turn(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text("clusters = 2")
+    with another_job(tmp_path / "run"):
+        refused(selavi("update", "run", "videos", cwd=tmp_path), "run is in use", f"process {os.getpid()}")
+
+
 def test_python_is_told_who_writes(tmp_path):
     with another_job(tmp_path / "run"), pytest.raises(RunInUseError) as caught:
         label_videos(tmp_path / "videos", 2, out=tmp_path / "run")
