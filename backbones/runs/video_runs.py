@@ -160,7 +160,7 @@ def _finish(
     if not extracted:
         extract(run, manifest, run.features_file, **how)
     if exchange.rank == 0 and not run.contents_file.exists():
-        record_contents(run, workers=data_source.workers, reporter=reporter)
+        record_contents(run, workers=how["data_source"].workers, reporter=reporter)
     return run
 
 
