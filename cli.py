@@ -34,6 +34,7 @@ COMMANDS = {
         "backbones.commands.browse:browse",
         "Show the clusters of a RUN, of a table of labels, or of a store, in a web browser.",
     ),
+    "name": ("backbones.commands.name:name", "Propose names for the clusters of a RUN, a table or a store."),
     "export": (
         "backbones.commands.export:export",
         "Write the labels of a RUN, a table or a store, with all edits made on the page of selavi browse.",

@@ -25,7 +25,7 @@ selavi_ref.report
 selavi_ref.crossfit
 selavi_ref.heads
 selavi_ref.estimators
-selavi_ref.diagnostics
+selavi_ref.diagnostics selavi_ref.naming
 selavi_ref.browser
 selavi_ref.api
 backbones.engines backbones.distributed backbones.networks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,3 +81,20 @@ class Encoder(Protocol):
 
     def classify(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits of the classes, shape (B, C), of features that `encode` made; called if there are classes."""
+
+
+@runtime_checkable
+class TextEncoder(Encoder, Protocol):
+    """
+    An encoder whose features share their space with those of texts, such as CLIP, SigLIP and CLAP.
+
+    Attributes
+    ----------
+    text_scale : float
+        Factor of cosine similarities that makes logits of them, as the model was trained.
+    """
+
+    text_scale: float
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return features of texts, float32, shape (len(texts), D)."""

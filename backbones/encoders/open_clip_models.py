@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from backbones.encoders.encoder import ClipInput
 from backbones.encoders.hub import prepare_hub
-from backbones.encoders.torch_encoder import TorchEncoder, pictures
+from backbones.encoders.torch_encoder import TorchTextEncoder, pictures
 from selavi_ref.errors import InputError
 
 
-def load(model: str, weights: str, device: str) -> TorchEncoder:
+def load(model: str, weights: str, device: str) -> TorchTextEncoder:
     """
     Load a model by OpenCLIP's name, such as ``ViT-B-32`` or ``hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K``.
 
@@ -41,7 +41,18 @@ def load(model: str, weights: str, device: str) -> TorchEncoder:
     def preprocess(batch: Sequence[Any]) -> Tensor:
         return torch.stack([transform(picture) for picture in pictures(batch)])
 
-    return TorchEncoder(_Pictures(whole), ClipInput(frames=1, size=size), preprocess, device=device)
+    def texts(batch: Sequence[str], where: torch.device) -> Tensor:
+        features: Tensor = whole.encode_text(open_clip.get_tokenizer(model)(list(batch)).to(where))
+        return features
+
+    return TorchTextEncoder(
+        _Pictures(whole),
+        ClipInput(frames=1, size=size),
+        preprocess,
+        texts=texts,
+        text_scale=float(whole.logit_scale.detach().exp()),
+        device=device,
+    )
 
 
 class _Pictures(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from backbones.encoders.encoder import ClipInput
 from backbones.runs.run_settings import choose_device
 
+_TEXT_BATCH = 64
 _SHORTEST = 0.1  # seconds of a sound that networks have at least; a shorter one is padded with zeros
 
 
@@ -104,6 +105,44 @@ class TorchEncoder:
             hook.remove()
         features = entered[-1]
         return features if features.ndim == 2 else features.flatten(1, -2).mean(1)
+
+
+class TorchTextEncoder(TorchEncoder):
+    """
+    An encoder of PyTorch whose features share their space with those of texts.
+
+    Parameters
+    ----------
+    network, clip, preprocess, device
+        See `TorchEncoder`.
+    texts : callable
+        Returns features of a batch of texts on a device, shape (B, D).
+    text_scale : float
+        See `backbones.encoders.encoder.TextEncoder`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        clip: ClipInput,
+        preprocess: Callable[[Sequence[NDArray[Any]]], Any],
+        *,
+        texts: Callable[[Sequence[str], torch.device], Tensor],
+        text_scale: float,
+        device: str = "auto",
+    ):
+        super().__init__(network, clip, preprocess, device=device)
+        self.text_scale = text_scale
+        self._texts = texts
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return features of texts, float32, shape (len(texts), D)."""
+        with torch.inference_mode():
+            parts = [
+                self._texts(texts[start : start + _TEXT_BATCH], self._device).float().cpu()
+                for start in range(0, len(texts), _TEXT_BATCH)
+            ]
+        return torch.cat(parts).numpy() if parts else np.zeros((0, self.n_features), np.float32)
 
 
 def last_linear(network: nn.Module) -> nn.Linear | None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 import transformers
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backbones.encoders.encoder import ClipInput
 from backbones.encoders.hub import prepare_hub
-from backbones.encoders.torch_encoder import TorchEncoder, last_linear
+from backbones.encoders.torch_encoder import TorchEncoder, TorchTextEncoder, last_linear
 from selavi_ref.errors import InputError
 
 _CLIP_SECONDS = 2.0  # over which the frames of a clip are spread
@@ -63,6 +65,9 @@ def load(model: str, weights: str, device: str) -> TorchEncoder:
         names = []
     processor, clip = _preprocessing(source, config)
     whole = network if classifies else _Pooled(network, clip.is_audio, not report["missing_keys"])
+    if hasattr(network, "get_text_features"):
+        texts = _texts(network, source)
+        return TorchTextEncoder(whole, clip, processor, texts=texts, text_scale=_text_scale(network), device=device)
     return TorchEncoder(whole, clip, processor, classifier=classifier, class_names=names, device=device)
 
 
@@ -84,6 +89,31 @@ class _Pooled(nn.Module):
             return pooled.flatten(1)
         hidden: Tensor = output.last_hidden_state
         return hidden.flatten(2).mean(2) if hidden.ndim == 4 else hidden.mean(1)
+
+
+def _texts(network: Any, source: str) -> Callable[[Sequence[str], torch.device], Tensor]:
+    """Return the function that computes features of texts; the tokenizer is loaded when it is called first."""
+    load_tokenizer = cache(lambda: transformers.AutoTokenizer.from_pretrained(source))
+    positions = getattr(getattr(network.config, "text_config", None), "max_position_embeddings", 64)
+
+    def texts(batch: Sequence[str], where: torch.device) -> Tensor:
+        tokenizer = load_tokenizer()
+        # SigLIP was trained on texts that are padded to the longest length.
+        padding = "max_length" if network.config.model_type.startswith("siglip") else True
+        longest = min(positions, tokenizer.model_max_length)
+        tokens = tokenizer(list(batch), padding=padding, truncation=True, max_length=longest, return_tensors="pt")
+        features = network.get_text_features(**tokens.to(where))
+        return features if isinstance(features, Tensor) else features.pooler_output
+
+    return texts
+
+
+def _text_scale(network: Any) -> float:
+    """Return the factor of similarities; of CLAP, that of sounds."""
+    for name in ("logit_scale", "logit_scale_a"):
+        if (scale := getattr(network, name, None)) is not None:
+            return float(scale.detach().exp())
+    return 1.0
 
 
 def _preprocessing(source: str, config: Any) -> tuple[Any, ClipInput]:

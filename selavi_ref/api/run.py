@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.api.checking import check_labels
+from selavi_ref.api.naming import ClassProbabilities, NamedClusters, propose_names, stored_class_probabilities
 from selavi_ref.api.predictions import Predictions, label_features, predictions, to_pandas
 from selavi_ref.api.progress import choose_reporter
 from selavi_ref.api.updating import Update, update_run
@@ -301,6 +302,63 @@ class Run:
             raise InputError(f"{self.folder}: no video has both a label and a true class; give truth", option="truth")
         counts = {"videos": len(final.paths), "unlabelled": int((final.cluster < 0).sum())}
         return counts | summary(*map(list, zip(*pairs, strict=True)))
+
+    def propose_names(
+        self,
+        *,
+        files: bool = True,
+        classes: Sequence[ClassProbabilities] | None = None,
+        program: str | None = None,
+        seconds: float = 60.0,
+        accept: float | None = None,
+        reporter: Reporter | None = None,
+        progress: bool = False,
+    ) -> NamedClusters:
+        """
+        Propose names for the clusters, and save the proposals, which the page of ``selavi browse`` shows.
+
+        Nothing is named unless `accept` is given, and no name is ever replaced.
+
+        Parameters
+        ----------
+        files : bool
+            Propose words of file names, folders, and texts beside the videos (.txt, .json, .srt).
+        classes : sequence of ClassProbabilities, optional
+            Propose the classes that are more probable in a cluster than elsewhere. By default those in the store that
+            the run has learnt from.
+        program : str, optional
+            Command line or HTTP address that is asked for the name of each cluster without one.
+        seconds : float
+            Longest time for one answer of it.
+        accept : float, optional
+            Name each nameless cluster by its best proposal, if the score is at least this.
+        reporter, progress
+            See `label_videos`.
+
+        Returns
+        -------
+        NamedClusters
+            ``proposals``, the ``names`` that clusters have now, and those of them that were ``accepted``.
+
+        Raises
+        ------
+        InputError
+            If class probabilities are of other videos, or the program fails.
+        """
+        collection = open_collection(self.folder)
+        try:
+            return propose_names(
+                collection,
+                files=files,
+                classes=stored_class_probabilities(self._folder) if classes is None else classes,
+                program=program,
+                seconds=seconds,
+                accept=accept,
+                reporter=choose_reporter(reporter, progress),
+            )
+        finally:
+            if isinstance(collection.labels, StoredLabels):
+                collection.labels.store.close()
 
     def _labels(self) -> FinalLabels:
         """Return the labels after all edits, computed again when a file has changed."""

@@ -111,6 +111,27 @@ class Annotations:
             history.revision += 1
             self._write(history)
 
+    def name_unnamed(self, labelling: str, names: Mapping[int, str]) -> dict[int, str]:
+        """
+        Name clusters, but none that has a name or is merged into another by now, and return those that were named.
+
+        Raises
+        ------
+        InputError
+            If there is no such labelling or cluster.
+        SelaviError
+            If the file cannot be written.
+        """
+        with self._lock, _locked(self.file):
+            history = self.read()
+            edits = history.edits_of(labelling)
+            given = {k: name for k, name in names.items() if k not in edits.names and k not in edits.merged}
+            for cluster, name in given.items():
+                history.apply({"op": "rename", "labelling": labelling, "cluster": cluster, "name": name})
+            if given:
+                self._write(history)
+        return given
+
     def _write(self, history: EditHistory) -> None:
         with replacing(self.file, "w", encoding="utf-8") as file:
             json.dump(history.to_json(), file, ensure_ascii=True, indent=1)

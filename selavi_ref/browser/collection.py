@@ -24,6 +24,7 @@ from selavi_ref.datasets.video_files import VIDEO_EXTENSIONS
 from selavi_ref.ensemble.label_table import look_up_classes
 from selavi_ref.errors import InputError, printable
 from selavi_ref.media.container import VideoInfo
+from selavi_ref.naming.proposals import ProposalsFile
 from selavi_ref.runs.csv_file import without_surrogates
 from selavi_ref.runs.run import Run, RunKind
 
@@ -116,6 +117,22 @@ class Collection:
     def links_folder(self) -> Path:
         """Folder in which the page creates links to labelled videos."""
         return Run(self.source).links_folder if self.source.is_dir() else self.folder / "labelled"
+
+    @property
+    def names_file(self) -> Path:
+        """File of the proposals of names, beside that of the annotations."""
+        file = self.annotations.file
+        return file.with_name(file.name.removesuffix("annotations.json") + "names.json")
+
+    @property
+    def encoded_folder(self) -> Path:
+        """Folder of features that encoders have computed of the videos, beside the file of the annotations."""
+        file = self.annotations.file
+        return file.with_name(file.name.removesuffix("annotations.json") + "encoded")
+
+    def proposals(self) -> ProposalsFile:
+        """Return the proposals of names for these clusters."""
+        return ProposalsFile.read(self.names_file, self.labels.clusters)
 
     def labelling(self, name: str) -> Labelling:
         """

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from selavi_ref.browser.collection import Collection, video_file
 from selavi_ref.browser.edit_history import EditHistory
 from selavi_ref.browser.posterior_index import Neighbours, most_probable, top
+from selavi_ref.naming.proposals import ProposalsFile, proposals_json
 
 CHUNK = 100  # videos per file of details of an exported page
 NEAREST = 12  # neighbours of a video on the page
@@ -67,6 +68,11 @@ def labelling_payload(collection: Collection, name: str) -> Payload:
         "runner_up": labelling.runner_up.tolist(),
         "order": labelling.order.tolist(),
     }
+
+
+def proposals_payload(file: ProposalsFile) -> Payload:
+    """Return the proposed names of all labellings: labelling -> cluster -> name, score and source, best first."""
+    return {name: proposals_json(proposals) for name, proposals in file.labellings.items()}
 
 
 def annotations_payload(history: EditHistory, rows: Mapping[str, list[int]]) -> Payload:

@@ -27,6 +27,7 @@ from selavi_ref.browser.payloads import (
     details_of,
     encoded,
     labelling_payload,
+    proposals_payload,
 )
 from selavi_ref.browser.thumbnails import BusyError, ThumbnailCache
 from selavi_ref.errors import InputError, SelaviError
@@ -183,6 +184,10 @@ def _add_data(
     @app.get("/data/annotations.json")
     def get_annotations() -> Response:
         return _json_response(encoded(annotations_payload(collection.annotations.read(), rows)))
+
+    @app.get("/data/proposals.json")
+    def get_proposals() -> Response:
+        return _json_response(encoded(proposals_payload(collection.proposals())))
 
     @app.get("/data/map.json")
     def get_map() -> Response:

@@ -52,6 +52,7 @@ class Run:
         self.log_file = self.folder / "metrics.jsonl"
         self.sheet_file = self.folder / "clusters.png"
         self.annotations_file = self.folder / "annotations.json"
+        self.names_file = self.folder / "names.json"
         self.browser_folder = self.folder / "browser"
         self.links_folder = self.folder / "labelled"
         self.update_folder = self.folder / "update"

@@ -115,6 +115,37 @@ def test_a_cluster_is_renamed(page, home, entries):
     expect(card.get_by_role("link", name="Cluster 1")).to_be_focused()
 
 
+def test_a_proposed_name_is_accepted(page, home, place, entries):
+    hostile = HOSTILE.replace("\u202e", "")  # such marks are taken away from proposals
+    proposals = [{"name": hostile, "score": 0.913, "source": "files"}, {"name": "bells", "score": None, "source": "e"}]
+    kept = {"format": "selavi names", "version": 1, "clusters": K}
+    kept["labellings"] = {"consensus": {"1": proposals, "2": proposals[1:]}}
+    (place / "run" / "names.json").write_text(json.dumps(kept))
+    try:
+        page.goto(home)
+        card = page.locator('.card[data-cluster="1"]')
+        expect(card.get_by_role("list", name="Proposed names of cluster 1").get_by_role("button")).to_have_count(2)
+        expect(card.get_by_role("button").first).to_contain_text("0.91")
+        card.get_by_role("button", name="bells").click()
+        expect(card.get_by_role("heading")).to_contain_text("bells")
+        expect(card.get_by_role("button")).to_have_count(0)
+        assert entries() == [edit("rename", cluster=1, name="bells")]
+        page.keyboard.press("u")
+        expect(card.get_by_role("button")).to_have_count(2)
+        page.locator('.card[data-cluster="2"]').get_by_role("link", name="Cluster 2").focus()
+        page.keyboard.press("a")
+        expect(page.locator('.card[data-cluster="2"]').get_by_role("heading")).to_contain_text("bells")
+        page.goto(f"{home}#/cluster/1")
+        ready(page)
+        page.keyboard.press("a")
+        expect(page.locator("h1")).to_contain_text("onerror")
+        assert entries()[-1] == edit("rename", cluster=1, name=hostile)
+        page.keyboard.press("a")  # there is nothing to accept any more
+        assert len(entries()) == 2
+    finally:
+        (place / "run" / "names.json").unlink()
+
+
 def test_clusters_are_merged(page, home, truth, entries):
     page.goto(f"{home}#/cluster/2")
     page.get_by_role("button", name=re.compile("^Merge")).click()

@@ -249,3 +249,15 @@ def test_a_folder_of_links_is_made_in_the_run(client, place):
     assert answer.json["missing"] == 1
     assert post(client, "/api/export/links", {}).status_code == 200
     assert post(client, "/api/export/links", {"labelling": ["x"]}).status_code == 400
+
+
+def test_proposed_names_are_read_anew(client, place):
+    assert get(client, "/data/proposals.json").get_json() == {}
+    file = place / "run" / "names.json"
+    one = {"name": "cat", "score": 0.5, "source": "files"}
+    kept = {"format": "selavi names", "version": 1, "clusters": K, "labellings": {"consensus": {"1": [one]}}}
+    file.write_text(json.dumps(kept))
+    assert get(client, "/data/proposals.json").get_json() == {"consensus": {"1": [one]}}
+    file.write_text("damaged")
+    assert get(client, "/data/proposals.json").status_code == 400
+    file.unlink()

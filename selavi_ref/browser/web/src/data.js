@@ -38,6 +38,8 @@ import { signal } from "@preact/signals";
  * @property {number[]} [wrong]
  * @property {number[]} [created] Clusters created by the user.
  *
+ * @typedef {{name: string, score: number | null, source: string}} Proposal A proposed name of a cluster.
+ *
  * @typedef {{revision: number, undo: string | null, redo: string | null, labellings: Record<string, Edits>}} Annotations
  *
  * @typedef {object} Detail

@@ -14,6 +14,9 @@ export const annotations = signal(null);
 /** @type {import("@preact/signals").Signal<Record<string, import("./data.js").Labelling>>} */
 const labellings = signal({});
 
+/** Proposed names: of each labelling, of each cluster, the best first. */
+const proposals = signal({});
+
 /** What went wrong, in one line; or null. */
 export const problem = signal(null);
 
@@ -56,6 +59,10 @@ export const clustering = computed(() => {
   return describe(collection.value, labelling.value, editsOf(labellingName.value));
 });
 
+/** Names proposed for a cluster of the present labelling; none once it has a name. */
+export const proposalsOf = (id) =>
+  clustering.value?.byId.get(id)?.name ? [] : (proposals.value[labellingName.value]?.[id] ?? []);
+
 export const hasClasses = computed(() => (collection.value?.classes.length ?? 0) > 0);
 
 /** Paths in small letters, for the search. */
@@ -77,6 +84,7 @@ export async function start() {
       collection.value = first;
       annotations.value = edits;
     });
+    if (served) proposals.value = await read("proposals");
   });
   effect(() => {
     const name = wantedName.value;

@@ -23,6 +23,7 @@ const GROUPS = [
     ["w", "mark as wrong, or remove the mark"],
     ["m", "move to another cluster; on a cluster, merge"],
     ["r", "rename the cluster"],
+    ["a", "accept the first proposed name"],
     ["u", "undo; with Shift, redo"],
     ["Ctrl a", "select all videos"],
   ], "edits"],

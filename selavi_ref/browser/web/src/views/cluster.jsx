@@ -9,6 +9,7 @@ import { ClusterLink, Dot, NameField } from "../parts/cluster_name.jsx";
 import { VideoGrid } from "../parts/grid.jsx";
 import { Figure, Heading } from "../parts/heading.jsx";
 import { Icon } from "../parts/icons.jsx";
+import { Proposals, acceptFirst } from "../parts/proposals.jsx";
 import { link, route, setQuery } from "../route.js";
 import { clustering, collection, dialog, hasClasses, labelling, renaming, targets } from "../store.js";
 import { Name, count, counted, decimal, share, visible } from "../text.jsx";
@@ -48,6 +49,7 @@ function Present({ cluster }) {
     canEdit
       ? {
           r: () => (renaming.value = id),
+          a: () => acceptFirst(id),
           m: () => (targets(null).length ? false : (dialog.value = { kind: "merge", cluster: id })),
         }
       : {},
@@ -81,6 +83,7 @@ function Present({ cluster }) {
           )}
         </div>
         <Origin cluster={cluster} />
+        {renaming.value !== id && <Proposals id={id} most={5} />}
         <Figures cluster={cluster} />
       </header>
       {id === NONE && <Reasons cluster={cluster} />}

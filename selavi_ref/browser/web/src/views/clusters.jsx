@@ -11,6 +11,7 @@ import { VideoGrid } from "../parts/grid.jsx";
 import { AS_LEARNT, Figure, Heading } from "../parts/heading.jsx";
 import { Icon } from "../parts/icons.jsx";
 import { useNear } from "../parts/near.js";
+import { Proposals, acceptFirst } from "../parts/proposals.jsx";
 import { useRoving } from "../parts/rove.js";
 import { Strip } from "../parts/strip.jsx";
 import { Toolbar, isKnown } from "../parts/toolbar.jsx";
@@ -81,7 +82,7 @@ function Intro() {
   );
 }
 
-/** r and m are about the cluster under the focus. */
+/** r, a and m are about the cluster under the focus. */
 function useClusterKeys(body) {
   const focused = () => {
     const id = document.activeElement?.closest?.("[data-cluster]")?.dataset.cluster;
@@ -90,14 +91,14 @@ function useClusterKeys(body) {
   const about = (action) => () => {
     const id = focused();
     if (id === null) return false;
-    action(id);
-    return true;
+    return action(id) !== false;
   };
   useKeys(
     served
       ? {
-          r: about((id) => (renaming.value = id)),
-          m: about((id) => (dialog.value = { kind: "merge", cluster: id })),
+          r: about((id) => void (renaming.value = id)),
+          a: about(acceptFirst),
+          m: about((id) => void (dialog.value = { kind: "merge", cluster: id })),
         }
       : {},
   );
@@ -167,6 +168,7 @@ function Card({ cluster, kind, editing }) {
         )}
         <span class="card-size">{count(size)}</span>
       </div>
+      {!editing && <Proposals id={id} />}
       <dl class="figures figures-card">
         <Figure title="confidence" value={share(confidence)} known={confidence !== null} asLearnt={asLearnt} />
         <Figure title="uncertainty" value={decimal(entropy)} known={entropy !== null} asLearnt={asLearnt} />
@@ -261,6 +263,7 @@ function Row({ cluster, columns, largest, editing }) {
             {cluster.name && <span class="quiet">{id}</span>}
           </a>
         )}
+        {!editing && <Proposals id={id} most={1} />}
       </th>
       {columns.slice(1).map(([name]) => (
         <td key={name} data-figure={name} title={asLearnt && LEARNT.has(name) ? AS_LEARNT : undefined}>

@@ -1,0 +1,151 @@
+"""Encoders that take texts too: names from a vocabulary and from class names, and search; with small random models."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from backbones.encoders import TextEncoder, load_encoders
+from backbones.encoders.text_search import class_probabilities_of, search_texts
+from selavi_ref.browser.collection import open_collection
+from selavi_ref.store import FeatureStore
+from tests.support.browser_run import make_run, make_videos
+from tests.support.command_line import refused as refused_command
+from tests.support.command_line import selavi, succeeded
+from tests.support.refusal import refused
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+N_TOKENS = 54
+WORDS = ["a dog", "a cat", "guitar"]
+
+
+@pytest.fixture(autouse=True)
+def without_network(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    torch.manual_seed(0)
+
+
+def tokenizer_files(folder):
+    """A tokenizer of single letters, of the kind of CLIP's."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return str(folder / "vocab.json"), str(folder / "merges.txt")
+
+
+def make_clip(folder):
+    t = pytest.importorskip("transformers")
+    folder.mkdir()
+    tokenizer = t.CLIPTokenizer(*tokenizer_files(folder), model_max_length=16)
+    text = {"vocab_size": N_TOKENS, "max_position_embeddings": 16, "eos_token_id": N_TOKENS - 1, **SMALL}
+    vision = {"image_size": 32, "patch_size": 8, **SMALL}
+    model = t.CLIPModel(t.CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).eval()
+    for part in (
+        model,
+        tokenizer,
+        t.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+    ):
+        part.save_pretrained(folder)
+    return model, tokenizer
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts") / "videos"
+    make_videos(folder, 16)
+    return folder
+
+
+@pytest.fixture
+def place(videos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "run", videos)
+    return tmp_path
+
+
+def test_texts_of_clip(tmp_path):
+    model, tokenizer = make_clip(tmp_path / "m")
+    (encoder,) = load_encoders([f"transformers:{tmp_path / 'm'}"], "cpu").values()
+    assert isinstance(encoder, TextEncoder)
+    assert encoder.text_scale == pytest.approx(float(model.logit_scale.exp()))
+    tokens = tokenizer([*WORDS, "long " * 50], padding=True, truncation=True, return_tensors="pt")
+    wanted = model.text_projection(model.text_model(**tokens).pooler_output).detach().numpy()
+    assert np.allclose(encoder.encode_text([*WORDS, "long " * 50]), wanted, atol=1e-4)
+    assert encoder.encode_text([]).shape == (0, 16)
+
+
+def test_texts_of_clap(tmp_path):
+    t = pytest.importorskip("transformers")
+    audio = {"spec_size": 64, "num_mel_bins": 16, "patch_size": 4, "patch_stride": [4, 4], "window_size": 4}
+    audio |= {"hidden_size": 16, "patch_embeds_hidden_size": 8, "depths": [1, 1], "num_attention_heads": [2, 2]}
+    (tmp_path / "t").mkdir()
+    text = {"vocab_size": N_TOKENS, "pad_token_id": 0, **SMALL}
+    model = t.ClapModel(t.ClapConfig(text_config=text, audio_config=audio, projection_dim=8))
+    extractor = t.ClapFeatureExtractor(feature_size=16, max_length_s=2, truncation="rand_trunc")
+    tokenizer = t.CLIPTokenizer(*tokenizer_files(tmp_path / "t"), pad_token="a", model_max_length=16)
+    for part in (model, extractor, tokenizer):
+        part.save_pretrained(tmp_path / "m")
+    (encoder,) = load_encoders([f"transformers:{tmp_path / 'm'}"], "cpu").values()
+    assert isinstance(encoder, TextEncoder)
+    assert encoder.encode_text(WORDS).shape == (3, encoder.n_features)
+
+
+def test_texts_of_open_clip(tmp_path):
+    open_clip = pytest.importorskip("open_clip")
+    vision = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+    text = {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+    (tmp_path / "tiny-texts.json").write_text(json.dumps({"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}))
+    open_clip.add_model_config(tmp_path / "tiny-texts.json")
+    network = open_clip.create_model("tiny-texts")
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    (encoder,) = load_encoders([f"open_clip:tiny-texts@{tmp_path / 'w.pt'}"], "cpu").values()
+    assert isinstance(encoder, TextEncoder)
+    tokens = open_clip.get_tokenizer("tiny-texts")(WORDS)
+    assert np.allclose(encoder.encode_text(WORDS), network.eval().encode_text(tokens).detach().numpy(), atol=1e-4)
+
+
+def test_words_are_proposed_and_searched(place):
+    make_clip(place / "m")
+    (place / "words.txt").write_text("\n".join(WORDS) + "\n")
+    with refused(option="encoder"):
+        search_texts(open_collection("run"), ["a dog"])
+    encoder = f"clip=transformers:{place / 'm'}"
+    shown = succeeded(
+        selavi("name", "run", "--no-files", "--encoder", encoder, "--words", "words.txt", "--workers", "1")
+    )
+    assert "clip" in shown
+    collection = open_collection("run")
+    name, similarities = search_texts(collection, ["a dog", "guitar"])
+    assert name == f"transformers:{place / 'm'}"
+    assert similarities.shape == (len(collection), 2)
+    with FeatureStore(place / "run" / "encoded" / "clip.h5") as store:
+        features = store.features("clip")
+    (loaded,) = load_encoders([encoder], "cpu").values()
+    texts = loaded.encode_text(["a dog", "guitar"])
+    wanted = features @ texts.T / np.linalg.norm(features, axis=1)[:, None] / np.linalg.norm(texts, axis=1)
+    assert np.allclose(similarities, wanted, atol=1e-5, equal_nan=True)
+    assert np.isfinite(similarities).any()
+    probabilities = class_probabilities_of(collection, encoder, WORDS)
+    there = np.isfinite(probabilities.log_prob).all(1)
+    assert np.allclose(np.exp(probabilities.log_prob[there]).sum(1), 1, atol=1e-4)
+    # What was computed is used again: no video is needed now.
+    succeeded(selavi("name", "run", "--no-files", "--words", "words.txt", "--videos", "m"))
+    refused_command(selavi("name", "run", "--encoder", encoder), "--words")
+
+
+def test_class_names_of_a_classifier_are_proposed(place):
+    t = pytest.importorskip("transformers")
+    names = {0: "cat", 1: "dog", 2: "owl"}
+    model = t.ViTForImageClassification(t.ViTConfig(image_size=32, patch_size=8, id2label=names, **SMALL))
+    for part in (model, t.ViTImageProcessor(size={"height": 32, "width": 32})):
+        part.save_pretrained(place / "m")
+    succeeded(selavi("name", "run", "--no-files", "--encoder", f"vit=transformers:{place / 'm'}", "--workers", "1"))
+    kept = json.loads((place / "run" / "names.json").read_text())["labellings"]["consensus"]
+    assert {one["name"] for several in kept.values() for one in several} <= set(names.values())
+    refused_command(selavi("name", "run", "--encoder", "logmel", "--workers", "1"), "logmel")
+    (place / "words.txt").write_text("a\nb\n")
+    refused_command(
+        selavi("name", "run", "--encoder", f"vit=transformers:{place / 'm'}", "--words", "words.txt"), "takes no texts"
+    )
