@@ -87,7 +87,9 @@ def _check_unprotected(out: Sequence[str], source: str) -> None:
 
 def _check_files(files: Sequence[str], source: str) -> None:
     """Refuse to make links if none of the videos exists."""
-    if files and not any(map(os.path.exists, files)):
+    from selavi_ref.media.segments import file_of
+
+    if files and not any(os.path.exists(file_of(path)) for path in files):
         raise InputError(
             f"--links: none of the {len(files)} videos of {source} exists, such as {printable(files[0])}; name the "
             "folder that they are in by --videos",

@@ -15,7 +15,8 @@ from backbones.data.settings import AugmentSettings, ClipSettings
 from selavi_ref.errors import MediaError, SelaviError
 from selavi_ref.media import SquareCrops, log_mel, probe, read_clip
 from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
-from selavi_ref.media.video_cache import CachedVideo, CacheFormat, ClipCache, DecodedVideo, decode_video
+from selavi_ref.media.segments import file_of, groups_by_file
+from selavi_ref.media.video_cache import CachedVideo, CacheFormat, ClipCache, DecodedVideo, decode_group
 
 _SLOW_RATE = 15.0  # frames per second below which videos are held at twice the frame rate of a clip
 _AHEAD = 32  # videos per thread that are decoded ahead
@@ -199,18 +200,17 @@ class StoredClips:
         layout = cache_format(settings)
         lengths = seconds or [None] * len(paths)
 
-        def decode(video: tuple[str, float | None]) -> DecodedVideo | str:
-            path, length = video
-            try:
-                return run_guarded(decode_video, path, layout, limit=time_limit(length))
-            except MediaError as error:
-                return str(error)
+        def decode(rows: list[int]) -> list[DecodedVideo | str]:
+            limit = sum(time_limit(lengths[row]) for row in rows)
+            return decode_rows([paths[row] for row in rows], layout, limit)
 
-        videos = []
-        for _, video in parallel_map(decode, list(zip(paths, lengths, strict=True)), workers, _AHEAD):
-            videos.append(video)
+        jobs = groups_by_file(paths, layout.group_seconds())
+        videos: list[DecodedVideo | str] = [""] * len(paths)
+        for rows, decoded in parallel_map(decode, jobs, workers, _AHEAD):
+            for row, video in zip(rows, decoded, strict=True):
+                videos[row] = video
             if progress is not None:
-                progress(1)
+                progress(len(rows))
         return cls(videos, settings)
 
     @classmethod
@@ -272,6 +272,15 @@ class StoredClips:
         if isinstance(video, str):
             raise MediaError(video)
         return video
+
+
+def decode_rows(paths: Sequence[str], layout: CacheFormat, limit: float) -> list[DecodedVideo | str]:
+    """Decode one file, or segments of one, in a separate process; a reason stands for what cannot be decoded."""
+    try:
+        decoded = run_guarded(decode_group, file_of(paths[0]), list(paths), layout, limit=limit)
+    except MediaError as error:
+        return [str(error)] * len(paths)
+    return [str(one) if isinstance(one, MediaError) else one for one in decoded]
 
 
 def cache_format(settings: ClipSettings) -> CacheFormat:

@@ -24,6 +24,7 @@ from selavi_ref.datasets.video_files import VIDEO_EXTENSIONS
 from selavi_ref.ensemble.label_table import look_up_classes
 from selavi_ref.errors import InputError, printable
 from selavi_ref.media.container import VideoInfo
+from selavi_ref.media.segments import file_of
 from selavi_ref.naming.proposals import ProposalsFile
 from selavi_ref.runs.csv_file import without_surrogates
 from selavi_ref.runs.run import Run, RunKind
@@ -269,7 +270,8 @@ def _locate(paths: Sequence[str], beside: Path, moved: str | os.PathLike[str] | 
 
 
 def video_file(path: str) -> str | None:
-    """Return a path if it is a regular file with the extension of a video, also after links; else None."""
+    """Return the file of a video or segment if it is a regular file with the extension of a video, else None."""
+    path = file_of(path)
     try:
         endings = {os.path.splitext(name)[1].lower() for name in (path, os.path.realpath(path))}
         regular = endings.issubset(VIDEO_EXTENSIONS) and stat.S_ISREG(os.stat(path).st_mode)

@@ -19,6 +19,7 @@ from selavi_ref.browser.thumbnail_strip import NoPictureError, placeholder, stri
 from selavi_ref.datasets.video_files import VIDEO_EXTENSIONS
 from selavi_ref.errors import FilePath, InputError, MediaError, SelaviError, printable
 from selavi_ref.media.decoder import Decoder, parallel_map
+from selavi_ref.media.segments import file_of
 from selavi_ref.runs.atomic import replacing
 
 LIMIT = 30.0  # seconds that one thumbnail or preview may take
@@ -259,11 +260,12 @@ class ThumbnailCache:
     def _file(self, i: int, kind: str) -> Path | None:
         """Return the cache file of a video; None unless the video is a file that may be opened."""
         path = self.paths[i]
-        if os.path.splitext(path)[1].lower() not in VIDEO_EXTENSIONS:
+        file = file_of(path)
+        if os.path.splitext(file)[1].lower() not in VIDEO_EXTENSIONS:
             return None
         try:
             full = os.path.abspath(path)
-            status = os.stat(full)
+            status = os.stat(os.path.abspath(file))
         except (OSError, ValueError):  # the latter: a name that no file can have
             return None
         if not stat.S_ISREG(status.st_mode):

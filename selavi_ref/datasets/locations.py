@@ -8,6 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from selavi_ref.errors import FilePath
+from selavi_ref.media.segments import file_of
 
 _PATHS_TO_TRY = 100
 
@@ -35,7 +36,7 @@ def locate(paths: Sequence[str], beside: FilePath) -> Located:
     Relative paths start from the current folder, from the folder of the list (`beside`), or from one above it: all from
     the first of these below which any of the first hundred exists.
     """
-    relative = list(islice((path for path in paths if not os.path.isabs(path)), _PATHS_TO_TRY))
+    relative = [file_of(path) for path in islice((p for p in paths if not os.path.isabs(p)), _PATHS_TO_TRY)]
     base = None
     if relative and not any(map(os.path.exists, relative)):
         folder, last = os.path.abspath(beside), ""

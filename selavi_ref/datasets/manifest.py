@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,9 +13,11 @@ from selavi_ref.datasets.tables import CLASS_NAMES, PATH_NAMES, class_of, delimi
 from selavi_ref.datasets.video_files import VideoFiles, describe_ignored
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
 from selavi_ref.media.container import VideoInfo
+from selavi_ref.media.segments import segment_of
 
 _INFO_COLUMNS = ("video_seconds", "audio_seconds", "fps", "width", "height", "sample_rate")
 _COLUMNS = ("path", "class", "split", *_INFO_COLUMNS, "skipped", "stamp")
+_SEGMENT_COLUMNS = ("path", "start", "end", *_COLUMNS[1:])
 _NAMES = {
     "path": PATH_NAMES,
     "class": CLASS_NAMES,
@@ -36,12 +39,12 @@ SPLIT_FOLDERS = {  # names of folders that are splits, and of the split
 @dataclass(frozen=True, slots=True)
 class ManifestEntry:
     """
-    One video of a manifest.
+    One video of a manifest, or a segment of one.
 
     Parameters
     ----------
     path
-        The file.
+        The file, or the name of a segment of it (see `selavi_ref.media.segments`).
     class_name
         True class, for reporting only; "" if unknown.
     info
@@ -155,13 +158,15 @@ def read_manifest(path: FilePath) -> Manifest:
     Read a list file; its forms are those of `selavi_ref.datasets.tables.read_table`.
 
     Either a table whose header has a column ``path`` (or ``file``, ``filename``, ``video``) and, optionally, ``class``
-    (or ``category``, ``label``), with the columns that `write_manifest` adds, and any others; or a file without header:
+    (or ``category``, ``label``), ``start`` and ``end`` (of a segment, seconds; a video may have many rows), with the
+    columns that `write_manifest` adds, and any others; or a file without header:
     one path a line, or path and class. Relative paths start from the folder of the list.
 
     Raises
     ------
     InputError
-        If the list is missing, empty, no text, or has a header without a column ``path``.
+        If the list is missing, empty, no text, has a header without a column ``path``, or a segment does not end after
+        its start.
     """
     name = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(name))
@@ -189,8 +194,9 @@ def write_manifest(manifest: Manifest, path: FilePath) -> None:
     try:
         with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file, delimiter=delimiter_of(name))
-            writer.writerow(_COLUMNS)
-            writer.writerows(manifest_row(entry, name) for entry in manifest)
+            segments = any(not segment_of(entry.path).whole for entry in manifest)
+            writer.writerow(_SEGMENT_COLUMNS if segments else _COLUMNS)
+            writer.writerows(manifest_row(entry, name, segments) for entry in manifest)
         os.replace(partial, name)
     except OSError as error:
         with suppress(OSError):
@@ -208,17 +214,24 @@ def is_scan_list(path: FilePath) -> bool:
         return False
     names = [line.split(delimiter) for delimiter in ",\t"]
     old = {old: new for new, (_, old) in list(_NAMES.items())[2:]}
-    return any(tuple(old.get(name, name) for name in header) == _COLUMNS for header in names)
+    known = (_COLUMNS, _SEGMENT_COLUMNS)
+    return any(tuple(old.get(name, name) for name in header) in known for header in names)
 
 
-def manifest_row(entry: ManifestEntry, path: FilePath) -> list[object]:
-    """Return the cells of one entry for the list at `path`, in the order of its columns."""
+def manifest_row(entry: ManifestEntry, path: FilePath, segments: bool = False) -> list[object]:
+    """Return the cells of one entry for the list at `path`, in the order of its columns, of segments or not."""
     folder = os.path.dirname(os.path.abspath(os.fspath(path)))
-    full = os.path.abspath(entry.path)
+    segment = segment_of(entry.path)
+    full = os.path.abspath(segment.file)
     below = full.startswith(folder.rstrip(os.sep) + os.sep)
     info = [getattr(entry.info, column) if entry.info else "" for column in _INFO_COLUMNS]
     cell = os.path.relpath(full, folder) if below else full
-    return [cell, entry.class_name, entry.split, *info, entry.skipped, entry.stamp]
+    bounds: list[object] = []
+    if segments and not segment.whole:
+        bounds = [segment.start, "" if segment.end == math.inf else segment.end]
+    elif segments:
+        bounds = ["", ""]
+    return [cell, *bounds, entry.class_name, entry.split, *info, entry.skipped, entry.stamp]
 
 
 def _entry_of(row: dict[str, str], folder: str) -> ManifestEntry:

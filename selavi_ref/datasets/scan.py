@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
+from selavi_ref.datasets.entry_scan import scan_entries
 from selavi_ref.datasets.manifest import (
     Manifest,
     ManifestEntry,
@@ -17,15 +18,11 @@ from selavi_ref.datasets.manifest import (
     read_manifest,
     write_manifest,
 )
+from selavi_ref.datasets.segmentation import Segmentation
 from selavi_ref.datasets.video_files import LIST_EXTENSIONS
-from selavi_ref.errors import FilePath, InputError, MediaError, SelaviError, TransientMediaError, printable, reason
-from selavi_ref.media.container import VideoInfo, import_av, probe
-from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
-from selavi_ref.runs.cores import usable_cores
-
-REQUIREMENTS = ("both", "picture", "any")
-_NO_VIDEO = "not a video: "  # starts the reason of files that are unusable until they change
-_AHEAD = 32  # files per thread that are opened before their results are needed
+from selavi_ref.errors import FilePath, InputError, SelaviError, printable
+from selavi_ref.media.decoder import LIMIT
+from selavi_ref.media.segments import file_of, segment_of
 
 
 def scan(
@@ -36,6 +33,7 @@ def scan(
     workers: int | None = None,
     limit: float = LIMIT,
     known: Iterable[ManifestEntry] = (),
+    segments: str | float | Segmentation = "whole",
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """
@@ -58,13 +56,16 @@ def scan(
         Seconds allowed for one file.
     known
         Entries of earlier scans, in addition to those of `videos`.
+    segments
+        How videos are cut: ``"whole"`` (not at all), ``"scenes"``, seconds of a window, or ``"auto"``; see
+        `selavi_ref.datasets.segmentation.Segmentation`. Entries that are segments already stay as they are.
     progress
         Called after each video with the numbers of videos done and in total.
 
     Returns
     -------
     Manifest
-        All videos; the unusable ones have a reason in `skipped`.
+        All videos or segments; the unusable ones have a reason in `skipped`.
 
     Raises
     ------
@@ -72,11 +73,20 @@ def scan(
         If the folder, list or file is missing, or holds no video.
     """
     listed = videos if isinstance(videos, Manifest) else list_videos(videos)
-    entries = []
-    for entry in _scan_entries(listed, min_seconds, require, workers, limit, known):
-        entries.append(entry)
+    entries: list[ManifestEntry] = []
+    scanned = scan_entries(
+        listed,
+        min_seconds=min_seconds,
+        require=require,
+        workers=workers,
+        limit=limit,
+        known=known,
+        segments=Segmentation.parse(segments),
+    )
+    for done, (_, parts) in enumerate(scanned, 1):
+        entries += parts
         if progress is not None:
-            progress(len(entries), len(listed))
+            progress(done, len(listed))
     return replace(listed, entries=entries)
 
 
@@ -89,6 +99,7 @@ def scan_to(
     workers: int | None = None,
     limit: float = LIMIT,
     force: bool = False,
+    segments: str | float | Segmentation = "whole",
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """
@@ -102,7 +113,7 @@ def scan_to(
         CSV file; an existing one provides the properties of files that have not changed.
     listed
         The videos, see `list_videos` and `selavi_ref.datasets.layouts`.
-    min_seconds, require, workers, limit, progress
+    min_seconds, require, workers, limit, segments, progress
         As in `scan`.
     force
         Replace `out` whatever it is.
@@ -122,18 +133,31 @@ def scan_to(
         _refuse_other_list(name, listed)
     known = list({os.path.abspath(e.path): e for e in (*_read_earlier(name), *_read_earlier(journal))}.values())
     entries: list[ManifestEntry] = []
+    cut = Segmentation.parse(segments)
     write_manifest(Manifest(known), journal)
+    has_segments = any(not segment_of(entry.path).whole for entry in known)
     written = {os.path.abspath(entry.path): entry.stamp for entry in known}
     try:
         with open(journal, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
-            for entry in _scan_entries(listed, min_seconds, require, workers, limit, known):
-                entries.append(entry)
-                if entry.stamp and written.get(os.path.abspath(entry.path)) != entry.stamp:
-                    writer.writerow(manifest_row(entry, journal))
+            scanned = scan_entries(
+                listed,
+                min_seconds=min_seconds,
+                require=require,
+                workers=workers,
+                limit=limit,
+                known=known,
+                segments=cut,
+            )
+            for done, (whole, parts) in enumerate(scanned, 1):
+                entries += parts
+                full = os.path.abspath(whole.path)
+                if whole.stamp and written.get(full) != whole.stamp:
+                    written[full] = whole.stamp
+                    writer.writerow(manifest_row(whole, journal, segments=has_segments))
                     file.flush()
                 if progress is not None:
-                    progress(len(entries), len(listed))
+                    progress(done, len(listed))
     except OSError as error:
         why = error.strerror or error
         raise SelaviError(f"{printable(journal)} cannot be written: {why}", path=journal) from error
@@ -149,8 +173,8 @@ def _refuse_other_list(name: str, listed: Manifest) -> None:
     advice = "name another file, or replace it by --force"
     if not is_scan_list(name):
         raise InputError(f"{printable(name)} exists already and is not a list that a scan wrote; {advice}", path=name)
-    earlier = {os.path.abspath(entry.path) for entry in read_manifest(name)}
-    if earlier and not any(os.path.abspath(entry.path) in earlier for entry in listed):
+    earlier = {os.path.abspath(file_of(entry.path)) for entry in read_manifest(name)}
+    if earlier and not any(os.path.abspath(file_of(entry.path)) in earlier for entry in listed):
         raise InputError(f"{printable(name)} lists other videos; {advice}", path=name)
 
 
@@ -174,65 +198,3 @@ def _read_earlier(path: str) -> list[ManifestEntry]:
         return [entry for entry in read_manifest(path) if entry.stamp]
     except InputError:
         return []
-
-
-def _scan_entries(
-    listed: Manifest,
-    min_seconds: float,
-    require: str,
-    workers: int | None,
-    limit: float,
-    known: Iterable[ManifestEntry],
-) -> Iterator[ManifestEntry]:
-    """Yield the scanned entries of a list, in order."""
-    import_av()
-    if require not in REQUIREMENTS:
-        choices = ", ".join(REQUIREMENTS)
-        raise InputError(f"require={require!r}: choose {choices}", option="require", value=require)
-    earlier = {os.path.abspath(entry.path): entry for entry in known if entry.stamp}
-
-    def scan_entry(entry: ManifestEntry) -> ManifestEntry:
-        entry = _probe_entry(entry, earlier, limit)
-        if entry.info is None:
-            return entry
-        return replace(entry, skipped=_why_unusable(entry.info, min_seconds, require))
-
-    threads = min(workers or usable_cores(), len(listed))
-    for _, entry in parallel_map(scan_entry, listed, threads, _AHEAD):
-        yield entry
-
-
-def _probe_entry(entry: ManifestEntry, earlier: Mapping[str, ManifestEntry], limit: float) -> ManifestEntry:
-    """Return an entry with the properties of its file, or why it cannot be read."""
-    try:
-        status = os.stat(entry.path)
-    except OSError as error:
-        return replace(entry, info=None, skipped=entry.skipped or reason(error), stamp="")
-    stamp = f"{status.st_size}-{status.st_mtime_ns}"
-    for known in (entry, earlier.get(os.path.abspath(entry.path))):
-        if known is not None and known.stamp == stamp and (known.info or known.skipped.startswith(_NO_VIDEO)):
-            return replace(entry, info=known.info, skipped=known.skipped, stamp=stamp)
-    try:
-        return replace(entry, info=run_guarded(probe, entry.path, limit=limit), skipped="", stamp=stamp)
-    except MediaError as error:
-        why = str(error).removeprefix(f"{printable(entry.path)}: ")
-        prefix = "" if isinstance(error, TransientMediaError) else _NO_VIDEO
-        return replace(entry, info=None, skipped=f"{prefix}{why}", stamp=stamp)
-
-
-def _why_unusable(info: VideoInfo, min_seconds: float, require: str) -> str:
-    """Return why a video is not usable, or ""."""
-    lengths = {"picture": info.video_seconds, "sound": info.audio_seconds}
-    present = {"picture": info.has_video, "sound": info.has_audio}
-    if not any(present.values()):
-        return f"{_NO_VIDEO}neither picture nor sound"
-    faults = {
-        what: f"no {what}" if not present[what] else f"{what} shorter than {min_seconds:g} s"
-        for what, seconds in lengths.items()
-        if not present[what] or seconds < min_seconds
-    }
-    if require == "any":
-        return "; ".join(faults.values()) if len(faults) == 2 else ""
-    if require == "picture":
-        return faults.get("picture", "")
-    return "; ".join(faults.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import unicodedata
 from collections import Counter
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from selavi_ref.datasets.video_files import VIDEO_EXTENSIONS
 from selavi_ref.errors import FilePath, InputError, printable, reason
+from selavi_ref.media.segments import Segment, file_of, read_seconds
 
 PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "file_path", "video", "video_path")
 CLASS_NAMES = ("class", "class_name", "classname", "category")
@@ -30,7 +32,8 @@ def read_table(
 
     Commas, tabs or semicolons separate the cells; spaces around all of them are ignored, blank lines too. The encoding
     is UTF-8 or, with a byte order mark or recognisable zero bytes, UTF-16; bytes that are not UTF-8 survive
-    (surrogateescape).
+    (surrogateescape). Where a table has columns ``path`` and ``start`` or ``end``, ``path`` is returned as the name of
+    the segment (see `selavi_ref.media.segments`).
 
     Parameters
     ----------
@@ -86,7 +89,42 @@ def read_table(
         if any("\0" in record.get(name, "") for name in checked):
             why = f"row {number + 1} holds a zero byte, so it is no {kind}"
             raise InputError(f"{printable(path)}: {why}", path=path, row=number)
+    return _name_segments(path, records) if key == "path" else records
+
+
+def _name_segments(path: FilePath, records: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Replace the path of each record that has a start or an end by the name of the segment."""
+    if records and {"start", "end"} & set(records[0]):
+        for number, record in enumerate(records):
+            record["path"] = _segment_name(path, number, record)
     return records
+
+
+def _segment_name(path: FilePath, number: int, record: Mapping[str, str]) -> str:
+    """Return the name of the segment that a row of a table stands for."""
+    times = {"start": 0.0, "end": math.inf}
+    for name in times:
+        try:
+            times[name] = read_seconds(record[name]) if record.get(name, "").strip() else times[name]
+        except InputError as error:
+            raise InputError(
+                f"{printable(path)}, row {number + 1}: {name} {error}",
+                path=path,
+                option=name,
+                value=record[name],
+                row=number,
+            ) from error
+    if not times["start"] < times["end"]:
+        raise InputError(
+            f"{printable(path)}, row {number + 1}: end {times['end']:g} must be after start {times['start']:g}",
+            path=path,
+            option="end",
+            value=times["end"],
+            row=number,
+        )
+    if not record["path"] or times == {"start": 0.0, "end": math.inf}:
+        return record["path"]
+    return Segment(record["path"], times["start"], times["end"]).name
 
 
 def class_of(row: Mapping[str, str]) -> str:
@@ -106,7 +144,8 @@ def match_paths(paths: Sequence[str], known: Iterable[str], folder: FilePath) ->
     Match videos with the paths of another table that may be written differently.
 
     Paths match if they are equal, or lead to the same place from the current folder or from `folder`, with characters
-    composed or decomposed; or else by the name of the file, if no other path of either table has that name.
+    composed or decomposed; or else by the name of the file, if no other path of either table has that name. A segment
+    that matches nothing matches what its whole file matches.
 
     Parameters
     ----------
@@ -137,6 +176,14 @@ def match_paths(paths: Sequence[str], known: Iterable[str], folder: FilePath) ->
         unique = counts[name] == 1 == own_counts[name]
         match = path if path in exact else places.get(_place(path), places.get(_place(path, folder)))
         matches.append(match if match is not None else by_name[name] if unique else None)
+    segments = {
+        row: file for row, match in enumerate(matches) if match is None and (file := file_of(paths[row])) != paths[row]
+    }
+    if segments:
+        files = list(dict.fromkeys(segments.values()))
+        of_files = dict(zip(files, match_paths(files, known, folder), strict=True))
+        for row, file in segments.items():
+            matches[row] = of_files[file]
     return matches
 
 

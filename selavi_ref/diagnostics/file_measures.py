@@ -20,6 +20,7 @@ from selavi_ref.errors import FilePath, InputError, MediaError, SelaviError, Tra
 from selavi_ref.media.clip import read_clip, read_video
 from selavi_ref.media.container import Media, media_error, open_media
 from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
+from selavi_ref.media.segments import file_of, segment_of
 from selavi_ref.runs.atomic import replacing
 
 _SHORT = 20.0  # seconds up to which a video is decoded in one go; in longer ones, the frames are sought
@@ -270,7 +271,7 @@ def _loudness(samples: NDArray[np.float32]) -> float | None:
 def _stamp(path: str) -> str:
     """Return size and time of change of a file, "" if there is none."""
     try:
-        status = os.stat(path)
+        status = os.stat(file_of(path))
     except OSError:
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"
@@ -279,7 +280,8 @@ def _stamp(path: str) -> str:
 def _measured(path: str, limit: float) -> tuple[Measures, bool]:
     """Return the measures of a file, and whether they stay true as long as it stays the same."""
     stamp = _stamp(path)  # before it is read: a file that changes meanwhile is measured again next time
-    size = int(stamp.partition("-")[0]) if stamp else None
+    # Of a file only: segments of one file are not the same video.
+    size = int(stamp.partition("-")[0]) if stamp and segment_of(path).whole else None
     try:
         return replace(run_guarded(measure_here, path, limit=limit), bytes=size, stamp=stamp), True
     except MediaError as error:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from selavi_ref.datasets.tables import CLASS_NAMES, PATH_NAMES, class_of, match_paths, read_table
 from selavi_ref.ensemble.labels import Labels
 from selavi_ref.errors import InputError, printable
+from selavi_ref.media.segments import segment_of
 from selavi_ref.runs.atomic import replacing
 from selavi_ref.runs.csv_file import encodable, plain_text, write_rows
 
@@ -29,14 +30,15 @@ class Column:
     Parameters
     ----------
     kind : str
-        ``"text"`` ("" if missing), ``"cluster"`` (int32, -1 if missing) or ``"probability"`` (float32, NaN if missing).
+        ``"text"`` ("" if missing), ``"cluster"`` (int32, -1 if missing), ``"probability"`` (float32, NaN if missing) or
+        ``"seconds"`` (float64, NaN if missing).
     about : str
         What its values are.
     digits : int
-        Decimals of a probability in CSV.
+        Decimals of a number in CSV.
     """
 
-    kind: Literal["text", "cluster", "probability"]
+    kind: Literal["text", "cluster", "probability", "seconds"]
     about: str
     digits: int = 4
 
@@ -44,6 +46,8 @@ class Column:
 # All columns that a table of labels may have, in their order; columns of heads stand before ``link``.
 COLUMNS = {
     "path": Column("text", "the video; where a name is not UTF-8, U+FFFD replaces what is not: see path_bytes"),
+    "start": Column("seconds", "start of the segment of the video, seconds; only in tables of segments", 3),
+    "end": Column("seconds", "end of the segment, seconds; missing up to the end of the video", 3),
     "label": Column("cluster", "cluster of the video, after all videos and clusters that the user has moved or joined"),
     "name": Column("text", "name that the user has given to the cluster"),
     "confidence": Column("probability", "posterior of the label as learnt, or of the cluster that it was joined into"),
@@ -59,7 +63,7 @@ COLUMNS = {
 }
 _VERBATIM = ("path", "class", "link")  # paths and parts of paths, which programs must read back byte for byte
 
-Values = Sequence[str] | NDArray[np.int32] | NDArray[np.float32]
+Values = Sequence[str] | NDArray[np.int32] | NDArray[np.float32] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,29 @@ class LabelTable:
     Parameters
     ----------
     columns : mapping of str to sequence
-        Values of some of `COLUMNS`, in their order, each of length N.
+        Values of some of `COLUMNS`, in their order, each of length N. Paths may be names of segments; columns
+        ``start`` and ``end`` are made of them when the table is written.
     """
 
     columns: Mapping[str, Values]
 
+    @property
+    def written_columns(self) -> Mapping[str, Values]:
+        """The columns as they are written: with ``start`` and ``end`` beside the file, if any video is a segment."""
+        segments = [segment_of(path) for path in self.columns["path"]]
+        if all(segment.whole for segment in segments):
+            return self.columns
+        ends = [math.nan if segment.end == math.inf else segment.end for segment in segments]
+        return {
+            "path": [segment.file for segment in segments],
+            "start": np.array([segment.start for segment in segments], np.float64),
+            "end": np.array(ends, np.float64),
+            **{name: values for name, values in self.columns.items() if name != "path"},
+        }
+
     def rows(self) -> Iterator[list[Any]]:
-        """Yield the values of each video in the order of the columns; None if missing."""
-        plain = [_plain_values(name, values) for name, values in self.columns.items()]
+        """Yield the values of each video in the order of the written columns; None if missing."""
+        plain = [_plain_values(name, values) for name, values in self.written_columns.items()]
         yield from map(list, zip(*plain, strict=True))
 
     def write(self, file: IO[str]) -> None:
@@ -91,9 +110,10 @@ class LabelTable:
         file : text file
             Opened with ``newline=""`` and ``errors="surrogateescape"``.
         """
-        digits = [column_of(name).digits for name in self.columns]
+        names = list(self.written_columns)
+        digits = [column_of(name).digits for name in names]
         rows = ([_as_text(value, places) for value, places in zip(row, digits, strict=True)] for row in self.rows())
-        write_rows(file, list(self.columns), rows, _VERBATIM)
+        write_rows(file, names, rows, _VERBATIM)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> LabelTable:
@@ -107,6 +127,7 @@ class LabelTable:
         """
         rows = read_csv(path)
         known = [name for name in rows[0] if name in COLUMNS or name.removeprefix(HEAD).isdecimal()]
+        known = [name for name in known if name not in ("start", "end")]  # which are part of the path
         return cls({name: _typed_values(path, name, [row[name] for row in rows]) for name in known})
 
 

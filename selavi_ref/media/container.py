@@ -9,13 +9,14 @@ import stat
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from selavi_ref.errors import FilePath, InputError, MediaError, TransientMediaError, printable, reason
 from selavi_ref.install_hints import missing_package
 from selavi_ref.media.orientation import orientation
+from selavi_ref.media.segments import Segment, file_of, segment_of
 
 _MAX_PIXEL_ASPECT = 8.0  # width divided by height of a pixel, or the inverse; more is damage
 _FIRST_PACKETS = 64  # packets within which a healthy stream gives its first frame
@@ -31,12 +32,12 @@ _SETTLING = {"mpeg": 1.0}  # seconds after a seek in which times may be a frame 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
     """
-    Properties of a media file; lengths in seconds, sizes in pixels.
+    Properties of a media file, or of a segment of one; lengths in seconds, sizes in pixels.
 
     Parameters
     ----------
     path
-        The file.
+        The file or segment.
     video_seconds, audio_seconds
         Length of the video and of the audio stream; 0.0 without one.
     fps
@@ -64,6 +65,11 @@ class VideoInfo:
         """Length of the longer of video and audio, seconds."""
         return max(self.video_seconds, self.audio_seconds)
 
+    def within(self, segment: Segment) -> VideoInfo:
+        """Return the properties of a segment of this file."""
+        video, audio = segment.limit(self.video_seconds), segment.limit(self.audio_seconds)
+        return replace(self, path=segment.name, video_seconds=video, audio_seconds=audio)
+
 
 def probe(path: FilePath) -> VideoInfo:
     """
@@ -74,7 +80,7 @@ def probe(path: FilePath) -> VideoInfo:
     Parameters
     ----------
     path
-        A video file in any container that FFmpeg knows.
+        A video file in any container that FFmpeg knows, or a segment of one (see `selavi_ref.media.segments`).
 
     Returns
     -------
@@ -106,16 +112,19 @@ def probe(path: FilePath) -> VideoInfo:
 
 class Media:
     """
-    An open media file: its video and audio stream (or None), and its time axis.
+    An open media file, or a segment of one: its video and audio stream (or None), and its time axis.
 
-    Time 0 is the first video frame; without video, the start of the audio. `fault` is the first error met while reading
-    or decoding: such an error ends or skips a packet, and the caller judges what is missing. After `seek`, times are
-    reliable from `settling` seconds on. `untimed` marks a file without timestamps of its frames: an AVI file, for which
-    FFmpeg guesses them, wrongly where frames are stored in another order than displayed.
+    Time 0 is the first video frame; without video, the start of the audio; in a segment, its start, which lies `offset`
+    seconds after that of the file. Lengths and ends are those within the segment. `fault` is the first error met while
+    reading or decoding: such an error ends or skips a packet, and the caller judges what is missing. After `seek`,
+    times are reliable from `settling` seconds on. `untimed` marks a file without timestamps of its frames: an AVI file,
+    for which FFmpeg guesses them, wrongly where frames are stored in another order than displayed.
     """
 
     def __init__(self, path: FilePath, container: Any) -> None:
         self.path = path
+        self.segment = segment_of(path)
+        self.offset = self.segment.start
         self.container = container
         self.fault: str | None = None
         self.video = self._best_stream("video")
@@ -129,6 +138,7 @@ class Media:
             self.origin = (self.video.start_time or 0) * float(self.video.time_base)
         elif self.audio is not None:  # a negative start is encoder priming, which the decoder removes
             self.origin = max(self.audio.start_time or 0, 0) * float(self.audio.time_base)
+        self.origin += self.offset
 
     @property
     def pixel_aspect(self) -> float:
@@ -137,8 +147,15 @@ class Media:
         return aspect if 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT else 1.0
 
     def seconds(self, stream: Any) -> float:
+        """Length of a stream within the segment, seconds."""
+        seconds = self._file_seconds(stream)
+        if self.segment.whole or stream is None:
+            return seconds
+        return max(0.0, min(self._file_start(stream) + seconds, self.segment.end - self.offset) - self.start(stream))
+
+    def _file_seconds(self, stream: Any) -> float:
         """
-        Length of a stream, seconds: from the header, or else from its packets.
+        Length of a stream in the file, seconds: from the header, or else from its packets.
 
         Where a header gives no length for a stream, FFmpeg puts that of the whole file in its place.
         """
@@ -159,6 +176,10 @@ class Media:
 
     def start(self, stream: Any) -> float:
         """Start of a stream on the time axis, seconds."""
+        start = self._file_start(stream)
+        return start if self.segment.whole else max(0.0, start)
+
+    def _file_start(self, stream: Any) -> float:
         return float((stream.start_time or 0) * stream.time_base) - self.origin
 
     def end(self, stream: Any) -> float:
@@ -166,15 +187,19 @@ class Media:
         return self.start(stream) + self.seconds(stream)
 
     def seek(self, time: float) -> None:
-        """Seek to the last key frame at or before a time; stay at the beginning for times up to 0."""
+        """Seek to the last key frame at or before a time; stay at the beginning for times up to that of the file."""
         stream = self.video if self.video is not None else self.audio
-        if time > 0 and stream is not None:
+        if self.seeks(time) and stream is not None:
             if self.untimed:
                 self._decoder_delay = _count_delayed_packets(self.path, stream.index)
             try:
                 self.container.seek(int((time + self.origin) / stream.time_base), stream=stream)
             except media_errors() as error:
                 self.fault = self.fault or reason(error)
+
+    def seeks(self, time: float) -> bool:
+        """Tell whether a time lies after the beginning of the file, so that `seek` moves."""
+        return time + self.offset > 0
 
     def packets(self, *streams: Any) -> Iterator[Any]:
         """Yield packets of the streams, then an empty one for each, up to the end or the first that cannot be read."""
@@ -225,7 +250,7 @@ class Media:
 
     def _last_packet_end(self, stream: Any) -> float | None:
         """Return the end of the last packet of a stream, seconds, or None if it has none."""
-        full = os.path.abspath(os.fspath(self.path))
+        full = os.path.abspath(self.segment.file)
         try:
             status = os.stat(full)
         except OSError as error:
@@ -250,7 +275,7 @@ class Media:
 @contextmanager
 def open_media(path: FilePath) -> Iterator[Media]:
     """
-    Open a media file for reading, with one decoding thread per stream; closed on leaving.
+    Open a media file, or a segment of one, for reading, with one decoding thread per stream; closed on leaving.
 
     Raises
     ------
@@ -274,7 +299,7 @@ def open_media(path: FilePath) -> Iterator[Media]:
 def _open_container(path: FilePath) -> Any:
     """Open a media file with PyAV, or raise MediaError."""
     av = import_av()
-    name = os.path.abspath(os.fspath(path))  # absolute, so that no part of a name is taken for a protocol
+    name = os.path.abspath(file_of(path))  # absolute, so that no part of a name is taken for a protocol
     try:
         status = os.stat(name)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
@@ -302,13 +327,7 @@ def import_av() -> Any:
 def media_errors() -> tuple[type[BaseException], ...]:
     """Return the exceptions by which PyAV reports a file that is missing, unreadable or damaged."""
     av = import_av()
-    return (
-        av.FFmpegError,
-        OSError,
-        ValueError,
-        EOFError,
-        LookupError,
-    )  # LookupError: streams that appear or vanish on the way
+    return av.FFmpegError, OSError, ValueError, EOFError, LookupError  # the last: streams that appear or vanish
 
 
 def media_error(path: FilePath, why: str) -> MediaError:

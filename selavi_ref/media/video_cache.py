@@ -16,15 +16,21 @@ from numpy.typing import NDArray
 
 from selavi_ref.errors import FilePath, InputError, MediaError, StoreError, TransientMediaError, printable
 from selavi_ref.media.cache_file import PackedVideo, Shard, ShardWriter, read_error
-from selavi_ref.media.clip import read_video
+from selavi_ref.media.clip import Clip, read_video
 from selavi_ref.media.container import media_error
 from selavi_ref.media.decoder import parallel_map, run_guarded
 from selavi_ref.media.mel import log_mel
+from selavi_ref.media.segment_reader import read_segments
+from selavi_ref.media.segments import file_of, groups_by_file
 
 _JPEG_QUALITY = 92
 _SHARD_BYTES = 256 << 20  # size at which a file of the cache is completed: a killed process loses at most this
 _STALE = 24 * 3600  # seconds without a write after which a partial file is taken for that of a killed process
 _AHEAD = 2  # videos per thread that are decoded before their turn
+_LONGEST_GROUP = (
+    120.0  # seconds of one file that are decoded at once: a seek costs at most some ten seconds of decoding
+)
+_GROUP_BYTES = 64e6
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,10 @@ class CacheFormat:
         """Name of the folder of such videos, without their encoding."""
         scaling = "" if self.antialias else "-bilinear"
         return f"{self.fps:g}fps-{self.size}px{scaling}-{self.sample_rate}Hz-{self.n_filters}mel"
+
+    def group_seconds(self, ratio: float = 16 / 9) -> float:
+        """Return how many seconds of one file are decoded at once, so that they take little memory."""
+        return min(_LONGEST_GROUP, _GROUP_BYTES / self.n_bytes(1.0, ratio))
 
     def n_bytes(self, seconds: float, ratio: float) -> int:
         """Return the bytes of a video of this length, whose aspect ratio is `ratio` or its inverse."""
@@ -91,7 +101,7 @@ class DecodedVideo:
 
 def decode_video(path: FilePath, cache_format: CacheFormat) -> DecodedVideo:
     """
-    Decode a whole video.
+    Decode a whole video, or a segment.
 
     Raises
     ------
@@ -106,6 +116,28 @@ def decode_video(path: FilePath, cache_format: CacheFormat) -> DecodedVideo:
         enlarge=False,
         antialias=cache_format.antialias,
     )
+    return _with_energies(video, cache_format)
+
+
+def decode_group(path: FilePath, names: Sequence[str], cache_format: CacheFormat) -> list[DecodedVideo | MediaError]:
+    """Decode a whole video, or segments of one file in one pass; each that cannot be decoded is an error instead."""
+    if len(names) == 1:
+        try:
+            return [decode_video(names[0], cache_format)]
+        except MediaError as error:
+            return [error]
+    parts = read_segments(
+        names,
+        fps=cache_format.fps,
+        size=cache_format.size,
+        sample_rate=cache_format.sample_rate,
+        enlarge=False,
+        antialias=cache_format.antialias,
+    )
+    return [part if isinstance(part, MediaError) else _with_energies(part, cache_format) for part in parts]
+
+
+def _with_energies(video: Clip, cache_format: CacheFormat) -> DecodedVideo:
     if not video.samples.size:
         return DecodedVideo(video.frames, np.empty((cache_format.n_filters, 0), np.float32))
     return DecodedVideo(
@@ -113,9 +145,15 @@ def decode_video(path: FilePath, cache_format: CacheFormat) -> DecodedVideo:
     )
 
 
-def decode_packed(path: FilePath, cache_format: CacheFormat, jpeg: bool) -> PackedVideo:
-    """Decode a whole video and pack it for a cache, its frames as JPEG or uncompressed."""
-    video = decode_video(path, cache_format)
+def decode_packed(
+    path: FilePath, names: Sequence[str], cache_format: CacheFormat, jpeg: bool
+) -> list[PackedVideo | MediaError]:
+    """Decode a group as `decode_group` does, and pack it for a cache, its frames as JPEG or uncompressed."""
+    videos = decode_group(path, names, cache_format)
+    return [video if isinstance(video, MediaError) else _packed(video, jpeg) for video in videos]
+
+
+def _packed(video: DecodedVideo, jpeg: bool) -> PackedVideo:
     shape = (video.frames.shape[1], video.frames.shape[2])
     energies = np.ascontiguousarray(video.energies.T)
     if not jpeg:
@@ -135,7 +173,8 @@ class ClipCache:
     """
     A folder of decoded videos, shared by any number of runs, also at the same time.
 
-    Videos are identified by path, size and time of change: a changed file is decoded again. They are stored in HDF5
+    Videos are identified by path (segments by their names), size and time of change: a changed file is decoded again.
+    They are stored in HDF5
     files of about 256 MiB, each written under a temporary name and renamed when complete, so that a killed process
     leaves no incomplete file. Videos of other rates or sizes have folders of their own.
 
@@ -196,7 +235,7 @@ class ClipCache:
         self._remove_stale()
         writer: ShardWriter | None = None
         try:
-            for row, (key, packed) in self._packed(paths, limits, missing, workers):
+            for row, key, packed in self._packed(paths, limits, missing, workers):
                 if isinstance(packed, TransientMediaError):
                     self._transient[paths[row]] = str(packed)
                 else:
@@ -228,21 +267,29 @@ class ClipCache:
 
     def _packed(
         self, paths: Sequence[str], limits: Sequence[float], rows: Sequence[int], workers: int
-    ) -> Iterator[tuple[int, tuple[tuple[str, str], PackedVideo | str | TransientMediaError]]]:
+    ) -> Iterator[tuple[int, tuple[str, str], PackedVideo | str | TransientMediaError]]:
         """Yield rows with their keys and packed videos, permanent reasons why there are none, or transient errors."""
 
-        def pack(row: int) -> tuple[tuple[str, str], PackedVideo | str | TransientMediaError]:
-            key = self._key(
-                paths[row]
-            )  # before decoding, so that a file that changes meanwhile is decoded again next time
+        def pack(group: list[int]) -> list[tuple[tuple[str, str], PackedVideo | str | TransientMediaError]]:
+            names = [paths[row] for row in group]
+            # before decoding, so that a file that changes meanwhile is decoded again next time
+            keys = [self._key(name) for name in names]
+            limit = sum(limits[row] for row in group)
+            packed: list[PackedVideo | MediaError]
             try:
-                return key, run_guarded(decode_packed, paths[row], self.cache_format, self.jpeg, limit=limits[row])
-            except TransientMediaError as error:
-                return key, error
+                packed = run_guarded(decode_packed, file_of(names[0]), names, self.cache_format, self.jpeg, limit=limit)
             except MediaError as error:
-                return key, str(error)
+                packed = [error] * len(names)
+            return [
+                (key, str(one) if isinstance(one, MediaError) and not isinstance(one, TransientMediaError) else one)
+                for key, one in zip(keys, packed, strict=True)
+            ]
 
-        return parallel_map(pack, rows, workers, _AHEAD)
+        numbers = groups_by_file([paths[row] for row in rows], self.cache_format.group_seconds())
+        jobs = [[rows[number] for number in group] for group in numbers]
+        for group, results in parallel_map(pack, jobs, workers, _AHEAD):
+            for row, (key, result) in zip(group, results, strict=True):
+                yield row, key, result
 
     def _add(self, writer: ShardWriter | None, key: tuple[str, str], packed: PackedVideo | str) -> ShardWriter | None:
         """Write a video to the current file, or a new one; return the file, or None if it is full."""
@@ -268,7 +315,7 @@ class ClipCache:
     def _key(path: str) -> tuple[str, str]:
         full = os.path.abspath(path)
         try:
-            status = os.stat(full)
+            status = os.stat(file_of(full))
         except OSError:
             return full, ""
         return full, f"{status.st_size}-{status.st_mtime_ns}"

@@ -207,9 +207,10 @@ def _dump_json(file: IO[str], labels: FinalLabels) -> None:
         file.write(f"{dump(key)}: {dump(value)},\n")
     file.write('"videos": [')
     table = labels.table
+    columns = table.written_columns
     for number, row in enumerate(table.rows()):
-        record = {name: _json_value(value) for name, value in zip(table.columns, row, strict=True)}
-        if (path := _path_bytes(labels.paths[number])) is not None:
+        record = {name: _json_value(value) for name, value in zip(columns, row, strict=True)}
+        if (path := _path_bytes(columns["path"][number])) is not None:
             record["path_bytes"] = base64.b64encode(path).decode()
         file.write((",\n" if number else "\n") + dump(record))
     file.write("\n]\n}\n")
@@ -236,10 +237,11 @@ def _arrow_table(labels: FinalLabels) -> Any:
         array = np.ascontiguousarray(values)
         if kind == "cluster":
             return pa.array(array, pa.int32(), mask=array < 0)
-        return pa.array(array, pa.float32(), mask=~np.isfinite(array))
+        return pa.array(array, pa.float64() if kind == "seconds" else pa.float32(), mask=~np.isfinite(array))
 
-    columns = {name: column(name, values) for name, values in labels.table.columns.items()}
-    path_bytes = [_path_bytes(path) for path in labels.paths]
+    written = labels.table.written_columns
+    columns = {name: column(name, values) for name, values in written.items()}
+    path_bytes = [_path_bytes(path) for path in written["path"]]
     if any(path is not None for path in path_bytes):
         columns = {"path": columns["path"], "path_bytes": pa.array(path_bytes, pa.binary()), **columns}
     description = json.dumps(labels.description, ensure_ascii=False)

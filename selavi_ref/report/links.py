@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import secrets
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from selavi_ref.datasets.video_files import LINKS_MARKER
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
+from selavi_ref.media.segments import file_of, segment_of
 from selavi_ref.report.export import FinalLabels, write_linked_csv
 
 INDEX = "labels.csv"
@@ -123,9 +125,19 @@ def places_of(finished: FinalLabels) -> list[str]:
         place = folders.get(int(cluster), UNLABELLED)
         if mark == "wrong" and place != UNLABELLED:
             place = f"{WRONG}/{place}"
-        file = taken.setdefault(place, Names()).take(path.replace("\\", "/").rpartition("/")[2], ending=True)
+        file = taken.setdefault(place, Names()).take(_file_name(path), ending=True)
         places.append(f"{place}/{file}")
     return places
+
+
+def _file_name(path: str) -> str:
+    """Return the name of a file; of a segment, with its times before the ending."""
+    segment = segment_of(path)
+    name = segment.file.replace("\\", "/").rpartition("/")[2]
+    if segment.whole:
+        return name
+    stem, ending = os.path.splitext(name)
+    return f"{stem}_{segment.start:g}-{'end' if segment.end == math.inf else f'{segment.end:g}'}{ending}"
 
 
 class Names:
@@ -202,7 +214,7 @@ def _folded(name: str) -> str:
 
 def _is_there(path: str) -> bool:
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)
+        return stat.S_ISREG(os.stat(file_of(path)).st_mode)
     except (OSError, ValueError):  # the latter: a name that no file can have
         return False
 
@@ -213,7 +225,7 @@ def _way_of_linking(folder: Path, paths: Sequence[str], target: Path) -> tuple[s
     for kind, link in (("symbolic", os.symlink), ("hard", os.link)):
         sample = next(filter(_is_there, paths), None)
         try:
-            link(os.path.abspath(sample) if sample else folder / LINKS_MARKER, probe)
+            link(os.path.abspath(file_of(sample)) if sample else folder / LINKS_MARKER, probe)
         except (OSError, NotImplementedError):
             continue
         probe.unlink()
@@ -226,7 +238,7 @@ def _linked(link: Callable[[str, Path], None], path: str, place: Path) -> bool:
     if not path or "\0" in path:
         return False
     try:
-        link(os.path.abspath(path), place)
+        link(os.path.abspath(file_of(path)), place)
     except UnicodeEncodeError:
         return False
     except OSError as error:

@@ -82,7 +82,7 @@ def test_jpeg_looks_the_same_in_less_room(videos, kept, tmp_path: Path) -> None:
     assert np.abs(got.astype(int) - wanted).mean() < 5
     np.testing.assert_array_equal(packed.videos(videos)[0].read_mel(5, 40), kept[0].read_mel(5, 40))
     large = CacheFormat(10, 160, 8000, 20)
-    sizes = [decode_packed(videos[0], large, jpeg).data.nbytes for jpeg in (True, False)]
+    sizes = [decode_packed(videos[0], [videos[0]], large, jpeg)[0].data.nbytes for jpeg in (True, False)]
     assert sizes[0] < 0.2 * sizes[1]
 
 

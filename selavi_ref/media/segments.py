@@ -1,0 +1,166 @@
+"""Segments: parts of a file, named by one string that stands wherever the path of a whole file may stand."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from selavi_ref.errors import FilePath, InputError
+
+_MARK = "#t="
+_DIGITS = 3  # decimals of a second
+_NAME = re.compile(r"(?s)(.+)#t=(\d+(?:\.\d+)?)?(?:,(\d+(?:\.\d+)?))?")
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """
+    A file, or a part of it.
+
+    Parameters
+    ----------
+    file
+        Path of the file.
+    start, end
+        Of the part, seconds after the first frame of the file; 0 and infinity for the whole file.
+    """
+
+    file: str
+    start: float = 0.0
+    end: float = math.inf
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is the whole file."""
+        return self.start == 0 and self.end == math.inf
+
+    @property
+    def name(self) -> str:
+        """The string that stands for it: the path, or a W3C media fragment such as ``talk.mp4#t=10,20``."""
+        if self.whole:
+            return self.file
+        end = "" if self.end == math.inf else f",{_written(self.end)}"
+        return f"{self.file}{_MARK}{_written(self.start)}{end}"
+
+    def limit(self, seconds: float) -> float:
+        """Return the length of what is left of a stream of so many seconds within the segment, seconds."""
+        return max(0.0, min(seconds, self.end) - self.start)
+
+
+def segment_of(name: FilePath) -> Segment:
+    """
+    Return the segment that a string stands for: ``PATH#t=START,END``, ``PATH#t=START``, or the path of a whole file.
+
+    A file that really has such a name is a whole file.
+    """
+    text = os.fspath(name)
+    if _MARK not in text:
+        return Segment(text)
+    match = _NAME.fullmatch(text)
+    if match is None or (match[2] is None and match[3] is None) or os.path.lexists(text):
+        return Segment(text)
+    start, end = float(match[2] or 0), float(match[3] or math.inf)
+    return Segment(match[1], start, end) if start < end else Segment(text)
+
+
+def file_of(name: FilePath) -> str:
+    """Return the path of the file that a string stands for, or for a part of."""
+    return segment_of(name).file
+
+
+def read_seconds(text: str) -> float:
+    """
+    Return a time in seconds from ``83.5``, ``1:23.5`` or ``0:01:23.5``, rounded to a millisecond.
+
+    Raises
+    ------
+    InputError
+        If it is no time.
+    """
+    match = _CLOCK.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"{text!r:.60} is no time; write seconds, such as 83.5, or 1:23.5", option="time", value=text)
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return round(3600 * hours + 60 * minutes + seconds, _DIGITS)
+
+
+def windows(seconds: float, length: float) -> list[tuple[float, float]]:
+    """
+    Cut a time into windows of one length; the last has from half of it to one and a half times of it.
+
+    Parameters
+    ----------
+    seconds
+        The time to cut.
+    length
+        Of a window, seconds.
+
+    Returns
+    -------
+    list of (float, float)
+        Start and end of each window, at least one.
+    """
+    count = max(1, math.ceil(seconds / length - 0.5))
+    bounds = [round(number * length, _DIGITS) for number in range(count)]
+    return list(zip(bounds, [*bounds[1:], round(max(seconds, bounds[-1] + 0.001), _DIGITS)], strict=True))
+
+
+def groups(names: Sequence[str], longest: float) -> Iterator[list[int]]:
+    """
+    Group neighbouring rows that are decoded together: parts of one file, one after the other, with hardly a gap.
+
+    Parameters
+    ----------
+    names
+        Segments or whole files.
+    longest
+        Seconds of its file that a group may span; a single segment may be longer.
+
+    Yields
+    ------
+    list of int
+        Rows of a group, ascending; a whole file is a group by itself.
+    """
+    group: list[int] = []
+    span = last = Segment("")
+    for row, name in enumerate(names):
+        segment = segment_of(name)
+        end = max(span.end, segment.end)
+        joins = (
+            segment.file == span.file
+            and not (segment.whole or span.whole)
+            and last.start <= segment.start <= span.end + _gap(last)
+            and end - span.start <= longest
+        )
+        if group and not joins:
+            yield group
+            group = []
+        span = Segment(span.file, span.start, end) if group else segment
+        group.append(row)
+        last = segment
+    if group:
+        yield group
+
+
+def groups_by_file(names: Sequence[str], longest: float) -> list[list[int]]:
+    """Group rows as `groups` does, after putting the segments of each file side by side, in order of time."""
+    files: dict[str, list[tuple[float, int]]] = {}
+    for row, name in enumerate(names):
+        segment = segment_of(name)
+        files.setdefault(segment.file, []).append((segment.start, row))
+    ordered = [row for rows in files.values() for _, row in sorted(rows)]
+    return [[ordered[n] for n in group] for group in groups([names[row] for row in ordered], longest)]
+
+
+def _gap(segment: Segment) -> float:
+    """Return the seconds that are rather decoded than jumped over."""
+    return min(10.0, segment.end - segment.start)
+
+
+def _written(seconds: float) -> str:
+    text = f"{seconds:.{_DIGITS}f}"
+    return text.rstrip("0").rstrip(".")
