@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from backbones.commands.command import Command
-from backbones.commands.output import OutPath
+from backbones.commands.output import OutPath, force_option
 from backbones.commands.shared_options import truth_option, videos_option
 from selavi_ref.errors import InputError, printable
+
+_FORMS = ("fiftyone", "label-studio", "cvat", "coco", "videofolder", "webdataset")
 
 
 @click.command(
@@ -22,6 +25,10 @@ from selavi_ref.errors import InputError, printable
     selavi export RUN --links sorted
     selavi export labels.csv --out named.csv
     selavi export RUN --head 2 --out head2.csv
+    selavi export RUN --embeddings features.npz
+    selavi export RUN --to fiftyone fiftyone --to label-studio tasks.json --to cvat cvat --to coco coco.json
+    selavi export RUN --to videofolder dataset --copy
+    selavi export RUN --to webdataset shards
     """,
 )
 @click.argument("source", type=click.Path(), metavar="RUN|LABELS|STORE")
@@ -33,20 +40,48 @@ from selavi_ref.errors import InputError, printable
     type=OutPath(file_okay=False),
     help="New folder, with a folder of links to videos for each cluster.",
 )
+@click.option(
+    "--to",
+    "targets",
+    type=(click.Choice(_FORMS), OutPath()),
+    multiple=True,
+    metavar="FORM PATH",
+    help=f"Write for another program: {', '.join(_FORMS)}; docs/interchange.md tells what is in each; repeatable.",
+)
+@click.option("--copy", is_flag=True, help="With --to videofolder: copy the videos instead of linking them.")
+@click.option(
+    "--embeddings", type=OutPath(dir_okay=False), help="Features of all videos with their labels, .npz or .parquet."
+)
 @click.option("--head", default="consensus", help="consensus of all heads, or the number of a head.")
+@force_option
 @truth_option
 @videos_option
 def export(
-    source: str, out: tuple[str, ...], links: str | None, head: str, truth: str | None, videos: str | None
+    source: str,
+    out: tuple[str, ...],
+    links: str | None,
+    targets: tuple[tuple[str, str], ...],
+    copy: bool,
+    embeddings: str | None,
+    head: str,
+    force: bool,
+    truth: str | None,
+    videos: str | None,
 ) -> None:
     """
     Write the labels of a RUN, a table or a store, with all edits made on the page of selavi browse.
 
     A row has the label, the name of its cluster, the label as it was learnt, and a mark if the video was moved or
-    marked as wrong. Tables can be read by selavi evaluate and selavi browse.
+    marked as wrong. Tables can be read by selavi evaluate and selavi browse. Tables that an export wrote, and folders
+    of links, are replaced; other files only with --force.
     """
-    if not out and links is None:
-        raise InputError("nothing to write: give --out labels.csv (or .json, .parquet), --links FOLDER, or both")
+    if not (out or links or targets or embeddings):
+        raise InputError(
+            "nothing to write: give --out labels.csv (or .json, .parquet), --links FOLDER, --to FORM PATH, or "
+            "--embeddings features.npz"
+        )
+    if copy and "videofolder" not in [form for form, _ in targets]:
+        raise InputError("--copy goes with --to videofolder PATH", option="copy")
     from selavi_ref.browser.collection import open_collection
     from selavi_ref.browser.final_labels import final_labels
     from selavi_ref.report.export import write_csv, write_json, write_parquet
@@ -59,7 +94,7 @@ def export(
     collection = open_collection(source, truth=truth, videos=videos)
     if head not in collection.labels.titles:
         raise InputError(f"--head {head}: {source} has {', '.join(collection.labels.titles)}")
-    _check_unprotected(out, source)
+    _check_outputs(source, out, targets, embeddings, force)
     if links is not None:
         _check_files(collection.files, source)
     labels = final_labels(collection, head)
@@ -71,18 +106,70 @@ def export(
         click.echo(f"wrote {made.links} {made.kind} links to {click.format_filename(links)}{os.sep}")
         if made.missing:
             click.echo(f"{made.missing} videos are missing", err=True)
+    _write_targets(collection, labels, targets, embeddings, head, copy, force)
 
 
-def _check_unprotected(out: Sequence[str], source: str) -> None:
+def _check_outputs(
+    source: str, out: Sequence[str], targets: Sequence[tuple[str, str]], embeddings: str | None, force: bool
+) -> None:
+    """Refuse whatever must not be replaced, before anything is written."""
+    from selavi_ref.api.exporting import check_export
+    from selavi_ref.report.export import is_own_table
+    from selavi_ref.report.interchange.feature_files import check_features_file
+
+    features = [] if embeddings is None else [embeddings]
+    outputs = [*(("--out", path) for path in out), *(("--embeddings", path) for path in features)]
+    _check_unprotected([*outputs, *((f"--to {form}", path) for form, path in targets)], source)
+    for path in out:
+        if not force and os.path.lexists(path) and not is_own_table(path):
+            raise InputError(
+                f"--out {path} is not a table of labels written by selavi; name another file, or replace it by --force",
+                path=path,
+                option="out",
+            )
+    for form, path in targets:
+        check_export(form, path, force=force)
+    for path in features:
+        check_features_file(path, force)
+
+
+def _write_targets(
+    collection: Any,
+    labels: Any,
+    targets: Sequence[tuple[str, str]],
+    embeddings: str | None,
+    head: str,
+    copy: bool,
+    force: bool,
+) -> None:
+    """Write what other programs read."""
+    if not targets and embeddings is None:
+        return
+    from backbones.commands.progress import TERMINAL
+    from selavi_ref.api.exporting import export as export_to
+    from selavi_ref.api.exporting import feature_spaces
+    from selavi_ref.report.interchange.feature_files import write_features
+
+    for form, path in targets:
+        number = export_to(collection, form, path, labelling=head, copy=copy, force=force, reporter=TERMINAL)
+        click.echo(f"wrote {click.format_filename(path)} for {form}: {number} of {len(collection)} videos")
+    if embeddings is not None:
+        spaces = feature_spaces(collection)
+        write_features(labels, spaces, embeddings, force=force)
+        shapes = ", ".join(f"{name} ({features.shape[1]})" for name, features in spaces.items())
+        click.echo(f"wrote {click.format_filename(embeddings)}: {len(collection)} videos; {shapes}")
+
+
+def _check_unprotected(outputs: Sequence[tuple[str, str]], source: str) -> None:
     """Refuse to replace a file of a run, or of the run that a table or store belongs to."""
     from selavi_ref.runs.run import Run
 
     folder = Path(source) if os.path.isdir(source) else Path(source).parent
     files = [Path(source), *(value for value in vars(Run(folder)).values() if isinstance(value, Path))]
     protected = {os.path.realpath(file) for file in files}
-    for path in out:
+    for option, path in outputs:
         if os.path.realpath(path) in protected:
-            raise InputError(f"--out {path} belongs to {source}, which stays as it is; name another file", path=path)
+            raise InputError(f"{option} {path} belongs to {source}, which stays as it is; name another file", path=path)
 
 
 def _check_files(files: Sequence[str], source: str) -> None:

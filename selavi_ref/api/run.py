@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.api.checking import check_labels
+from selavi_ref.api.exporting import export
 from selavi_ref.api.naming import ClassProbabilities, NamedClusters, propose_names, stored_class_probabilities
 from selavi_ref.api.predictions import Predictions, label_features, predictions, to_pandas
 from selavi_ref.api.progress import choose_reporter
 from selavi_ref.api.updating import Update, update_run
 from selavi_ref.api.video_runs import Videos, as_manifest, video_runs
 from selavi_ref.browser.annotations import annotations_of
-from selavi_ref.browser.collection import open_collection
+from selavi_ref.browser.collection import Collection, open_collection
 from selavi_ref.browser.final_labels import final_labels
 from selavi_ref.browser.store_labels import StoredLabels
 from selavi_ref.diagnostics.check import Report
@@ -306,56 +308,65 @@ class Run:
     def propose_names(
         self,
         *,
-        files: bool = True,
         classes: Sequence[ClassProbabilities] | None = None,
-        program: str | None = None,
-        seconds: float = 60.0,
         accept: float | None = None,
         reporter: Reporter | None = None,
         progress: bool = False,
+        **options: Any,
     ) -> NamedClusters:
         """
         Propose names for the clusters, and save the proposals, which the page of ``selavi browse`` shows.
 
-        Nothing is named unless `accept` is given, and no name is ever replaced.
-
         Parameters
         ----------
-        files : bool
-            Propose words of file names, folders, and texts beside the videos (.txt, .json, .srt).
         classes : sequence of ClassProbabilities, optional
-            Propose the classes that are more probable in a cluster than elsewhere. By default those in the store that
+            Propose the classes that are more probable in a cluster than elsewhere; by default those in the store that
             the run has learnt from.
-        program : str, optional
-            Command line or HTTP address that is asked for the name of each cluster without one.
-        seconds : float
-            Longest time for one answer of it.
         accept : float, optional
-            Name each nameless cluster by its best proposal, if the score is at least this.
+            Name each nameless cluster by its best proposal, if the score is at least this; without it, none is named.
+            No name is ever replaced.
         reporter, progress
             See `label_videos`.
+        **options
+            Of `selavi_ref.api.naming.propose_names`: ``files``, ``program``, ``seconds``.
 
         Returns
         -------
         NamedClusters
             ``proposals``, the ``names`` that clusters have now, and those of them that were ``accepted``.
+        """
+        classes = stored_class_probabilities(self._folder) if classes is None else classes
+        reporter = choose_reporter(reporter, progress)
+        with self._collection() as collection:
+            return propose_names(collection, classes=classes, accept=accept, reporter=reporter, **options)
+
+    def export(self, form: str, out: FilePath, *, copy: bool = False, force: bool = False) -> int:
+        """
+        Write the labels, with all edits, for another program, and return the number of videos that have one.
+
+        Parameters
+        ----------
+        form : str
+            ``"fiftyone"``, ``"label-studio"``, ``"cvat"``, ``"coco"``, ``"videofolder"`` or ``"webdataset"``.
+        out : path
+            The file (label-studio, coco) or folder.
+        copy, force : bool
+            See `selavi_ref.api.exporting.export`.
 
         Raises
         ------
         InputError
-            If class probabilities are of other videos, or the program fails.
+            If there is no such form, something must not be replaced, or no video exists where the form holds videos.
         """
+        with self._collection() as collection:
+            return export(collection, form, out, copy=copy, force=force)
+
+    @contextmanager
+    def _collection(self) -> Iterator[Collection]:
+        """Open the run as the page shows it, and close its store at the end."""
         collection = open_collection(self.folder)
         try:
-            return propose_names(
-                collection,
-                files=files,
-                classes=stored_class_probabilities(self._folder) if classes is None else classes,
-                program=program,
-                seconds=seconds,
-                accept=accept,
-                reporter=choose_reporter(reporter, progress),
-            )
+            yield collection
         finally:
             if isinstance(collection.labels, StoredLabels):
                 collection.labels.store.close()
@@ -365,10 +376,8 @@ class Run:
         files = (self._folder.features_file, self._folder.labels_file, self._folder.annotations_file)
         state = [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
         if self._final is None or state != self._state:
-            collection = open_collection(self.folder)
-            self._final, self._state = final_labels(collection), state
-            if isinstance(collection.labels, StoredLabels):
-                collection.labels.store.close()
+            with self._collection() as collection:
+                self._final, self._state = final_labels(collection), state
         return self._final
 
 

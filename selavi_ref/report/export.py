@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import os
@@ -266,3 +267,19 @@ def _text_bytes(write: Callable[[IO[str]], None]) -> bytes:
     write(file)
     file.flush()
     return raw.getvalue()
+
+
+def is_own_table(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is a table of labels that `write_csv`, `write_json` or `write_parquet` has written."""
+    try:
+        ending = os.path.splitext(os.fspath(path))[1].lower()
+        if ending == ".parquet":
+            import pyarrow.parquet as pq
+
+            return b"selavi" in (pq.read_schema(path).metadata or {})
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if ending == ".json":
+                return f'"format": {json.dumps(FORMAT)}' in file.read(200)
+            return set(next(csv.reader(file), [])) >= {"path", "label", "confidence", "runner_up", "modalities"}
+    except (OSError, ValueError, csv.Error, ImportError):
+        return False

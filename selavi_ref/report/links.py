@@ -96,7 +96,7 @@ def write_links(finished: FinalLabels, folder: FilePath, *, files: Sequence[str]
             new = target.parent / f".{safe_name(target.name, 100)}.{secrets.token_hex(4)}.partial"
             new.mkdir()
             (new / LINKS_MARKER).write_text(_MADE, encoding="utf-8")
-            kind, link = _way_of_linking(new, files, target)
+            kind, link = way_of_linking(new, files, target)
             places = places_of(finished)
             for parent in {os.path.dirname(place) for place in places}:
                 (new / parent).mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def write_links(finished: FinalLabels, folder: FilePath, *, files: Sequence[str]
         finally:
             if new is not None:
                 shutil.rmtree(new, ignore_errors=True)
-    missing = sum(not _is_there(path) for path in files)
+    missing = sum(not is_regular_file(path) for path in files)
     return Links(target, sum(done), missing, kind)
 
 
@@ -212,18 +212,19 @@ def _folded(name: str) -> str:
     return "".join(c for c in plain if unicodedata.category(c) != "Cf")
 
 
-def _is_there(path: str) -> bool:
+def is_regular_file(path: str) -> bool:
+    """Return whether a path leads to a file that can be read as one."""
     try:
         return stat.S_ISREG(os.stat(file_of(path)).st_mode)
     except (OSError, ValueError):  # the latter: a name that no file can have
         return False
 
 
-def _way_of_linking(folder: Path, paths: Sequence[str], target: Path) -> tuple[str, Callable[[str, Path], None]]:
+def way_of_linking(folder: Path, paths: Sequence[str], target: Path) -> tuple[str, Callable[[str, Path], None]]:
     """Return a kind of link that the system makes in a folder, and how."""
     probe = folder / "probe"
     for kind, link in (("symbolic", os.symlink), ("hard", os.link)):
-        sample = next(filter(_is_there, paths), None)
+        sample = next(filter(is_regular_file, paths), None)
         try:
             link(os.path.abspath(file_of(sample)) if sample else folder / LINKS_MARKER, probe)
         except (OSError, NotImplementedError):

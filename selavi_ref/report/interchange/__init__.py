@@ -1,0 +1,1 @@
+"""Labels in the forms of other programs: annotation tools, data sets for training, and files of features."""
