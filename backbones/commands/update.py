@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from backbones.commands.command import Command, Interruptible
+from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.shared_options import device_option, json_option, workers_option
 
 _MEANING = {
@@ -19,6 +19,21 @@ _MEANING = {
     "gone": "no file any more; rows and edits are kept",
     "unchanged": "",
 }
+_AUTO = "--learn --new-clusters auto"
+
+
+class NewClusters(click.ParamType):
+    """A number from 0, or ``auto``."""
+
+    name = "0|N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a number, or ``auto``."""
+        if value == "auto" or (isinstance(value, int) and value >= 0):
+            return value
+        if not str(value).isdecimal():
+            self.fail(f"{value!r} is neither a number from 0 nor auto.", param, ctx)
+        return int(value)
 
 
 @click.command(
@@ -26,46 +41,125 @@ _MEANING = {
     examples="""
     selavi update RUN VIDEOS --dry-run
     selavi update RUN VIDEOS
+    selavi update RUN VIDEOS --learn
+    selavi update RUN VIDEOS --learn --new-clusters auto
     selavi update RUN VIDEOS --json > changes.json
     """,
 )
 @click.argument("run", type=click.Path(), metavar="RUN")
 @click.argument("videos", type=click.Path())
 @click.option("--dry-run", is_flag=True, help="Only show what has changed; write nothing.")
+@click.option(
+    "--learn",
+    is_flag=True,
+    help="Go on learning on old and new videos together, and on what was corrected on the page of selavi browse.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    help="With --learn: passes over the videos. [default: 15 % of those of the run, at least 5]",
+)
+@click.option(
+    "--new-clusters",
+    type=NewClusters(),
+    default="0",
+    show_default=True,
+    help="With --learn: clusters to add for kinds that were not there. auto: as many as there are kinds among "
+    "new videos that fit no cluster.",
+)
 @json_option
 @device_option
 @workers_option
-def update(run: str, videos: str, dry_run: bool, as_json: bool, device: str, workers: int | None) -> None:
+def update(
+    run: str,
+    videos: str,
+    dry_run: bool,
+    learn: bool,
+    epochs: int | None,
+    new_clusters: int | str,
+    as_json: bool,
+    device: str,
+    workers: int | None,
+) -> None:
     """
     Follow changes of VIDEOS: label new files with the networks of RUN as they are, and keep all that was there.
 
     Files are recognised by their content, not by their name alone: moved videos keep labels and edits, copies get the
-    label of their original. Videos that are gone keep their rows. The tables of RUN are replaced at the end, all
-    together.
+    label of their original. Videos that are gone keep their rows. The files of RUN are replaced at the end, all
+    together. With --learn the networks learn from the new videos, too, and from corrections made on the page; clusters
+    keep their numbers and names if most of their videos stay in them.
     """
     from backbones.commands.progress import TERMINAL
     from selavi_ref.api.updating import update_run
 
+    if not learn:
+        refuse_options(("epochs", "new_clusters"), "goes with --learn")
+    elif dry_run:
+        refuse_options(("learn",), "does not go with --dry-run")
     with Interruptible("the same command continues where it stopped"):
-        done = update_run(run, videos, dry_run=dry_run, device=device, workers=workers, reporter=TERMINAL)
+        done = update_run(
+            run,
+            videos,
+            dry_run=dry_run,
+            learn=learn,
+            epochs=epochs,
+            new_clusters=new_clusters,
+            device=device,
+            workers=workers,
+            reporter=TERMINAL,
+        )
     if as_json:
         click.echo(json.dumps(done.to_dict()))
         return
-    _print(run, videos, done, dry_run)
+    _print(run, videos, done, dry_run, learn)
 
 
-def _print(run: str, videos: str, done: Any, dry_run: bool) -> None:
-    """Print what has changed, how well the new videos fit, and what to do next."""
+def _print(run: str, videos: str, done: Any, dry_run: bool, learn: bool) -> None:
+    """Print what has changed, how well the new videos fit, what was learnt, and what to do next."""
+    command = shlex.join(["selavi", "update", run, videos])
     for kind, number in done.changes.counts.items():
         if number or kind in ("new", "unchanged"):
             click.echo(f"{kind:<10}{number:>8,}  {_MEANING[kind] if number else ''}".rstrip())
     if dry_run:
         if done.changes.any:
-            click.echo(f"nothing was written; label the new videos by: {shlex.join(['selavi', 'update', run, videos])}")
-        return
-    if not done.changes.any:
-        click.echo(f"{run} is up to date")
+            click.echo(f"nothing was written; label the new videos by: {command}")
         return
     if done.fit is not None:
         click.echo(done.fit.sentence)
+    if learn and done.learning is None:
+        click.echo(f"{run} has learnt from all of these videos and corrections already")
+    elif learn:
+        click.echo(_learning_text(done.learning))
+    elif done.fit is not None and done.fit.severity != "ok":
+        click.echo(f"there may be kinds of videos that were not there; add clusters by: {command} {_AUTO}")
+    if not (done.changes.any or done.learning):
+        click.echo(f"{run} is up to date")
+        return
     click.echo(f"updated {run}; view the clusters: {shlex.join(['selavi', 'browse', run])}")
+
+
+def _learning_text(learning: Any) -> str:
+    """Return what has become of each cluster, as a table with a line above it."""
+    from selavi_ref.report.table import Table
+
+    columns = {
+        "cluster": "cluster",
+        "kind": "",
+        "before": "videos before",
+        "stayed": "stayed",
+        "now": "videos now",
+        "others": "others now in",
+    }
+    rows: list[Any] = [
+        {name: getattr(fate, name) for name in columns if name != "others"} | {"others": _numbers(fate.others)}
+        for fate in learning.fates
+    ]
+    title = (
+        f"learnt from {learning.n_videos:,} videos for {learning.epochs} epochs; {learning.n_corrected:,} of them "
+        f"corrected by hand; {learning.new_clusters} new clusters"
+    )
+    return Table(title, columns, rows).text()
+
+
+def _numbers(clusters: Any) -> str:
+    return ", ".join(map(str, clusters))

@@ -123,7 +123,8 @@ def checkpoint_consensus(state: Mapping[str, Any], settings: RunSettings) -> Hea
     """Return the consensus of the labelling heads of a checkpoint."""
     if int(state["epoch"]) == 0:
         raise InputError("the run has not learnt anything yet")
-    return find_consensus(state["labels"][:, : settings.heads].astype(np.int32), settings.clusters)
+    consensus = find_consensus(state["labels"][:, : settings.heads].astype(np.int32), settings.clusters)
+    return consensus.renumbered(np.asarray(state["numbers"])) if "numbers" in state else consensus
 
 
 def _provenance(

@@ -11,6 +11,7 @@ import numpy as np
 
 from backbones.data.clips import ClipSource
 from backbones.data.data_source import DataSource, n_loader_processes, open_clips
+from backbones.data.settings import ClipSettings
 from backbones.learner.checkpoint import read_checkpoint
 from backbones.learner.torch_backbone import TorchBackbone
 from backbones.runs.audio_level import measure_audio_level
@@ -25,6 +26,7 @@ from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 from selavi_ref.runs.session import training_session
 from selavi_ref.selflabel.backbone import working_datasets
+from selavi_ref.selflabel.constraints import read_constraints
 from selavi_ref.selflabel.training import Training
 from selavi_ref.store import WorkingStore, shard_path
 
@@ -62,6 +64,11 @@ def check_usable(manifest: Manifest, clusters: int) -> None:
             f"--clusters {clusters}: {manifest.source} has only {len(usable)} usable videos, "
             "and every cluster needs at least one"
         )
+
+
+def usable_length(clip: ClipSettings) -> float:
+    """Return the seconds that a video to learn from must have: a little more than a clip."""
+    return max(1.1, clip.length + 0.1)
 
 
 def write_videos(run: Run, manifest: Manifest) -> None:
@@ -163,6 +170,7 @@ def train(
                 session.log,
                 exchange=exchange,
                 classes=manifest.classes,
+                constraints=read_constraints(run.constraints_file),
                 reporter=session.reporter,
             )
             if not session.restore(training):

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from backbones.data.data_source import DataSource
 from backbones.data.degradation import Degradation
 from backbones.data.loader import ClipSampling
-from backbones.data.settings import ClipSettings
+from backbones.runs.continued import continue_learning, default_epochs, scan_learnable
 from backbones.runs.extract import extract
 from backbones.runs.pilot import finish_pilot, start_pilot
 from backbones.runs.presets import read_config, run_settings
 from backbones.runs.store_check import check_same_run
-from backbones.runs.train import CheckpointPolicy, is_finished, start, train
+from backbones.runs.train import CheckpointPolicy, is_finished, start, train, usable_length
 from selavi_ref.datasets import Manifest, read_manifest, scan
 from selavi_ref.datasets.run_lists import labelled_videos, record_contents
 from selavi_ref.datasets.scan import list_videos
@@ -31,6 +31,21 @@ from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 from selavi_ref.runs.run_lock import locked
 from selavi_ref.store import FeatureStore
+
+# What `selavi_ref.api` calls on this module.
+__all__ = [
+    "CheckpointPolicy",
+    "ClipSampling",
+    "DataSource",
+    "clip_disagreement",
+    "continue_learning",
+    "default_epochs",
+    "extract_videos",
+    "finish_run",
+    "scan_learnable",
+    "start_run",
+    "usable_length",
+]
 
 
 def start_run(
@@ -87,11 +102,6 @@ def start_run(
     )
     if len(set(manifest.usable.classes)) > 1:
         reporter.info("folders name classes: they are used for reporting only, never for learning")
-
-
-def usable_length(clip: ClipSettings) -> float:
-    """Return the seconds that a video to learn from must have: a little more than a clip."""
-    return max(1.1, clip.length + 0.1)
 
 
 def finish_run(

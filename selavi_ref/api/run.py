@@ -201,42 +201,28 @@ class Run:
             return predictions(*label_features(store, head=head, balanced=balanced, annotations=annotations))
 
     def update(
-        self,
-        videos: Videos,
-        *,
-        dry_run: bool = False,
-        device: str = "auto",
-        workers: int | None = None,
-        reporter: Reporter | None = None,
-        progress: bool = False,
+        self, videos: Videos, *, reporter: Reporter | None = None, progress: bool = False, **options: Any
     ) -> Update:
         """
         Bring the run up to date with a collection that has changed: label what is new, and follow what was moved.
 
-        The same as ``selavi update RUN VIDEOS``; see `selavi_ref.api.updating.update_run`.
+        The same as ``selavi update RUN VIDEOS``.
 
         Parameters
         ----------
         videos : path, sequence of paths, or Manifest
             The collection as it is now.
-        dry_run : bool
-            Only find the changes.
-        device, workers, reporter, progress
+        reporter, progress
             See `label_videos`.
+        **options
+            Of `selavi_ref.api.updating.update_run`, such as ``dry_run``, ``learn``, ``epochs`` and ``new_clusters``.
 
         Returns
         -------
         Update
             The changes, and labels of the new videos.
         """
-        return update_run(
-            self.folder,
-            videos,
-            dry_run=dry_run,
-            device=device,
-            workers=workers,
-            reporter=choose_reporter(reporter, progress),
-        )
+        return update_run(self.folder, videos, reporter=choose_reporter(reporter, progress), **options)
 
     def check(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from selavi_ref.api.learning import Learning, complete_learning, learn_on
 from selavi_ref.api.predictions import label_features
 from selavi_ref.api.video_runs import Videos, as_manifest, video_runs
 from selavi_ref.browser.annotations import annotations_of
@@ -56,7 +57,9 @@ class Update:
     misfits : array
         Which of them fit no cluster, bool, shape (N,).
     fit : Finding or None
-        How well the new ones fit; None without new ones.
+        How well the new ones fit the clusters as they were; None without new ones.
+    learning : Learning or None
+        What further learning has done; None without any.
     """
 
     changes: Changes
@@ -64,6 +67,7 @@ class Update:
     new: NDArray[np.bool_]
     misfits: NDArray[np.bool_]
     fit: Finding | None
+    learning: Learning | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return counts, paths and labels of the new videos as plain JSON values."""
@@ -82,6 +86,8 @@ class Update:
             }
         if self.fit is not None:
             result["fit"] = {"severity": self.fit.severity, "sentence": self.fit.sentence, **self.fit.figures}
+        if self.learning is not None:
+            result["learning"] = self.learning.to_dict()
         return result
 
 
@@ -90,6 +96,9 @@ def update_run(
     videos: Videos,
     *,
     dry_run: bool = False,
+    learn: bool = False,
+    epochs: int | None = None,
+    new_clusters: int | str = 0,
     device: str = "auto",
     workers: int | None = None,
     reporter: Reporter = SILENT,
@@ -109,6 +118,11 @@ def update_run(
         The collection as it is now; files of the run that lie elsewhere stay in it.
     dry_run : bool
         Only find the changes.
+    learn : bool
+        Then go on learning on old and new videos together, with the corrections of people as constraints; see
+        `selavi_ref.api.learning.learn_on`.
+    epochs, new_clusters
+        Of further learning.
     device, workers, reporter
         See `selavi_ref.api.video_labelling.label_videos`.
 
@@ -125,11 +139,31 @@ def update_run(
         If another job writes into the run.
     """
     run = Run.of_videos(folder, "write features of the new videos by selavi extract, and label them by selavi label")
+    if new_clusters != "auto" and (not isinstance(new_clusters, int) or new_clusters < 0):
+        raise InputError('new_clusters must be a number from 0 or "auto"', option="new_clusters", value=new_clusters)
     with locked(run.folder):
-        return _update(run, videos, dry_run, device, workers, reporter)
+        done = _update(run, videos, dry_run, device, workers, reporter)
+        if not learn or dry_run:
+            return done
+        learning = learn_on(
+            run,
+            epochs=epochs,
+            new_clusters=new_clusters,
+            changed=done.changes.changed,
+            device=device,
+            workers=workers,
+            reporter=reporter,
+        )
+    if learning is None:
+        return done
+    new = {path for path, is_new in zip(done.labels.paths, done.new, strict=True) if is_new} if done.labels else set()
+    is_new = np.array([path in new for path in learning.labels.paths], bool)
+    none = np.zeros(len(is_new), bool)
+    return replace(done, labels=learning.labels, new=is_new, misfits=none, learning=learning)
 
 
 def _update(run: Run, videos: Videos, dry_run: bool, device: str, workers: int | None, reporter: Reporter) -> Update:
+    complete_learning(run)
     staged = StagedFiles(run)
     staged.complete(lambda note: _rename(run, note))
     if not run.features_file.exists():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from selavi_ref.browser.edit_history import FORMAT, VERSION, EditHistory, Entry
+from selavi_ref.browser.edit_history import FORMAT, VERSIONS, EditHistory, Entry
 from selavi_ref.errors import InputError, SelaviError, printable, reason
 from selavi_ref.runs.atomic import replacing
 from selavi_ref.runs.run import Run
@@ -53,10 +53,10 @@ class Annotations:
         InputError
             If the file cannot be read, is no annotations file, or belongs to labels with another number of clusters.
         """
-        entries, undone, revision = _read(self.file, self.clusters)
+        entries, undone, revision, learnt = _read(self.file, self.clusters)
         redone = EditHistory(self.clusters, self.names, [*entries, *reversed(undone)], [], revision)
         redone.replay(str(self.file))  # so that undone edits are checked, too
-        history = EditHistory(self.clusters, self.names, entries, undone, revision)
+        history = EditHistory(self.clusters, self.names, entries, undone, revision, learnt)
         history.replay(str(self.file))
         return history
 
@@ -132,6 +132,24 @@ class Annotations:
                 self._write(history)
         return given
 
+    def follow_learning(self, learnt: str, K: int, moved_on: Mapping[str, int], lost_names: Sequence[int]) -> None:
+        """
+        Let the edits follow labels that were learnt with them; see `EditHistory.follow_learning`.
+
+        Raises
+        ------
+        InputError
+            As in `read`.
+        SelaviError
+            If the file cannot be written.
+        """
+        with self._lock, _locked(self.file):
+            if not self.file.exists():
+                return
+            history = self.read()
+            history.follow_learning(learnt, K, moved_on, lost_names)
+            self._write(history)
+
     def _write(self, history: EditHistory) -> None:
         with replacing(self.file, "w", encoding="utf-8") as file:
             json.dump(history.to_json(), file, ensure_ascii=True, indent=1)
@@ -157,18 +175,18 @@ def annotations_beside(source: str | os.PathLike[str]) -> Path:
     return path.with_name(f"{path.stem}.annotations.json")
 
 
-def _read(file: Path, clusters: Mapping[str, int]) -> tuple[list[Entry], list[Entry], int]:
-    """Return entries, undone entries and the revision of an annotations file."""
+def _read(file: Path, clusters: Mapping[str, int]) -> tuple[list[Entry], list[Entry], int, str]:
+    """Return entries, undone entries, the revision, and the last learning that an annotations file has followed."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return [], [], 0
+        return [], [], 0, ""
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{printable(file)} cannot be read: {reason(error)}", path=file) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(f"{printable(file)} holds no annotations of selavi")
-    if data.get("version") != VERSION:
-        raise InputError(f"{printable(file)} is of version {data.get('version')}; this program reads {VERSION}")
+    if data.get("version") not in VERSIONS:
+        raise InputError(f"{printable(file)} is of version {data.get('version')}; this program reads {VERSIONS[-1]}")
     if data.get("clusters") != dict(clusters):
         raise InputError(
             f"{printable(file)} belongs to other labels: it was made for {_counts(data.get('clusters'))} clusters, and "
@@ -178,7 +196,8 @@ def _read(file: Path, clusters: Mapping[str, int]) -> tuple[list[Entry], list[En
     if not all(isinstance(part, list) and all(isinstance(entry, dict) for entry in part) for part in lists):
         raise InputError(f"{printable(file)} is damaged: entries and undone must be lists of edits")
     revision = data.get("revision")
-    return [*lists[0]], [*lists[1]], revision if type(revision) is int else 0  # type: ignore[misc]
+    entries, undone = ([*part] for part in lists)  # type: ignore[misc]
+    return entries, undone, revision if type(revision) is int else 0, str(data.get("learnt", ""))
 
 
 def _counts(clusters: Any) -> str:

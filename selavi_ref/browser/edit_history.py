@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError, printable
 
-FORMAT, VERSION = "selavi annotations", 1
+FORMAT, VERSIONS = "selavi annotations", (1, 2)  # 2: with the edit "exclude"
 LONGEST_NAME = 200
 Entry = dict[str, Any]
 
@@ -32,6 +32,8 @@ class Edits:
         Path of a video to the cluster that it was moved to.
     wrong : set
         Paths of videos that are marked as wrong in their cluster.
+    excluded : dict
+        Path of a video to clusters in which it was marked as wrong before it was given another label by learning.
     created : list
         Clusters that the user has created.
     """
@@ -40,6 +42,7 @@ class Edits:
     merged: dict[int, int] = field(default_factory=dict)
     moved: dict[str, int] = field(default_factory=dict)
     wrong: set[str] = field(default_factory=set)
+    excluded: dict[str, set[int]] = field(default_factory=dict)
     created: list[int] = field(default_factory=list)
 
     def merge_targets(self, K: int) -> NDArray[np.int32]:
@@ -83,6 +86,8 @@ class EditHistory:
         Edits in effect, and undone edits, the most recently undone one last.
     revision : int
         Grows with every edit.
+    learnt : str
+        The learning that these edits have followed, see `follow_learning`.
     """
 
     def __init__(
@@ -92,12 +97,14 @@ class EditHistory:
         entries: list[Entry],
         undone: list[Entry],
         revision: int,
+        learnt: str = "",
     ):
         self.clusters = dict(clusters)
         self.names = names
         self.entries = entries
         self.undone = undone
         self.revision = revision
+        self.learnt = learnt
         self.edits = self._without_edits()
 
     @property
@@ -142,16 +149,71 @@ class EditHistory:
         self.undone.clear()
         self.revision += 1
 
+    def follow_learning(
+        self, learnt: str, K: int, moved_on: Mapping[str, int], lost_names: Sequence[int], labelling: str = "consensus"
+    ) -> None:
+        """
+        Let the edits follow labels that were learnt with them as constraints; nothing happens a second time.
+
+        Clusters that people have created are learnt ones now, with the same numbers. Edits that were undone before
+        cannot be repeated any more.
+
+        Parameters
+        ----------
+        learnt : str
+            Name of the learning.
+        K : int
+            Number of learnt clusters now.
+        moved_on : mapping of str to int
+            Path of each video that was marked as wrong and has another label now -> the cluster that it was wrong in.
+        lost_names : sequence of int
+            Clusters whose name no longer fits.
+        labelling : str
+            The labelling that was learnt; in others, clusters that people have created get new numbers.
+        """
+        if self.learnt == learnt:
+            return
+        before, entries, created = dict(self.clusters), [], 0
+        for entry in self.entries:
+            entry = dict(entry)
+            if entry["labelling"] != labelling:
+                entries.append(_shifted(entry, before[entry["labelling"]], K - before[entry["labelling"]]))
+                continue
+            if entry["op"] == "wrong":
+                entry["videos"] = [path for path in entry["videos"] if path not in moved_on]
+            if entry["op"] == "move" and entry["to"] == "new":
+                entry["to"] = before[labelling] + created
+                created += 1
+                name = entry.pop("name", "")
+                entries.append(entry)
+                if name:
+                    rename = {"op": "rename", "labelling": labelling, "cluster": entry["to"], "name": name}
+                    entries.append(rename | {"at": entry.get("at", "")})
+            elif entry.get("videos", True):
+                entries.append(entry)
+        now = {"labelling": labelling, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+        for cluster in sorted(set(moved_on.values())):
+            videos = [path for path, wrong_in in moved_on.items() if wrong_in == cluster]
+            entries.append({"op": "exclude", "videos": videos, "cluster": cluster, **now})
+        self.clusters = dict.fromkeys(before, K)
+        self.entries, self.undone, self.learnt = entries, [], learnt
+        self.replay("annotations")
+        names = self.edits_of(labelling).names
+        self.entries += [{"op": "rename", "cluster": k, "name": "", **now} for k in lost_names if k in names]
+        self.replay("annotations")
+        self.revision += 1
+
     def to_json(self) -> dict[str, Any]:
         """Return the content of the annotations file."""
+        excluding = any(entry.get("op") == "exclude" for entry in (*self.entries, *self.undone))
         return {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSIONS[excluding],
             "revision": self.revision,
             "clusters": self.clusters,
             "entries": self.entries,
             "undone": self.undone,
-        }
+        } | ({"learnt": self.learnt} if self.learnt else {})
 
     def _without_edits(self) -> dict[str, Edits]:
         return {name: Edits(names=dict(self.names.get(name, {}))) for name in self.clusters}
@@ -165,23 +227,28 @@ class EditHistory:
         if op == "rename":
             return checked | {"cluster": self._cluster(labelling, entry.get("cluster")), "name": _name(entry)}
         if op == "merge":
-            clusters = [self._cluster(labelling, cluster) for cluster in _as_list(entry.get("clusters"))]
-            if not clusters:
-                raise InputError("merge needs clusters")
-            into = self._cluster(labelling, entry.get("into"))
-            if into in clusters:
-                raise InputError(f"cluster {into} cannot be merged with itself")
-            return checked | {"clusters": list(dict.fromkeys(clusters)), "into": into}
+            return checked | self._checked_merge(labelling, entry)
         if op == "move":
             checked["videos"] = _videos(entry)
             if entry.get("to") == "new":
                 return checked | {"to": "new", "name": _name(entry)}
             return checked | {"to": self._cluster(labelling, entry.get("to"))}
+        if op == "exclude":
+            return checked | {"videos": _videos(entry), "cluster": self._known(labelling, entry.get("cluster"))}
         if op == "wrong":
             if not isinstance(entry.get("wrong"), bool):
                 raise InputError("wrong needs true or false")
             return checked | {"videos": _videos(entry), "wrong": entry["wrong"]}
         raise InputError(f"there is no edit {op!r}; there are rename, merge, move, wrong, undo, redo")
+
+    def _checked_merge(self, labelling: str, entry: Entry) -> Entry:
+        clusters = [self._cluster(labelling, cluster) for cluster in _as_list(entry.get("clusters"))]
+        if not clusters:
+            raise InputError("merge needs clusters")
+        into = self._cluster(labelling, entry.get("into"))
+        if into in clusters:
+            raise InputError(f"cluster {into} cannot be merged with itself")
+        return {"clusters": list(dict.fromkeys(clusters)), "into": into}
 
     def _refers_to_created(self, entry: Entry) -> bool:
         """Tell whether an edit names a cluster that the user created, whose number may have meant another one."""
@@ -191,11 +258,16 @@ class EditHistory:
 
     def _cluster(self, labelling: str, cluster: Any) -> int:
         edits = self.edits[labelling]
+        self._known(labelling, cluster)
+        if cluster in edits.merged:
+            raise InputError(f"cluster {cluster} was merged into cluster {edits.merged[cluster]}")
+        return int(cluster)
+
+    def _known(self, labelling: str, cluster: Any) -> int:
+        edits = self.edits[labelling]
         count = self.clusters[labelling] + len(edits.created)
         if not _is_int(cluster) or not 0 <= cluster < count:
             raise InputError(f"there is no cluster {cluster!r}; they are numbered 0 to {count - 1}")
-        if cluster in edits.merged:
-            raise InputError(f"cluster {cluster} was merged into cluster {edits.merged[cluster]}")
         return cluster
 
     def _apply(self, entry: Entry) -> None:
@@ -205,14 +277,7 @@ class EditHistory:
             case "rename":
                 _set_name(edits.names, entry["cluster"], entry["name"])
             case "merge":
-                into = entry["into"]
-                for cluster in entry["clusters"]:
-                    for old, target in edits.merged.items():
-                        edits.merged[old] = into if target == cluster else target
-                    edits.merged[cluster] = into
-                    name = edits.names.pop(cluster, "")
-                    if name:
-                        edits.names.setdefault(into, name)
+                _merge(edits, entry["clusters"], entry["into"])
             case "move":
                 to = entry["to"]
                 if to == "new":
@@ -221,9 +286,36 @@ class EditHistory:
                     _set_name(edits.names, to, entry["name"])
                 edits.moved.update(dict.fromkeys(entry["videos"], to))
                 edits.wrong.difference_update(entry["videos"])
+            case "exclude":
+                for path in entry["videos"]:
+                    edits.excluded.setdefault(path, set()).add(entry["cluster"])
             case "wrong":
                 change = edits.wrong.update if entry["wrong"] else edits.wrong.difference_update
                 change(entry["videos"])
+
+
+def _merge(edits: Edits, clusters: Sequence[int], into: int) -> None:
+    """Merge clusters, and those that were merged into them before; a name goes to a cluster that has none."""
+    for cluster in clusters:
+        for old, target in edits.merged.items():
+            edits.merged[old] = into if target == cluster else target
+        edits.merged[cluster] = into
+        name = edits.names.pop(cluster, "")
+        if name:
+            edits.names.setdefault(into, name)
+
+
+def _shifted(entry: Entry, least: int, by: int) -> Entry:
+    """Return an edit in which clusters from a number on have a number that is larger."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [moved(item) for item in value]
+        return value + by if _is_int(value) and value >= least else value
+
+    return {
+        name: moved(value) if name in ("cluster", "clusters", "into", "to") else value for name, value in entry.items()
+    }
 
 
 def _set_name(names: dict[int, str], cluster: int, name: str) -> None:
@@ -273,6 +365,8 @@ def _describe(entry: Entry) -> str:
             to = entry["to"]
             target = f"cluster {to}" if to != "new" else f"a new cluster {entry['name']!r}".replace(" ''", "")
             return f"move {_count(entry['videos'])} to {target}"
+        case "exclude":
+            return f"keep {_count(entry['videos'])} out of cluster {entry['cluster']}"
         case _:
             return f"mark {_count(entry['videos'])} as {'wrong' if entry['wrong'] else 'not wrong'}"
 

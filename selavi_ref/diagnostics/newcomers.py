@@ -10,10 +10,16 @@ from numpy.typing import NDArray
 from selavi_ref.diagnostics.finding import Figure, Finding, Severity, counted, percent, unmeasured
 from selavi_ref.diagnostics.fit import FARTHEST, LOWEST, far_out, modality_views
 from selavi_ref.ensemble.labels import Labels
+from selavi_ref.metrics import adjusted_mutual_info_score
+from selavi_ref.selflabel.kmeans import kmeans
 from selavi_ref.store import FeatureStore
 
 _MANY = 3.0  # times the share of misfits among the videos before, from which on new videos fit badly
 _FEWEST = 3  # misfits that are told at all
+_KIND = 8  # videos of a kind, at least on average
+_MOST_KINDS = 20  # kinds that are looked for at most
+_AGREEING = 0.5  # agreement of picture and sound from which on there is more than one kind
+_TOLERANCE = 0.02  # by which agreement may fall short of the best
 _WARNING = 0.2  # share of misfits from which on it is a warning
 
 
@@ -79,3 +85,41 @@ def fit_of_new(store: FeatureStore, labels: Labels, new: NDArray[np.bool_]) -> F
     badly = count >= _FEWEST and share >= _MANY * usual
     severity: Severity = ("warning" if share >= _WARNING else "look") if badly else "ok"
     return Fit(bad, Finding("new videos", severity, sentence, figures))
+
+
+def n_new_clusters(store: FeatureStore, misfits: NDArray[np.bool_], *, seed: int = 0) -> int:
+    """
+    Estimate how many kinds of videos there are among those that fit no cluster.
+
+    They are clustered by the features of each modality alone, for each number of clusters. If it is the number of
+    kinds, picture and sound find the same clusters, as in `selavi_ref.ensemble.n_clusters`: of all numbers whose
+    agreement, the adjusted mutual information, is within 0.02 of the best, the estimate is the largest. Without any
+    good agreement they are one kind.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        With features of two modalities.
+    misfits : array
+        Of N videos, which fit no cluster, bool, shape (N,).
+    seed : int
+        Seed of K-means.
+
+    Returns
+    -------
+    int
+        0 if there are fewer than 8 such videos; each kind has at least 8 on average.
+    """
+    modalities = [m for m in store.modalities if store.has(f"features/{m}")][:2]
+    rows = np.flatnonzero(misfits & np.logical_and.reduce([store.present(m) for m in modalities]))
+    most = min(_MOST_KINDS, len(rows) // _KIND)
+    if most < 2 or len(modalities) < 2:
+        return min(most, 1)
+    spaces = [store.features(m, rows) for m in modalities]
+    spaces = [values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12) for values in spaces]
+    agreement = np.array(
+        [adjusted_mutual_info_score(*(kmeans(values, n, seed=seed) for values in spaces)) for n in range(2, most + 1)]
+    )
+    if agreement.max() < _AGREEING:
+        return 1
+    return int(np.flatnonzero(agreement >= agreement.max() - _TOLERANCE)[-1]) + 2

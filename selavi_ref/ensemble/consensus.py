@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,12 @@ class HeadConsensus:
     agreement: NDArray[np.float64]
     alignment: NDArray[np.int32]
     groups: NDArray[np.int32]
+
+    def renumbered(self, numbers: NDArray[np.integer[Any]]) -> HeadConsensus:
+        """Return the same consensus in which cluster k has the number ``numbers[k]``."""
+        alignment = np.empty_like(self.alignment)
+        alignment[:, numbers] = self.alignment
+        return HeadConsensus(self.reference, self.agreement, alignment, numbers[self.groups].astype(np.int32))
 
 
 def find_consensus(labels: NDArray[np.int32], K: int) -> HeadConsensus:

@@ -25,3 +25,13 @@ def match_numbers(labels: NDArray[np.int32], reference: NDArray[np.int32], K: in
     """Renumber labels (N,), 0 to K - 1, so that most equal those of the reference (N,); -1 stays."""
     numbers = best_match(overlap(labels, reference, K))
     return np.where(labels >= 0, numbers[np.maximum(labels, 0)], -1).astype(np.int32)
+
+
+def number_like(labels: NDArray[np.int32], reference: NDArray[np.int32], K: int) -> NDArray[np.int32]:
+    """
+    Return the number of each cluster, int32, shape (K,), under which labels (N,) most equal those of the reference.
+
+    Clusters that share no video with any of the reference keep their number where they can.
+    """
+    shared = overlap(labels, reference, K) * (K + 1) + np.eye(K, dtype=np.int64)
+    return best_match(shared)

@@ -55,7 +55,10 @@ class Run:
         self.names_file = self.folder / "names.json"
         self.browser_folder = self.folder / "browser"
         self.links_folder = self.folder / "labelled"
+        self.constraints_file = self.folder / "constraints.npz"
         self.update_folder = self.folder / "update"
+        self.learning_folder = self.folder / "learning"
+        self.learnt_file = self.folder / "learnt.json"
 
     @classmethod
     def prepare(cls, folder: str | os.PathLike[str]) -> Run:

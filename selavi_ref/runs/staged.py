@@ -26,12 +26,14 @@ class StagedFiles:
     Parameters
     ----------
     run : Run
-        The run; the folder is its ``update_folder``.
+        The run.
+    folder : Path, optional
+        The folder, on the same disk; by default the run's ``update_folder``.
     """
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, folder: Path | None = None):
         self.run = run
-        self.folder = run.update_folder
+        self.folder = folder or run.update_folder
         self.journal = self.folder / _JOURNAL
 
     def path(self, name: str | Path) -> Path:

@@ -87,6 +87,15 @@ def renumber(
 
     With several processes, each passes the rows of its own videos.
     """
+    return posterior[:, matching_columns(posterior, labels, exchange)]
+
+
+def matching_columns(
+    posterior: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    exchange: Exchange = SingleProcess(),  # noqa: B008
+) -> NDArray[np.int32]:
+    """Return the column (K,) of a posterior that `renumber` puts in the place of each cluster of the labels."""
     K = posterior.shape[1]
     shared = overlap(labels, posterior.argmax(1), K).astype(np.float64)
-    return posterior[:, best_match(exchange.all_sum(shared.reshape(-1)).reshape(K, K))]
+    return best_match(exchange.all_sum(shared.reshape(-1)).reshape(K, K))

@@ -16,8 +16,9 @@ from selavi_ref.errors import ConvergenceWarning, InputError
 from selavi_ref.metrics import adjusted_mutual_info_score, mean_entropy, mean_purity, normalized_mutual_info_score
 from selavi_ref.runs.processes import Exchange, engine, local_rows
 from selavi_ref.selflabel.backbone import Backbone, working_names
+from selavi_ref.selflabel.constraints import Constraints, HeadConstraints
 from selavi_ref.selflabel.kmeans import kmeans_labels
-from selavi_ref.selflabel.overclustering import merge_overclusters, renumber
+from selavi_ref.selflabel.overclustering import matching_columns, merge_overclusters
 from selavi_ref.selflabel.self_labelling import ClusterSizes, align_modalities, predicted_mass, self_label
 from selavi_ref.selflabel.settings import TrainingSettings
 from selavi_ref.store import WorkingStore
@@ -54,6 +55,8 @@ class PseudoLabels:
         The other processes of the run.
     classes : sequence of str, optional
         True classes of all videos, "" where unknown; only the log compares them with the labels.
+    constraints : Constraints, optional
+        Corrections of people, which the labels of the transport meet.
 
     Attributes
     ----------
@@ -74,6 +77,7 @@ class PseudoLabels:
         store: WorkingStore,
         exchange: Exchange,
         classes: Sequence[str] | None = None,
+        constraints: Constraints | None = None,
     ):
         self.backbone = backbone
         self.settings = settings
@@ -90,6 +94,8 @@ class PseudoLabels:
         self._names = working_names(backbone.clusters, settings.overclustering_heads)
         self._main = H - settings.overclustering_heads
         self._truth = _codes(classes)
+        self._constraints = constraints
+        self._overgroups: list[NDArray[np.int64]] | None = None  # main cluster of each over-cluster, by head
         self._solutions: list[tuple[float, int]] = []
         self._penalty = 0.0
         self._step = 0
@@ -144,6 +150,8 @@ class PseudoLabels:
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
         state: dict[str, Any] = {"labels": self.labels}
+        for head, groups in enumerate(self._overgroups or ()):
+            state[f"overgroups_{head}"] = groups
         for head, (sizes, potentials) in enumerate(zip(self.sizes, self.potentials, strict=True)):
             state[f"sizes_{head}"] = sizes
             if potentials is not None:
@@ -155,6 +163,8 @@ class PseudoLabels:
         self.labels = state["labels"].astype(np.int32)
         self.potentials = [state.get(f"potentials_{head}") for head in range(len(self.potentials))]
         self.sizes = [state[f"sizes_{head}"] for head in range(len(self.sizes))]
+        if "overgroups_0" in state:
+            self._overgroups = [state[f"overgroups_{head}"] for head in range(self.settings.overclustering_heads)]
 
     def _label_head(self, head: int) -> None:
         name = self._names[head]
@@ -179,11 +189,23 @@ class PseudoLabels:
             matched=self.settings.sizes.matched or overclustering,
             marginal_penalty=0.0 if overclustering else self._penalty,
             only=self.settings.only,
+            constraints=self._constraints_of(head),
+            n_videos=len(self.labels),
             exchange=self.exchange,
         )
         self._solutions.append((solution.cost, solution.n_passes))
         self.labels[:, head] = self.exchange.gather(solution.labels)
         self.potentials[head] = solution.potentials
+
+    def _constraints_of(self, head: int) -> HeadConstraints | None:
+        """Return the constraints of a head; over-clusters have none until they were merged for the first time."""
+        if self._constraints is None:
+            return None
+        if head < self._main:
+            return self._constraints.of_head(head)
+        if self._overgroups is None:
+            return None
+        return self._constraints.of_overclusters(self._overgroups[head - self._main])
 
     def _label_as_published(self, head: int) -> None:
         """Label by the algorithm of the published program, which assigns the sizes at random and inverts them."""
@@ -213,7 +235,8 @@ class PseudoLabels:
         self.spectrum = merged.spectrum
         if use_overclusters:
             own = self.labels[self.own.start : self.own.stop, 0]
-            posterior = renumber(merged.posterior, own, self.exchange)
+            columns = matching_columns(merged.posterior, own, self.exchange)
+            posterior = merged.posterior[:, columns]
             if s.labeller == "kmeans":
                 self.labels[:, : self._main] = posterior.argmax(1)[:, None]
                 return
@@ -221,6 +244,11 @@ class PseudoLabels:
             marginal = self.sizes[0]
             if s.sizes.matched:
                 marginal = marginals.match(marginal, predicted_mass(log_prob, self.exchange))
+            if self._constraints is not None:
+                self._overgroups = [np.argsort(columns)[groups] for groups in merged.groups]
+                constraints = self._constraints.of_head(0)
+                log_prob = constraints.local(self.own).scores(slice(0, len(log_prob)), log_prob, s.strength)
+                marginal = constraints.sizes(marginal, len(self.labels))
             solution = assign(
                 log_prob,
                 marginal,

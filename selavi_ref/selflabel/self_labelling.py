@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from selavi_ref.ensemble.posterior import STRENGTH
-from selavi_ref.runs.processes import Exchange, SingleProcess, engine, raise_together
+from selavi_ref.runs.processes import Exchange, SingleProcess, engine, local_rows, raise_together
 from selavi_ref.runs.setting_fields import check_settings, setting
+from selavi_ref.selflabel.constraints import HeadConstraints
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.joint_log_prob import labelling_modalities
 from selavi_ref.transport import Assignment, Blocks, assign, engines, marginals
@@ -81,6 +82,8 @@ def self_label(
     matched: bool = True,
     marginal_penalty: float = 0.0,
     only: str | None = None,
+    constraints: HeadConstraints | None = None,
+    n_videos: int | None = None,
     exchange: Exchange = SingleProcess(),  # noqa: B008
 ) -> tuple[Assignment, NDArray[np.float64]]:
     """
@@ -106,6 +109,11 @@ def self_label(
         Price of missing the sizes, as in `selavi_ref.transport.assign`; 0: they are met.
     only : str, optional
         Use the log-probabilities of this modality alone.
+    constraints : HeadConstraints, optional
+        Clusters that some videos must or must not get, by the rows of all processes together. Sizes that they make
+        impossible are replaced by the nearest possible ones.
+    n_videos : int, optional
+        With constraints: the number of videos of all processes together; by default that of the store.
     exchange : Exchange
         The other processes of the run.
 
@@ -119,6 +127,14 @@ def self_label(
     marginal = np.asarray(sizes, np.float64)
     if matched:
         marginal = marginals.match(marginal, predicted_mass(scores, exchange))
+    if constraints is not None:
+        N = store.n_videos if n_videos is None else n_videos
+        own = constraints.local(local_rows(N, exchange))
+        with raise_together(exchange):
+            scores = joint_scores(
+                store, head, only=only, change=lambda rows, values: own.scores(rows, values, strength)
+            )
+        marginal = constraints.sizes(marginal / marginal.sum(), N)
     solution = assign(
         scores,
         marginal,

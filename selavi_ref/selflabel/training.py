@@ -17,6 +17,7 @@ from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.processes import Exchange, SingleProcess, gather_lines
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.selflabel.backbone import Backbone
+from selavi_ref.selflabel.constraints import Constraints
 from selavi_ref.selflabel.pseudo_labels import PseudoLabels
 from selavi_ref.selflabel.settings import TrainingSettings
 from selavi_ref.store import WorkingStore
@@ -89,6 +90,8 @@ class Training:
         The other processes of the run.
     classes : sequence of str, optional
         True classes; only the log compares them with the labels.
+    constraints : Constraints, optional
+        Corrections of people, which all pseudo-labels by transport meet.
     reporter : Reporter
         Receives warnings, such as of a damaged checkpoint.
 
@@ -108,6 +111,7 @@ class Training:
         *,
         exchange: Exchange = SingleProcess(),  # noqa: B008
         classes: Sequence[str] | None = None,
+        constraints: Constraints | None = None,
         reporter: Reporter = SILENT,
     ):
         self.backbone = backbone
@@ -126,7 +130,7 @@ class Training:
         self.step = 0
         self.settle_from: int | None = None
         self.finished = False
-        self.pseudo_labels = PseudoLabels(backbone, settings, store, exchange, classes)
+        self.pseudo_labels = PseudoLabels(backbone, settings, store, exchange, classes, constraints)
         self.failures: dict[int, str] = {}  # reasons by row
         self._losses: list[float] = []  # of the steps of this epoch
         self._last_labelling = (0.0, 0.0)  # seconds, and fraction of labels changed

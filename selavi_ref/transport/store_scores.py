@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +15,29 @@ from selavi_ref.transport.blocks import Blocks
 _IN_MEMORY = 1 << 30  # bytes of the log-probabilities of one head up to which they are solved in memory
 
 
+Change = Callable[[slice, NDArray[np.float32]], NDArray[np.float32]]
+
+
 def joint_scores(
-    store: FeatureStore, head: str | int, most_bytes: int = _IN_MEMORY, only: str | None = None
+    store: FeatureStore,
+    head: str | int,
+    most_bytes: int = _IN_MEMORY,
+    only: str | None = None,
+    change: Change | None = None,
 ) -> NDArray[np.float32] | Blocks:
-    """Return `joint_log_prob` as an array, or as `Blocks` that are read when needed if it exceeds ``most_bytes``."""
+    """
+    Return `joint_log_prob` as an array, or as `Blocks` that are read when needed if it exceeds ``most_bytes``.
+
+    ``change``, if given, turns the log-probabilities of a slice of the videos into their scores.
+    """
     modalities = labelling_modalities(store, head, only)
     names = [f"log_prob/{modality}/{head}" for modality in modalities]
     if not names or 4 * store.n_videos * store.width(names[0]) <= most_bytes:
-        return joint_log_prob(store, head, only=only)
-    if all(store.present(modality).all() for modality in modalities):
+        whole = joint_log_prob(store, head, only=only)
+        return whole if change is None else change(slice(0, store.n_videos), whole)
+    if change is None and all(store.present(modality).all() for modality in modalities):
         return Blocks(*(store.views(name) for name in names))
-    return Blocks(_JointLogProb(store, head, (store.n_videos, store.width(names[0])), only))
+    return Blocks(_JointLogProb(store, head, (store.n_videos, store.width(names[0])), only, change))
 
 
 @dataclass(frozen=True)
@@ -35,7 +48,9 @@ class _JointLogProb:
     head: str | int
     shape: tuple[int, int]
     only: str | None = None
+    change: Change | None = None
     dtype = np.dtype(np.float32)
 
     def __getitem__(self, rows: slice) -> NDArray[np.float32]:
-        return joint_log_prob(self.store, self.head, rows, self.only)
+        scores = joint_log_prob(self.store, self.head, rows, self.only)
+        return scores if self.change is None else self.change(rows, scores)

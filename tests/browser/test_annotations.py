@@ -185,7 +185,7 @@ def test_an_edit_that_does_not_fit_is_refused_in_one_line(tmp_path, entry, messa
             "entry 0 does not fit",
         ),
         ("[]", "no annotations"),
-        ('{"format": "selavi annotations", "version": 2}', "version 2"),
+        ('{"format": "selavi annotations", "version": 3}', "version 3"),
         ('{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 7}}', "other labels"),
         (
             '{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 6, "0": 6}, "entries": 3}',
