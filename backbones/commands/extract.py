@@ -10,11 +10,11 @@ from backbones.commands.command import Command, Interruptible, given_on_command_
 from backbones.commands.help_text import option_group
 from backbones.commands.output import OutPath
 from backbones.commands.shared_options import (
-    clips_option,
     crops_option,
     degrade_options,
     device_option,
     encoder_option,
+    usual_clips_option,
     workers_option,
 )
 from selavi_ref.errors import InputError
@@ -46,7 +46,7 @@ _ENCODER_CLIPS = 3
         "with a column path).",
     ),
 )
-@clips_option
+@usual_clips_option
 @crops_option
 @degrade_options
 @device_option
@@ -126,7 +126,7 @@ def extract_videos(
     videos: str,
     out: str,
     *,
-    clips: int,
+    clips: int | None,
     crops: int,
     shrink: int,
     attenuate: float,
@@ -148,7 +148,7 @@ def extract_videos(
             run,
             videos,
             out,
-            sampling=ClipSampling(clips, crops),
+            sampling=ClipSampling(clips or run.usual_clips, crops),
             degradation=degradation,
             device=device,
             workers=workers,

@@ -19,7 +19,6 @@ from backbones.commands.extract import extract_videos
 from backbones.commands.output import STANDARD_OUTPUT, OutPath, echo, force_option, refuse_foreign_table
 from backbones.commands.shared_options import (
     balanced_option,
-    clips_option,
     crops_option,
     degrade_options,
     device_option,
@@ -27,6 +26,7 @@ from backbones.commands.shared_options import (
     head_option,
     json_option,
     min_confidence_option,
+    usual_clips_option,
     workers_option,
 )
 from selavi_ref.errors import InputError
@@ -50,7 +50,7 @@ from selavi_ref.errors import InputError
     help="Table to write; replaces only tables of selavi label. - prints it. [default: labels.csv, a new file]",
 )
 @force_option
-@clips_option
+@usual_clips_option
 @crops_option
 @degrade_options
 @head_option
@@ -108,8 +108,8 @@ def label(
     else:
         refuse_options(viewing, f"goes with a run on videos; {source} has learnt from features")
     known = [str(number) for number in range(run.config.get("heads", 0))]
-    if head not in ("consensus", "best", *known):
-        raise InputError(f"--head {head}: choose consensus, best, or one of {', '.join(known)}")
+    if head not in ("consensus", "heads", "best", *known):
+        raise InputError(f"--head {head}: choose consensus, heads, best, or one of {', '.join(known)}")
     # Read before the long work, so that damaged annotations are refused at once.
     annotations = None if as_learnt else annotations_of(run).read()
     with ExitStack() as stack:

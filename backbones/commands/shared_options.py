@@ -56,8 +56,10 @@ annotations_option = click.option(
     type=click.Path(),
     help="Lists of the published collection that --layout names. [default: found in or beside VIDEOS]",
 )
-clips_option = click.option(
-    "--clips", type=click.IntRange(1), default=1, help="Clips of each video, whose predictions are averaged."
+_CLIPS_HELP = "Clips of each video, whose predictions are averaged."
+clips_option = click.option("--clips", type=click.IntRange(1), default=1, help=_CLIPS_HELP)
+usual_clips_option = click.option(
+    "--clips", type=click.IntRange(1), help=f"{_CLIPS_HELP} [default: 3 for a run with cross-fitted final labels; or 1]"
 )
 crops_option = click.option(
     "--crops", type=click.IntRange(1), default=1, help="Square crops of each clip, along the long side of the picture."
@@ -82,8 +84,8 @@ format_option = click.option(
 head_option = click.option(
     "--head",
     default="consensus",
-    help="consensus of all heads; best: the head that agrees most with the others; or a number. True classes are "
-    "never used.",
+    help="consensus: the labels of the run, by cross-fitting or by all heads; heads: by all heads; best: by the head "
+    "that agrees most with the others; or a number. True classes are never used.",
 )
 balanced_option = click.option(
     "--balanced", is_flag=True, help="Keep clusters near the sizes that were prescribed in training."

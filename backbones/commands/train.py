@@ -124,7 +124,7 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
 )
 @option_group(
     "Clusters",
-    *field_options(RunSettings, "heads"),
+    *field_options(RunSettings, "heads", "final_labels"),
     *field_options(ClusterSizes, "distribution", "spread", "marginal_penalty", "per_head", "redrawn", "matched"),
     *field_options(TrainingSettings, "overclustering_heads", "groups", "strength", "label_by", "labeller", "align"),
 )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from backbones.encoders.encoder import ClipInput
 from selavi_ref.errors import InputError
-from selavi_ref.media import log_mel
+from selavi_ref.media import log_mel, mel_statistics
 
 _BANDS = 64
 _LOUDNESS_FLOOR = -5.0  # of log energies: below the rounding of 16-bit samples, where only silence and codecs differ
@@ -34,8 +34,7 @@ class LogMel:
 
     def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         bands = np.maximum(log_mel(samples, self.input.sample_rate, n_filters=_BANDS), _LOUDNESS_FLOOR)
-        change = np.abs(np.diff(bands, axis=1)).mean(1) if bands.shape[1] > 1 else np.zeros(_BANDS, np.float32)
-        return np.concatenate([bands.mean(1), bands.std(1), change]).astype(np.float32)
+        return mel_statistics(bands)
 
 
 def load(model: str, weights: str, device: str) -> LogMel:

@@ -25,6 +25,7 @@ from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.networks.model import MODALITIES, SelaviModel
 from selavi_ref.errors import DivergedError, InputError
+from selavi_ref.media import mel_statistics
 from selavi_ref.runs.cores import usable_cores
 from selavi_ref.runs.processes import Exchange, SingleProcess
 from selavi_ref.store import StoreWriter, WorkingStore
@@ -206,19 +207,27 @@ class TorchBackbone:
         progress: Callable[[int], None] | None = None,
         self_labels: NDArray[np.int32] | None = None,
         first: int = 0,
+        change: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = None,
     ) -> None:
         """
         Write features and log-probabilities of the given heads for the remaining videos of a store.
 
         Both are means over the clips and crops of `sampling`. ``disagreement`` is the fraction of clips whose own label
         differs from the video's. A video that cannot be decoded gets only its reason. `self_labels` (N, H) are written
-        as ``labels``, if given. The writer's first video is video `first` of the collection.
+        as ``labels``, if given. The writer's first video is video `first` of the collection. `change` gets the values
+        of each batch, with ``features/logmel`` (`mel_statistics`), and returns those to write.
         """
         self.model.eval()
         for batch in self._eval_batches((writer.remaining + first).tolist(), sampling):
             values, present = self._batch_values(batch, heads, sampling.n_clips)
             if self_labels is not None:
                 values["labels"] = self_labels[batch.rows]
+            if change is not None:
+                statistics = mel_statistics(batch.mel.float().numpy()).reshape(len(batch.rows), sampling.n_clips, -1)
+                values["features/logmel"] = np.where(present["audio"][:, None], statistics.mean(1), np.float32(np.nan))
+                present = {**present, "logmel": present["audio"]}
+                values = change(values)
+            present = {modality: present[modality] for modality in writer.modalities}
             writer.write(batch.rows - first, values, present=present, reason=batch.reasons)
             if progress is not None:
                 progress(len(batch.rows))

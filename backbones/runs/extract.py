@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backbones.data.data_source import DataSource, n_loader_processes, open_clips
 from backbones.data.degradation import Degradation
@@ -19,6 +21,8 @@ from backbones.data.loader import ClipSampling
 from backbones.learner.checkpoint import read_newest
 from backbones.learner.torch_backbone import TorchBackbone
 from backbones.runs.run_settings import RunSettings, choose_device
+from selavi_ref.crossfit import CrossfitModel
+from selavi_ref.crossfit.checkpoint import load_model
 from selavi_ref.datasets import Manifest, read_manifest
 from selavi_ref.ensemble.consensus import HeadConsensus, find_consensus
 from selavi_ref.errors import InputError
@@ -39,6 +43,7 @@ def extract(
     device: str = "auto",
     data_source: DataSource = DataSource(),  # noqa: B008
     exchange: Exchange = SingleProcess(),  # noqa: B008
+    audio_statistics: bool = False,
     reporter: Reporter = SILENT,
 ) -> Path:
     """
@@ -46,7 +51,8 @@ def extract(
 
     An incomplete store is continued. Every video of the manifest has a row; one that cannot be decoded has its reason.
     The store also holds the potentials of the run's last self-labelling, the consensus of its heads, and the
-    pseudo-labels, if the videos are those of the training.
+    pseudo-labels, if the videos are those of the training. If the run has final labels (see
+    `backbones.runs.final_labels`), it holds their log-posterior.
 
     Parameters
     ----------
@@ -62,6 +68,8 @@ def extract(
         Degradation of the clips; with one, every clip is decoded from its file.
     device, data_source, exchange
         As in `train`; by default every clip is decoded from its file.
+    audio_statistics : bool
+        Write statistics of the sounds, ``features/logmel``, and no final labels.
 
     Returns
     -------
@@ -81,6 +89,14 @@ def extract(
     heads = range(settings.heads)
     datasets = {**backbone.datasets(), "disagreement": settings.heads}
     datasets |= {f"log_prob/{m}/{head}": settings.clusters for m in ("video", "audio") for head in heads}
+    model = None if audio_statistics else final_model(run)
+    change: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = None
+    if audio_statistics:
+        datasets["features/logmel"] = 3 * settings.backbone.clip.n_filters
+        change = dict  # writes them as they are
+    elif model is not None:
+        datasets["log_posterior"] = settings.clusters
+        change = partial(_with_final_labels, model)
     self_labels = None
     if run.videos_file.exists() and manifest.paths == read_manifest(run.videos_file).paths:
         self_labels = state["labels"][:, : settings.heads].astype(np.int32)
@@ -104,12 +120,24 @@ def extract(
             )
             done = int(writer.done.sum())
             with writer, reporter.bar(len(own), "extracting", "video", done) as bar:
-                backbone.extract(writer, heads, sampling, bar.update, self_labels, own.start)
+                backbone.extract(writer, heads, sampling, bar.update, self_labels, own.start, change)
                 writer.finish()
     with raise_together(exchange):
         if exchange.rank == 0 and exchange.size > 1:
             join(out, shards)
     return Path(out)
+
+
+def final_model(run: Run) -> CrossfitModel | None:
+    """Return the heads by which a run gives other videos their final labels; None if it has none."""
+    return load_model(run.final_labels_file) if run.final_labels_file.exists() else None
+
+
+def _with_final_labels(model: CrossfitModel, values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return values of some videos with the log-posterior of their final labels, in place of statistics of sounds."""
+    features = {name: values[f"features/{name}"] for name in model.components}
+    others = {name: array for name, array in values.items() if name != "features/logmel"}
+    return others | {"log_posterior": model.log_posterior(features)}
 
 
 def _shards(out: str | os.PathLike[str], n_videos: int, size: int) -> list[Path]:

@@ -188,7 +188,8 @@ def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chos
         sizes=ClusterSizes(marginal_penalty=_SOFT_SIZES_PENALTY),
         overclustering_heads=overclustering_heads,
     )
-    return RunSettings(clusters, 5, overclusters, training, backbone)
+    final = "crossfit" if chosen.get("label_by", "both") == "both" else "heads"
+    return RunSettings(clusters, 5, overclusters, training, backbone, final)
 
 
 def _published_preset(clusters: int, backbone: BackboneSettings) -> RunSettings:

@@ -29,6 +29,15 @@ class RunSettings:
     overclusters: int = field(metadata=described("Clusters of each over-clustering head", minimum=0))
     training: TrainingSettings
     backbone: BackboneSettings
+    final_labels: str = setting(
+        "heads",
+        help="Where the labels come from. heads: the consensus of the heads; crossfit: cross-fitted self-labelling on "
+        "what the networks have learnt and on statistics of the sounds, with at least 16 videos for each cluster",
+        choices=("heads", "crossfit"),
+        option="final-labels",
+        default_text="crossfit",
+        published="heads",
+    )
     init: str = setting(
         "",
         help="Run or published checkpoint whose networks, without their heads, the run begins with",

@@ -15,8 +15,10 @@ from backbones.data.degradation import Degradation
 from backbones.data.loader import ClipSampling
 from backbones.runs.continued import continue_learning, default_epochs, scan_learnable
 from backbones.runs.extract import extract
+from backbones.runs.final_labels import wants_final_labels, write_final_store
 from backbones.runs.pilot import finish_pilot, start_pilot
 from backbones.runs.presets import read_config, run_settings
+from backbones.runs.run_settings import RunSettings
 from backbones.runs.store_check import check_same_run
 from backbones.runs.train import CheckpointPolicy, is_finished, start, train, usable_length
 from selavi_ref.datasets import Manifest, read_manifest, scan
@@ -168,7 +170,10 @@ def _finish(
         manifest = read_manifest(run.videos_file)
         extracted = run.features_file.exists()
     if not extracted:
-        extract(run, manifest, run.features_file, **how)
+        if wants_final_labels(RunSettings.from_dict(run.config), manifest):
+            write_final_store(run, manifest, **how)
+        else:
+            extract(run, manifest, run.features_file, **how)
     if exchange.rank == 0 and not run.contents_file.exists():
         record_contents(run, workers=how["data_source"].workers, reporter=reporter)
     return run

@@ -144,7 +144,7 @@ class Run:
         *,
         head: str = "consensus",
         balanced: bool = False,
-        clips: int = 1,
+        clips: int | None = None,
         crops: int = 1,
         device: str = "auto",
         workers: int | None = None,
@@ -160,11 +160,13 @@ class Run:
             A folder, a list file or paths of videos. For a run of heads on features: the path of a store of features
             by the same models, or a mapping of each feature space to an array of shape (N, D).
         head : str
-            ``"consensus"`` of all heads; ``"best"``: the one that agrees most with the others; or a head's number.
+            ``"consensus"``: the labels of the run, by cross-fitting or by all heads; ``"heads"``: by all heads;
+            ``"best"``: by the head that agrees most with the others; or a head's number.
         balanced : bool
             Keep clusters near the sizes that were prescribed in training.
         clips, crops : int
-            Clips of each video, and crops of each clip, whose predictions are averaged.
+            Clips of each video, and crops of each clip, whose predictions are averaged; by default 3 clips if the run
+            has cross-fitted final labels, or 1.
         device, workers, reporter, progress
             See `label_videos`.
 
@@ -193,7 +195,7 @@ class Run:
                     self._folder,
                     as_manifest(videos),
                     store,
-                    sampling=runs.ClipSampling(clips, crops),
+                    sampling=runs.ClipSampling(clips or self._folder.usual_clips, crops),
                     device=device,
                     workers=workers,
                     reporter=reporter,

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 
 from selavi_ref.browser.labelling import CONSENSUS
 from selavi_ref.ensemble.consensus import groups_of
-from selavi_ref.ensemble.labels import store_consensus
+from selavi_ref.ensemble.labels import final_posterior, has_final_labels, store_consensus
 from selavi_ref.ensemble.posterior import HeadPosteriors
 from selavi_ref.metrics import nearest
 from selavi_ref.store import FeatureStore
@@ -62,6 +62,8 @@ class PosteriorIndex:
         with self.lock:
             aligned, grouped = self._memberships
             heads = {name: self._posteriors.of_head(name, rows)[0] @ aligned[name] for name in aligned}
+            if has_final_labels(self._store):
+                return {CONSENSUS: final_posterior(self._store, rows)[0], **heads}
             return {CONSENSUS: self._posteriors.mean(rows, grouped)[0], **heads}
 
     def neighbours(self, row: int, k: int) -> Neighbours:

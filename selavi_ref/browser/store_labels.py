@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from selavi_ref.browser.labelling import CONSENSUS, Labelling, read_labelling, save_labelling, store_state
 from selavi_ref.browser.posterior_index import PosteriorIndex, typicality
-from selavi_ref.ensemble.labels import label_store
+from selavi_ref.ensemble.labels import has_final_labels, label_store
 from selavi_ref.errors import StoreError, printable
 from selavi_ref.report.embedding import sources
 from selavi_ref.store import FeatureStore
@@ -42,7 +42,8 @@ class StoredLabels:
             raise StoreError(f"{printable(path)} holds no log-probabilities, so there are no labels to show")
         if CONSENSUS in heads:
             raise StoreError(f"{printable(path)}: no head may have the name {CONSENSUS}")
-        self.titles = {CONSENSUS: f"consensus of {len(heads)} heads" if len(heads) > 1 else "the only head"}
+        of_heads = f"consensus of {len(heads)} heads" if len(heads) > 1 else "the only head"
+        self.titles = {CONSENSUS: "final labels" if has_final_labels(self.store) else of_heads}
         self.titles |= {name: f"head {name}" for name in heads}
         self.clusters = self.store.n_clusters
         source, names = sources(self.store, ExitStack())  # for heads on features, the store that they were trained on

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from selavi_ref.crossfit.components import Components, FeatureRows, check_rows, fit_components, read_rows
-from selavi_ref.crossfit.logistic import log_softmax
+from selavi_ref.crossfit.logistic import fit_logistic, log_softmax
 from selavi_ref.crossfit.rounds import FeatureSpace
 from selavi_ref.crossfit.search import CrossfitSettings, Round, Search, SearchResult, SearchSummary
 from selavi_ref.errors import InputError
@@ -90,6 +90,26 @@ class CrossfitModel:
         total[np.isnan(each).all((0, 2))] = np.nan
         return np.asarray(log_softmax(total))
 
+    def renumbered(self, clusters: NDArray[np.int32]) -> CrossfitModel:
+        """Return the same model with other cluster numbers: cluster k becomes ``clusters[k]``, a permutation."""
+        old = np.argsort(clusters)
+        return replace(
+            self,
+            weights={modality: weights[:, old] for modality, weights in self.weights.items()},
+            log_prior=self.log_prior[old],
+            potentials=self.potentials[old],
+            held_out={modality: ratio[:, old] for modality, ratio in self.held_out.items()},
+        )
+
+    def without_held_out(self) -> CrossfitModel:
+        """Return the heads alone, which are all that unseen videos need."""
+        none = np.empty((0, self.n_clusters), np.float32)
+        return replace(
+            self,
+            keys=dict.fromkeys(self.components, np.empty(0, np.uint64)),
+            held_out=dict.fromkeys(self.components, none),
+        )
+
     def _log_ratio(self, modality: str, features: NDArray[np.float32]) -> NDArray[np.float32]:
         weights, present = self.weights[modality], np.isfinite(features).all(1)
         ratio = log_softmax(self.components[modality](features) @ weights[:-1] + weights[-1]) - self.log_prior
@@ -159,6 +179,62 @@ def fit_crossfit(
     keys, components, spaces = _reduce(features, K, settings, rng)
     search = Search(spaces, K, sizes, marginal_penalty, settings, rng, on_round).run()
     return _model(search, keys, components, spaces), search
+
+
+def add_modality(
+    model: CrossfitModel,
+    modality: str,
+    features: FeatureRows,
+    labels: NDArray[np.int32],
+    *,
+    settings: CrossfitSettings | None = None,
+    seed: int | np.random.Generator = 0,
+) -> CrossfitModel:
+    """
+    Add a head on another modality that predicts labels which were found without it.
+
+    Parameters
+    ----------
+    model : CrossfitModel
+        A fitted model.
+    modality : str
+        Name of the modality.
+    features : rows
+        float32, shape (N, D); a row that is not finite lacks the modality.
+    labels : array
+        int32, shape (N,); -1 for none.
+    settings : CrossfitSettings, optional
+        Settings of the search; of more videos than its sample, a random sample is used.
+    seed : int or Generator
+        Seed of the sample.
+
+    Returns
+    -------
+    CrossfitModel
+        Without held-out predictions, and so for unseen videos.
+    """
+    settings, rng, K = settings or CrossfitSettings(), np.random.default_rng(seed), model.n_clusters
+    rows, most = np.flatnonzero(labels >= 0), settings.sample_size(K)
+    if most < len(rows):
+        rows = np.sort(rng.choice(rows, most, replace=False))
+    sample = read_rows(features, rows)
+    components, present = fit_components(sample, settings.components)
+    heads = fit_logistic(
+        components(sample),
+        labels[rows][None],
+        present[None],
+        K,
+        penalty=model.summary.penalty,
+        max_iterations=settings.iterations,
+    )
+    model = model.without_held_out()
+    return replace(
+        model,
+        components={**model.components, modality: components},
+        weights={**model.weights, modality: heads.weights[:, 0]},
+        keys={**model.keys, modality: np.empty(0, np.uint64)},
+        held_out={**model.held_out, modality: np.empty((0, K), np.float32)},
+    )
 
 
 def fit_ensemble(

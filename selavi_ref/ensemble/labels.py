@@ -75,15 +75,17 @@ def label_store(
     Label every video of a store.
 
     Each head's posterior is the softmax of the summed log-probabilities of the modalities that a video has. The
-    consensus is the mean posterior of all heads over groups of their clusters (`selavi_ref.ensemble.consensus`). True
-    classes are not used.
+    consensus is the mean posterior of all heads over groups of their clusters (`selavi_ref.ensemble.consensus`). Where
+    the store has a ``log_posterior``, of the final labels of a run, it takes the place of this mean. True classes are
+    not used.
 
     Parameters
     ----------
     store : FeatureStore
         With log-probabilities of every head.
     head : str
-        ``"consensus"``; ``"best"`` for the head that agrees most with the others; or the name of a head.
+        ``"consensus"``; ``"heads"`` for the mean posterior of the heads, even where there are final labels; ``"best"``
+        for the head that agrees most with the others; or the name of a head.
     balanced : bool
         Add the potentials of the last self-labelling, which keep the clusters near their prescribed sizes.
     only : str, optional
@@ -111,11 +113,12 @@ def label_store(
             head_labels[rows, column] = np.where(present, values.argmax(1), -1)
     consensus = stored_consensus(store, len(names)) or find_consensus(head_labels, K)
     chosen, source = _choose(head, names, consensus)
-    groups = consensus.groups if head == "consensus" else groups_of(consensus.alignment)
+    groups = consensus.groups if head in ("consensus", "heads") else groups_of(consensus.alignment)
     memberships = {names[c]: np.eye(K, dtype=np.float32)[groups[c]] for c in chosen}
     mean, labelled = np.empty((store.n_videos, K), np.float32), np.empty(store.n_videos, bool)
+    final = head == "consensus" and only is None and not balanced and has_final_labels(store)
     for rows in store.blocks():
-        mean[rows], labelled[rows] = posteriors.mean(rows, memberships)
+        mean[rows], labelled[rows] = final_posterior(store, rows) if final else posteriors.mean(rows, memberships)
     first: NDArray[np.integer[Any]] = mean.argmax(1)
     clusters = np.arange(K, dtype=np.int32)
     if merge_targets is not None:
@@ -133,11 +136,23 @@ def label_store(
         modalities=["+".join(m for m in used if used[m][row]) for row in range(store.n_videos)],
         reasons=store.reasons,
         disagreement=store.get("disagreement").mean(1) if many_clips else None,
-        source=source,
+        source="cross-fitted final labels" if final else source,
         groups=consensus.groups,
-        labelling="consensus" if head == "consensus" else names[chosen[0]],
+        labelling="consensus" if head in ("consensus", "heads") else names[chosen[0]],
         entropy=_entropy(mean),
     )
+
+
+def has_final_labels(store: FeatureStore) -> bool:
+    """Return whether a store has the log-posterior of the final labels of a run."""
+    return store.has("log_posterior")
+
+
+def final_posterior(store: FeatureStore, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the posterior (n, K) of the final labels, zero for videos without one, and which videos have one."""
+    values = np.exp(store.get("log_posterior", rows))
+    present = np.isfinite(values).all(1)
+    return np.where(present[:, None], values, np.float32(0)), present
 
 
 def store_consensus(store: FeatureStore) -> HeadConsensus:
@@ -191,7 +206,7 @@ def _scaled_potentials(store: FeatureStore, names: Sequence[str]) -> dict[str, N
 
 def _choose(head: str, names: Sequence[str], consensus: HeadConsensus) -> tuple[list[int], str]:
     """Return the numbers of the heads that label, and how they were combined in words."""
-    if head == "consensus":
+    if head in ("consensus", "heads"):
         return list(range(len(names))), f"consensus of {len(names)} heads" if len(names) > 1 else "the only head"
     if head == "best":
         best = consensus.reference
@@ -199,7 +214,7 @@ def _choose(head: str, names: Sequence[str], consensus: HeadConsensus) -> tuple[
     if head in names:
         return [list(names).index(head)], f"head {head}"
     raise InputError(
-        f"there is no head {head!r}; choose consensus, best, or one of {', '.join(map(printable, names))}",
+        f"there is no head {head!r}; choose consensus, heads, best, or one of {', '.join(map(printable, names))}",
         option="head",
         value=head,
     )

@@ -5,6 +5,16 @@ from __future__ import annotations
 from selavi_ref.media.clip import Clip, SquareCrops, read_clip, read_video
 from selavi_ref.media.container import VideoInfo, probe
 from selavi_ref.media.decoder import Decoder
-from selavi_ref.media.mel import log_mel
+from selavi_ref.media.mel import log_mel, mel_statistics
 
-__all__ = ["Clip", "Decoder", "SquareCrops", "VideoInfo", "log_mel", "probe", "read_clip", "read_video"]
+__all__ = [
+    "Clip",
+    "Decoder",
+    "SquareCrops",
+    "VideoInfo",
+    "log_mel",
+    "mel_statistics",
+    "probe",
+    "read_clip",
+    "read_video",
+]

@@ -104,6 +104,24 @@ class _Buffers(threading.local):
 _buffers = _Buffers()
 
 
+def mel_statistics(mel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """
+    Return the mean, standard deviation and mean absolute change over time of each band of log mel energies.
+
+    Parameters
+    ----------
+    mel : array
+        float32, shape (..., F, T).
+
+    Returns
+    -------
+    array
+        float32, shape (..., 3 F).
+    """
+    change = np.abs(np.diff(mel, axis=-1)).mean(-1) if mel.shape[-1] > 1 else np.zeros_like(mel[..., 0])
+    return np.concatenate([mel.mean(-1), mel.std(-1), change], -1).astype(np.float32)
+
+
 def _preemphasise(signal: NDArray[Any], start: int, stop: int, preemphasis: float) -> NDArray[np.float64]:
     """Return samples `start` to `stop` of the pre-emphasised signal, zero-padded at its end, in the buffer."""
     chunk = signal[start:stop]

@@ -17,6 +17,8 @@ from selavi_ref.errors import InputError, SelaviError, printable
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.old_names import with_current_names
 
+FINAL_CLIPS = 3  # clips of each video from which cross-fitted final labels are found
+
 
 class RunKind(StrEnum):
     """What a run has learnt: networks for videos, heads on features, or a classifier of known classes."""
@@ -48,6 +50,7 @@ class Run:
         self.events_folder = self.folder / "tensorboard"
         self.working_file = self.folder / "working.h5"
         self.features_file = self.folder / "features.h5"
+        self.final_labels_file = self.folder / "final_labels.npz"
         self.labels_file = self.folder / "labels.csv"
         self.log_file = self.folder / "metrics.jsonl"
         self.sheet_file = self.folder / "clusters.png"
@@ -59,6 +62,11 @@ class Run:
         self.update_folder = self.folder / "update"
         self.learning_folder = self.folder / "learning"
         self.learnt_file = self.folder / "learnt.json"
+
+    @property
+    def usual_clips(self) -> int:
+        """Clips of each video by which other videos are labelled unless a number is given."""
+        return FINAL_CLIPS if self.final_labels_file.exists() else 1
 
     @classmethod
     def prepare(cls, folder: str | os.PathLike[str]) -> Run:

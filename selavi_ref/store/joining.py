@@ -67,7 +67,7 @@ class _Shard:
             self.has_classes = "videos/class" in file
             self.columns = {"path": store.paths, "class": store.classes, "reason": store.reasons}
             self.present = {modality: store.present(modality) for modality in store.modalities}
-            known = ("features", "log_prob", "videos", "done", "shards", "disagreement", "labels")
+            known = ("features", "log_prob", "videos", "done", "shards", "disagreement", "labels", "log_posterior")
             self.whole = {name: store.get(name) for name in file if name not in known and store.has(name)}
 
 

@@ -16,6 +16,7 @@ FORMAT = "selavi-feature-store"
 VERSION = 1
 
 CHUNK_BYTES = 1 << 20
+_ROW_DATASETS = ("disagreement", "labels", "log_posterior")  # beside those of modalities
 _TEXTS = 256  # texts that are read at a time
 REASON_BYTES = 200
 REASON_TYPE = h5py.string_dtype("utf-8", REASON_BYTES)
@@ -48,7 +49,7 @@ def modality_of(name: str) -> str | None:
 
 def is_row_dataset(name: str) -> bool:
     """Return whether the data set has one row for each video, in checksummed chunks."""
-    return modality_of(name) is not None or name in ("disagreement", "labels")
+    return modality_of(name) is not None or name in _ROW_DATASETS
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
@@ -169,7 +170,7 @@ def row_datasets(file: Any) -> dict[str, Any]:
     for modality in file.get("log_prob", ()):
         for head in file["log_prob"][modality]:
             datasets[f"log_prob/{modality}/{head}"] = file["log_prob"][modality][head]
-    for name in ("disagreement", "labels"):
+    for name in _ROW_DATASETS:
         if name in file:
             datasets[name] = file[name]
     return datasets

@@ -38,7 +38,7 @@ class StoreWriter:
         The videos; any name a file can have.
     datasets : mapping of str to int
         Name to trailing dimension of each data set with a row for each video: ``features/{modality}`` D,
-        ``log_prob/{modality}/{head}`` K, ``disagreement`` H, ``labels`` H.
+        ``log_prob/{modality}/{head}`` K, ``log_posterior`` K, ``disagreement`` H, ``labels`` H.
     classes : sequence of str, length N, optional
         True classes, "" where unknown.
     provenance : mapping, optional

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from selavi_ref.crossfit import CrossfitSettings, crossfit
+from selavi_ref.crossfit import CrossfitSettings, add_modality, crossfit
 from selavi_ref.crossfit.checkpoint import load_model, save_model
 from selavi_ref.crossfit.logistic import log_softmax
 from selavi_ref.crossfit.model import fit_ensemble
@@ -82,3 +82,23 @@ def test_models_of_an_ensemble_agree_on_clear_kinds_and_differ_in_their_starts()
     labels = [model.log_posterior(spaces).argmax(1) for model in models]
     assert all(normalized_mutual_info_score(truth, its) > 0.7 for its in labels)
     assert (models[0].log_posterior(spaces) != models[1].log_posterior(spaces)).any()
+
+
+def test_other_cluster_numbers_change_nothing_else(fitted):
+    spaces, _, result = fitted
+    numbers = np.array([2, 0, 1], np.int32)
+    renumbered = result.model.renumbered(numbers).log_posterior(spaces)
+    np.testing.assert_allclose(renumbered[:, numbers], result.model.log_posterior(spaces), atol=1e-6)
+
+
+def test_a_modality_that_was_added_predicts_the_labels(fitted):
+    spaces, truth, result = fitted
+    added = np.eye(3, 6, dtype=np.float32)[truth] * 4 + np.random.default_rng(5).normal(size=(len(truth), 6))
+    model = add_modality(result.model, "added", added.astype(np.float32), result.labels, settings=QUICK)
+    assert set(model.components) == {*spaces, "added"}
+    alone = model.log_posterior({"added": added.astype(np.float32)}).argmax(1)
+    assert (alone == result.labels).mean() > 0.9
+    # Heads for unseen videos: no held-out predictions are left, and those of the other modalities are as they were.
+    unseen = {name: x[40:] + np.float32(1e-3) for name, x in spaces.items()}
+    np.testing.assert_allclose(model.log_posterior(unseen), result.model.log_posterior(unseen), atol=1e-5)
+    assert all(len(keys) == 0 for keys in model.keys.values())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selavi_ref.errors import InputError
-from selavi_ref.media import log_mel
+from selavi_ref.media import log_mel, mel_statistics
 
 psf = pytest.importorskip("python_speech_features")
 
@@ -168,3 +168,12 @@ def test_no_samples_and_impossible_settings_are_input_errors() -> None:
         log_mel(np.zeros((3, 0)), 16000)
     with pytest.raises(InputError, match="window"):
         log_mel(np.zeros(100), 16000, window=0)
+
+
+def test_statistics_of_sounds_are_those_of_plain_lines():
+    mel = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)
+    for clip, found in zip(mel, mel_statistics(mel), strict=True):
+        steps = [abs(clip[:, t + 1] - clip[:, t]) for t in range(6)]
+        plain = np.concatenate([clip.mean(1), clip.std(1), np.mean(steps, 0)])
+        np.testing.assert_allclose(found, plain, atol=1e-6)
+    assert mel_statistics(mel[:, :, :1]).shape == (3, 15)
