@@ -63,7 +63,9 @@ def convert(source: str, out: str | None, to: str | None, sound_level: str, **cl
 
     if to is not None:
         refuse_options([*clip, "sound_level"], "goes with --out")
-        export_published(Run.of_videos(source), to)
+        from backbones.commands.progress import TERMINAL
+
+        export_published(Run.of_videos(source), to, TERMINAL)
         click.echo(f"wrote {click.format_filename(to)}")
         return
     assert out is not None

@@ -111,8 +111,11 @@ def finetune(run: str | None, videos: str | None, out: str, resume: bool, **opti
         refuse_options(("cache_format",), "goes with --cache")
     source = _check_arguments(run, videos, out, resume, options)
     cache = ["--cache", resources["cache"], "--cache-format", resources["cache_format"]] if resources["cache"] else []
+    from selavi_ref.runs.run import Run
     from selavi_ref.runs.run_lock import locked
 
+    if source is None:
+        Run.open(out)  # raises an error that says what is missing
     continuation = shlex.join(["selavi", "finetune", "--resume", *cache, "--out", out])
     with Interruptible(f"continue with: {continuation}"), locked(out):
         from backbones.commands.output import echo
@@ -160,7 +163,7 @@ def _check_arguments(
 
 def _start_or_open(source: tuple[str, str] | None, out: str, options: dict[str, Any], workers: int | None) -> Any:
     """Start a fine-tuning, or open the one that was started in --out before."""
-    from backbones.commands.progress import counter
+    from backbones.commands.progress import TERMINAL, counter
     from backbones.finetuning.folds import list_folds, scan_folds
     from backbones.finetuning.training_run import open_finetuning, settings_for, start
     from selavi_ref.runs.run import Run
@@ -186,7 +189,7 @@ def _start_or_open(source: tuple[str, str] | None, out: str, options: dict[str, 
         skipped = f", {len(fold.skipped)} skipped" if len(fold.skipped) else ""
         what = f"{len(fold.train)} videos to learn from{skipped}, {len(fold.test)} to test, {len(fold.classes)} classes"
         click.echo(f"fold {fold.number}: {what}", err=True)
-    return start(out, settings, folds)
+    return start(out, settings, folds, TERMINAL)
 
 
 def _field_values(options: dict[str, Any]) -> dict[str, Any]:

@@ -276,6 +276,7 @@ def _is_converted(out: str) -> bool:
 
 def _continue_converted(videos: str, out: str, options: dict[str, Any], workers: int | None) -> None:
     """Scan the videos, and add them to a run from a published checkpoint."""
+    from backbones.commands.progress import TERMINAL
     from backbones.runs.convert import add_videos
     from backbones.runs.run_settings import RunSettings
     from backbones.runs.video_runs import usable_length
@@ -286,7 +287,7 @@ def _continue_converted(videos: str, out: str, options: dict[str, Any], workers:
     layout = options["layout"]
     listed = list_collection(videos, layout, options["annotations"], options["split"], usual_split="train")
     manifest = scan_videos(listed, workers, min_seconds=usable_length(clip))
-    add_videos(run, manifest, options["epochs"])
+    add_videos(run, manifest, options["epochs"], TERMINAL)
     click.echo(f"{len(manifest.usable)} videos to learn from, with the heads, sizes and momentum of {out}", err=True)
 
 

@@ -88,6 +88,8 @@ def train_heads(
     from selavi_ref.runs.run import Run, RunKind
     from selavi_ref.runs.run_lock import locked
 
+    if resume and not PilotRun(Path(out)).under_way:
+        Run.open(out)  # raises an error that says what is missing
     with locked(out):
         pilot = PilotRun(Path(out))
         if resume:

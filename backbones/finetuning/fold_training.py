@@ -178,7 +178,9 @@ class FoldTraining:
 
     def covers(self, record: Mapping[str, Any]) -> bool:
         """Return whether a record of the log is of another fold, or of an epoch that is finished."""
-        return bool(record["fold"] != self.fold.number or record["epoch"] <= len(self.state.epochs))
+        epoch = record.get("epoch")
+        taken = isinstance(epoch, int) and epoch <= len(self.state.epochs)
+        return record.get("fold") != self.fold.number or taken
 
     def request_stop(self) -> None:
         """Ask for a `StopRequest`: after this step, with the state saved, or at once during an evaluation."""

@@ -26,6 +26,7 @@ from selavi_ref.errors import InputError, SelaviError, printable
 from selavi_ref.report.table import Table
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.checkpoints import Checkpoints
+from selavi_ref.runs.checksums import forget_checksum, record_checksum, verify_checksum
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.runs.session import training_session
@@ -83,7 +84,9 @@ def settings_for(
     return FineTuneSettings(**paths, **clips, **options)
 
 
-def start(folder: str | os.PathLike[str], settings: FineTuneSettings, folds: Sequence[Fold]) -> Run:
+def start(
+    folder: str | os.PathLike[str], settings: FineTuneSettings, folds: Sequence[Fold], reporter: Reporter = SILENT
+) -> Run:
     """
     Make the folder of a fine-tuning run: its settings, the videos of its folds, and the initial weights.
 
@@ -92,19 +95,21 @@ def start(folder: str | os.PathLike[str], settings: FineTuneSettings, folds: Seq
     InputError
         If the source run has no checkpoint yet, a file of weights does not fit, or the folder holds a run already.
     """
-    base = _initial_weights(settings)
+    base = _initial_weights(settings, reporter)
     run = Run.prepare(folder)
     for fold in folds:
         files = FoldFiles(run, fold.number)
         _make_folder(files.folder)
+        forget_checksum(files.videos)
         fold.write(files.videos)
+        record_checksum(files.videos)
     if base is not None:
         write_checkpoint(_base_file(run), {"model": base})
     run.rewrite_config(settings.to_dict())  # last: from here on the folder is a run
     return run
 
 
-def _initial_weights(settings: FineTuneSettings) -> dict[str, Tensor] | None:
+def _initial_weights(settings: FineTuneSettings, reporter: Reporter) -> dict[str, Tensor] | None:
     """Return the weights of the network with which every fold begins, or None for random ones."""
     if settings.from_scratch:
         return None
@@ -113,7 +118,7 @@ def _initial_weights(settings: FineTuneSettings) -> dict[str, Tensor] | None:
         network = Base(spec.build())
         load_weights(network, spec, settings.video_weights)
         return network.state_dict()
-    weights = read_newest(Run.open(settings.run))["model"]
+    weights = read_newest(Run.open(settings.run), reporter)["model"]
     return {name.removeprefix(_PREFIX): value for name, value in weights.items() if name.startswith(_PREFIX)}
 
 
@@ -166,7 +171,7 @@ def finetune(
     """
     run, settings = open_finetuning(run.folder)
     with training_session(run, reporter=reporter, tensorboard=False) as session:
-        folds = [Fold.read(number, FoldFiles(run, number).videos) for number in settings.folds]
+        folds = [_read_fold(run, number) for number in settings.folds]
         unfinished = [fold for fold in folds if not FoldFiles(run, fold.number).result.exists()]
         clips = VideoOnlyClips(_usable(unfinished), settings.clip, data_source, reporter) if unfinished else None
         base = None if settings.from_scratch else read_checkpoint(_base_file(run))["model"]
@@ -192,6 +197,13 @@ def finetune(
             FoldResult.of(fold, predictions, training.state.epochs).write(files.result)
             write_results(run, settings, _results(run, settings))
     return write_results(run, settings, _results(run, settings))
+
+
+def _read_fold(run: Run, number: int) -> Fold:
+    """Read the videos of a fold; an `InputError` if the list was changed since."""
+    path = FoldFiles(run, number).videos
+    verify_checksum(path, "restore it, or start another run with --out")
+    return Fold.read(number, path)
 
 
 def _usable(folds: Sequence[Fold]) -> Manifest:

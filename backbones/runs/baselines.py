@@ -120,7 +120,7 @@ class Baselines:
             workers=n_loader_processes(source, self.data_source),
             seed=self.seed,
         )
-        load_initial_weights(backbone, settings)
+        load_initial_weights(backbone, settings, self.reporter)
         if not (settings.init or settings.video_weights or settings.audio_weights):
             rng = np.random.default_rng(self.seed)
             size = min(_BN_BATCH_SIZE, len(source))

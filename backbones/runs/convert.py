@@ -21,6 +21,7 @@ from backbones.runs.train import check_usable, write_videos
 from selavi_ref.datasets import Manifest
 from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.checkpoints import Checkpoints
+from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 
 
@@ -103,7 +104,7 @@ def import_published(
     return run, checkpoint
 
 
-def add_videos(run: Run, manifest: Manifest, epochs: int | None = None) -> None:
+def add_videos(run: Run, manifest: Manifest, epochs: int | None = None, reporter: Reporter = SILENT) -> None:
     """
     Give a run from a published checkpoint the videos of its training, so that it can be continued.
 
@@ -118,6 +119,8 @@ def add_videos(run: Run, manifest: Manifest, epochs: int | None = None) -> None:
         The scanned collection.
     epochs : int, optional
         Number of epochs of the whole training, those of the checkpoint included; by default 200, as published.
+    reporter : Reporter
+        Receives a warning if the newest checkpoint is damaged.
 
     Raises
     ------
@@ -128,7 +131,7 @@ def add_videos(run: Run, manifest: Manifest, epochs: int | None = None) -> None:
     check_usable(manifest, settings.clusters)
     training = replace(settings.training, align=False, epochs=epochs or settings.training.epochs)
     settings = replace(settings, training=training)
-    checkpoint = read_newest(run)
+    checkpoint = read_newest(run, reporter)
     unlabelled = torch.full((len(manifest.usable), settings.heads), -1, dtype=torch.int32)
     state = {**checkpoint["state"], "labels": unlabelled, "finished": False}
     path = Checkpoints(run.checkpoint_folder).next_path(int(state["step"]))
@@ -137,9 +140,18 @@ def add_videos(run: Run, manifest: Manifest, epochs: int | None = None) -> None:
     write_videos(run, manifest)  # last: from here on the run can be continued
 
 
-def export_published(run: Run, path: str | os.PathLike[str]) -> None:
+def export_published(run: Run, path: str | os.PathLike[str], reporter: Reporter = SILENT) -> None:
     """
     Write the networks and labelling heads of a run as a published checkpoint.
+
+    Parameters
+    ----------
+    run : Run
+        A trained run.
+    path : path
+        The file to write.
+    reporter : Reporter
+        Receives a warning if the newest checkpoint is damaged.
 
     Raises
     ------
@@ -147,7 +159,7 @@ def export_published(run: Run, path: str | os.PathLike[str]) -> None:
         If the published layout does not have the run's networks.
     """
     settings = RunSettings.from_dict(run.config)
-    checkpoint = read_newest(run)
+    checkpoint = read_newest(run, reporter)
     state, heads = checkpoint["state"], range(settings.heads)
     overclustering_heads = settings.training.overclustering_heads > 0
     write_published(

@@ -16,12 +16,15 @@ from backbones.networks.registry import Base
 from backbones.networks.weights import load_weights
 from backbones.runs.run_settings import RunSettings
 from selavi_ref.errors import InputError
+from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 
 
-def load_initial_weights(backbone: TorchBackbone, settings: RunSettings) -> None:
+def load_initial_weights(backbone: TorchBackbone, settings: RunSettings, reporter: Reporter = SILENT) -> None:
     """
     Load the initial weights that the settings of a new run name into its networks; heads keep their random weights.
+
+    The reporter receives a warning if the newest checkpoint of a run named by ``init`` is damaged.
 
     Raises
     ------
@@ -29,7 +32,7 @@ def load_initial_weights(backbone: TorchBackbone, settings: RunSettings) -> None
         If a file cannot be read, or does not fit.
     """
     if settings.init:
-        _load_networks(backbone, settings.init)
+        _load_networks(backbone, settings.init, reporter)
     for modality, path in (("video", settings.video_weights), ("audio", settings.audio_weights)):
         if path:
             network = backbone.model.network(modality)
@@ -72,9 +75,10 @@ def _networks_of(source: str) -> tuple[str, str]:
     return checkpoint.video_net, checkpoint.audio_net
 
 
-def _load_networks(backbone: TorchBackbone, source: str) -> None:
+def _load_networks(backbone: TorchBackbone, source: str, reporter: Reporter) -> None:
     """Load the networks of a run or a published checkpoint."""
-    given = read_newest(Run.of_videos(source))["model"] if os.path.isdir(source) else read_published(source).model
+    of_run = os.path.isdir(source)
+    given = read_newest(Run.of_videos(source), reporter)["model"] if of_run else read_published(source).model
     own = backbone.model.state_dict()
     for modality in MODALITIES:
         prefix = f"{modality}_network."

@@ -74,7 +74,7 @@ def finish_pilot(
     """
     with raise_together(exchange):
         note = pilot_run.note
-        manifest = read_manifest(pilot_run.pilot.videos_file)
+        manifest = jobs.read_videos(pilot_run.pilot)
 
     def learn(pilot: Run) -> None:
         with raise_together(exchange):

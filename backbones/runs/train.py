@@ -21,6 +21,7 @@ from selavi_ref.datasets import Manifest, read_manifest, write_manifest
 from selavi_ref.errors import CheckpointError, InputError
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.checkpoints import Checkpoints
+from selavi_ref.runs.checksums import forget_checksum, record_checksum, verify_checksum
 from selavi_ref.runs.processes import Exchange, SingleProcess, local_rows, raise_together
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
@@ -75,7 +76,22 @@ def write_videos(run: Run, manifest: Manifest) -> None:
     """Write the lists of the usable and of the skipped videos of a run, with absolute paths."""
     absolute = [replace(entry, path=os.path.abspath(entry.path)) for entry in manifest]
     write_manifest(replace(manifest, entries=[e for e in absolute if e.skipped]), run.skipped_file)
+    forget_checksum(run.videos_file)
     write_manifest(replace(manifest, entries=[e for e in absolute if not e.skipped]), run.videos_file)
+    record_checksum(run.videos_file)
+
+
+def read_videos(run: Run) -> Manifest:
+    """
+    Read the videos of a run that is not finished.
+
+    Raises
+    ------
+    InputError
+        If the list was changed since the run was started: labels and steps belong to the rows of the old one.
+    """
+    verify_checksum(run.videos_file, "restore it, or start another run with --out")
+    return read_manifest(run.videos_file)
 
 
 @dataclass(frozen=True)
@@ -144,7 +160,7 @@ def train(
     with training_session(run, exchange=exchange, reporter=reporter) as session:
         with raise_together(exchange):
             settings = RunSettings.from_dict(run.config)
-            manifest = read_manifest(run.videos_file)
+            manifest = read_videos(run)
         clip = settings.backbone.clip
         source = open_clips(manifest, clip, data_source, exchange=exchange, reporter=session.reporter)
         checkpoints = checkpoint_policy.checkpoints(run)
@@ -175,7 +191,7 @@ def train(
             )
             if not session.restore(training):
                 with raise_together(exchange):
-                    load_initial_weights(backbone, settings)
+                    load_initial_weights(backbone, settings, session.reporter)
             session.learn(training)
             training.finish()
         store.path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from backbones.runs.pilot import finish_pilot, start_pilot
 from backbones.runs.presets import read_config, run_settings
 from backbones.runs.run_settings import RunSettings
 from backbones.runs.store_check import check_same_run
-from backbones.runs.train import CheckpointPolicy, is_finished, start, train, usable_length
+from backbones.runs.train import CheckpointPolicy, is_finished, read_videos, start, train, usable_length
 from selavi_ref.datasets import Manifest, read_manifest, scan
 from selavi_ref.datasets.run_lists import labelled_videos, record_contents
 from selavi_ref.datasets.scan import list_videos
@@ -167,8 +167,8 @@ def _finish(
                 f"{counted(len(training.failures), 'video')} could not always be decoded; see {run.failures_file}"
             )
     with raise_together(exchange):
-        manifest = read_manifest(run.videos_file)
         extracted = run.features_file.exists()
+        manifest = read_manifest(run.videos_file) if extracted else read_videos(run)
     if not extracted:
         if wants_final_labels(RunSettings.from_dict(run.config), manifest):
             write_final_store(run, manifest, **how)

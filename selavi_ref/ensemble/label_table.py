@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -16,7 +18,9 @@ from selavi_ref.ensemble.labels import Labels
 from selavi_ref.errors import InputError, printable
 from selavi_ref.media.segments import segment_of
 from selavi_ref.runs.atomic import replacing
+from selavi_ref.runs.checksums import forget_checksum, record_checksum, verify_checksum
 from selavi_ref.runs.csv_file import encodable, plain_text, write_rows
+from selavi_ref.runs.run import Run
 
 MAX_CLUSTERS = 100_000  # larger cluster numbers in a table are taken for a mistake
 HEAD = "head_"  # prefix of the columns of the heads
@@ -166,9 +170,18 @@ def label_table(labels: Labels, names: Mapping[int, str] | None = None) -> Label
 
 
 def write_csv(labels: Labels, path: str | os.PathLike[str], names: Mapping[int, str] | None = None) -> None:
-    """Write labels as CSV, atomically; parameters are those of `label_table`, see `LabelTable.write`."""
+    """
+    Write labels as CSV, atomically; parameters are those of `label_table`, see `LabelTable.write`.
+
+    For the table of a run, number of rows and checksum are recorded, see `selavi_ref.runs.checksums`.
+    """
+    of_run = _is_table_of_run(path)
+    if of_run:
+        forget_checksum(Path(path))
     with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         label_table(labels, names).write(file)
+    if of_run:
+        record_checksum(Path(path))
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
@@ -178,11 +191,17 @@ def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     Raises
     ------
     InputError
-        If it cannot be read, or has no columns ``path`` and ``label``.
+        If it cannot be read, has no columns ``path`` and ``label``, lists a path twice, or is the table of a run and
+        has changed since the run has written it.
     """
+    if _is_table_of_run(path):
+        store = shlex.join(["selavi", "label", str(Run(Path(path).parent).features_file), "--out", str(path)])
+        verify_checksum(path, f"copy it elsewhere to use it as it is, or write it anew by {printable(store)} --force")
     names = {"path": PATH_NAMES, "label": ("label", "cluster")}
     rows = read_table(path, names, checked=("label",), kind="table of labels")
-    return _with_columns(path, rows, "label", "table of labels")
+    rows = _with_columns(path, rows, "label", "table of labels")
+    _refuse_duplicates(path, [row["path"] for row in rows])
+    return rows
 
 
 def read_truths(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -192,13 +211,16 @@ def read_truths(path: str | os.PathLike[str]) -> dict[str, str]:
     Raises
     ------
     InputError
-        If it cannot be read or lacks a column.
+        If it cannot be read, lacks a column, or has two classes for one path.
     """
     kind = "table of true classes"
     rows = read_table(path, {"path": PATH_NAMES, "class": CLASS_NAMES}, kind=kind)
     if rows and "label" in rows[0]:
         rows = [{**row, "class": class_of(row)} for row in rows if "confidence" not in row]
-    return {row["path"]: row["class"] for row in _with_columns(path, rows, "class", kind)}
+    rows = _with_columns(path, rows, "class", kind)
+    pairs = list(dict.fromkeys((row["path"], row["class"]) for row in rows))
+    _refuse_duplicates(path, [video for video, _ in pairs], "has two classes for")
+    return dict(pairs)
 
 
 def look_up_classes(paths: Sequence[str], truth: str | os.PathLike[str]) -> list[str]:
@@ -215,6 +237,20 @@ def look_up_classes(paths: Sequence[str], truth: str | os.PathLike[str]) -> list
     known = read_truths(truth)
     folder = os.path.dirname(os.path.abspath(truth))
     return ["" if match is None else known[match] for match in match_paths(paths, known, folder)]
+
+
+def _is_table_of_run(path: str | os.PathLike[str]) -> bool:
+    run = Run(Path(path).parent)
+    return Path(path).name == run.labels_file.name and run.config_file.exists()
+
+
+def _refuse_duplicates(path: str | os.PathLike[str], videos: Sequence[str], what: str = "lists twice:") -> None:
+    """Raise an InputError if a table has a path twice, since nothing says which of the rows should count."""
+    seen: set[str] = set()
+    for row, video in enumerate(videos):
+        if video in seen:
+            raise InputError(f"{printable(path)} {what} {printable(video)}", path=path, value=video, row=row)
+        seen.add(video)
 
 
 def _with_columns(

@@ -39,8 +39,8 @@ def training_curve(run: Run, stem: str | os.PathLike[str]) -> list[Table]:
         If the run has no log yet.
     """
     records = run.records
-    labellings = [record for record in records if "changed" in record]
-    epochs = [record for record in records if "epoch" in record]
+    labellings = [record for record in records if _is_number(record.get("changed"))]
+    epochs = [record for record in records if _is_number(record.get("epoch"))]
     if not labellings or not epochs:
         raise InputError(f"{run.folder} has learnt nothing yet: {run.log_file.name} has no whole epoch")
     table = Table(
@@ -87,13 +87,17 @@ def training_curve(run: Run, stem: str | os.PathLike[str]) -> list[Table]:
 
 
 def _course(records: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
-    known = [record for record in records if name in record]
+    known = [record for record in records if _is_number(record.get(name))]
     return [record["step"] for record in known], [record[name] for record in known]
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Cell]:
-    row: dict[str, Cell] = {name: value for name, value in record.items() if name != "spectrum"}
+    row: dict[str, Cell] = {name: value for name, value in record.items() if _is_number(value)}
     spectrum = record.get("spectrum")
-    if spectrum is not None and len(spectrum) > 2:
+    if isinstance(spectrum, list) and len(spectrum) > 2 and all(map(_is_number, spectrum)):
         row["agreement"] = sum(spectrum[1:-1]) / (len(spectrum) - 2)
     return row
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

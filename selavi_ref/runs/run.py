@@ -6,7 +6,6 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.old_names import with_current_names
 
 FINAL_CLIPS = 3  # clips of each video from which cross-fitted final labels are found
+_LARGEST = 2.0**63  # of a number in the log
 
 
 class RunKind(StrEnum):
@@ -173,17 +173,44 @@ class Run:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """The records of the log, without incomplete lines that a killed process may have left."""
-        records = []
-        for line in self.log_file.read_text(encoding="utf-8").splitlines() if self.log_file.exists() else ():
-            with suppress(ValueError):
-                record = json.loads(line)
-                if isinstance(record, dict) and "step" in record:
-                    records.append(record)
-        return records
+        """
+        The records of the log: lines with a step, and of them plain values and finite numbers.
+
+        Lines that are cut off or damaged are left out.
+
+        Raises
+        ------
+        SelaviError
+            If the file cannot be read.
+        """
+        if not self.log_file.is_file():
+            return []
+        try:
+            lines = self.log_file.read_bytes().splitlines()
+        except OSError as error:
+            raise SelaviError(f"{printable(self.log_file)} cannot be read: {error.strerror or error}") from error
+        return [record for record in map(_record, lines) if record is not None]
 
     def keep_records(self, keep: Callable[[Mapping[str, Any]], bool]) -> None:
         """Remove all records of the log for which `keep` is false, such as those of steps that will be taken again."""
         if self.log_file.exists():
             kept = [record for record in self.records if keep(record)]
             write_text(self.log_file, "".join(f"{json.dumps(record)}\n" for record in kept))
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """Return the record in a line of the log, without values that are not plain, or None."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or type(record.get("step")) is not int or not _is_plain(record["step"]):
+        return None
+    return {name: value for name, value in record.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value is text or a finite number, or a list of such."""
+    if isinstance(value, list):
+        return all(not isinstance(item, list) and _is_plain(item) for item in value)
+    return isinstance(value, (str, bool)) or (isinstance(value, (int, float)) and abs(value) < _LARGEST)

@@ -11,6 +11,7 @@ from typing import Any
 
 from selavi_ref.errors import SelaviError, printable
 from selavi_ref.runs.atomic import write_text
+from selavi_ref.runs.checksums import forget_checksum, record_checksum
 from selavi_ref.runs.run import Run
 
 _JOURNAL = "commit.json"
@@ -78,18 +79,35 @@ class StagedFiles:
         """
         if not self.journal.exists():
             return False
+        content = self._decided()
+        tables = [file for file in (self.run.videos_file, self.run.labels_file) if file.name in content["files"]]
         try:
-            content = json.loads(self.journal.read_text(encoding="utf-8"))
             finish(content["note"])
+            for table in tables:
+                forget_checksum(table)
             for name in content["files"]:
                 self._replace(name)
             for name in content["removed"]:
                 (self.run.folder / name).unlink(missing_ok=True)
+            if tables:
+                record_checksum(*tables)
             self.journal.unlink()
         except OSError as error:
             raise SelaviError(f"{printable(self.run.folder)} cannot be updated: {error.strerror or error}") from error
         self.discard()
         return True
+
+    def _decided(self) -> dict[str, Any]:
+        """Return the content of the journal; an error if it is damaged or names files outside of the run."""
+        try:
+            content = json.loads(self.journal.read_bytes())
+            names = [*content["files"], *content["removed"]]
+            if isinstance(content["note"], dict) and all(Path(name).name == name for name in names):
+                return {**content}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass
+        message = f"{printable(self.journal)} is damaged; remove {printable(self.folder)}, and update the run again"
+        raise SelaviError(message, path=self.journal)
 
     def discard(self) -> None:
         """Remove the folder with all that is in it."""

@@ -78,7 +78,7 @@ class Events:
     def _write(self, record: Mapping[str, Any]) -> None:
         named = _LABELLING if "labelling_seconds" in record else _EPOCH if "epoch" in record else _STEP
         for key, tag in named.items():
-            if key in record:
+            if isinstance(record.get(key), (int, float)):
                 self._writer.add_scalar(tag, float(record[key]), step=int(record["step"]))
 
 

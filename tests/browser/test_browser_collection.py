@@ -113,13 +113,19 @@ def test_heads_on_features_have_the_neighbours_of_the_store_they_learnt_from(tmp
     assert np.array_equal(shown.labelling("0").order, source.labelling("0").order)
 
 
-def test_a_path_that_is_listed_twice_is_edited_in_both_places(tmp_path):
+def test_a_table_that_lists_a_path_twice_is_refused(tmp_path):
     (tmp_path / "labels.csv").write_text("path,label\na.mp4,0\nb.mp4,1\na.mp4,1\n")
-    found = open_collection(tmp_path / "labels.csv")
-    history = found.annotations.read()
+    with pytest.raises(InputError) as caught:
+        open_collection(tmp_path / "labels.csv")
+    assert (caught.value.row, caught.value.value) == (2, "a.mp4")
+
+
+def test_a_path_that_is_there_twice_is_edited_in_both_places(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,label\na.mp4,0\nb.mp4,1\n")
+    history = open_collection(tmp_path / "labels.csv").annotations.read()
     history.apply({"op": "move", "videos": ["a.mp4"], "to": 0})
     history.apply({"op": "wrong", "videos": ["a.mp4"], "wrong": True})
-    told = annotations_payload(history, found.rows)["labellings"]["consensus"]
+    told = annotations_payload(history, {"a.mp4": [0, 2], "b.mp4": [1]})["labellings"]["consensus"]
     assert told["moved"] == {"0": 0, "2": 0}
     assert told["wrong"] == [0, 2]
 
