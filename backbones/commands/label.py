@@ -124,7 +124,7 @@ def label(
         else:
             extract_videos(run, videos, store, **viewing)
         try:
-            write_labels(store, out, head, balanced, annotations, **summary)
+            write_labels(store, out, head, balanced, annotations, of_training=False, **summary)
         finally:
             os.unlink(store)
 
@@ -137,6 +137,7 @@ def write_labels(
     annotations: Any = None,
     *,
     source: str | None = None,
+    of_training: bool = True,
     min_confidence: float = 0.0,
     drop_misfits: bool = False,
     as_json: bool = False,
@@ -154,6 +155,8 @@ def write_labels(
         Names and merged clusters.
     source : str, optional
         Store or finished run that `selavi check` can check.
+    of_training
+        See `selavi_ref.diagnostics.doubts.doubts`.
     min_confidence, drop_misfits
         See `selavi_ref.diagnostics.doubts.reject`.
     as_json : bool
@@ -169,7 +172,7 @@ def write_labels(
     labels, names = label_features(store, head=head, balanced=balanced, annotations=annotations)
     with FeatureStore(store) as opened:
         as_learnt = labels if annotations is None else label_store(opened, head=head, balanced=balanced)
-        findings = doubts(opened, as_learnt)
+        findings = doubts(opened, as_learnt, of_training=of_training)
         if min_confidence or drop_misfits:
             labels = reject(opened, labels, min_confidence=min_confidence, drop_misfits=drop_misfits)
         search = opened.provenance.get("search")

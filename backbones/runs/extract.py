@@ -104,6 +104,9 @@ def extract(
     whole: dict[str, Any] = {"alignment": consensus.alignment, "groups": consensus.groups}
     if all(f"potentials_{head}" in state for head in heads):
         whole["potentials"] = np.stack([state[f"potentials_{head}"] for head in heads])
+    provenance = _provenance(run, settings, state, consensus, sampling, degradation)
+    if model is not None:
+        provenance["search"] = asdict(model.summary)
     own, shards = local_rows(len(manifest), exchange), _shards(out, len(manifest), exchange.size)
     with raise_together(exchange):
         if own:
@@ -113,7 +116,7 @@ def extract(
                 manifest.paths[part],
                 datasets,
                 classes=manifest.classes[part],
-                provenance=_provenance(run, settings, state, consensus, sampling, degradation),
+                provenance=provenance,
                 whole=whole,
                 start=own.start,
                 total=len(manifest),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -138,9 +139,16 @@ def _copy(
     widths = {name: store.width(name) for name in names}
     if model is not None:
         widths["log_posterior"] = clusters
+    search = {} if model is None else {"search": asdict(model.summary)}
     whole = {name: store.get(name) for name in ("alignment", "groups", "potentials") if store.has(name)}
     writer = StoreWriter(
-        out, store.paths, widths, classes=store.classes, provenance=store.provenance, whole=whole, resume=False
+        out,
+        store.paths,
+        widths,
+        classes=store.classes,
+        provenance=store.provenance | search,
+        whole=whole,
+        resume=False,
     )
     present = {modality: store.present(modality) for modality in writer.modalities}
     with writer:

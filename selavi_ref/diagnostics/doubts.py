@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from selavi_ref.diagnostics import agreement
 from selavi_ref.diagnostics.finding import Finding, score, unmeasured
 from selavi_ref.diagnostics.fit import far_out, misfits, modality_views
-from selavi_ref.ensemble.labels import Labels
+from selavi_ref.ensemble.labels import Labels, has_final_labels
 from selavi_ref.store import FeatureStore
 
 _MIN_HEADS_AMI = 0.5  # mean adjusted MI of the heads
@@ -18,11 +18,12 @@ _MIN_KAPPA = 0.2  # Cohen's kappa of the modalities: about 0 for noise, 0.34 whe
 _MIN_RUNS_NMI = 0.3  # agreement of the runs of a search: 0.1 for noise, 0.6 where labels are 73 % right
 
 
-def doubts(store: FeatureStore, labels: Labels) -> list[Finding]:
+def doubts(store: FeatureStore, labels: Labels, *, of_training: bool = True) -> list[Finding]:
     """
     Return the reasons not to trust labels as a whole; none is no proof that they are right.
 
     Checked are the sizes of the clusters, and whether heads, modalities, and the runs of a cross-fitted search agree.
+    Where labels are cross-fitted on what networks have learnt, only the runs of the search count, and not the heads.
 
     Parameters
     ----------
@@ -30,15 +31,19 @@ def doubts(store: FeatureStore, labels: Labels) -> list[Finding]:
         With log-probabilities.
     labels : Labels
         Labels of its videos.
+    of_training : bool
+        Whether the videos are those that were learnt from; others may all be of one cluster.
     """
     sizes = agreement.sizes(labels.label, store.n_clusters)
-    if sizes.severity == "warning":  # then nothing else can be compared
+    if of_training and sizes.severity == "warning":  # then nothing else can be compared
         return [sizes]
+    search = (_runs(store), "nmi", _MIN_RUNS_NMI)
+    if has_final_labels(store):
+        return _below([search])
     heads = agreement.heads(labels, store.heads)
     alone = modality_views(store, labels.groups).labels
     modalities = agreement.modalities(labels.label, alone, store.n_clusters)
-    limits = [(heads, "ami", _MIN_HEADS_AMI), (modalities, "kappa", _MIN_KAPPA), (_runs(store), "nmi", _MIN_RUNS_NMI)]
-    return [each for each, name, least in limits if each.measured and float(each.figures[name]) < least]
+    return _below([(heads, "ami", _MIN_HEADS_AMI), (modalities, "kappa", _MIN_KAPPA), search])
 
 
 def reject(store: FeatureStore, labels: Labels, *, min_confidence: float = 0.0, drop_misfits: bool = False) -> Labels:
@@ -74,6 +79,11 @@ def reject(store: FeatureStore, labels: Labels, *, min_confidence: float = 0.0, 
         runner_up=_without(labels.runner_up, dropped),
         reasons=reasons,
     )
+
+
+def _below(limits: list[tuple[Finding, str, float]]) -> list[Finding]:
+    """Return the findings of which the named figure is below its limit."""
+    return [each for each, name, least in limits if each.measured and float(each.figures[name]) < least]
 
 
 def _without(values: NDArray[np.int32], dropped: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from selavi_ref.store import StoreWriter
+from selavi_ref.diagnostics.doubts import doubts
+from selavi_ref.ensemble.labels import label_store
+from selavi_ref.store import FeatureStore, StoreWriter
 from tests.support.command_line import rows_of, selavi, succeeded
 
 N, K = 60, 5
@@ -16,13 +18,15 @@ def log_prob(labels, sure=6.0):
     return (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
 
 
-def write(path, heads, provenance=None):
+def write(path, heads, provenance=None, final=None):
     """Write a store with the labels (video, audio) of each head."""
     values = {
         f"log_prob/{m}/{h}": log_prob(its)
         for h, pair in enumerate(heads)
         for m, its in zip(("video", "audio"), pair, strict=True)
     }
+    if final is not None:
+        values["log_posterior"] = log_prob(final)
     with StoreWriter(path, [f"{i}.mp4" for i in range(N)], dict.fromkeys(values, K), provenance=provenance) as writer:
         writer.write(slice(None), values)
         writer.finish()
@@ -72,3 +76,20 @@ def test_unsure_labels_and_misfits_are_left_empty_with_the_reason(tmp_path):
         ("3.mp4", "it fits no cluster"),
         ("4.mp4", "it fits no cluster"),
     ]
+
+
+def test_where_labels_are_cross_fitted_heads_that_differ_are_no_doubt_but_runs_that_differ_are(tmp_path):
+    heads = [(RANDOM[0], RANDOM[0]), (RANDOM[1], RANDOM[1])]
+    for agreement, doubted in ((0.6, set()), (0.1, {"runs"})):
+        write(tmp_path / "f.h5", heads, {"search": {"agreement": agreement}}, final=CLEAR)
+        summary = json.loads(succeeded(selavi("label", "f.h5", "--json", "--force", cwd=tmp_path)))
+        assert set(summary["doubts"]) == doubted
+        assert [int(row["label"]) for row in rows_of(tmp_path / "labels.csv")] == CLEAR.tolist()
+
+
+def test_other_videos_may_all_be_of_one_cluster(tmp_path):
+    write(tmp_path / "f.h5", [(np.zeros(N, int), np.zeros(N, int))])
+    with FeatureStore(tmp_path / "f.h5") as store:
+        labels = label_store(store)
+        assert [each.name for each in doubts(store, labels)] == ["sizes"]
+        assert doubts(store, labels, of_training=False) == []
