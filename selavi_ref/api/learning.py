@@ -24,6 +24,7 @@ from selavi_ref.ensemble.fates import Fate, fates
 from selavi_ref.ensemble.label_table import write_csv
 from selavi_ref.ensemble.labels import Labels, label_store
 from selavi_ref.errors import InputError
+from selavi_ref.media.segments import file_of
 from selavi_ref.report.contact_sheet import contact_sheet
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.reporter import SILENT, Reporter
@@ -135,7 +136,7 @@ class _Learning:
         self.shown = self.edits.apply(self.labels.paths, self.labels.label)
         told = [path not in self.added or self.labels.paths[row] in self.edits.moved for path, row in self.row.items()]
         self.before = np.where(told, self.shown, -1).astype(np.int32)
-        there = replace(listed, entries=[entry for entry in listed if os.path.exists(entry.path)])
+        there = replace(listed, entries=[entry for entry in listed if os.path.exists(file_of(entry.path))])
         scanned = video_runs().scan_learnable(run, there, workers=workers, reporter=reporter)
         self.learnable, self.others = scanned.usable, scanned.skipped
         known = set(self.row)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from selavi_ref.diagnostics.newcomers import fit_of_new
 from selavi_ref.ensemble.label_table import write_csv
 from selavi_ref.ensemble.labels import Labels
 from selavi_ref.errors import FilePath, InputError, printable
+from selavi_ref.media.segments import file_of, segment_of, with_file
 from selavi_ref.report.contact_sheet import contact_sheet
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.checkpoints import Checkpoints
@@ -172,8 +174,8 @@ def _update(run: Run, videos: Videos, dry_run: bool, device: str, workers: int |
     annotations_of(run).read()  # damaged annotations are refused before the long work
     listed = _absolute(as_manifest(videos))
     with FeatureStore(run.features_file) as store:
-        files = _files_of(run, store)
-        changes = _changes(run, files, listed, workers, reporter)
+        names = _names_of(run, store)
+        changes = _changes(run, names, listed, workers, reporter)
         if not len(changes.unchanged) + len(changes.moved) + len(changes.changed):
             raise InputError(
                 f"{printable(run.folder)} and {listed.source} have no video in common, and none of the run's is at its "
@@ -187,7 +189,7 @@ def _update(run: Run, videos: Videos, dry_run: bool, device: str, workers: int |
             write_contents(changes.contents, run.contents_file, run.folder)
             none = np.zeros(store.n_videos, bool)
             return Update(changes, label_features(run.features_file)[0], none, none, None)
-        work = _Work(run, store, files, changes, listed, staged)
+        work = _Work(run, store, names, changes, listed, staged)
         added = work.extract_new(device, workers, reporter)
         new = work.write_files(added)
     labels, _ = label_features(staged.path(run.features_file))
@@ -208,24 +210,27 @@ class _Work:
         self,
         run: Run,
         store: FeatureStore,
-        files: list[str],
+        names: list[str],
         changes: Changes,
         listed: Manifest,
         staged: StagedFiles,
     ):
-        self.run, self.store, self.files, self.changes, self.staged = run, store, files, changes, staged
+        self.run, self.store, self.names, self.changes, self.staged = run, store, names, changes, staged
         self.listed = {entry.path: entry for entry in listed}
+        self.classes = {file_of(entry.path): entry.class_name for entry in listed}
+        self.moved_to = {before: file for file, before in changes.moved.items()}
         self.written = [run.features_file, run.videos_file, run.added_file, run.contents_file, run.labels_file]
         self.outdated = store.shard_files
-        self.renamed: dict[str, str] = {}  # path of a row in the old store -> in the new one, where it differs
+        self.renamed: dict[str, str] = {}  # name of a row in the old store -> in the new one, where it differs
 
     def extract_new(self, device: str, workers: int | None, reporter: Reporter) -> Manifest:
         """Extract features of new and changed files to a store of their own, and return the scanned files."""
-        paths = [*self.changes.new, *self.changes.changed]
+        changed = set(self.changes.changed)
+        paths = [*self.changes.new, *(name for name in self.names if file_of(name) in changed)]
         plan = json.dumps(
             {
                 "checkpoint": [path.name for path in Checkpoints(self.run.checkpoint_folder).newest_first()[:1]],
-                "files": {path: self.changes.contents[path].stamp for path in paths},
+                "files": {path: self.changes.contents[file_of(path)].stamp for path in paths},
             }
         )
         plan_file, out = self.staged.path(_PLAN), self.staged.path(_NEW_STORE)
@@ -253,24 +258,23 @@ class _Work:
 
     def write_files(self, added: Manifest) -> NDArray[np.bool_]:
         """Write the run's new files beside the old ones, and return which rows of the new store are new."""
-        new_path = {before: path for path, before in self.changes.moved.items()}
         number = {entry.path: row for row, entry in enumerate(added)}
-        dropped = set(self.changes.overwritten)
-        place: dict[str, tuple[int, int]] = {}  # of each path: number of its store, and of its row there
+        dropped, changed = set(self.changes.overwritten), set(self.changes.changed)
+        place: dict[str, tuple[int, int]] = {}  # of each name: number of its store, and of its row there
         classes: dict[str, str] = {}
-        for row, (file, key) in enumerate(zip(self.files, self.store.paths, strict=True)):
-            path = new_path.get(file, file)
-            if file in dropped:
+        for row, (name, key) in enumerate(zip(self.names, self.store.paths, strict=True)):
+            if file_of(name) in dropped:
                 self.renamed[key] = f"{key} (overwritten)"
                 continue
-            if key != path:
-                self.renamed[key] = path
-            place[path] = (1, number[path]) if path in self.changes.changed else (0, row)
-            classes[path] = self._class(path, self.store.classes[row])
-        for path in self.changes.new:
-            place[path] = (1, number[path])
-        for path, original in self.changes.copied.items():
-            place[path] = place[original]
+            now = self._now(name)
+            if key != now:
+                self.renamed[key] = now
+            place[now] = (1, number[now]) if file_of(name) in changed else (0, row)
+            classes[now] = self._class(now, self.store.classes[row])
+        for name in self.changes.new:
+            place[name] = (1, number[name])
+        for copy, name in self._copies(place):
+            place[copy] = place[name]
         sources, rows = zip(*place.values(), strict=True)
         stores = [self.store, *([FeatureStore(self.staged.path(_NEW_STORE))] if len(added) else [])]
         try:
@@ -285,32 +289,47 @@ class _Work:
         finally:
             for store in stores[1:]:
                 store.close()
-        self._write_lists(added, new_path, dropped)
+        self._write_lists(added, dropped)
         return np.array(sources) == 1
 
-    def _write_lists(self, added: Manifest, new_path: Mapping[str, str], dropped: set[str]) -> None:
+    def _write_lists(self, added: Manifest, dropped: set[str]) -> None:
         """Write the lists of the videos, and what is known of their contents."""
         scanned, contents = {entry.path: entry for entry in added}, self.changes.contents
 
         def now(entry: ManifestEntry) -> ManifestEntry:
-            path = new_path.get(entry.path, entry.path)
-            if path in self.changes.changed:
-                return replace(scanned[path], split=entry.split)
-            stamp = contents[path].stamp if path in contents else entry.stamp
-            return replace(entry, path=path, class_name=self._class(path, entry.class_name), stamp=stamp)
+            name = self._now(entry.path)
+            if name in scanned:
+                return replace(scanned[name], split=entry.split)
+            content = contents.get(file_of(name))
+            stamp = entry.stamp if content is None else content.stamp
+            return replace(entry, path=name, class_name=self._class(name, entry.class_name), stamp=stamp)
 
-        learnt = [now(entry) for entry in learnt_videos(self.run) if entry.path not in dropped]
-        before = [now(entry) for entry in added_videos(self.run) if entry.path not in dropped]
-        new = [scanned[path] for path in self.changes.new]
-        info = {entry.path: entry.info for entry in (*learnt, *before, *new)}
-        for path, original in self.changes.copied.items():
-            new.append(replace(self.listed[path], info=info[original], stamp=contents[path].stamp))
+        learnt = [now(entry) for entry in learnt_videos(self.run) if file_of(entry.path) not in dropped]
+        before = [now(entry) for entry in added_videos(self.run) if file_of(entry.path) not in dropped]
+        new = [scanned[name] for name in self.changes.new]
+        known = {entry.path: entry for entry in (*learnt, *before, *new)}
+        for copy, name in self._copies(known):
+            stamp = contents[file_of(copy)].stamp
+            new.append(replace(known[name], path=copy, class_name=self._class(copy, ""), stamp=stamp))
         for file, entries in ((self.run.videos_file, learnt), (self.run.added_file, [*before, *new])):
             write_manifest(Manifest(entries), self.staged.path(file))
         write_contents(contents, self.staged.path(self.run.contents_file), self.run.folder)
 
-    def _class(self, path: str, known: str) -> str:
-        return self.listed[path].class_name if path in self.listed else known
+    def _now(self, name: str) -> str:
+        """Return the name of a row after its file was moved."""
+        file = file_of(name)
+        return with_file(name, self.moved_to[file]) if file in self.moved_to else name
+
+    def _copies(self, names: Iterable[str]) -> list[tuple[str, str]]:
+        """Return for each row of a file that was copied its name, and that of the row of the original."""
+        by_file: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            by_file[file_of(name)].append(name)
+        copied = self.changes.copied.items()
+        return [(with_file(name, copy), name) for copy, original in copied for name in by_file[original]]
+
+    def _class(self, name: str, known: str) -> str:
+        return self.classes.get(file_of(name), known)
 
 
 def _absolute(manifest: Manifest) -> Manifest:
@@ -319,16 +338,26 @@ def _absolute(manifest: Manifest) -> Manifest:
     return replace(manifest, entries=[replace(entry, path=path) for path, entry in entries.items()])
 
 
-def _files_of(run: Run, store: FeatureStore) -> list[str]:
-    """Return the absolute path of each row's file: stores of older versions have relative ones."""
+def _names_of(run: Run, store: FeatureStore) -> list[str]:
+    """Return the name of each row with the absolute path of its file: stores of older versions have relative ones."""
     listed = [os.path.abspath(path) for path in labelled_videos(run).paths]
     return listed if len(listed) == store.n_videos else locate(store.paths, run.folder).files
 
 
-def _changes(run: Run, files: Sequence[str], listed: Manifest, workers: int | None, reporter: Reporter) -> Changes:
-    known = known_contents(run, files)
-    with reporter.bar(len({*known, *listed.paths}), "comparing", "file") as bar:
-        return find_changes(known, listed.paths, workers=workers or usable_cores(), progress=bar.update)
+def _changes(run: Run, names: Sequence[str], listed: Manifest, workers: int | None, reporter: Reporter) -> Changes:
+    """Compare files, and return new ones as the rows that they are listed with."""
+    known = known_contents(run, names)
+    by_file: dict[str, list[str]] = defaultdict(list)
+    for name in listed.paths:
+        by_file[file_of(name)].append(name)
+    with reporter.bar(len({*known, *by_file}), "comparing", "file") as bar:
+        found = find_changes(known, list(by_file), workers=workers or usable_cores(), progress=bar.update)
+    new = [name for file in found.new for name in by_file[file] or [file]]
+    # Further parts of a known file are new rows, too; the whole of a file whose parts are known is not.
+    moved_to = {before: file for file, before in found.moved.items()}
+    rows = {with_file(name, moved_to.get(file_of(name), file_of(name))) for name in names}
+    parts = [name for file in (*found.unchanged, *found.moved) for name in by_file[file] if name not in rows]
+    return replace(found, new=[*new, *(name for name in parts if not segment_of(name).whole)])
 
 
 def _rename(run: Run, note: Mapping[str, Any]) -> None:

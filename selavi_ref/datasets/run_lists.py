@@ -9,6 +9,7 @@ from selavi_ref.datasets.contents import Content, read_contents, with_digests, w
 from selavi_ref.datasets.manifest import Manifest, ManifestEntry, read_manifest
 from selavi_ref.datasets.scan import list_videos
 from selavi_ref.errors import FilePath, InputError
+from selavi_ref.media.segments import file_of
 from selavi_ref.runs.cores import usable_cores
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
@@ -42,10 +43,10 @@ def _entries(path: object) -> list[ManifestEntry]:
 
 
 def unknown_videos(run: Run, videos: FilePath) -> list[str]:
-    """Return the absolute paths of the listed videos that a run has never seen; none for a run without videos."""
-    known = {os.path.abspath(entry.path) for entry in (*labelled_videos(run), *skipped_videos(run))}
-    listed = [os.path.abspath(path) for path in list_videos(videos).paths] if known else []
-    return [path for path in listed if path not in known]
+    """Return the absolute paths of the listed files that a run has never seen; none for a run without videos."""
+    known = {os.path.abspath(file_of(entry.path)) for entry in (*labelled_videos(run), *skipped_videos(run))}
+    listed = [os.path.abspath(file_of(path)) for path in list_videos(videos).paths] if known else []
+    return [path for path in dict.fromkeys(listed) if path not in known]
 
 
 def known_contents(run: Run, paths: Iterable[str]) -> dict[str, Content]:
@@ -57,10 +58,11 @@ def known_contents(run: Run, paths: Iterable[str]) -> dict[str, Content]:
     run
         The run, whose ``contents.csv`` has digests; runs of older versions know only size and time of change.
     paths
-        The files.
+        The files, or parts of them.
     """
     recorded = read_contents(run.contents_file)
-    listed = {entry.path: entry.stamp for entry in (*learnt_videos(run), *added_videos(run))}
+    listed = {file_of(entry.path): entry.stamp for entry in (*learnt_videos(run), *added_videos(run))}
+    paths = dict.fromkeys(map(file_of, paths))
     return {path: recorded.get(path) or Content(path, listed.get(path, "")) for path in paths}
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from selavi_ref.errors import FilePath, InputError
 
@@ -70,6 +70,11 @@ def segment_of(name: FilePath) -> Segment:
 def file_of(name: FilePath) -> str:
     """Return the path of the file that a string stands for, or for a part of."""
     return segment_of(name).file
+
+
+def with_file(name: FilePath, file: str) -> str:
+    """Return the string for the same part of another file."""
+    return replace(segment_of(name), file=file).name
 
 
 def read_seconds(text: str) -> float:

@@ -192,6 +192,42 @@ def test_training_on_a_grown_folder_names_the_command(place):
     assert "selavi update" not in done.stderr
 
 
+def test_parts_of_files_follow_their_file_and_new_ones_are_labelled(tmp_path):
+    make_collection(tmp_path / "videos", 5, seed=3, seconds=3.0, size=48, fps=8)
+    files = sorted((tmp_path / "videos").rglob("*.mp4"))
+
+    def listed(files, *parts):
+        rows = [f"{file},{start},{start + 1.4}" for file in files for start in parts]
+        (tmp_path / "list.csv").write_text("\n".join(["path,start,end", *rows]))
+
+    (tmp_path / "quick.toml").write_text(QUICK)
+    listed(files[:4], 0, 1.5)
+    options = ["--clusters", "2", "--config", "quick.toml", "--epochs", "1", "--workers", "0"]
+    succeeded(selavi("train", "list.csv", *options, "--out", "run", cwd=tmp_path))
+
+    def parts():
+        rows = rows_of(tmp_path / "run" / "labels.csv")
+        return {(row["path"], float(row["start"])): without_path(row) for row in rows}
+
+    before = parts()
+    assert len(before) == 8
+    moved = tmp_path / "moved.mp4"
+    os.rename(files[0], moved)
+    copy = tmp_path / "copy.mp4"
+    shutil.copy(files[1], copy)
+    listed([moved, *files[1:], copy], 0, 0.7, 1.5)
+    done = json.loads(succeeded(selavi("update", "run", "list.csv", "--workers", "0", "--json", cwd=tmp_path)))
+    assert done["counts"] == {"new": 7, "changed": 0, "moved": 1, "copied": 1, "gone": 0, "unchanged": 3}
+    after = parts()
+    assert len(after) == 6 * 3
+    for start in (0, 1.5):
+        assert after[str(moved), start] == before[str(files[0]), start]
+        assert after[str(copy), start] == after[str(files[1]), start] == before[str(files[1]), start]
+        assert after[str(files[4]), start]["label"]
+    assert after[str(files[1]), 0.7]["label"]
+    assert after[str(files[4]), 0.7]["label"]
+
+
 def test_what_cannot_be_updated_is_refused_in_one_line(place, tmp_path):
     refused(selavi("update", "run", "nowhere", cwd=place), "nowhere", "does not exist")
     refused(selavi("update", "nowhere", "videos", cwd=place), "nowhere", "selavi train")
