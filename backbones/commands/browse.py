@@ -18,6 +18,8 @@ from backbones.commands.output import OutPath
 from backbones.commands.shared_options import truth_option, videos_option
 from selavi_ref.errors import InputError, SelaviError
 
+_LINKS = 5  # videos to look at next that are printed
+
 
 @click.command(
     cls=Command,
@@ -111,17 +113,26 @@ def _serve(collection: Any, pictures: Any, maps: Any, port: int, no_open: bool) 
     listening = _listening(port)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
     # Labels are computed while the web browser starts.
-    threading.Thread(target=_prepare, args=(collection,), daemon=True).start()
     click.echo(f"{len(collection)} videos at {url}  (Ctrl-C to stop)")
+    threading.Thread(target=_prepare, args=(collection, url), daemon=True).start()
     if not no_open:
         # A browser of the terminal would keep this program waiting.
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     serve(make_app(collection, pictures, maps), listening, pictures.close)
 
 
-def _prepare(collection: Any) -> None:
+def _prepare(collection: Any, url: str) -> None:
+    """Compute the labels, and print links to the videos that a person should look at first."""
+    from selavi_ref.browser.look_next import look_next
+
     with suppress(SelaviError):  # the page shows it when it asks for the labels
-        collection.labelling("consensus")
+        learnt, edits = collection.labelling("consensus"), collection.annotations.read().edits_of("consensus")
+        uncertainty = 1 - learnt.confidence if learnt.entropy is None else learnt.entropy
+        rows = look_next(collection.paths, learnt.label, uncertainty, edits, _LINKS)
+        links = [f"{url}#/video/{row}" for row in rows]
+        if links:
+            click.echo("look at these next, of whose labels least is certain:")
+            click.echo("\n".join(f"  {link}" for link in links))
 
 
 def _listening(port: int) -> socket.socket:

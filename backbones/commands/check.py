@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -85,5 +86,18 @@ def check(
             f"{len(report.videos.rows)} suspicious videos are listed in "
             f"{click.format_filename(str(folder / 'videos.csv'))}"
         )
+        tell_next(source)
     else:
         echo(report.table().to(form))
+
+
+def tell_next(source: str, most: int = 3) -> None:
+    """Print which videos of a run or a store a person should look at next."""
+    from selavi_ref.browser.look_next import least_certain
+    from selavi_ref.runs.run import Run
+
+    paths = least_certain(Run(source) if os.path.isdir(source) else source, most)
+    if paths:
+        named = ", ".join(click.format_filename(path) for path in paths)
+        browse = shlex.join(["selavi", "browse", source])
+        click.echo(f"look at these next, of whose labels least is certain, with {browse}: {named}")

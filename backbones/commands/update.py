@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from backbones.commands.check import tell_next
 from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.shared_options import device_option, json_option, workers_option
 
@@ -135,7 +136,8 @@ def _print(run: str, videos: str, done: Any, dry_run: bool, learn: bool) -> None
     if not (done.changes.any or done.learning):
         click.echo(f"{run} is up to date")
         return
-    click.echo(f"updated {run}; view the clusters: {shlex.join(['selavi', 'browse', run])}")
+    click.echo(f"updated {run}")
+    tell_next(run)
 
 
 def _learning_text(learning: Any) -> str:

@@ -58,9 +58,10 @@ class TestOfARun:
         assert [name for name in names if not name.startswith("shortcut")] == [*CHECKS[:6], *CHECKS[7:], "verdict"]
         assert any(name.startswith("shortcut") for name in names)
         lines = out.splitlines()
-        assert lines[:-1] == [MARKS[row["severity"]] + row["sentence"] for row in rows]
+        assert lines[:-2] == [MARKS[row["severity"]] + row["sentence"] for row in rows]
         count = len(rows_of(folder / "videos.csv"))
-        assert lines[-1] == f"{count} suspicious videos are listed in checked/videos.csv"
+        assert "selavi browse run" in lines[-1]
+        assert lines[-2] == f"{count} suspicious videos are listed in checked/videos.csv"
 
     def test_sizes_confidence_and_heads_are_those_of_the_labels(self, place, checked):
         figures = figures_in(checked[0])
@@ -134,7 +135,7 @@ class TestOfARun:
         figures = figures_in(place / "bare")
         for name in ("clips", "stability", "shortcuts", "duplicates"):
             assert figures[name]["measured"] == 0
-        assert "not checked: clips, stability, shortcuts and duplicates" in out.splitlines()[-2]
+        assert "not checked: clips, stability, shortcuts and duplicates" in out.splitlines()[-3]
         assert {path.name for path in (place / "bare").iterdir()} == {
             f"{table}.{ending}" for table in ("check", "videos") for ending in ("txt", "csv", "json")
         }
