@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, Interruptible, refuse_options
+from backbones.commands.messages import note
 from backbones.commands.output import OutPath
 from backbones.commands.progress import TERMINAL
 from backbones.commands.shared_options import device_option, format_option, memory_option, seed_option, workers_option
@@ -165,7 +166,7 @@ def _show(classes: list[str], labellings: dict[str, Any], folder: Any, form: str
         y="NMI with the true classes",
     )
     echo(table.to(form))
-    click.echo(f"tables and a figure are in {click.format_filename(str(folder))}", err=True)
+    note(f"tables and a figure are in {click.format_filename(str(folder))}", err=True)
 
 
 def _is_list(source: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, Interruptible, refuse_options
+from backbones.commands.messages import note, warning
 from backbones.commands.output import OutPath
 from backbones.commands.shared_options import truth_option, videos_option
 from selavi_ref.errors import InputError, SelaviError
@@ -97,13 +98,12 @@ def _export(collection: Any, pictures: Any, maps: Any, folder: str, previews: bo
 
     with Interruptible("the same command continues where it stopped"), Bars() as bars:
         page, missing = export_site(collection, pictures, maps, folder, previews=previews, progress=bars)
-    click.echo(f"wrote {click.format_filename(page)}")
+    note(f"wrote {click.format_filename(page)}")
     if missing:
         row, reason = next(iter(missing.items()))
-        click.echo(
+        warning(
             f"{len(missing)} of {len(collection)} videos have no picture, such as "
-            f"{click.format_filename(collection.paths[row])}: {reason}",
-            err=True,
+            f"{click.format_filename(collection.paths[row])}: {reason}"
         )
 
 

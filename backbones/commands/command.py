@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
 import click
 
+from backbones.commands import messages
 from backbones.commands.help_text import write_options
 from backbones.commands.old_options import with_current_options
 from selavi_ref.errors import InputError, SelaviError, StopRequest
@@ -56,28 +58,42 @@ class _WithExamples(click.Command):
 class Command(_WithExamples):
     """A command of `selavi`; an error that a user can mend takes one line, and exit status 2."""
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.params += messages.message_options()
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line, on which options may still have the names of version 0.1.0."""
+        messages.begin()
+        ctx.call_on_close(messages.close)
         return super().parse_args(ctx, with_current_options(self, args, command_name(ctx)))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn an error that a user can mend into one line."""
         try:
             return super().invoke(ctx)
-        except SelaviError as error:
-            message = str(error)
-        except MemoryError as error:
-            message = f"the memory is full{f': {error}' if str(error) else ''}"
-        except RuntimeError as error:
-            if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported for this
+        except Exception as error:
+            message = _advice(error)
+            if message is None:
+                if not isinstance(error, (click.ClickException, click.exceptions.Exit)):
+                    messages.record(traceback.format_exc(), "error")
                 raise
-            message = "the GPU's memory is full; try a smaller --batch-size"
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in _OPTIONAL:
-                raise
-            message = missing_package(error.name)
-        click.echo(f"{command_name(ctx)}: {_one_line(message)}", err=True)
+            messages.detail(traceback.format_exc())
+        messages.error(f"{command_name(ctx)}: {_one_line(message)}")
         return ctx.exit(2)
+
+
+def _advice(error: Exception) -> str | None:
+    """Return what a user can do about an error; None for one that is a fault of the program, or no error."""
+    if isinstance(error, SelaviError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"the memory is full{f': {error}' if str(error) else ''}"
+    if isinstance(error, RuntimeError) and type(error).__name__ == "OutOfMemoryError":  # torch's, not imported for this
+        return "the GPU's memory is full; try a smaller --batch-size"
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _OPTIONAL:
+        return missing_package(error.name)
+    return None
 
 
 class Group(_WithExamples, click.Group):
@@ -127,6 +143,8 @@ class Program(Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command and leave with its exit status; a wrong command line is reported in one line."""
         _prepare_streams()
+        # Numba would write a control sequence at the end, for colours in messages of its own.
+        os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
         kwargs["standalone_mode"] = False
         kwargs.setdefault("prog_name", "selavi")
         try:
@@ -188,10 +206,10 @@ class Interruptible:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if kind is KeyboardInterrupt:
-            click.echo(f"\nstopped; {self.advice}", err=True)
+            messages.error(f"\nstopped; {self.advice}")
             sys.exit(INTERRUPTED)
         if kind is not None and issubclass(kind, StopRequest):
-            click.echo(f"stopped by a signal; {self.advice}", err=True)
+            messages.error(f"stopped by a signal; {self.advice}")
             sys.exit(TO_BE_CONTINUED)
 
 

@@ -9,6 +9,7 @@ import click
 
 from backbones.commands.command import Command, refuse_options
 from backbones.commands.help_text import option_group
+from backbones.commands.messages import note
 from backbones.commands.output import OutPath
 from backbones.commands.setting_options import setting_option
 from backbones.data.settings import ClipSettings
@@ -66,7 +67,7 @@ def convert(source: str, out: str | None, to: str | None, sound_level: str, **cl
         from backbones.commands.progress import TERMINAL
 
         export_published(Run.of_videos(source), to, TERMINAL)
-        click.echo(f"wrote {click.format_filename(to)}")
+        note(f"wrote {click.format_filename(to)}")
         return
     assert out is not None
     if os.path.isdir(source):

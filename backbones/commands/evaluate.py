@@ -7,6 +7,7 @@ import json
 import click
 
 from backbones.commands.command import Command
+from backbones.commands.messages import note
 from backbones.commands.output import OutPath
 from backbones.commands.shared_options import format_option
 from selavi_ref.errors import InputError
@@ -76,4 +77,4 @@ def evaluate(
     for name, table in tables.items():
         table.write(folder / name)
     draw_confusion(folder / "confusion", tables["confusion"])
-    click.echo(f"tables and a figure are in {click.format_filename(out)}", err=True)
+    note(f"tables and a figure are in {click.format_filename(out)}", err=True)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command
+from backbones.commands.messages import note, warning
 from backbones.commands.output import OutPath, force_option
 from backbones.commands.shared_options import truth_option, videos_option
 from selavi_ref.errors import InputError, printable
@@ -100,12 +101,12 @@ def export(
     labels = final_labels(collection, head)
     for path in out:
         writers[Path(path).suffix.lower()](labels, path)
-        click.echo(f"wrote {click.format_filename(path)}")
+        note(f"wrote {click.format_filename(path)}")
     if links is not None:
         made = write_links(labels, links, files=collection.files)
-        click.echo(f"wrote {made.links} {made.kind} links to {click.format_filename(links)}{os.sep}")
+        note(f"wrote {made.links} {made.kind} links to {click.format_filename(links)}{os.sep}")
         if made.missing:
-            click.echo(f"{made.missing} videos are missing", err=True)
+            warning(f"{made.missing} videos are missing")
     _write_targets(collection, labels, targets, embeddings, head, copy, force)
 
 
@@ -152,12 +153,12 @@ def _write_targets(
 
     for form, path in targets:
         number = export_to(collection, form, path, labelling=head, copy=copy, force=force, reporter=TERMINAL)
-        click.echo(f"wrote {click.format_filename(path)} for {form}: {number} of {len(collection)} videos")
+        note(f"wrote {click.format_filename(path)} for {form}: {number} of {len(collection)} videos")
     if embeddings is not None:
         spaces = feature_spaces(collection)
         write_features(labels, spaces, embeddings, force=force)
         shapes = ", ".join(f"{name} ({features.shape[1]})" for name, features in spaces.items())
-        click.echo(f"wrote {click.format_filename(embeddings)}: {len(collection)} videos; {shapes}")
+        note(f"wrote {click.format_filename(embeddings)}: {len(collection)} videos; {shapes}")
 
 
 def _check_unprotected(outputs: Sequence[tuple[str, str]], source: str) -> None:

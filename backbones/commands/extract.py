@@ -8,6 +8,7 @@ import click
 
 from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
 from backbones.commands.help_text import option_group
+from backbones.commands.messages import note
 from backbones.commands.output import OutPath
 from backbones.commands.shared_options import (
     crops_option,
@@ -79,7 +80,7 @@ def extract(
             opened = Run.of_videos(run, f"selavi label {run} STORE takes features")
             first = extract_videos(opened, videos, out, workers=workers, **viewing)
     if first:
-        click.echo(f"wrote {click.format_filename(out)}")
+        note(f"wrote {click.format_filename(out)}")
 
 
 def _positions(sources: tuple[str, ...], *names: str) -> tuple[str, ...]:
@@ -102,7 +103,7 @@ def _import_arrays(files: tuple[str, ...], out: str) -> None:
         out, given.spaces, paths=given.paths, classes=given.classes, provenance=provenance
     ) as store:
         spaces = ", ".join(f"{space} ({store.width(f'features/{space}')})" for space in store.modalities)
-        click.echo(f"{store.n_videos} videos; {spaces}", err=True)
+        note(f"{store.n_videos} videos; {spaces}", err=True)
 
 
 def encode_videos(

@@ -10,6 +10,7 @@ import click
 
 from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.help_text import option_group
+from backbones.commands.messages import note
 from backbones.commands.output import OutPath
 from backbones.commands.setting_options import field_options, setting_option
 from backbones.commands.shared_options import (
@@ -136,7 +137,7 @@ def finetune(run: str | None, videos: str | None, out: str, resume: bool, **opti
             reporter=TERMINAL,
         )
     echo(table.text())
-    click.echo(f"wrote {click.format_filename(started.folder / 'results.txt')}, .csv and .json, and accuracy.png")
+    note(f"wrote {click.format_filename(started.folder / 'results.txt')}, .csv and .json, and accuracy.png")
 
 
 def _check_arguments(
@@ -188,7 +189,7 @@ def _start_or_open(source: tuple[str, str] | None, out: str, options: dict[str, 
     for fold in folds:
         skipped = f", {len(fold.skipped)} skipped" if len(fold.skipped) else ""
         what = f"{len(fold.train)} videos to learn from{skipped}, {len(fold.test)} to test, {len(fold.classes)} classes"
-        click.echo(f"fold {fold.number}: {what}", err=True)
+        note(f"fold {fold.number}: {what}", err=True)
     return start(out, settings, folds, TERMINAL)
 
 

@@ -16,6 +16,7 @@ import click
 
 from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
 from backbones.commands.extract import extract_videos
+from backbones.commands.messages import note, warning
 from backbones.commands.output import STANDARD_OUTPUT, OutPath, echo, force_option, refuse_foreign_table
 from backbones.commands.shared_options import (
     balanced_option,
@@ -195,14 +196,14 @@ def write_labels(
         }
         echo(json.dumps(summary))
         return
-    click.echo(labels_summary(labels), err=printed)
+    note(labels_summary(labels), err=printed)
     if not printed:
-        click.echo(f"wrote {click.format_filename(out)}")
+        note(f"wrote {click.format_filename(out)}")
     if findings:
         sentences = "; ".join(finding.sentence for finding in findings)
-        click.echo(f"these labels cannot be trusted: {sentences}", err=printed)
+        warning(f"these labels cannot be trusted: {sentences}", err=printed)
         if advice:
-            click.echo(f"more about it: {advice}", err=printed)
+            note(f"more about it: {advice}", err=printed)
 
 
 def report_labels(run: Any, classes: Collection[str], truth: Path | None = None) -> None:
@@ -222,8 +223,8 @@ def report_labels(run: Any, classes: Collection[str], truth: Path | None = None)
     from selavi_ref.report.evaluation import evaluate_csv, scores_table
 
     contact_sheet(run.labels_file, run.sheet_file)
-    click.echo(f"wrote {click.format_filename(run.sheet_file)}, the most typical videos of each cluster")
+    note(f"wrote {click.format_filename(run.sheet_file)}, the most typical videos of each cluster")
     if len(classes) > 1:
         click.echo("compared with the folders of the videos, which were not used for learning:")
         click.echo(scores_table({"labels": evaluate_csv(run.labels_file, truth)}).text())
-    click.echo(f"view and name the clusters: selavi browse {shlex.quote(str(run.folder))}")
+    note(f"view and name the clusters: selavi browse {shlex.quote(str(run.folder))}")

@@ -9,6 +9,7 @@ import click
 
 from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.help_text import option_group
+from backbones.commands.messages import note
 from backbones.commands.shared_options import device_option, format_option, videos_option, workers_option
 from selavi_ref.errors import InputError, printable, reason
 
@@ -135,7 +136,7 @@ def name(
         )
     echo(_table(collection, head, found).to(form))
     if form == "text":
-        click.echo(_next_step(found, source), err=True)
+        note(_next_step(found, source), err=True)
 
 
 def _encoded(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from backbones.commands.messages import warning
+
 RENAMED_OPTIONS = {
     "--rate": "--learning-rate",
     "--base-rate": "--base-learning-rate",
@@ -44,5 +46,5 @@ def with_current_options(command: click.Command, args: list[str], name: str) -> 
         current[place] = new + equals + value
         if old not in warned:
             warned.add(old)
-            click.echo(f"{name}: {old} is now called {new}", err=True)
+            warning(f"{name}: {old} is now called {new}")
     return current

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backbones.commands.command import Command, Interruptible
+from backbones.commands.messages import note, warning
 from backbones.commands.output import OutPath
 from backbones.commands.progress import TERMINAL, bar
 from backbones.commands.shared_options import truth_option
@@ -70,12 +71,12 @@ def plot(run: str, out: str | None, only: tuple[str, ...], truth: str | None, te
                 opened, folder, only=chosen, truth=truth, state=state, names=names, progress=progress
             )
         for name, reason in plots.left_out.items():
-            click.echo(f"{name} is left out: {reason}", err=True)
+            warning(f"{name} is left out: {reason}")
         if not plots.pictures:
             raise InputError(f"nothing can be drawn of {run}")
         if tensorboard:
             _to_tensorboard(opened, plots)
-    click.echo(f"{len(plots.pictures)} figures and their tables are in {click.format_filename(str(folder))}")
+    note(f"{len(plots.pictures)} figures and their tables are in {click.format_filename(str(folder))}")
 
 
 class _Bar:
@@ -110,7 +111,7 @@ def _last_state(run: Run) -> Mapping[str, Any] | None:
         reason = f"it needs the package {error.name}"
     except (SelaviError, KeyError) as error:
         reason = str(error)
-    click.echo(f"sizes are drawn without the prescribed ones: {reason}", err=True)
+    warning(f"sizes are drawn without the prescribed ones: {reason}")
     return None
 
 
@@ -121,7 +122,7 @@ def _to_tensorboard(run: Run, plots: RunFigures) -> None:
     try:
         written = write_figures(run.events_folder, plots.pictures, step)
     except OSError as error:
-        click.echo(f"{run.events_folder} cannot be written: {error.strerror or error}", err=True)
+        warning(f"{run.events_folder} cannot be written: {error.strerror or error}")
         return
     if not written:
-        click.echo("figures are not shown in TensorBoard: it needs the package tensorboard", err=True)
+        warning("figures are not shown in TensorBoard: it needs the package tensorboard")

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
 from tqdm import tqdm
 
+from backbones.commands import messages
 from selavi_ref.runs.reporter import Reporter
 
 
 class _Bar(tqdm):
-    """A tqdm bar with the members of `selavi_ref.runs.reporter.ProgressBar`."""
+    """A tqdm bar with the members of `selavi_ref.runs.reporter.ProgressBar`; its end is told to -v and the log."""
+
+    def __init__(self, *args: Any, desc: str, unit: str, **options: Any):
+        self._step, self._count, self._began, self._ended = f"{desc}: {{:,}}{unit}s", 0, time.perf_counter(), False
+        super().__init__(*args, desc=desc, unit=unit, **options)
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count n further units as done."""
+        self._count += int(n or 0)
+        shown: bool | None = super().update(n)
+        return shown
+
+    def close(self) -> None:
+        """Remove the bar."""
+        super().close()
+        if not self._ended:
+            self._ended = True
+            messages.detail(f"{self._step.format(self._count)} in {time.perf_counter() - self._began:.1f} s")
 
     def note(self, text: str) -> None:
         """Show a short text beside the bar."""
@@ -32,6 +50,7 @@ def bar(total: int, action: str, unit: str, done: int = 0) -> Any:
         dynamic_ncols=lively,
         mininterval=0.2 if lively else 30,
         ascii=None if lively else True,
+        disable=messages.is_quiet(),
     )
 
 
@@ -46,11 +65,11 @@ class TerminalReporter(Reporter):
 
     def info(self, message: str) -> None:
         """Print a message."""
-        click.echo(message, err=True)
+        messages.note(message, err=True)
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        click.echo(message, err=True)
+        messages.warning(message)
 
 
 TERMINAL = TerminalReporter()

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, Interruptible, refuse_options
+from backbones.commands.messages import note, warning
 from backbones.commands.output import OutPath
 from backbones.commands.progress import TERMINAL
 from backbones.commands.shared_options import clips_option, device_option, format_option, workers_option
@@ -89,8 +90,8 @@ def retrieve(
     if neighbours is not None:
         neighbours_table(gallery, probes, neighbours, metric=metric).write(folder / "neighbours")
     if unclassified:
-        click.echo(f"not scored, since {unclassified[0]} has no true classes", err=True)
-        click.echo(f"wrote {click.format_filename(folder / 'neighbours.txt')}, .csv and .json")
+        warning(f"not scored, since {unclassified[0]} has no true classes")
+        note(f"wrote {click.format_filename(folder / 'neighbours.txt')}, .csv and .json")
         return
     table = retrieval_table(gallery, probes, metric=metric)
     table.write(folder / "retrieval")
@@ -110,7 +111,7 @@ def retrieve(
         log_x=True,
     )
     echo(table.to(form))
-    click.echo(f"tables and a figure are in {click.format_filename(out)}", err=True)
+    note(f"tables and a figure are in {click.format_filename(out)}", err=True)
 
 
 def _gallery(

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, Interruptible
+from backbones.commands.messages import note
 from backbones.commands.output import OutPath, force_option
 from backbones.commands.scanning import list_collection
 from backbones.commands.shared_options import LAYOUTS, annotations_option, workers_option
@@ -74,5 +75,5 @@ def scan(
         manifest = scan_to(
             out, listed, min_seconds=least, require=require, progress=lambda done, total: count(1), **options
         )
-    click.echo(manifest_summary(manifest))
-    click.echo(f"wrote {click.format_filename(out)}")
+    note(manifest_summary(manifest))
+    note(f"wrote {click.format_filename(out)}")

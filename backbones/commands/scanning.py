@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import refuse_options
+from backbones.commands.messages import warning
 from selavi_ref.errors import InputError
 
 
@@ -43,13 +44,11 @@ def list_collection(
     if split is None and len(counts) > 1:
         splits = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
         if usual_split in counts:
-            click.echo(
-                f"{videos} has the splits {splits}: taking {usual_split}; --split all takes all of them", err=True
-            )
+            warning(f"{videos} has the splits {splits}: taking {usual_split}; --split all takes all of them")
             split = usual_split
         else:
             hint = "; --split takes one" if "split" in click.get_current_context().params else ""
-            click.echo(f"{videos} has the splits {splits}, which are used together{hint}", err=True)
+            warning(f"{videos} has the splits {splits}, which are used together{hint}")
     if split in (None, "all"):
         return listed
     if split not in counts:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, Group, Interruptible, combine
+from backbones.commands.messages import note
 from backbones.commands.output import OutPath
 from backbones.commands.progress import TERMINAL
 from backbones.commands.shared_options import clips_option, device_option, memory_option, seed_option, workers_option
@@ -161,7 +162,7 @@ def training_curve(run: str, out: str) -> None:
     from selavi_ref.runs.run import Run
 
     draw(Run.open(run), results_folder(out) / "training-curve")
-    click.echo(f"tables and figures are in {click.format_filename(out)}")
+    note(f"tables and figures are in {click.format_filename(out)}")
 
 
 def _run_study(
@@ -217,7 +218,7 @@ def _show(tables: Any, out: str) -> None:
 
     for table in tables:
         echo(table.text())
-    click.echo(f"tables and figures are in {click.format_filename(out)}")
+    note(f"tables and figures are in {click.format_filename(out)}")
 
 
 def _whole_numbers(text: str) -> list[int]:

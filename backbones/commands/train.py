@@ -11,6 +11,7 @@ import click
 from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
 from backbones.commands.help_text import option_group
 from backbones.commands.label import report_labels, write_labels
+from backbones.commands.messages import note, warning
 from backbones.commands.n_clusters_option import Estimated, NumberOfClusters
 from backbones.commands.output import OutPath
 from backbones.commands.scanning import list_collection, scan_videos
@@ -216,7 +217,7 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
             if exchange.rank == 0 and exists and videos is not None and _is_converted(out):
                 _continue_converted(videos, out, options, loading["workers"])
             elif exchange.rank == 0 and exists and videos is not None:
-                click.echo(f"{out} exists already: continuing it with its own settings", err=True)
+                note(f"{out} exists already: continuing it with its own settings", err=True)
                 _tell_unknown_files(videos, out)
             elif exchange.rank == 0 and videos is not None:
                 _start_run(videos, out, {**options, "device": device}, loading["workers"])
@@ -259,10 +260,9 @@ def _tell_unknown_files(videos: str, out: str) -> None:
     if unknown:
         command = shlex.join(["selavi", "update", out, videos])
         more = f" and {len(unknown) - 1:,} more are" if len(unknown) > 1 else " is"
-        click.echo(
+        warning(
             f"{printable(unknown[0])}{more} unknown to {out}, and will not be learnt from or labelled; "
-            f"once the run is finished, label them by: {command}",
-            err=True,
+            f"once the run is finished, label them by: {command}"
         )
 
 
@@ -288,7 +288,7 @@ def _continue_converted(videos: str, out: str, options: dict[str, Any], workers:
     listed = list_collection(videos, layout, options["annotations"], options["split"], usual_split="train")
     manifest = scan_videos(listed, workers, min_seconds=usable_length(clip))
     add_videos(run, manifest, options["epochs"], TERMINAL)
-    click.echo(f"{len(manifest.usable)} videos to learn from, with the heads, sizes and momentum of {out}", err=True)
+    note(f"{len(manifest.usable)} videos to learn from, with the heads, sizes and momentum of {out}", err=True)
 
 
 def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | None) -> None:

@@ -11,6 +11,7 @@ import click
 from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.help_text import option_group
 from backbones.commands.label import write_labels
+from backbones.commands.messages import note
 from backbones.commands.n_clusters_option import Estimated, NumberOfClusters
 from backbones.commands.output import OutPath
 from backbones.commands.shared_options import json_option, seed_option
@@ -122,4 +123,4 @@ def train_heads(
             apply(run, run.config["store"], run.features_file, TERMINAL)
         write_labels(str(run.features_file), str(run.labels_file), source=out, as_json=as_json)
         if not as_json and (description := describe_run(run)):
-            click.echo(description)
+            note(description)

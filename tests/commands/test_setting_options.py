@@ -45,7 +45,7 @@ def test_published_clips_are_those_that_the_published_networks_are_made_for():
 
 def test_groups_are_in_the_order_of_need():
     help_text = cli.main.get_command(None, "train").get_help(cli.main.make_context("selavi", ["train"]))
-    titles = ["Main options", "Data", "Networks", "Clusters", "Schedule", "Resources", "Output"]
+    titles = ["Main options", "Data", "Networks", "Clusters", "Schedule", "Resources", "Output", "Messages"]
     assert re.findall(r"^(\w[\w ]+):$", help_text, re.MULTILINE) == [*titles, "Examples"]
 
 
