@@ -45,7 +45,7 @@ COMMANDS = {
     ),
     "evaluate": (
         "backbones.commands.evaluate:evaluate",
-        "Compare a table of labels with true classes: those of the videos' folders, or of a CSV file.",
+        "Compare the labels of a RUN or a table with true classes: those of the videos' folders, or of a CSV file.",
     ),
     "plot": (
         "backbones.commands.plot:plot",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import os
 
 import click
 
@@ -16,13 +19,14 @@ from selavi_ref.errors import InputError
 @click.command(
     cls=Command,
     examples="""
+    selavi evaluate RUN
     selavi evaluate labels.csv
     selavi evaluate labels.csv --truth classes.csv --intervals --heads
     selavi evaluate labels.csv --clusters --confusion --out evaluation
     selavi evaluate labels.csv --format json
     """,
 )
-@click.argument("labels", type=click.Path())
+@click.argument("labels", type=click.Path(), metavar="RUN|LABELS")
 @click.option(
     "--truth",
     type=click.Path(),
@@ -48,7 +52,11 @@ def evaluate(
     form: str,
     out: str | None,
 ) -> None:
-    """Compare a table of labels with true classes: those of the videos' folders, or of a CSV file."""
+    """
+    Compare the labels of a RUN or a table with true classes: those of the videos' folders, or of a CSV file.
+
+    Labels of a RUN are those that people have left on the page of selavi browse; RUN/labels.csv has them as learnt.
+    """
     from backbones.commands.output import echo
     from selavi_ref.report.evaluation import clusters_table, confusion_table, evaluation_table, read_labelled
     from selavi_ref.report.figures import check_drawing
@@ -59,7 +67,7 @@ def evaluate(
         check_drawing()
     if form == "csv" and (clusters or confusion):
         raise InputError("--format csv prints one table; --out writes them all")
-    rows, classes = read_labelled(labels, truth)
+    rows, classes = _labels_of_run(labels, truth) if os.path.isdir(labels) else read_labelled(labels, truth)
     tables = {"scores": evaluation_table(rows, classes, heads=heads, intervals=intervals)}
     if clusters or out is not None:
         tables["clusters"] = clusters_table(rows, classes)
@@ -78,3 +86,23 @@ def evaluate(
         table.write(folder / name)
     draw_confusion(folder / "confusion", tables["confusion"])
     note(f"tables and a figure are in {click.format_filename(out)}", err=True)
+
+
+def _labels_of_run(folder: str, truth: str | None) -> tuple[list[dict[str, str]], list[str]]:
+    """Return the labels of a run after all edits, as rows of a table, and the true class of each."""
+    from selavi_ref.browser.collection import open_collection
+    from selavi_ref.browser.final_labels import final_labels
+    from selavi_ref.report.evaluation import true_classes
+    from selavi_ref.report.export import csv_bytes
+
+    collection = open_collection(folder)
+    labels = final_labels(collection)
+    text = io.StringIO(csv_bytes(labels).decode("utf-8", "surrogateescape"), newline="")
+    rows = list(csv.DictReader(text))
+    edited = sum(mark != "" for mark in labels.mark)
+    if edited or collection.annotations.read().edits_of("consensus").merged:
+        note(f"{folder} was edited on its page; as learnt: selavi evaluate {folder}/labels.csv", err=True)
+    classes = true_classes(folder, labels.paths, labels.classes, truth)
+    if not any(true and row["label"] for true, row in zip(classes, rows, strict=True)):
+        raise InputError(f"{folder}: none of {len(rows)} videos has both a label and a true class; see --truth")
+    return rows, classes

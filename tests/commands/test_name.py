@@ -113,3 +113,17 @@ def test_names_of_a_table_lie_beside_it(place):
     succeeded(selavi("name", "labels.csv", "--accept", "0"))
     assert (place / "labels.names.json").exists()
     assert (place / "labels.annotations.json").exists()
+
+
+def test_a_run_is_evaluated_as_people_have_left_it(place):
+    plain = json.loads(succeeded(selavi("evaluate", "run", "--format", "json")))
+    scores = Run.open("run").evaluate()
+    assert {name: plain["rows"][0][name] for name in ("nmi", "ari")} == {name: scores[name] for name in ("nmi", "ari")}
+    annotations(place).apply({"op": "merge", "clusters": [0], "into": 1})
+    done = selavi("evaluate", "run", "--format", "json", "--clusters", "--heads")
+    merged = json.loads(succeeded(done))
+    assert len(merged["clusters"]["rows"]) == 3
+    assert "run/labels.csv" in done.stderr
+    refused(selavi("evaluate", "nothing"), "nothing")
+    (place / "empty").mkdir()
+    refused(selavi("evaluate", "empty"), "empty")
