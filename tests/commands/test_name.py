@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 
 import numpy as np
@@ -16,16 +17,16 @@ from tests.support.command_line import refused, rows_of, selavi, succeeded
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("names") / "videos"
-    make_videos(folder)
-    return folder
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("names")
+    make_videos(folder / "videos")
+    return make_run(folder / "run", folder / "videos").folder
 
 
 @pytest.fixture
-def place(videos, tmp_path, monkeypatch):
+def place(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make_run(tmp_path / "run", videos)
+    shutil.copytree(made, tmp_path / "run")
     return tmp_path
 
 

@@ -1,6 +1,7 @@
 """Encoders that take texts too: names from a vocabulary and from class names, and search; with small random models."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -52,16 +53,16 @@ def make_clip(folder):
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("texts") / "videos"
-    make_videos(folder, 16)
-    return folder
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    make_videos(folder / "videos", 16)
+    return make_run(folder / "run", folder / "videos").folder
 
 
 @pytest.fixture
-def place(videos, tmp_path, monkeypatch):
+def place(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make_run(tmp_path / "run", videos)
+    shutil.copytree(made, tmp_path / "run")
     return tmp_path
 
 
