@@ -16,6 +16,7 @@ from backbones.data.data_source import DataSource
 from backbones.data.loader import ClipSampling
 from backbones.learner.checkpoint import read_newest, write_checkpoint
 from backbones.runs.extract import checkpoint_consensus, extract
+from backbones.runs.final_labels import wants_final_labels, write_final_store
 from backbones.runs.run_settings import RunSettings
 from backbones.runs.train import is_finished, train, usable_length, write_videos
 from selavi_ref.datasets import Manifest, scan
@@ -101,6 +102,17 @@ def continue_learning(
         train(continued, device=device, data_source=data_source, reporter=reporter)
     _number(run, continued, settings, reference)
     continued.rewrite_config(settings.to_dict())  # of the run; the schedule was only that of the further learning
+    if not continued.features_file.exists() and wants_final_labels(settings, labelled):
+        start = np.append(reference, np.full(len(labelled) - len(reference), -1, np.int32)).astype(np.int32)
+        write_final_store(
+            continued,
+            labelled,
+            device=device,
+            data_source=data_source,
+            start=start,
+            constraints=constraints,
+            reporter=reporter,
+        )
     if not continued.features_file.exists():
         with FeatureStore(run.features_file) as store:
             made_by = Provenance.of(store)

@@ -213,7 +213,9 @@ class _Learning:
         renamed = {self.labels.paths[row]: path for row, path in zip(kept_rows, labels.paths, strict=True)}
         note = {"learnt": name, "K": K, "renamed": renamed, **self._for_edits(kept_rows, after, found)}
         files = [getattr(self.run, file) for file in _FILES]
-        self.staged.commit([file for file in files if (self.staged.folder / file.name).exists()], self.shards, note)
+        new = [file for file in files if (self.staged.folder / file.name).exists()]
+        outdated = {self.run.final_labels_file} - set(new)  # of the networks as they were
+        self.staged.commit(new, [*self.shards, *outdated], note)
         complete_learning(self.run)
         contact_sheet(self.run.labels_file, self.run.sheet_file)
         n_corrected = 0 if constraints is None else len(constraints.rows)
@@ -239,6 +241,7 @@ _FILES = (
     "log_file",
     "checkpoint_folder",
     "learnt_file",
+    "final_labels_file",
     "config_file",
 )
 

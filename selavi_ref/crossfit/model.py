@@ -13,6 +13,7 @@ from selavi_ref.crossfit.logistic import fit_logistic, log_softmax
 from selavi_ref.crossfit.rounds import FeatureSpace
 from selavi_ref.crossfit.search import CrossfitSettings, Round, Search, SearchResult, SearchSummary
 from selavi_ref.errors import InputError
+from selavi_ref.selflabel.constraints import HeadConstraints
 from selavi_ref.transport import marginals
 
 DEFAULT_MARGINAL_PENALTY = 0.3
@@ -176,9 +177,44 @@ def fit_crossfit(
     """
     settings, rng = settings or CrossfitSettings(), np.random.default_rng(seed)
     sizes = marginals.uniform(K) if marginal is None else marginals.given(marginal, K)
-    keys, components, spaces = _reduce(features, K, settings, rng)
+    keys, components, spaces, _ = _reduce(features, K, settings, rng)
     search = Search(spaces, K, sizes, marginal_penalty, settings, rng, on_round).run()
     return _model(search, keys, components, spaces), search
+
+
+def refine_crossfit(
+    features: Mapping[str, FeatureRows],
+    K: int,
+    labels: NDArray[np.int32],
+    *,
+    constraints: HeadConstraints | None = None,
+    marginal: ArrayLike | None = None,
+    marginal_penalty: float | None = DEFAULT_MARGINAL_PENALTY,
+    settings: CrossfitSettings | None = None,
+    seed: int | np.random.Generator = 0,
+    on_round: Callable[[Round], None] = lambda _: None,
+) -> CrossfitModel:
+    """
+    Fit cross-fitted heads from labels that are known well, such as those of a run before it learnt on.
+
+    Only the last rounds of the search are done, so that clusters keep their numbers. Other parameters and errors are
+    those of `fit_crossfit`.
+
+    Parameters
+    ----------
+    labels : array
+        int32, shape (N,), of all videos with features.
+    constraints : HeadConstraints, optional
+        Corrections of people, in the same cluster numbers.
+    """
+    settings, rng = settings or CrossfitSettings(), np.random.default_rng(seed)
+    sizes = marginals.uniform(K) if marginal is None else marginals.given(marginal, K)
+    keys, components, spaces, rows = _reduce(features, K, settings, rng)
+    if constraints is not None:
+        constraints = constraints.take(rows)
+        sizes = constraints.sizes(sizes, len(rows))
+    search = Search(spaces, K, sizes, marginal_penalty, settings, rng, on_round, constraints)
+    return _model(search.refine(labels[rows]), keys, components, spaces)
 
 
 def add_modality(
@@ -248,7 +284,7 @@ def fit_ensemble(
 ) -> list[CrossfitModel]:
     """Return n models from independent starts with clusters of equal sizes; parameters are those of `fit_crossfit`."""
     settings, rng = settings or CrossfitSettings(), np.random.default_rng(seed)
-    keys, components, spaces = _reduce(features, K, settings, rng)
+    keys, components, spaces, _ = _reduce(features, K, settings, rng)
     results = Search(spaces, K, marginals.uniform(K), None, settings, rng, on_round).run_each(n)
     return [_model(result, keys, components, spaces) for result in results]
 
@@ -268,8 +304,8 @@ def _model(
 
 def _reduce(
     features: Mapping[str, FeatureRows], K: int, settings: CrossfitSettings, rng: np.random.Generator
-) -> tuple[dict[str, NDArray[np.uint64]], dict[str, Components], list[FeatureSpace]]:
-    """Return hashes and components of the videos to fit on."""
+) -> tuple[dict[str, NDArray[np.uint64]], dict[str, Components], list[FeatureSpace], NDArray[np.int64]]:
+    """Return hashes and components of the videos to fit on, and their numbers."""
     if not features:
         raise InputError("there are no features to label videos from; give at least one modality")
     if K < 2:
@@ -295,4 +331,5 @@ def _reduce(
     if not usable.all():
         kept = np.flatnonzero(usable)
         keys, spaces = {name: its[kept] for name, its in keys.items()}, [space.take(kept) for space in spaces]
-    return keys, components, spaces
+        rows = rows[kept]
+    return keys, components, spaces, rows

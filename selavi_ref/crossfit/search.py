@@ -12,6 +12,7 @@ from selavi_ref.crossfit.kmeans_start import kmeans_start
 from selavi_ref.crossfit.logistic import log_softmax
 from selavi_ref.crossfit.rounds import FeatureSpace, HeldOut, predict_held_out, transport
 from selavi_ref.ensemble.consensus import find_consensus
+from selavi_ref.selflabel.constraints import HeadConstraints
 
 _FIRST_PENALTY = 10.0  # marginal penalty at the start of a gradual run
 _MANY = 8192  # videos above which fewer draws of folds are averaged
@@ -112,14 +113,14 @@ class SearchSummary:
         Name of the chosen candidate.
     information : dict of str to float
         Held-out information of all candidates, nats.
-    agreement : float
-        Mean NMI between the labels of the better runs, which started from different labels.
+    agreement : float or None
+        Mean NMI between the labels of the better runs, which started from different labels; None for a single start.
     """
 
     penalty: float
     candidate: str
     information: dict[str, float]
-    agreement: float
+    agreement: float | None
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,8 @@ class Search:
         Source of starts and folds.
     on_round : callable
         Called after each round.
+    constraints : HeadConstraints, optional
+        Corrections of people, in the cluster numbers of the labels that `refine` starts from.
     """
 
     spaces: Sequence[FeatureSpace]
@@ -199,6 +202,7 @@ class Search:
     settings: CrossfitSettings
     rng: np.random.Generator
     on_round: Callable[[Round], None] = lambda _: None
+    constraints: HeadConstraints | None = None
     rounds: list[Round] = field(default_factory=list)
 
     def run(self) -> SearchResult:
@@ -222,6 +226,11 @@ class Search:
             its_labels = labels[None] if few is whole else self._spread(labels[None], few, float(penalty))
             results.append(self._finish(["run"], its_labels, float(penalty), _agreement(runs.labels, self.K)))
         return results
+
+    def refine(self, labels: NDArray[np.int32]) -> SearchResult:
+        """Return the result of the last rounds alone, from given labels (N,), whose cluster numbers stay."""
+        penalty = float(np.median(self.settings.penalties))
+        return self._finish(["given labels"], labels[None], penalty, None)
 
     def _few(self) -> Sequence[FeatureSpace]:
         """Return the videos that the runs label."""
@@ -283,7 +292,9 @@ class Search:
             spread.append(self._transport(scores, self.marginal_penalty)[0])
         return np.stack(spread)
 
-    def _finish(self, names: list[str], labels: NDArray[np.int32], penalty: float, agreement: float) -> SearchResult:
+    def _finish(
+        self, names: list[str], labels: NDArray[np.int32], penalty: float, agreement: float | None
+    ) -> SearchResult:
         """Self-label each candidate with log ratios averaged over draws; return the one with most information."""
         n, N, M = len(names), labels.shape[1], len(self.spaces)
         final_rounds = self.settings.final_rounds
@@ -329,6 +340,8 @@ class Search:
     def _transport(
         self, scores: NDArray[np.float32], marginal_penalty: float | None
     ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        if self.constraints is not None:
+            scores = self.constraints.scores(slice(0, len(scores)), scores, self.settings.strength)
         return transport(scores, self.marginal, self.settings.strength, marginal_penalty)
 
     def _record(self, information: NDArray[np.float64], changed: NDArray[np.float64]) -> None:

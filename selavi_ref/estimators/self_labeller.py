@@ -136,7 +136,7 @@ class SelfLabeller(ClusterMixin, BaseEstimator):
                 seed=seed,
                 on_round=self.callback or (lambda _: None),
             )
-            self.agreement_, self.n_iter_ = search.summary.agreement, len(search.rounds)
+            self.agreement_, self.n_iter_ = search.summary.agreement or 0.0, len(search.rounds)
         log_posterior = self.model_.log_posterior(features)
         self.probabilities_ = np.exp(log_posterior)
         self.labels_ = _labels(log_posterior)

@@ -59,6 +59,11 @@ class HeadConstraints:
         mine = (self.rows >= own.start) & (self.rows < own.stop)
         return HeadConstraints(self.rows[mine] - own.start, self.allowed[mine], self.target)
 
+    def take(self, rows: NDArray[np.int64]) -> HeadConstraints:
+        """Return the constraints of some videos, ascending, numbered from 0 in their order."""
+        mine = np.isin(self.rows, rows)
+        return HeadConstraints(np.searchsorted(rows, self.rows[mine]), self.allowed[mine], self.target)
+
     def scores(self, rows: slice, log_prob: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
         """
         Return the scores of some videos (n, K) for the transport, for their joint log-probabilities.
@@ -138,6 +143,10 @@ class Constraints:
     allowed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
     merged: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     groups: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0), np.int32))
+
+    def of_result(self) -> HeadConstraints:
+        """Return the constraints in the cluster numbers of the result."""
+        return HeadConstraints.of(self.rows, self.allowed, self.merged)
 
     def of_head(self, head: int) -> HeadConstraints:
         """Return the constraints of a main head, in its own cluster numbers."""

@@ -17,6 +17,7 @@ from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.browser.collection import open_collection
 from selavi_ref.browser.final_labels import final_labels
 from selavi_ref.datasets import make_collection
+from selavi_ref.ensemble.labels import label_store
 from selavi_ref.runs.run import Run as RunFolder
 from selavi_ref.store import FeatureStore
 from tests.support.command_line import refused, rows_of, selavi, start_process, succeeded
@@ -138,6 +139,27 @@ def test_videos_that_are_gone_leave_the_run_and_unusable_ones_are_only_labelled(
     assert done["counts"]["gone"] == 1
     assert str(gone) not in labels_of(place / "run" / "labels.csv")
     assert done["learning"]["new_clusters"] in (0, 1)
+
+
+def test_cross_fitted_labels_are_found_anew_and_obey_corrections(tmp_path):
+    make_collection(tmp_path / "videos", 32, seed=3, seconds=1.5, size=48, fps=8)
+    options = ["--clusters", "2", "--heads", "2", "--overclustering-heads", "0", "--epochs", "2", "--workers", "0"]
+    succeeded(selavi("train", "videos", *options, "--out", "run", cwd=tmp_path))
+    run = RunFolder(tmp_path / "run")
+    before, model = labels_of(run.labels_file), run.final_labels_file.read_bytes()
+    make_collection(tmp_path / "videos" / "more", 8, seed=4, seconds=1.5, size=48, fps=8)
+    moved = next(path for path, label in before.items() if label == "0")
+    annotations_of(run).apply({"op": "move", "videos": [moved], "to": 1})
+    learn(tmp_path)
+    after = labels_of(run.labels_file)
+    assert len(after) == 40
+    assert after[moved] == "1"
+    assert np.mean([after[path] == label for path, label in before.items()]) > 0.5  # clusters keep their numbers
+    assert run.final_labels_file.read_bytes() != model
+    with FeatureStore(run.features_file) as store:
+        labels = label_store(store)
+        np.testing.assert_array_equal(labels.label, store.get("log_posterior").argmax(1))
+    succeeded(selavi("label", "run", tmp_path / "videos" / "more", "--workers", "0", "--out", "m.csv", cwd=tmp_path))
 
 
 def test_options_of_learning_need_it(place):

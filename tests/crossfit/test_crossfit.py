@@ -3,12 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selavi_ref.crossfit import CrossfitSettings, crossfit
+from selavi_ref.crossfit import CrossfitSettings, crossfit, refine_crossfit
 from selavi_ref.crossfit.kmeans_start import kmeans_start
+from selavi_ref.crossfit.logistic import log_softmax
 from selavi_ref.crossfit.rounds import FeatureSpace, predict_held_out, transport
 from selavi_ref.crossfit.search import majority_labels
 from selavi_ref.errors import InputError
 from selavi_ref.metrics import normalized_mutual_info_score
+from selavi_ref.selflabel.constraints import HeadConstraints
 from tests.support.gaussian_features import QUICK, gaussians
 
 
@@ -153,3 +155,26 @@ def test_unequal_sizes_go_to_the_clusters_that_are_predicted_to_be_large():
     scores = np.log(np.tile([[0.1, 0.2, 0.7]], (300, 1))) + np.random.default_rng(0).normal(size=(300, 3))
     labels, _ = transport(scores.astype(np.float32), np.array([0.6, 0.3, 0.1]), 20.0, None)
     np.testing.assert_allclose(np.bincount(labels) / 300, [0.1, 0.3, 0.6], atol=0.08)
+
+
+def test_refining_mends_wrong_labels_keeps_numbers_and_obeys_corrections():
+    spaces, truth = gaussians(7, noise=0.7)
+    rng = np.random.default_rng(1)
+    labels = np.where(rng.random(len(truth)) < 0.2, rng.integers(0, 3, len(truth)), truth).astype(np.int32)
+    rows = np.array([3, 17, 90])
+    allowed = np.ones((3, 3), bool)
+    allowed[np.arange(3), truth[rows]] = False  # against the data, so that only the constraint can explain it
+    constraints = HeadConstraints.of(rows, allowed)
+    free = refine_crossfit(spaces, 3, labels, settings=QUICK)
+    bound = refine_crossfit(spaces, 3, labels, constraints=constraints, settings=QUICK)
+    assert (free.log_posterior(spaces).argmax(1) == truth).mean() > 0.95
+    found = log_softmax(constraints.scores(slice(0, len(truth)), bound.log_posterior(spaces), 1.0)).argmax(1)
+    assert (found == truth).mean() > 0.93
+    assert all(allowed[i, found[row]] for i, row in enumerate(rows))
+
+
+def test_constraints_of_some_videos_are_numbered_in_their_order():
+    constraints = HeadConstraints.of(np.array([2, 5, 9]), np.eye(3, dtype=bool))
+    taken = constraints.take(np.array([0, 5, 6, 9]))
+    assert taken.rows.tolist() == [1, 3]
+    assert taken.allowed.tolist() == constraints.allowed[1:].tolist()
