@@ -15,6 +15,7 @@ from backbones.commands.shared_options import (
     degrade_options,
     device_option,
     encoder_option,
+    segments_option,
     usual_clips_option,
     workers_option,
 )
@@ -47,6 +48,7 @@ _ENCODER_CLIPS = 3
         "with a column path).",
     ),
 )
+@segments_option
 @usual_clips_option
 @crops_option
 @degrade_options
@@ -72,7 +74,8 @@ def extract(
             refuse_options(_OF_NETWORKS, "does not go with --encoder")
             (videos,) = _positions(sources, "VIDEOS")
             clips = viewing["clips"] if given_on_command_line("clips") else _ENCODER_CLIPS
-            encode_videos(list_videos(videos), out, encoders, viewing["device"], workers, clips)
+            segments = viewing["segments"]
+            encode_videos(list_videos(videos), out, encoders, viewing["device"], workers, clips, segments)
         else:
             from selavi_ref.runs.run import Run
 
@@ -107,7 +110,13 @@ def _import_arrays(files: tuple[str, ...], out: str) -> None:
 
 
 def encode_videos(
-    listed: Any, out: str, encoders: tuple[str, ...], device: str, workers: int | None, clips: int = _ENCODER_CLIPS
+    listed: Any,
+    out: str,
+    encoders: tuple[str, ...],
+    device: str,
+    workers: int | None,
+    clips: int = _ENCODER_CLIPS,
+    segments: str = "auto",
 ) -> None:
     """Scan the listed videos, and write the store of the features of encoders."""
     import os
@@ -117,7 +126,7 @@ def encode_videos(
     from backbones.encoders import extract_features, load_encoders
 
     loaded = load_encoders(encoders, device)
-    manifest = scan_videos(listed, workers, min_seconds=0.0, require="any")
+    manifest = scan_videos(listed, workers, min_seconds=0.0, require="any", segments=segments)
     threads = (os.cpu_count() or 1) if workers is None else workers
     extract_features(manifest, loaded, out, clips=clips, workers=threads, reporter=TERMINAL)
 
@@ -132,6 +141,7 @@ def extract_videos(
     shrink: int,
     attenuate: float,
     noise: float,
+    segments: str,
     device: str,
     workers: int | None,
 ) -> bool:
@@ -154,6 +164,7 @@ def extract_videos(
             device=device,
             workers=workers,
             exchange=exchange,
+            segments=segments,
             reporter=TERMINAL,
         )
         return exchange.rank == 0

@@ -27,6 +27,7 @@ from backbones.commands.shared_options import (
     head_option,
     json_option,
     min_confidence_option,
+    segments_option,
     usual_clips_option,
     workers_option,
 )
@@ -51,6 +52,7 @@ from selavi_ref.errors import InputError
     help="Table to write; replaces only tables of selavi label. - prints it. [default: labels.csv, a new file]",
 )
 @force_option
+@segments_option
 @usual_clips_option
 @crops_option
 @degrade_options

@@ -10,13 +10,14 @@ from backbones.commands.command import Command, Interruptible
 from backbones.commands.messages import note
 from backbones.commands.output import OutPath, force_option
 from backbones.commands.scanning import list_collection
-from backbones.commands.shared_options import LAYOUTS, annotations_option, workers_option
+from backbones.commands.shared_options import LAYOUTS, annotations_option, segments_option, workers_option
 
 
 @click.command(
     cls=Command,
     examples="""
     selavi scan VIDEOS --out manifest.csv
+    selavi scan VIDEOS --segments 30 --out segments.csv
     selavi scan VGGSOUND --layout vggsound --annotations vggsound.csv --split train --out train.csv
     selavi scan UCF-101 --layout ucf101 --fold 1 --split test --out test.csv
     selavi train train.csv --clusters 309 --out RUN
@@ -47,6 +48,7 @@ from backbones.commands.shared_options import LAYOUTS, annotations_option, worke
     default=None,
     help="Length that a video must have to be usable. [default: 1.1; 0 for ucf101 and hmdb51]",
 )
+@segments_option
 @click.option("--limit", type=click.FloatRange(0.1, 86400), default=60.0, help="Seconds that one file may take.")
 @workers_option
 def scan(
@@ -55,14 +57,15 @@ def scan(
     """
     List the videos of a folder, with what each file holds and whether it can be used.
 
-    VIDEOS is a folder, in any depth, or a list of videos. The list that is written has the length, frame rate, picture
-    size, sample rate, class and split of each video, or the reason why it cannot be used; selavi train takes it in
-    place of the folder. The same command continues an interrupted scan, and later opens only new or changed files.
+    VIDEOS is a folder, in any depth, or a list of videos, which may have times (columns start and end). The list that
+    is written has the length, frame rate, picture size, sample rate, class and split of each video or segment, or the
+    reason why it cannot be used; selavi train takes it in place of the folder. The same command continues an
+    interrupted scan, and later opens only new or changed files.
     """
     from backbones.commands.progress import counter
     from selavi_ref.datasets.layouts import SILENT_LAYOUTS
     from selavi_ref.datasets.scan import scan_to
-    from selavi_ref.report.summaries import manifest_summary
+    from selavi_ref.report.summaries import cut_summary, manifest_summary
 
     listed = list_collection(videos, layout, options.pop("annotations"), options.pop("split"), options.pop("fold"))
     silent = layout in SILENT_LAYOUTS
@@ -75,5 +78,7 @@ def scan(
         manifest = scan_to(
             out, listed, min_seconds=least, require=require, progress=lambda done, total: count(1), **options
         )
+    if said := cut_summary(listed, manifest):
+        note(said, err=True)
     note(manifest_summary(manifest))
     note(f"wrote {click.format_filename(out)}")

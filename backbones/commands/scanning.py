@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import refuse_options
-from backbones.commands.messages import warning
+from backbones.commands.messages import note, warning
 from selavi_ref.errors import InputError
 
 
@@ -61,6 +61,10 @@ def scan_videos(listed: Any, workers: int | None = None, **limits: Any) -> Any:
     """Scan every listed video as `selavi_ref.datasets.scan` does, with a progress bar; `limits` are its options."""
     from backbones.commands.progress import counter
     from selavi_ref.datasets import scan
+    from selavi_ref.report.summaries import cut_summary
 
     with counter(len(listed), "scanning", "video") as count:
-        return scan(listed, **limits, workers=workers, progress=lambda done, total: count(1))
+        manifest = scan(listed, **limits, workers=workers, progress=lambda done, total: count(1))
+    if said := cut_summary(listed, manifest):
+        note(said, err=True)
+    return manifest

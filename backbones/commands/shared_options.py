@@ -13,6 +13,14 @@ LAYOUTS = ("vggsound", "kinetics", "kinetics-sound", "ave")  # published collect
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to compute."
 )
+segments_option = click.option(
+    "--segments",
+    metavar="SECONDS|scenes|whole",
+    default="auto",
+    show_default=False,
+    help="Cut videos into segments, each with a label of its own: of so many seconds, or at the cuts between scenes. "
+    "[default: videos of more than a minute into segments of 10 s]",
+)
 seed_option = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of all random numbers.")
 workers_option = click.option(
     "--workers",

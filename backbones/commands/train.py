@@ -26,6 +26,7 @@ from backbones.commands.shared_options import (
     encoder_option,
     memory_option,
     seed_option,
+    segments_option,
     workers_option,
 )
 from backbones.data.settings import AugmentSettings, ClipSettings
@@ -51,6 +52,7 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
     selavi train VIDEOS --config RUN/config.toml --seed 1 --out RUN2
     selavi train VIDEOS --clusters 10 --augment flip=0.5 --augment blur=0.2 --frames 8 --out RUN
     selavi train VIDEOS --encoder efficientnet-lite0 --encoder logmel --clusters 10 --out RUN
+    selavi train LONG_VIDEOS --segments scenes --clusters 10 --out RUN
     selavi train manifest.csv --clusters 309 --preset one-gpu --cache /scratch/clips --out RUN
     torchrun --nproc-per-node 8 -m selavi_ref train VGGSOUND --layout vggsound --preset published --resume --out RUN
     """,
@@ -96,6 +98,7 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
     click.option(
         "--split", help="Take only this part of the collection; all: all parts. [default: train, if there are parts]"
     ),
+    segments_option,
     *field_options(ClipSettings, "frames"),
     click.option(
         "--stride", type=click.IntRange(1), help="Take every n-th of the preset's frames per second. [default: 1]"
@@ -286,7 +289,7 @@ def _continue_converted(videos: str, out: str, options: dict[str, Any], workers:
     clip = RunSettings.from_dict(run.config).backbone.clip
     layout = options["layout"]
     listed = list_collection(videos, layout, options["annotations"], options["split"], usual_split="train")
-    manifest = scan_videos(listed, workers, min_seconds=usable_length(clip))
+    manifest = scan_videos(listed, workers, min_seconds=usable_length(clip), segments=options["segments"])
     add_videos(run, manifest, options["epochs"], TERMINAL)
     note(f"{len(manifest.usable)} videos to learn from, with the heads, sizes and momentum of {out}", err=True)
 

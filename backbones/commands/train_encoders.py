@@ -19,7 +19,7 @@ from selavi_ref.store import FeatureStore
 
 _OPTIONS = {
     *("videos", "out", "resume", "encoders", "clusters", "seed", "device", "workers"),
-    *("layout", "annotations", "split"),
+    *("layout", "annotations", "split", "segments"),
 }
 
 
@@ -48,7 +48,7 @@ def train_on_encoders(
         listed = list_collection(videos, layout, options["annotations"], split or ("train" if layout else None), 1)
         store = str(Run.prepare(out).folder / "encoded.h5")
         with Interruptible("the same command continues where it stopped"):
-            encode_videos(listed, store, encoders, device, workers)
+            encode_videos(listed, store, encoders, device, workers, segments=options["segments"])
         context.invoke(train_heads, store=store, out=out, clusters=options["clusters"], seed=options["seed"])
     run = Run.open(out)
     with FeatureStore(run.features_file) as features:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from backbones.data.clips import ClipSource, StoredClips, StreamedClips, cache_format, time_limit
 from backbones.data.degradation import Degradation
+from backbones.data.segment_clips import SequentialClips
 from backbones.data.settings import ClipSettings
 from backbones.distributed.processes import local_size
 from selavi_ref.datasets import Manifest
+from selavi_ref.media.segments import segment_of
 from selavi_ref.media.video_cache import ClipCache
 from selavi_ref.runs.cores import usable_cores
 from selavi_ref.runs.processes import Exchange, SingleProcess, local_rows, raise_together
@@ -54,9 +56,13 @@ def open_clips(
     degradation: Degradation = Degradation(),  # noqa: B008
     exchange: Exchange = SingleProcess(),  # noqa: B008
     reporter: Reporter = SILENT,
+    *,
+    in_order: bool = False,
 ) -> ClipSource:
     """
     Return the clips of a collection: from a cache, from memory if they fit, or decoded on demand.
+
+    Clips that are read `in_order`, and of which some are of segments, are decoded file by file, ahead of their turn.
 
     With several processes, each fills its part of the cache, and then reads the clips of all videos.
     """
@@ -85,9 +91,12 @@ def open_clips(
     if needed * local_size() <= data_source.memory_gb * 1e9:
         with reporter.bar(len(manifest), "decoding", "video") as bar:
             return StoredClips.in_memory(manifest.paths, settings, data_source.n_workers, bar.update, lengths)
+    if in_order and not all(segment_of(path).whole for path in manifest.paths):
+        return SequentialClips(manifest.paths, settings, seconds, data_source.n_workers)
     return StreamedClips(manifest.paths, settings, seconds)
 
 
 def n_loader_processes(source: ClipSource, data_source: DataSource) -> int:
     """Return the number of loader processes: 0 where cutting a clip is as fast as sending it between processes."""
-    return 0 if isinstance(source, StoredClips) and source.in_memory_only else data_source.n_workers
+    held = isinstance(source, SequentialClips) or (isinstance(source, StoredClips) and source.in_memory_only)
+    return 0 if held else data_source.n_workers

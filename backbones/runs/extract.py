@@ -77,7 +77,7 @@ def extract(
         The store.
     """
     settings = RunSettings.from_dict(run.config)
-    source = open_clips(manifest, settings.backbone.clip, data_source, degradation, exchange, reporter)
+    source = open_clips(manifest, settings.backbone.clip, data_source, degradation, exchange, reporter, in_order=True)
     workers = n_loader_processes(source, data_source) if len(manifest) > 8 * data_source.n_workers else 0
     backbone = TorchBackbone(
         settings.backbone, settings.head_sizes, source, device=choose_device(device), workers=workers

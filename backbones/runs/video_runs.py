@@ -26,7 +26,7 @@ from selavi_ref.datasets.run_lists import labelled_videos, record_contents
 from selavi_ref.datasets.scan import list_videos
 from selavi_ref.errors import FilePath, InputError
 from selavi_ref.report.figures import check_drawing
-from selavi_ref.report.summaries import counted
+from selavi_ref.report.summaries import counted, cut_summary
 from selavi_ref.runs.pilot_run import PilotRun
 from selavi_ref.runs.processes import Exchange, SingleProcess, raise_together
 from selavi_ref.runs.reporter import SILENT, Reporter
@@ -56,6 +56,7 @@ def start_run(
     n_clusters: int | str | None,
     *,
     most: int | None = None,
+    segments: str | float = "auto",
     workers: int | None = None,
     reporter: Reporter = SILENT,
     **options: Any,
@@ -74,6 +75,9 @@ def start_run(
         or of the settings file.
     most : int, optional
         Largest number of clusters that is estimated.
+    segments : str or float
+        How videos are cut: ``"whole"``, ``"scenes"``, seconds of a segment, or ``"auto"``; see
+        `selavi_ref.datasets.segmentation.Segmentation`.
     workers : int, optional
         Files that are scanned at the same time; by default one for each processor core.
     options
@@ -91,7 +95,15 @@ def start_run(
     known = run_settings(**options, clusters=2 if estimated else n_clusters, n_videos=1000)
     with reporter.bar(len(listed), "scanning", "video") as bar:
         length = usable_length(known.backbone.clip)
-        manifest = scan(listed, min_seconds=length, workers=workers, progress=lambda done, total: bar.update(1))
+        manifest = scan(
+            listed,
+            min_seconds=length,
+            workers=workers,
+            segments=segments,
+            progress=lambda done, total: bar.update(1),
+        )
+    if said := cut_summary(listed, manifest):
+        reporter.info(said)
     if estimated:
         check_drawing()
         run = start_pilot(out, manifest, options, most).pilot
@@ -189,6 +201,7 @@ def extract_videos(
     device: str = "auto",
     workers: int | None = None,
     exchange: Exchange = SingleProcess(),  # noqa: B008
+    segments: str | float = "whole",
     reporter: Reporter = SILENT,
 ) -> None:
     """Scan any videos, and write their features and log-probabilities to a store; see `backbones.runs.extract`."""
@@ -196,8 +209,15 @@ def extract_videos(
         listed = videos if isinstance(videos, Manifest) else list_videos(videos)
         with reporter.bar(len(listed), "scanning", "video") as bar:
             manifest = scan(
-                listed, min_seconds=0.0, require="any", workers=workers, progress=lambda done, total: bar.update(1)
+                listed,
+                min_seconds=0.0,
+                require="any",
+                workers=workers,
+                segments=segments,
+                progress=lambda done, total: bar.update(1),
             )
+        if exchange.rank == 0 and (said := cut_summary(listed, manifest)):
+            reporter.info(said)
     extract(
         run,
         manifest,

@@ -149,6 +149,7 @@ class Run:
         device: str = "auto",
         workers: int | None = None,
         reporter: Reporter | None = None,
+        segments: str | float = "auto",
         progress: bool = False,
     ) -> Predictions:
         """
@@ -167,6 +168,9 @@ class Run:
         clips, crops : int
             Clips of each video, and crops of each clip, whose predictions are averaged; by default 3 clips if the run
             has cross-fitted final labels, or 1.
+        segments : str or float
+            How videos are cut: ``"whole"``, ``"scenes"``, seconds of a segment, or ``"auto"``: those of more than a
+            minute into segments of 10 s.
         device, workers, reporter, progress
             See `label_videos`.
 
@@ -198,6 +202,7 @@ class Run:
                     sampling=runs.ClipSampling(clips or self._folder.usual_clips, crops),
                     device=device,
                     workers=workers,
+                    segments=segments,
                     reporter=reporter,
                 )
             return predictions(*label_features(store, head=head, balanced=balanced, annotations=annotations))

@@ -10,6 +10,7 @@ from selavi_ref.datasets import Manifest
 from selavi_ref.datasets.video_files import describe_ignored
 from selavi_ref.ensemble.labels import Labels
 from selavi_ref.errors import printable
+from selavi_ref.media.segments import segment_of
 
 _MOST_REASONS = 8
 
@@ -47,6 +48,19 @@ def labels_summary(labels: Labels) -> str:
             f"clips disagree with their video's label in {labels.disagreement[labelled].mean():.1%} of the cases"
         )
     return "\n".join(lines)
+
+
+def cut_summary(listed: Manifest, manifest: Manifest) -> str:
+    """Return in a line how videos were cut into segments when they were scanned; "" if none was."""
+    given = {entry.path for entry in listed if not segment_of(entry.path).whole}
+    parts = [segment_of(entry.path) for entry in manifest if entry.path not in given]
+    parts = [part for part in parts if not part.whole]
+    if not parts:
+        return ""
+    files = len({part.file for part in parts})
+    return (
+        f"{counted(files, 'long video')} cut into {counted(len(parts), 'segment')}; --segments whole leaves them whole"
+    )
 
 
 def manifest_summary(manifest: Manifest) -> str:

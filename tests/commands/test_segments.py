@@ -1,0 +1,66 @@
+"""Long videos through the commands: cut unless the user says otherwise, a label for each segment, which is said."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import rows_of, selavi, succeeded
+from tests.support.composed_videos import compose, videos_by_kind
+from tests.support.small_runs import small_place
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory):
+    with small_place(tmp_path_factory.mktemp("place")) as folder:
+        (folder / "long").mkdir()
+        videos = videos_by_kind(folder / "videos")
+        compose(videos, folder / "long" / "a.mp4", ["ball", "rain", "ball"], [25, 20, 20])
+        yield folder
+
+
+def test_a_long_video_gets_a_label_for_each_segment(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels.csv"
+    result = selavi("label", place / "run", place / "long", "--workers", 1, "--out", out)
+    succeeded(result)
+    assert "6 segments" in result.output
+    rows = rows_of(out)
+    assert [(row["start"], row["end"]) for row in rows] == [
+        (f"{10 * n}.000", f"{10 * n + 10 if n < 5 else 65}.000") for n in range(6)
+    ]
+    assert all(row["label"] for row in rows)
+    succeeded(selavi("label", place / "run", place / "long", "--segments", "whole", "--workers", 1, "--out", out))
+    (row,) = rows_of(out)
+    assert "start" not in row
+
+
+def test_a_list_of_segments_is_trained_on_exported_and_evaluated(place: Path, tmp_path: Path) -> None:
+    listed, run = tmp_path / "list.csv", tmp_path / "run"
+    with open(listed, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "start", "end", "class"])
+        for n in range(32):
+            start = 2 * n
+            writer.writerow([place / "long" / "a.mp4", start, start + 2, "rain" if 25 <= start < 45 else "ball"])
+    options = ("--clusters", 2, "--config", place / "quick.toml", "--epochs", 1, "--workers", 1)
+    succeeded(selavi("train", listed, "--out", run, *options, "--cache", tmp_path / "cache"))
+    assert len(rows_of(run / "labels.csv")) == 32
+    assert rows_of(run / "videos.csv")[3]["start"] == "6.0"
+    outs = ("--out", tmp_path / "out.csv", "--out", tmp_path / "out.json", "--links", tmp_path / "t")
+    succeeded(selavi("export", run, *outs))
+    exported = rows_of(tmp_path / "out.csv")
+    assert (exported[3]["start"], exported[3]["end"], exported[3]["class"]) == ("6.000", "8.000", "ball")
+    assert any(path.name == "a_6-8.mp4" for path in (tmp_path / "t").rglob("*.mp4"))
+    succeeded(selavi("evaluate", run / "labels.csv", "--truth", listed))
+    succeeded(selavi("check", run, "--out", tmp_path / "check"))
+
+
+@pytest.mark.parametrize("command", ["scan", "train", "label", "extract"])
+def test_a_segmentation_that_there_is_not_is_refused(place: Path, tmp_path: Path, command: str) -> None:
+    sources = {"scan": [], "train": ["--clusters", 2], "label": [], "extract": []}[command]
+    run = [place / "run"] if command in ("label", "extract") else []
+    result = selavi(command, *run, place / "long", "--segments", "ten", "--out", tmp_path / "out", *sources)
+    assert result.exit_code == 2
+    assert "--segments" in result.output
