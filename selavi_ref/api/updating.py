@@ -290,7 +290,8 @@ class _Work:
             for store in stores[1:]:
                 store.close()
         self._write_lists(added, dropped)
-        return np.array(sources) == 1
+        is_new: NDArray[np.bool_] = np.array(sources) == 1
+        return is_new
 
     def _write_lists(self, added: Manifest, dropped: set[str]) -> None:
         """Write the lists of the videos, and what is known of their contents."""
