@@ -117,6 +117,13 @@ class DivergedError(SelaviError):
     """The loss or the weights are no longer finite numbers."""
 
 
+# What reading raises where a file has another content than it should have.
+WRONG_CONTENT = (
+    *(KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError),
+    *(OverflowError, RecursionError, MemoryError),
+)
+
+
 def printable(path: FilePath) -> str:
     """Return a path as it is, or escaped in quotes if it holds line breaks or undecodable bytes."""
     name = os.fspath(path)

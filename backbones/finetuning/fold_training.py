@@ -19,9 +19,10 @@ from backbones.data.loader import Batch, TrainingLoader
 from backbones.finetuning.classifier import Classifier, make_optimizer, set_learning_rates
 from backbones.finetuning.evaluation import Predictions, evaluate
 from backbones.finetuning.folds import Fold
+from backbones.finetuning.results import checked_epochs
 from backbones.finetuning.settings import FineTuneSettings
-from backbones.learner.checkpoint import read_checkpoint, write_checkpoint
-from selavi_ref.errors import DivergedError, InputError, StopRequest
+from backbones.learner.checkpoint import first_line, load_optimizer, read_checkpoint, write_checkpoint
+from selavi_ref.errors import WRONG_CONTENT, DivergedError, InputError, StopRequest
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.reporter import SILENT, Reporter
 
@@ -128,7 +129,10 @@ class FoldTraining:
         torch.manual_seed(int(np.random.default_rng([_WEIGHTS, settings.seed, fold.number]).integers(2**32)))
         self.model = Classifier(settings, len(fold.classes))
         if base is not None:
-            self.model.base.load_state_dict(base)
+            try:
+                self.model.base.load_state_dict(base)
+            except WRONG_CONTENT as error:
+                raise InputError(f"begin.pt does not fit the network of this run: {first_line(error)}") from error
         self.model.to(self.device)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all clips have one size
@@ -172,8 +176,8 @@ class FoldTraining:
         path, checkpoint = newest
         try:
             self._load_state(checkpoint)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise InputError(f"{path} does not fit this fold: {str(error).splitlines()[0]}") from error
+        except WRONG_CONTENT as error:
+            raise InputError(f"{path} does not fit this fold: {first_line(error)}", path=path) from error
         return True
 
     def covers(self, record: Mapping[str, Any]) -> bool:
@@ -298,13 +302,18 @@ class FoldTraining:
 
     def _load_state(self, checkpoint: Mapping[str, Any]) -> None:
         self.model.load_state_dict(checkpoint["model"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        load_optimizer(self.optimizer, checkpoint["optimizer"])
         torch.set_rng_state(checkpoint["random"])
         if checkpoint["cuda_random"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(checkpoint["cuda_random"], self.device)
         state = checkpoint["state"]
-        epochs, failures = json.loads(state["epochs"]), json.loads(state["failures"])
-        self.state = _FoldState(int(state["step"]), epochs, state["losses"].tolist(), failures)
+        epochs, failures = checked_epochs(json.loads(state["epochs"])), json.loads(state["failures"])
+        step, losses = state["step"], state["losses"]
+        if type(step) is not int or not 0 <= step <= self.total_steps or losses.ndim != 1:
+            raise ValueError("step or losses are wrong")
+        if not isinstance(failures, dict) or not all(isinstance(why, str) for why in failures.values()):
+            raise TypeError("failures are no reasons")
+        self.state = _FoldState(step, epochs, losses.tolist(), failures)
 
     def _diverged(self, what: str) -> str:
         good = self.context.checkpoints.newest_first()

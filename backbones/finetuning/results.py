@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -14,7 +15,7 @@ import numpy as np
 from backbones.finetuning.evaluation import Predictions
 from backbones.finetuning.folds import Fold
 from backbones.finetuning.settings import FineTuneSettings
-from selavi_ref.errors import InputError, printable
+from selavi_ref.errors import WRONG_CONTENT, InputError, printable
 from selavi_ref.report.figures import line_figure
 from selavi_ref.report.table import Table
 from selavi_ref.runs.atomic import write_text
@@ -79,8 +80,12 @@ class FoldResult:
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**values, "failures": [(name, why) for name, why in values["failures"]]})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            counts = [values[name] for name in ("fold", "train_videos", "test_videos")]
+            if not all(type(count) is int for count in counts) or "top_1" not in values["epochs"][-1]:
+                raise TypeError("a number is missing")
+            failures = [(str(name), str(why)) for name, why in values["failures"]]
+            return cls(**{**values, "failures": failures, "epochs": checked_epochs(values["epochs"])})
+        except (OSError, *WRONG_CONTENT) as error:
             raise InputError(
                 f"{printable(path)} cannot be read; without it, the fold is learnt again: {error}"
             ) from error
@@ -105,6 +110,27 @@ class FoldResult:
     def tested(self) -> list[dict[str, Any]]:
         """Records of the evaluated epochs."""
         return [record for record in self.epochs if "top_1" in record]
+
+
+def checked_epochs(records: Any) -> list[dict[str, Any]]:
+    """
+    Return records of epochs as they were read from a file.
+
+    Raises
+    ------
+    ValueError
+        If they are no records, or a value is no finite number.
+    """
+    fits = isinstance(records, list) and all(
+        isinstance(record, dict) and "epoch" in record and all(map(_is_finite, record.values())) for record in records
+    )
+    if not fits:
+        raise ValueError("the records of the epochs are damaged")
+    return list(records)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < math.inf
 
 
 def results_table(settings: FineTuneSettings, results: Sequence[FoldResult]) -> Table:

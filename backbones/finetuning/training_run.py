@@ -16,7 +16,7 @@ from backbones.finetuning.folds import Fold
 from backbones.finetuning.results import FoldResult, write_results
 from backbones.finetuning.settings import FineTuneSettings, input_settings
 from backbones.finetuning.video_clips import VideoOnlyClips
-from backbones.learner.checkpoint import read_checkpoint, read_newest, write_checkpoint
+from backbones.learner.checkpoint import is_weights, read_checkpoint, read_newest, write_checkpoint
 from backbones.networks import registry
 from backbones.networks.registry import Base
 from backbones.networks.weights import load_weights
@@ -174,7 +174,7 @@ def finetune(
         folds = [_read_fold(run, number) for number in settings.folds]
         unfinished = [fold for fold in folds if not FoldFiles(run, fold.number).result.exists()]
         clips = VideoOnlyClips(_usable(unfinished), settings.clip, data_source, reporter) if unfinished else None
-        base = None if settings.from_scratch else read_checkpoint(_base_file(run))["model"]
+        base = None if settings.from_scratch else _base_weights(run)
         for fold in unfinished:
             assert clips is not None
             files = FoldFiles(run, fold.number)
@@ -216,6 +216,15 @@ def _results(run: Run, settings: FineTuneSettings) -> list[FoldResult]:
     """Return the results of the finished folds."""
     files = [FoldFiles(run, number).result for number in settings.folds]
     return [FoldResult.read(path) for path in files if path.exists()]
+
+
+def _base_weights(run: Run) -> dict[str, Tensor]:
+    """Return the weights with which every fold begins."""
+    path = _base_file(run)
+    weights = read_checkpoint(path).get("model")
+    if weights is None or not is_weights(weights):
+        raise InputError(f"{printable(path)} holds no weights of a network; start another run", path=path)
+    return weights
 
 
 def _base_file(run: Run) -> Path:

@@ -15,6 +15,7 @@ from selavi_ref.runs.atomic import replacing
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
+from selavi_ref.selflabel.training_state import checked_state
 
 _FORMAT, _VERSION = "selavi-checkpoint", 2
 
@@ -65,6 +66,45 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return checkpoint
 
 
+def read_training_checkpoint(path: str | os.PathLike[str], *, n_heads: int | None = None) -> dict[str, Any]:
+    """
+    Read a checkpoint of a training on videos, with ``model``, ``optimizer``, ``random`` and a complete ``state``.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    n_heads : int, optional
+        Number of heads that it must have at least.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or damaged.
+    InputError
+        If its content is another one.
+    """
+    checkpoint = read_checkpoint(path)
+    weights = checkpoint.get("model")
+    if not is_weights(weights):
+        raise InputError(f"{printable(path)} is no checkpoint of a training: its model is no table of weights")
+    for name in ("optimizer", "random", "cuda_random"):
+        if name not in checkpoint:
+            raise InputError(f"{printable(path)} is no checkpoint of a training: {name} is missing")
+    random = checkpoint["random"]
+    if not isinstance(random, torch.Tensor) or random.ndim != 2:
+        raise InputError(f"{printable(path)} is no checkpoint of a training: random is no table of random states")
+    checkpoint["state"] = checked_state(checkpoint.get("state"), path, n_heads=n_heads)
+    return checkpoint
+
+
+def is_weights(weights: Any) -> bool:
+    """Return whether an object is a table of tensors by name."""
+    return isinstance(weights, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
+    )
+
+
 def read_newest(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
     """
     Read the newest checkpoint of a run that is not damaged, with a warning if a newer one is.
@@ -76,7 +116,38 @@ def read_newest(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
     InputError
         If there is none.
     """
-    newest = Checkpoints(run.checkpoint_folder).read_newest(read_checkpoint, reporter=reporter)
+    heads = run.config.get("heads")
+    n_heads = heads if isinstance(heads, int) else None
+    newest = Checkpoints(run.checkpoint_folder).read_newest(
+        lambda path: read_training_checkpoint(path, n_heads=n_heads), reporter=reporter
+    )
     if newest is None:
         raise InputError(f"{run.folder} has no checkpoint yet: the run has not learnt anything")
     return newest[1]
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """
+    Load the state of an optimiser, whose options and tensors must be like those of its parameters.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, AttributeError
+        If they are not.
+    """
+    before = [dict(group) for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for old, new in zip(before, optimizer.param_groups, strict=True):
+        for name, value in old.items():
+            number = isinstance(value, float) and isinstance(new[name], (int, float))
+            if name != "params" and not number and not isinstance(new[name], type(value)):
+                raise TypeError(f"the optimizer's {name} is {new[name]!r:.40}")
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if value is not None and (not isinstance(value, torch.Tensor) or value.shape not in ((), parameter.shape)):
+                raise ValueError(f"the optimizer's {name} is of another shape")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's text, or its type if it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

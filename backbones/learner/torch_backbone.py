@@ -20,14 +20,15 @@ from backbones.data.clips import ClipSource
 from backbones.data.loader import Batch, ClipSampling, EvalBatch, TrainingLoader, eval_batches
 from backbones.distributed.processes import local_device
 from backbones.distributed.sync_batch_norm import sync_batch_norms
-from backbones.learner.checkpoint import read_checkpoint, write_checkpoint
+from backbones.learner.checkpoint import first_line, load_optimizer, read_training_checkpoint, write_checkpoint
 from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.networks.model import MODALITIES, SelaviModel
-from selavi_ref.errors import DivergedError, InputError
+from selavi_ref.errors import WRONG_CONTENT, DivergedError, InputError
 from selavi_ref.media import mel_statistics
 from selavi_ref.runs.cores import usable_cores
 from selavi_ref.runs.processes import Exchange, SingleProcess
+from selavi_ref.selflabel.training_state import checked_state
 from selavi_ref.store import StoreWriter, WorkingStore
 
 _LAYOUTS = {"video": torch.channels_last_3d, "audio": torch.channels_last}
@@ -272,20 +273,20 @@ class TorchBackbone:
         InputError
             If it belongs to other networks.
         """
-        return self.load_state(read_checkpoint(path), path)
+        return self.load_state(read_training_checkpoint(path), path)
 
     def load_state(self, checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
         """Restore a checkpoint that was read from `path`; an `InputError` if it belongs to other networks."""
         try:
             self.model.load_state_dict(checkpoint["model"])
-            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            load_optimizer(self.optimizer, checkpoint["optimizer"])
             self._restore_random_states(checkpoint)
-        except (KeyError, RuntimeError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise InputError(f"{path} does not fit the networks of this run: {first}") from error
-        return {
+        except WRONG_CONTENT as error:
+            raise InputError(f"{path} does not fit the networks of this run: {first_line(error)}", path=path) from error
+        state = {
             key: value.numpy() if isinstance(value, Tensor) else value for key, value in checkpoint["state"].items()
         }
+        return checked_state(state, path, clusters=self.clusters)
 
     def _restore_random_states(self, checkpoint: Mapping[str, Any]) -> None:
         """Restore the random states if the number of processes is the same; otherwise each keeps that of its seed."""

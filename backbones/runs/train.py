@@ -12,7 +12,7 @@ import numpy as np
 from backbones.data.clips import ClipSource
 from backbones.data.data_source import DataSource, n_loader_processes, open_clips
 from backbones.data.settings import ClipSettings
-from backbones.learner.checkpoint import read_checkpoint
+from backbones.learner.checkpoint import read_training_checkpoint
 from backbones.learner.torch_backbone import TorchBackbone
 from backbones.runs.audio_level import measure_audio_level
 from backbones.runs.initial_weights import check_initial_weights, load_initial_weights
@@ -223,7 +223,7 @@ def is_finished(run: Run) -> bool:
     """Return whether the training of a run is complete, so that only its labels are to be written."""
     newest = Checkpoints(run.checkpoint_folder).newest_first()
     try:
-        return bool(newest) and bool(read_checkpoint(newest[0])["state"].get("finished"))
+        return bool(newest) and bool(read_training_checkpoint(newest[0])["state"]["finished"])
     except CheckpointError:
         return False  # `train` warns about it
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from selavi_ref.crossfit.components import Components
 from selavi_ref.crossfit.model import CrossfitModel
 from selavi_ref.crossfit.search import SearchSummary
-from selavi_ref.errors import CheckpointError, printable
+from selavi_ref.errors import WRONG_CONTENT, CheckpointError, printable
 from selavi_ref.runs.atomic import replacing
 
 _COMPONENTS = ("mean", "spread", "vectors", "variances", "total")
@@ -55,7 +56,7 @@ def load_model(path: Path) -> CrossfitModel:
                 values[modality] = content[f"{number}/{name}"]
         whole = {name: content[name] for name in ("log_prior", "potentials")}
         summary = SearchSummary(**json.loads(content["summary"].item()))
-        return CrossfitModel(
+        model = CrossfitModel(
             components,
             others["weights"],
             whole["log_prior"],
@@ -64,5 +65,38 @@ def load_model(path: Path) -> CrossfitModel:
             others["held_out"],
             summary,
         )
-    except (OSError, ValueError, TypeError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{printable(path)} is damaged or missing") from error
+        _check(model)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{printable(path)} does not exist", path=path) from error
+    except (OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, *WRONG_CONTENT) as error:
+        raise CheckpointError(f"{printable(path)} is damaged or no checkpoint of heads", path=path) from error
+    return model
+
+
+def _check(model: CrossfitModel) -> None:
+    """Raise an error if the arrays of a model do not fit each other."""
+    K = len(model.log_prior)
+    shapes: list[tuple[Any, tuple[int, ...], str]] = [(model.log_prior, (K,), "f"), (model.potentials, (K,), "f")]
+    for modality, components in model.components.items():
+        D, C = np.shape(components.vectors)
+        n = len(model.keys[modality])
+        shapes += [
+            (components.mean, (D,), "f"),
+            (components.spread, (D,), "f"),
+            (components.vectors, (D, C), "f"),
+            (components.variances, (C,), "f"),
+            (components.total, (), "f"),
+            (model.weights[modality], (C + 1, K), "f"),
+            (model.keys[modality], (n,), "u"),
+            (model.held_out[modality], (n, K), "f"),
+        ]
+    if not model.components or not K or any(np.shape(x) != shape for x, shape, _ in shapes):
+        raise ValueError("shapes do not fit each other")
+    if any(np.asarray(x).dtype.kind != kind for x, _, kind in shapes):
+        raise TypeError("an array is of another type")
+    summary = model.summary
+    numbers = (summary.penalty, summary.agreement, *summary.information.values())
+    if not all(isinstance(number, (int, float)) for number in numbers):
+        raise TypeError("the summary is of another type")
+    if summary.candidate not in summary.information:
+        raise ValueError("the summary lacks its candidate")

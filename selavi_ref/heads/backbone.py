@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.errors import CheckpointError, DivergedError, InputError, printable
+from selavi_ref.errors import WRONG_CONTENT, CheckpointError, DivergedError, InputError, printable
 from selavi_ref.heads.features import PairedFeatures, Standardizer
 from selavi_ref.heads.network import Array, HeadNetwork, HeadShapes, cross_entropy, flat_views
 from selavi_ref.heads.random_draws import dropout_mask, hash_seeds
 from selavi_ref.runs.atomic import replacing
 from selavi_ref.runs.setting_fields import check_settings, setting
+from selavi_ref.selflabel.training_state import checked_state
 from selavi_ref.store import WorkingStore
 
 _UPDATE_BLOCK = 1 << 16  # parameters updated at a time, so that they stay in the processor's cache
@@ -195,15 +197,21 @@ class HeadsBackbone:
         """Load what `save` wrote, and return the caller's state; see `selavi_ref.selflabel.backbone.Backbone`."""
         content = read_checkpoint(path)
         try:
-            if content["parameters"].shape != self._parameters.shape:
-                raise InputError(f"{printable(path)} does not fit the heads of this run")
+            expected = {"parameters": self._parameters, "velocity": self._velocity}
+            for m, network in self.networks.items():
+                expected |= {f"{m}/mean": network.mean, f"{m}/variance": network.variance}
+                expected |= {f"{m}/level": np.stack(self.standardizer.values[m])}
+            for name, values in expected.items():
+                if content[name].shape != values.shape or content[name].dtype.kind != "f":
+                    raise ValueError(f"{name} is of another shape or type")
             self._parameters[:], self._velocity[:] = content["parameters"], content["velocity"]
             for m, network in self.networks.items():
                 network.mean, network.variance = content[f"{m}/mean"], content[f"{m}/variance"]
             self.standardizer = standardizer_of(content)
-        except (KeyError, ValueError) as error:
-            raise InputError(f"{printable(path)} does not fit the heads of this run: {error}") from error
-        return {key.removeprefix("state/"): value for key, value in content.items() if key.startswith("state/")}
+        except WRONG_CONTENT as error:
+            raise InputError(f"{printable(path)} does not fit the heads of this run: {error}", path=path) from error
+        state = {key.removeprefix("state/"): value for key, value in content.items() if key.startswith("state/")}
+        return checked_state(state, path, clusters=self.clusters)
 
     def _dropped_out(
         self, modality: str, rows: NDArray[np.int64], clips: NDArray[np.int64], seed: Sequence[int]
@@ -242,7 +250,7 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, *WRONG_CONTENT) as error:
         raise CheckpointError(f"{printable(path)} is damaged or missing") from error
 
 

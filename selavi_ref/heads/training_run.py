@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from selavi_ref.ensemble.consensus import find_consensus
-from selavi_ref.errors import InputError, printable
+from selavi_ref.errors import WRONG_CONTENT, InputError, printable
 from selavi_ref.heads.backbone import HeadOptions, HeadsBackbone, read_checkpoint, standardizer_of
 from selavi_ref.heads.features import PairedFeatures
 from selavi_ref.runs.checkpoints import Checkpoints
@@ -275,7 +275,11 @@ def _trained_heads(run: Run, settings: HeadsSettings, reporter: Reporter) -> tup
     """Return the heads of the newest checkpoint that is not damaged, and the state of the training loop."""
 
     def read(path: Path) -> tuple[HeadsBackbone, dict[str, Any]]:
-        backbone = HeadsBackbone(standardizer_of(read_checkpoint(path)), settings.head_sizes, settings.options)
+        content = read_checkpoint(path)
+        try:
+            backbone = HeadsBackbone(standardizer_of(content), settings.head_sizes, settings.options)
+        except WRONG_CONTENT as error:
+            raise InputError(f"{printable(path)} does not fit the heads of this run: {error}", path=path) from error
         return backbone, backbone.load(path)
 
     newest = _checkpoints(run).read_newest(read, reporter=reporter)

@@ -107,7 +107,7 @@ def rows_of(path):
 
 
 def weights(folder, fold=1):
-    return read_newest(Run(folder / f"fold{fold}"))["model"]
+    return read_checkpoint(Checkpoints(folder / f"fold{fold}" / "checkpoints").newest_first()[0])["model"]
 
 
 def everything(folder):
