@@ -73,7 +73,6 @@ def test_options_named_in_the_pages_exist(page):
 @pytest.mark.parametrize(
     ("page", "text"),
     [
-        ("README.md", "import assign"),
         ("docs/first-steps.md", "import"),
         ("docs/python.md", "import SelfLabeller"),
         ("docs/store.md", "import h5py"),

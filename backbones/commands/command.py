@@ -66,7 +66,11 @@ class Command(_WithExamples):
         """Parse the command line, on which options may still have the names of version 0.1.0."""
         messages.begin()
         ctx.call_on_close(messages.close)
-        return super().parse_args(ctx, with_current_options(self, args, command_name(ctx)))
+        try:
+            return super().parse_args(ctx, with_current_options(self, args, command_name(ctx)))
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # so that the message names the command
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn an error that a user can mend into one line."""

@@ -63,6 +63,8 @@ def evaluate(
     from selavi_ref.report.plot_confusion import draw_confusion
     from selavi_ref.report.table import results_folder
 
+    if not os.path.exists(labels):
+        raise InputError(f"{labels} does not exist; name a run or a table of labels", path=labels)
     if out is not None:
         check_drawing()
     if form == "csv" and (clusters or confusion):

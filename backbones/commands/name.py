@@ -123,6 +123,8 @@ def name(
             classes = stored_class_probabilities(run) if run.config_file.exists() else []
         if vocabulary is not None and not encoders:
             encoders = _with_texts(collection, source)
+        if not (files or classes or encoders or program):
+            raise InputError("--no-files leaves nothing to take names from; give --encoder, --features or --command")
         classes = [*classes, *_encoded(collection, encoders, vocabulary, device, workers)]
         found = propose_names(
             collection,

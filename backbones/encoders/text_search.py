@@ -98,8 +98,9 @@ def encode_collection(
     """
     name = EncoderName.parse(encoder)
     ((space, loaded),) = load_encoders([encoder], device).items()
-    for found in encoded_videos(collection):
-        if found.encoder == name.text:
+    earlier = [found for found in encoded_videos(collection) if found.encoder == name.text]
+    for found in earlier:
+        if _has_all(found.store, collection):
             return found, loaded
     if not any(map(os.path.exists, collection.files)):
         raise InputError(
@@ -117,7 +118,9 @@ def encode_collection(
     except OSError as error:
         raise SelaviError(f"{printable(folder)} cannot be made: {error.strerror or error}") from error
     store = folder / f"{space}.h5"
-    if store.exists():  # of another encoder that was given this name, or of other videos
+    if store in [found.store for found in earlier]:
+        store.unlink()  # the collection has grown since
+    elif store.exists():
         raise InputError(
             f"{printable(store)} holds features of another encoder; give this one another name: "
             f"--encoder NAME={name.text}",
@@ -125,6 +128,13 @@ def encode_collection(
         )
     extract_features(Manifest(entries), {space: loaded}, store, clips=clips, workers=workers, reporter=reporter)
     return EncodedVideos(store, space, name.text), loaded
+
+
+def _has_all(store: Path, collection: Collection) -> bool:
+    """Return whether a store has all videos of a collection."""
+    with FeatureStore(store) as opened:
+        known = set(opened.paths)
+    return all(p in known or file in known for p, file in zip(collection.paths, collection.files, strict=True))
 
 
 def class_probabilities_of(

@@ -87,6 +87,8 @@ def test_a_program_that_fails_leaves_what_was_proposed_before(place):
 
 def test_bad_options_are_refused(place):
     refused(selavi("name", "run", "--head", "9"), "--head")
+    refused(selavi("name", "run", "--no-files"), "--encoder")
+    refused(selavi("export", "run", "--to", "coco"), "selavi export", "--to")
     refused(selavi("name", "run", "--seconds", "3"), "--seconds")
     refused(selavi("name", "run", "--features", "run/features.h5"), "run/features.h5")
     refused(selavi("name", "run", "--words", "none.txt"), "none.txt")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +135,17 @@ def test_words_are_proposed_and_searched(place):
     # What was computed is used again: no video is needed now.
     succeeded(selavi("name", "run", "--no-files", "--words", "words.txt", "--videos", "m"))
     refused_command(selavi("name", "run", "--encoder", encoder), "--words")
+    # Of a collection that has grown it is computed anew; another encoder does not take its place.
+    table = Path("labels.csv")
+    rows = (place / "run" / "labels.csv").read_bytes().splitlines(keepends=True)
+    table.write_bytes(b"".join(rows[:-8]))
+    words = ["--no-files", "--words", "words.txt", "--workers", "1"]
+    succeeded(selavi("name", table, "--encoder", encoder, *words))
+    table.write_bytes(b"".join(rows))
+    succeeded(selavi("name", table, "--encoder", encoder, *words))
+    with FeatureStore("labels.encoded/clip.h5") as store:
+        assert store.n_videos == len(open_collection(table))
+    refused_command(selavi("name", table, "--encoder", "clip=logmel", *words), "clip.h5")
 
 
 def test_class_names_of_a_classifier_are_proposed(place):
