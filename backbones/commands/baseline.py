@@ -114,7 +114,7 @@ def _of_videos(
     from backbones.runs.baselines import Baselines, network_settings
     from backbones.runs.initial_weights import check_initial_weights
     from backbones.runs.run_settings import RunSettings
-    from backbones.runs.video_runs import usable_length
+    from backbones.runs.train import usable_length
     from selavi_ref.report.evaluation import true_classes
     from selavi_ref.report.table import results_folder
     from selavi_ref.runs.run import Run

@@ -10,7 +10,13 @@ from backbones.commands.command import Command, Interruptible
 from backbones.commands.messages import note
 from backbones.commands.output import OutPath, force_option
 from backbones.commands.scanning import list_collection
-from backbones.commands.shared_options import LAYOUTS, annotations_option, segments_option, workers_option
+from backbones.commands.shared_options import (
+    LAYOUTS,
+    annotations_option,
+    files_option,
+    segments_option,
+    workers_option,
+)
 
 
 @click.command(
@@ -34,13 +40,14 @@ from backbones.commands.shared_options import LAYOUTS, annotations_option, segme
     help="Published collection, whose own lists name videos, classes and splits.",
 )
 @annotations_option
+@files_option
 @click.option("--split", help="Take only this part of the collection, such as train.")
 @click.option("--fold", type=click.IntRange(1, 3), default=1, help="Fold of ucf101 or hmdb51.")
 @click.option(
     "--require",
     type=click.Choice(["both", "picture", "any"]),
     default=None,
-    help="What a video must have to be usable. [default: both picture and sound; picture for ucf101 and hmdb51]",
+    help="What a video must have to be usable. [default: any; picture for ucf101 and hmdb51]",
 )
 @click.option(
     "--min-seconds",
@@ -57,19 +64,26 @@ def scan(
     """
     List the videos of a folder, with what each file holds and whether it can be used.
 
-    VIDEOS is a folder, in any depth, or a list of videos, which may have times (columns start and end). The list that
-    is written has the length, frame rate, picture size, sample rate, class and split of each video or segment, or the
-    reason why it cannot be used; selavi train takes it in place of the folder. The same command continues an
-    interrupted scan, and later opens only new or changed files.
+    VIDEOS is a folder of videos, sound files or pictures, in any depth, or a list of them, which may have times (columns
+    start and end). The list that is written has the length, frame rate, picture size, sample rate, class and split of
+    each file or segment, or the reason why it cannot be used; selavi train takes it in place of the folder. The same
+    command continues an interrupted scan, and later opens only new or changed files.
     """
     from backbones.commands.progress import counter
     from selavi_ref.datasets.layouts import SILENT_LAYOUTS
     from selavi_ref.datasets.scan import scan_to
     from selavi_ref.report.summaries import cut_summary, manifest_summary
 
-    listed = list_collection(videos, layout, options.pop("annotations"), options.pop("split"), options.pop("fold"))
+    listed = list_collection(
+        videos,
+        layout,
+        options.pop("annotations"),
+        options.pop("split"),
+        options.pop("fold"),
+        types=options.pop("types"),
+    )
     silent = layout in SILENT_LAYOUTS
-    require = require or ("picture" if silent else "both")
+    require = require or ("picture" if silent else "any")
     least = min_seconds if min_seconds is not None else 0.0 if silent else 1.1
     with (
         Interruptible("the same command continues where it stopped"),

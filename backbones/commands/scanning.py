@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import Any
 
@@ -19,9 +20,12 @@ def list_collection(
     split: str | None = None,
     fold: int = 1,
     usual_split: str | None = None,
+    types: list[str] | None = None,
 ) -> Any:
     """
     List the videos of a folder, a list, or a published collection, without opening them.
+
+    Of a folder, files of some `types` are listed; see `selavi_ref.datasets.find_videos`.
 
     If a collection has splits and no `split` is given, only `usual_split` is taken, and a message says so; the split
     ``all`` takes every video.
@@ -35,11 +39,15 @@ def list_collection(
     from selavi_ref.datasets.scan import list_videos
 
     if layout is not None:
+        if types is not None:
+            raise InputError("--files does not go with --layout, whose lists name the files", option="files")
         part = None if split == "all" else split or usual_split
         return list_layout(videos, layout, annotations=annotations, split=part, fold=fold)
     options = [option for option in ("annotations", "fold") if option in click.get_current_context().params]
     refuse_options(options, "goes with --layout")
-    listed = list_videos(videos)
+    if types is not None and not os.path.isdir(videos):
+        raise InputError(f"--files goes with a folder, and {videos} is none", option="files")
+    listed = list_videos(videos, types)
     counts = Counter(entry.split for entry in listed if entry.split)
     if split is None and len(counts) > 1:
         splits = ", ".join(f"{name} ({count:,})" for name, count in counts.items())

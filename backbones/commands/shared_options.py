@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import click
 
 from backbones.commands.command import combine
+
+
+class FileTypes(click.ParamType):
+    """Types of files, such as ``videos,sounds``, or ``all``: a list of names."""
+
+    name = "types"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Return the named types."""
+        from selavi_ref.datasets.video_files import FILE_TYPES
+
+        names = list(FILE_TYPES) if value == "all" else [name.strip() for name in value.split(",")]
+        if unknown := [name for name in names if name not in FILE_TYPES]:
+            self.fail(f"{unknown[0]!r} is not one of all, {', '.join(FILE_TYPES)}", param, ctx)
+        return names
+
 
 LAYOUTS = ("vggsound", "kinetics", "kinetics-sound", "ave")  # published collections with picture and sound
 
@@ -58,6 +75,13 @@ checkpoint_minutes_option = click.option(
     type=click.FloatRange(0, min_open=True),
     default=15.0,
     help="Minutes between checkpoints within an epoch; there is always one at its end.",
+)
+files_option = click.option(
+    "--files",
+    "types",
+    type=FileTypes(),
+    help="Files of a folder to take: videos, sounds, pictures, several of them with commas, or all. [default: videos; "
+    "sounds if there are none; pictures if there are neither]",
 )
 annotations_option = click.option(
     "--annotations",

@@ -182,7 +182,7 @@ def _run_study(
     from backbones.commands.scanning import list_collection, scan_videos
     from backbones.data.data_source import DataSource
     from backbones.runs.presets import read_config, run_settings
-    from backbones.runs.video_runs import usable_length
+    from backbones.runs.train import usable_length
     from backbones.studies.trials import Trials, long_tailed
     from selavi_ref.report.figures import check_drawing
     from selavi_ref.report.table import results_folder

@@ -24,6 +24,7 @@ from backbones.commands.shared_options import (
     checkpoint_minutes_option,
     device_option,
     encoder_option,
+    files_option,
     memory_option,
     seed_option,
     segments_option,
@@ -32,6 +33,7 @@ from backbones.commands.shared_options import (
 from backbones.data.settings import AugmentSettings, ClipSettings
 from backbones.learner.settings import BackboneSettings
 from backbones.runs.run_settings import RunSettings
+from selavi_ref.datasets.modalities import CHOICES
 from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.setting_fields import settings_of
 from selavi_ref.selflabel.self_labelling import ClusterSizes
@@ -48,6 +50,7 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
     examples="""
     selavi train VIDEOS --clusters 10 --out RUN
     selavi train VIDEOS --clusters auto --out RUN
+    selavi train SOUNDS --clusters 10 --out RUN
     selavi train --resume --out RUN
     selavi train VIDEOS --config RUN/config.toml --seed 1 --out RUN2
     selavi train VIDEOS --clusters 10 --augment flip=0.5 --augment blur=0.2 --frames 8 --out RUN
@@ -95,6 +98,8 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
         help="VIDEOS is this published collection, which has its own lists and number of clusters.",
     ),
     annotations_option,
+    setting_option(BackboneSettings, "modalities", kind=click.Choice(["auto", *CHOICES])),
+    files_option,
     click.option(
         "--split", help="Take only this part of the collection; all: all parts. [default: train, if there are parts]"
     ),
@@ -179,6 +184,7 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
     """
     Learn to label VIDEOS: a folder of videos, in any depth, or a list of them (CSV with a column path).
 
+    Folders of sound files or of pictures, and videos without sound, are learnt, too; see --modalities and --files.
     Networks learn from scratch; with --encoder, only heads learn, on the features of pretrained models.
     Class folders, if there are any, are used for reporting only. After Ctrl-C, --resume continues the run; SIGTERM and
     SIGUSR1 save its state first, and end with exit status 75. Processes started by torchrun learn together.
@@ -282,7 +288,7 @@ def _continue_converted(videos: str, out: str, options: dict[str, Any], workers:
     from backbones.commands.progress import TERMINAL
     from backbones.runs.convert import add_videos
     from backbones.runs.run_settings import RunSettings
-    from backbones.runs.video_runs import usable_length
+    from backbones.runs.train import usable_length
     from selavi_ref.runs.run import Run
 
     run = Run.of_videos(out)
@@ -299,7 +305,7 @@ def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | No
     from backbones.commands.progress import TERMINAL
     from backbones.runs.video_runs import start_run
 
-    annotations, split = options.pop("annotations"), options.pop("split")
+    annotations, split, types = options.pop("annotations"), options.pop("split"), options.pop("types")
     layout = options["layout"]
     if not given_on_command_line("seed"):
         options["seed"] = None  # --config may have another
@@ -307,7 +313,7 @@ def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | No
     estimated = isinstance(clusters, Estimated)
     start_run(
         out,
-        list_collection(videos, layout, annotations, split, usual_split="train"),
+        list_collection(videos, layout, annotations, split, usual_split="train", types=types),
         "auto" if estimated else clusters,
         most=clusters.most if estimated else None,
         workers=workers,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from backbones.data.degradation import Degradation
 from backbones.data.settings import AugmentSettings, ClipSettings
 from selavi_ref.errors import MediaError, SelaviError
-from selavi_ref.media import SquareCrops, log_mel, probe, read_clip
+from selavi_ref.media import SquareCrops, VideoInfo, log_mel, probe, read_clip
 from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
 from selavi_ref.media.segments import file_of, groups_by_file
 from selavi_ref.media.video_cache import CachedVideo, CacheFormat, ClipCache, DecodedVideo, decode_group
@@ -86,6 +86,9 @@ class ClipSource(Protocol):
     def __len__(self) -> int:
         """Return the number of videos."""
 
+    def modalities(self, row: int) -> tuple[str, ...]:
+        """Return the modalities that clips of a row are to have: ``"video"``, ``"audio"`` or both."""
+
     def seconds(self, row: int) -> float:
         """Return the length of the video in seconds: that of the shorter modality, where it has both."""
 
@@ -98,6 +101,10 @@ class ClipSource(Protocol):
         MediaError
             If it cannot be decoded.
         """
+
+
+BOTH = ("video", "audio")
+Modalities = Sequence[tuple[str, ...]]  # of each row of a collection, those that its clips are to have
 
 
 class StreamedClips:
@@ -114,6 +121,8 @@ class StreamedClips:
         Lengths of the videos; unknown ones are probed on first use.
     degradation : Degradation
         Degradation of the decoded clips.
+    modalities : sequence of tuple, optional
+        Which modalities of each video are decoded; by default those it has.
     """
 
     def __init__(
@@ -122,23 +131,27 @@ class StreamedClips:
         settings: ClipSettings,
         seconds: Sequence[float | None] | None = None,
         degradation: Degradation | None = None,
+        modalities: Modalities | None = None,
     ):
         self.paths = list(paths)
         self.settings = settings
         self.degradation = degradation or Degradation()
         self._seconds: list[float | None] = list(seconds) if seconds is not None else [None] * len(self.paths)
+        self._modalities = modalities
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def modalities(self, row: int) -> tuple[str, ...]:
+        """Return the modalities of a row; see `ClipSource`."""
+        return self._modalities[row] if self._modalities is not None else BOTH
 
     def seconds(self, row: int) -> float:
         """Return the length of a video in seconds; see `ClipSource`."""
         known = self._seconds[row]
         if known is None:
             info = run_guarded(probe, self.paths[row])
-            both = info.has_video and info.has_audio
-            known = min(info.video_seconds, info.audio_seconds) if both else info.seconds
-            self._seconds[row] = known
+            known = self._seconds[row] = clip_seconds(info, self.modalities(row))
         return known
 
     def clip(self, row: int, start: float, crop: Crop, audio_shift: float = 0.0) -> RawClip:
@@ -156,6 +169,8 @@ class StreamedClips:
             sample_rate=s.sample_rate,
             audio_shift=audio_shift,
             antialias=s.antialias,
+            want_video="video" in self.modalities(row),
+            want_audio="audio" in self.modalities(row),
         )
         frames = self.degradation.degrade_frames(clip.frames)
         if not clip.samples.size:
@@ -178,10 +193,13 @@ class StoredClips:
         Each decoded video, or the reason why it cannot be decoded, which `clip` raises as a MediaError.
     settings : ClipSettings
         Length and format of a clip.
+    row_modalities : sequence of tuple, optional
+        Which modalities clips of each video have; by default those it has.
     """
 
     videos: Sequence[DecodedVideo | CachedVideo | str]
     settings: ClipSettings
+    row_modalities: Modalities | None = None
     format: CacheFormat = field(init=False)
 
     def __post_init__(self) -> None:
@@ -236,24 +254,29 @@ class StoredClips:
         """Whether no video is read from disk."""
         return not any(isinstance(video, CachedVideo) for video in self.videos)
 
+    def modalities(self, row: int) -> tuple[str, ...]:
+        """Return the modalities of a row; see `ClipSource`."""
+        return self.row_modalities[row] if self.row_modalities is not None else BOTH
+
     def seconds(self, row: int) -> float:
         """Return the length of a video in seconds; see `ClipSource`."""
-        video = self._video(row)
-        lengths = [video.n_frames / self.format.fps, video.n_steps * self.format.mel_step]
+        video, wanted = self._video(row), self.modalities(row)
+        of_each = {"video": video.n_frames / self.format.fps, "audio": video.n_steps * self.format.mel_step}
+        lengths = [of_each[modality] for modality in wanted]
         return min(length for length in lengths if length) if any(lengths) else 0.0
 
     def clip(self, row: int, start: float, crop: Crop, audio_shift: float = 0.0) -> RawClip:
         """Cut a clip out; see `ClipSource`."""
-        video = self._video(row)
+        video, wanted = self._video(row), self.modalities(row)
         s = self.settings
         frames = np.empty((len(crop.positions), 0, crop.window, crop.window, 3), np.uint8)
         step = round(self.format.fps / s.fps)
-        if video.n_frames:
+        if video.n_frames and "video" in wanted:
             offsets = np.arange(s.frames) * step
             first = max(0, min(round(start * self.format.fps), video.n_frames - 1 - offsets[-1]))
             frames = self._crops(video.read_frames(np.minimum(first + offsets, video.n_frames - 1)), crop)
         mel = np.empty((s.n_filters, 0), np.float32)
-        if video.n_steps:
+        if video.n_steps and "audio" in wanted:
             width = n_mel_steps(s)
             begin = max(0, min(round((start + audio_shift) / self.format.mel_step), video.n_steps - width))
             mel = video.read_mel(begin, min(width, video.n_steps - begin))
@@ -283,6 +306,13 @@ def decode_rows(paths: Sequence[str], layout: CacheFormat, limit: float) -> list
     return [str(one) if isinstance(one, MediaError) else one for one in decoded]
 
 
+def clip_seconds(info: VideoInfo, modalities: tuple[str, ...] = BOTH) -> float:
+    """Return the length of a file in seconds: that of the shortest of the given modalities that it has."""
+    has = {"video": info.has_video, "audio": info.has_audio}
+    lengths = {"video": info.video_seconds, "audio": info.audio_seconds}
+    return min((lengths[modality] for modality in modalities if has[modality]), default=0.0)
+
+
 def cache_format(settings: ClipSettings) -> CacheFormat:
     """Return the frame rate, size and audio format at which videos are held for such clips."""
     finer = 2 if settings.fps < _SLOW_RATE else 1
@@ -310,6 +340,13 @@ def time_limit(seconds: float | None) -> float:
 def n_mel_steps(settings: ClipSettings) -> int:
     """Return the number of time steps T' of a clip's log mel energies (windows of 20 ms every 10 ms)."""
     return max(1, 1 + round((settings.audio_seconds - 0.02) / 0.01 + 0.499))
+
+
+def empty_shape(modality: str, settings: ClipSettings) -> tuple[int, ...]:
+    """Return the shape of a batch of no decoded clips of a modality."""
+    if modality == "video":
+        return 0, settings.frames, settings.size, settings.size, 3
+    return 0, settings.n_filters, n_mel_steps(settings)
 
 
 def mel_statistics(source: ClipSource, rows: Sequence[int]) -> tuple[float, float]:

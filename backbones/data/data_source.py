@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from backbones.data.clips import ClipSource, StoredClips, StreamedClips, cache_format, time_limit
+from backbones.data.clips import (
+    BOTH,
+    ClipSource,
+    Modalities,
+    StoredClips,
+    StreamedClips,
+    cache_format,
+    clip_seconds,
+    time_limit,
+)
 from backbones.data.degradation import Degradation
 from backbones.data.segment_clips import SequentialClips
 from backbones.data.settings import ClipSettings
@@ -56,6 +65,7 @@ def open_clips(
     degradation: Degradation = Degradation(),  # noqa: B008
     exchange: Exchange = SingleProcess(),  # noqa: B008
     reporter: Reporter = SILENT,
+    modalities: Modalities | None = None,
     *,
     in_order: bool = False,
 ) -> ClipSource:
@@ -63,16 +73,15 @@ def open_clips(
     Return the clips of a collection: from a cache, from memory if they fit, or decoded on demand.
 
     Clips that are read `in_order`, and of which some are of segments, are decoded file by file, ahead of their turn.
+    `modalities` are those that clips of each video have, by default all that it has.
 
     With several processes, each fills its part of the cache, and then reads the clips of all videos.
     """
     infos = [entry.info for entry in manifest]
-    seconds = [
-        (min(i.video_seconds, i.audio_seconds) if i.has_video and i.has_audio else i.seconds) if i else None
-        for i in infos
-    ]
+    wanted = modalities if modalities is not None else [BOTH] * len(manifest)
+    seconds = [clip_seconds(info, w) if info else None for info, w in zip(infos, wanted, strict=True)]
     if degradation:
-        return StreamedClips(manifest.paths, settings, seconds, degradation)
+        return StreamedClips(manifest.paths, settings, seconds, degradation, modalities)
     layout = cache_format(settings)
     lengths = [i.seconds if i else None for i in infos]
     reporter = reporter if exchange.rank == 0 else SILENT
@@ -86,14 +95,16 @@ def open_clips(
                 cache.fill(manifest.paths[part], limits, data_source.n_workers, bar.update)
         cache = ClipCache(data_source.cache, layout, jpeg=data_source.jpeg)
         with reporter.bar(len(manifest), "caching", "video") as bar:
-            return StoredClips.cached(cache, manifest.paths, settings, data_source.n_workers, bar.update, lengths)
+            stored = StoredClips.cached(cache, manifest.paths, settings, data_source.n_workers, bar.update, lengths)
+        return replace(stored, row_modalities=modalities)
     needed = sum(layout.n_bytes(i.seconds, i.width / i.height if i.height else 1.0) if i else 0 for i in infos)
     if needed * local_size() <= data_source.memory_gb * 1e9:
         with reporter.bar(len(manifest), "decoding", "video") as bar:
-            return StoredClips.in_memory(manifest.paths, settings, data_source.n_workers, bar.update, lengths)
-    if in_order and not all(segment_of(path).whole for path in manifest.paths):
+            stored = StoredClips.in_memory(manifest.paths, settings, data_source.n_workers, bar.update, lengths)
+        return replace(stored, row_modalities=modalities)
+    if in_order and modalities is None and not all(segment_of(path).whole for path in manifest.paths):
         return SequentialClips(manifest.paths, settings, seconds, data_source.n_workers)
-    return StreamedClips(manifest.paths, settings, seconds)
+    return StreamedClips(manifest.paths, settings, seconds, modalities=modalities)
 
 
 def n_loader_processes(source: ClipSource, data_source: DataSource) -> int:

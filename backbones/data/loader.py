@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 _COLUMN = {name: index for index, name in enumerate(DRAWS)}
 _CLIPS = ("frames", "mel", "draws")  # the tensors of a batch
+_NAMES = {"video": "picture", "audio": "sound"}
 _NO_SHARED_MEMORY = (
     "the shared memory of this system (/dev/shm) is too small for batches of clips: they are sent through pipes, which "
     "is slower; in Docker, give more by --shm-size=8g"
@@ -37,14 +38,23 @@ class Batch:
     """
     Clips of one training step.
 
+    A video with picture and sound has one view, which has both; a video with one of them has two views of it, which
+    begin and are varied independently. Views are numbered: those of the B videos, then the second views.
+
     Parameters
     ----------
     rows : array
         Videos of the clips, int64, shape (B,).
-    frames, mel, draws : Tensor
-        uint8 (B, T, R, R, 3), float32 (B, F, T'), float32 (B, D): decoded clips and their random numbers.
+    frames, mel : Tensor
+        uint8 (V, T, R, R, 3), float32 (A, F, T'): decoded clips of the views that have picture, or sound.
+    draws : Tensor
+        float32 (B + S, D): random numbers of the B first and the S second views.
     failures : list of (int, str)
         Videos that could not be decoded, with the reasons; other videos replace them.
+    second : array
+        Which of the B videos each second view is of, int64, shape (S,).
+    views : dict of str to array
+        Numbers of the views that have ``"video"``, shape (V,), and ``"audio"``, shape (A,), int64.
     """
 
     rows: NDArray[np.int64]
@@ -52,6 +62,8 @@ class Batch:
     mel: Tensor
     draws: Tensor
     failures: list[tuple[int, str]]
+    second: NDArray[np.int64]
+    views: dict[str, NDArray[np.int64]]
 
     def pin_memory(self) -> Batch:
         """Copy the clips to page-locked memory; PyTorch's loader calls this."""
@@ -59,7 +71,8 @@ class Batch:
         return replace(self, frames=frames, mel=mel, draws=draws)
 
 
-_TrainingItem = tuple[int, RawClip | None, NDArray[np.float32], list[tuple[int, str]]]
+_View = tuple[RawClip, NDArray[np.float32]]  # a clip, and its random numbers
+_TrainingItem = tuple[int, list[_View], list[tuple[int, str]]]
 
 
 class TrainingClips(Dataset[Any]):
@@ -84,24 +97,32 @@ class TrainingClips(Dataset[Any]):
         rng = np.random.default_rng([*seed, row, repeat] if repeat else [*seed, row])
         failures: list[tuple[int, str]] = []
         for _ in range(_TRIES):
-            draws = rng.random(len(DRAWS), np.float32)
             try:
-                return row, random_clip(self.source, row, self.augment, draws), draws, failures
+                return row, self._views(row, rng), failures
             except MediaError as error:
                 failures.append((row, str(error)))
                 row = int(rng.integers(len(self.source)))
-        return row, None, draws, failures  # an error would leave a worker process as a traceback
+        return row, [], failures  # an error would leave a worker process as a traceback
+
+    def _views(self, row: int, rng: np.random.Generator) -> list[_View]:
+        """Return a view of a video with both modalities, or two views of one with a single modality."""
+        views = []
+        for _ in range(1 if len(self.source.modalities(row)) > 1 else 2):
+            draws = rng.random(len(DRAWS), np.float32)
+            views.append((random_clip(self.source, row, self.augment, draws), draws))
+        return views
 
 
 def random_clip(source: ClipSource, row: int, augment: AugmentSettings, draws: NDArray[np.float32]) -> RawClip:
-    """Return the clip of a video that the random numbers choose; a MediaError if it lacks video or audio."""
+    """Return the clip of a video that the random numbers choose; a MediaError if it lacks one of its modalities."""
     numbers = {name: float(draws[column]) for name, column in _COLUMN.items()}
     free = max(0.0, source.seconds(row) - source.settings.length)
     crop = Crop.for_training(source.settings, augment, numbers["scale"], numbers["down"], numbers["across"])
     shift = augment.time_shift * (2 * numbers["time_shift"] - 1)
     clip = source.clip(row, numbers["start"] * free, crop, shift)
-    if not clip.frames.shape[1] or not clip.mel.shape[1]:
-        raise MediaError(f"row {row} has no {'sound' if clip.frames.shape[1] else 'picture'}")
+    has = {"video": clip.frames.shape[1] > 0, "audio": clip.mel.shape[1] > 0}
+    if missing := [modality for modality in source.modalities(row) if not has[modality]]:
+        raise MediaError(f"row {row} has no {_NAMES[missing[0]]}")
     return clip
 
 
@@ -179,17 +200,22 @@ def prefetch(items: Iterator[T], n: int = 2) -> Iterator[T]:
 
 def _collate(samples: list[_TrainingItem]) -> Batch | str:
     """Return a batch, or the reason why there is none."""
-    clips = [clip for _, clip, _, _ in samples if clip is not None]
     failures = [failure for *_, failed in samples for failure in failed]
-    if len(clips) < len(samples):
+    if not all(views for _, views, _ in samples):
         return failures[-1][1]
+    second = [place for place, (_, views, _) in enumerate(samples) if len(views) > 1]
+    views = [views[0] for _, views, _ in samples] + [samples[place][1][1] for place in second]
+    frames = {number: clip.frames for number, (clip, _) in enumerate(views) if clip.frames.shape[1]}
+    mel = {number: clip.mel for number, (clip, _) in enumerate(views) if clip.mel.shape[1]}
     return _sendable(
         Batch(
             np.array([row for row, *_ in samples], np.int64),
-            torch.from_numpy(np.concatenate([clip.frames for clip in clips])),
-            torch.from_numpy(np.stack([clip.mel for clip in clips])),
-            torch.from_numpy(np.stack([draws for _, _, draws, _ in samples])),
+            torch.from_numpy(np.concatenate(list(frames.values()))) if frames else torch.empty(0, dtype=torch.uint8),
+            torch.from_numpy(np.stack(list(mel.values()))) if mel else torch.empty(0),
+            torch.from_numpy(np.stack([draws for _, draws in views])),
             failures,
+            np.array(second, np.int64),
+            {"video": np.array(list(frames), np.int64), "audio": np.array(list(mel), np.int64)},
         )
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from backbones.data.settings import PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
+from selavi_ref.datasets.modalities import BOTH, CHOICES
 from selavi_ref.errors import InputError
 from selavi_ref.runs.setting_fields import check_settings, published, setting
 
@@ -56,6 +57,14 @@ class BackboneSettings:
         False,
         help="Compile the networks by torch.compile, which takes a minute and a C++ compiler",
         option="compile",
+    )
+
+    modalities: str = setting(
+        BOTH,
+        help="What is learnt on: video+audio, or one of them, of which two augmented views stand for the modalities",
+        choices=CHOICES,
+        option="modalities",
+        default_text="auto: both, if a tenth of the files have both; else the one that more files have",
     )
 
     def __post_init__(self) -> None:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from backbones.data import augment
-from backbones.data.clips import ClipSource
+from backbones.data.clips import ClipSource, empty_shape
 from backbones.data.loader import Batch, ClipSampling, EvalBatch, TrainingLoader, eval_batches
 from backbones.distributed.processes import local_device
 from backbones.distributed.sync_batch_norm import sync_batch_norms
 from backbones.learner.checkpoint import first_line, load_optimizer, read_training_checkpoint, write_checkpoint
+from backbones.learner.loss import LAYOUTS, TrainingLoss, features_of
 from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
-from backbones.networks.model import MODALITIES, SelaviModel
+from backbones.networks.model import SelaviModel
 from selavi_ref.errors import WRONG_CONTENT, DivergedError, InputError
 from selavi_ref.media import mel_statistics
 from selavi_ref.runs.cores import usable_cores
@@ -31,14 +30,14 @@ from selavi_ref.runs.processes import Exchange, SingleProcess
 from selavi_ref.selflabel.training_state import checked_state
 from selavi_ref.store import StoreWriter, WorkingStore
 
-_LAYOUTS = {"video": torch.channels_last_3d, "audio": torch.channels_last}
+_NAMES = {"video": "picture", "audio": "sound"}
 _CPU_THREADS = 4  # PyTorch's threads when a GPU is used
 _STREAMS = 1_000_003  # offset between the seeds of the processes
 
 
 class TorchBackbone:
     """
-    Video and audio network with heads, their optimiser, and the clips on which they are trained.
+    Video and audio network, or one of them, with heads, their optimiser, and the clips on which they are trained.
 
     It implements the `selavi_ref.selflabel.backbone.Backbone` contract.
 
@@ -79,17 +78,19 @@ class TorchBackbone:
         self.workers = workers
         self._loader = TrainingLoader(source, settings.augment, workers, pin=self.device.type == "cuda")
         torch.manual_seed(seed)
-        video = registry.find("video", settings.video_net)
-        audio = registry.find("audio", settings.audio_net)
-        self.model = SelaviModel(video, audio, clusters, settings.dropout, mlp=settings.mlp).to(self.device)
+        specs = {m: registry.find(m, getattr(settings, f"{m}_net")) for m in settings.modalities.split("+")}
+        self.model = SelaviModel(
+            specs.get("video"), specs.get("audio"), clusters, settings.dropout, mlp=settings.mlp
+        ).to(self.device)
+        self.modalities = self.model.modalities
         if exchange.size > 1 and settings.sync_batch_norm:
             self.model = cast(SelaviModel, sync_batch_norms(self.model, self.device))
         # Convolutions of the small networks are faster in this memory format; the results are the same.
-        for modality, layout in _LAYOUTS.items():
-            self.model.network(modality).to(memory_format=layout)
+        for modality in self.modalities:
+            self.model.network(modality).to(memory_format=LAYOUTS[modality])
             if settings.compile:
                 self.model.network(modality).compile()
-        self._loss: nn.Module = _Loss(self.model, settings.precision)
+        self._loss: nn.Module = TrainingLoss(self.model, settings.precision, padded=exchange.size > 1)
         if exchange.size > 1:
             self._loss = DistributedDataParallel(self._loss, gradient_as_bucket_view=True)
             torch.manual_seed(seed + _STREAMS * exchange.rank)
@@ -97,7 +98,7 @@ class TorchBackbone:
             torch.backends.cudnn.benchmark = True  # all clips have one size
             # Idle CPU threads would spin on the cores that launch the GPU's kernels.
             torch.set_num_threads(min(_CPU_THREADS, torch.get_num_threads(), usable_cores()))
-        self.n_features = {"video": video.n_features, "audio": audio.n_features}
+        self.n_features = {modality: spec.n_features for modality, spec in specs.items()}
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
@@ -116,13 +117,15 @@ class TorchBackbone:
         self.model.train()
         with torch.no_grad():
             for batch in batches:
-                video, audio = self._augmented_inputs(batch.frames, batch.mel, batch.draws)
-                for modality, clips in (("video", video), ("audio", audio)):
-                    self.model.logits(modality, self._features(modality, clips))
+                for modality, clips in self._training_inputs(batch).items():
+                    if len(clips) > 1:  # a batch norm has no statistics of a single clip
+                        self.model.logits(modality, self._features(modality, clips))
 
     def train_step(self, batch: Batch, labels: NDArray[np.int32], learning_rate: float, share: float = 1.0) -> float:
         """
         Take one step on a batch: cross-entropy to the labels, averaged over modalities and heads.
+
+        Of a video with a single modality, two augmented views stand for the two modalities.
 
         Parameters
         ----------
@@ -143,8 +146,10 @@ class TorchBackbone:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        video, audio = self._augmented_inputs(batch.frames, batch.mel, batch.draws)
-        loss = self._loss(video, audio, torch.from_numpy(labels.astype(np.int64)).to(self.device))
+        inputs = self._training_inputs(batch)
+        targets = torch.from_numpy(labels[np.concatenate([np.arange(len(labels)), batch.second])].astype(np.int64))
+        of_views = {m: targets[torch.from_numpy(batch.views[m])].to(self.device) for m in inputs}
+        loss = self._loss(inputs, of_views, len(labels))
         self.optimizer.zero_grad(set_to_none=True)
         # DistributedDataParallel averages gradients over processes regardless of their batch sizes.
         (loss * (share * self.exchange.size) if self.exchange.size > 1 else loss).backward()
@@ -176,7 +181,7 @@ class TorchBackbone:
             sampling = ClipSampling(seed=None if seed is None else tuple(seed))
             for batch in self._eval_batches(rows, sampling):
                 features = self._batch_features(batch)
-                values = {f"features/{m}": features[m].float().cpu().numpy() for m in MODALITIES}
+                values = {f"features/{m}": features[m].float().cpu().numpy() for m in self.modalities}
                 failed = np.array([bool(reason) for reason in batch.reasons])
                 if failed.any():
                     _replace_failed(values, failed, last_values)
@@ -185,9 +190,9 @@ class TorchBackbone:
 
     @torch.no_grad()
     def write_log_prob(self, store: WorkingStore, head: int, name: str) -> None:
-        """Write the log-probabilities (N, K) of one head, of both modalities, as ``log_prob/{modality}/{name}``."""
+        """Write the log-probabilities (N, K) of one head, of each modality, as ``log_prob/{modality}/{name}``."""
         self.model.eval()
-        for modality in MODALITIES:
+        for modality in self.modalities:
             dataset = f"log_prob/{modality}/{name}"
             with store.rewrite(dataset) as write:
                 for rows in store.blocks():
@@ -228,8 +233,9 @@ class TorchBackbone:
                 values["features/logmel"] = np.where(present["audio"][:, None], statistics.mean(1), np.float32(np.nan))
                 present = {**present, "logmel": present["audio"]}
                 values = change(values)
+            reasons = self._reasons(batch.reasons, present)
             present = {modality: present[modality] for modality in writer.modalities}
-            writer.write(batch.rows - first, values, present=present, reason=batch.reasons)
+            writer.write(batch.rows - first, values, present=present, reason=reasons)
             if progress is not None:
                 progress(len(batch.rows))
 
@@ -304,13 +310,28 @@ class TorchBackbone:
             for buffer in self.model.buffers():
                 dist.broadcast(buffer, 0)
 
-    def _augmented_inputs(self, frames: Tensor, mel: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+    def _training_inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the augmented inputs of each network, in the order of the views that have its modality."""
+        draws = {m: batch.draws[torch.from_numpy(batch.views[m])] for m in self.modalities}
+        return self._augmented_inputs(batch.frames, batch.mel, draws)
+
+    def _augmented_inputs(self, frames: Tensor, mel: Tensor, draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
         clip, change = self.settings.clip, self.settings.augment
-        draw = augment.Draw(draws.to(self.device))
-        return (
-            augment.video_input(frames.to(self.device, non_blocking=True), clip, change, draw),
-            augment.audio_input(mel.to(self.device, non_blocking=True), clip, change, draw),
-        )
+        inputs = {}
+        for modality in self.modalities:
+            draw = augment.Draw(draws[modality].to(self.device))
+            clips = (frames if modality == "video" else mel).to(self.device, non_blocking=True)
+            varied = augment.video_input if modality == "video" else augment.audio_input
+            if not len(clips):
+                clips = clips.new_empty(empty_shape(modality, clip))
+            inputs[modality] = varied(clips, clip, change, draw)
+        return inputs
+
+    def _reasons(self, reasons: list[str], present: Mapping[str, NDArray[np.bool_]]) -> list[str]:
+        """Return why videos have no label: those that could be decoded may lack every modality of the networks."""
+        absent = "neither picture nor sound" if len(self.modalities) > 1 else f"no {_NAMES[self.modalities[0]]}"
+        has_any = np.logical_or.reduce(list(present.values()))
+        return [reason or ("" if has else absent) for reason, has in zip(reasons, has_any, strict=True)]
 
     def _features(self, modality: str, clips: Tensor) -> Tensor:
         return features_of(self.model, modality, clips, self.settings.precision)
@@ -323,11 +344,13 @@ class TorchBackbone:
         """Return the features of each modality: (B * M * P, D) of the video, (B * M, D) of the audio."""
         clip = self.settings.clip
         if batch.draws is not None:
-            video, audio = self._augmented_inputs(batch.frames, batch.mel, batch.draws)
+            inputs = self._augmented_inputs(batch.frames, batch.mel, dict.fromkeys(self.modalities, batch.draws))
         else:
-            video = augment.video_input(batch.frames.to(self.device), clip, None, None)
-            audio = augment.audio_input(batch.mel.to(self.device), clip, None, None)
-        return {"video": self._features("video", video), "audio": self._features("audio", audio)}
+            inputs = {
+                "video": augment.video_input(batch.frames.to(self.device), clip, None, None),
+                "audio": augment.audio_input(batch.mel.to(self.device), clip, None, None),
+            }
+        return {modality: self._features(modality, inputs[modality]) for modality in self.modalities}
 
     def _batch_values(
         self, batch: EvalBatch, heads: Sequence[int], n_clips: int
@@ -335,15 +358,15 @@ class TorchBackbone:
         """Return a store's values for some videos, means over their clips, and the modalities they have."""
         n_videos = len(batch.rows)
         features = self._batch_features(batch)
-        has = {m: torch.from_numpy(batch.present[m])[:, None, None].to(self.device) for m in MODALITIES}
+        has = {m: torch.from_numpy(batch.present[m])[:, None, None].to(self.device) for m in self.modalities}
         values: dict[str, NDArray[Any]] = {}
-        for modality in MODALITIES:
+        for modality in self.modalities:
             mean = features[modality].view(n_videos, -1, self.n_features[modality]).mean(1)
             values[f"features/{modality}"] = _nan_where_absent(mean, batch.present[modality])
         disagreement = np.zeros((n_videos, len(heads)), np.float32)
         for column, head in enumerate(heads):
             joint = torch.zeros(())
-            for modality in MODALITIES:
+            for modality in self.modalities:
                 logits = self.model.head(modality, head)(features[modality])
                 log_prob = logits.log_softmax(1).view(n_videos, n_clips, -1, logits.shape[1]).mean(2)
                 values[f"log_prob/{modality}/{head}"] = _nan_where_absent(log_prob.mean(1), batch.present[modality])
@@ -351,34 +374,7 @@ class TorchBackbone:
             differs = joint.argmax(2) != joint.mean(1).argmax(1)[:, None]
             disagreement[:, column] = differs.float().mean(1).cpu().numpy()
         values["disagreement"] = disagreement
-        return values, batch.present
-
-
-class _Loss(nn.Module):
-    """Training loss, as a module, so that `DistributedDataParallel` sees a single forward pass."""
-
-    def __init__(self, model: SelaviModel, precision: str):
-        super().__init__()
-        self.model = model
-        self.precision = precision
-
-    def forward(self, video: Tensor, audio: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy of augmented clips to the labels (B, H), over modalities and heads."""
-        total = torch.zeros((), device=targets.device)
-        for modality, clips in (("video", video), ("audio", audio)):
-            features = features_of(self.model, modality, clips, self.precision)
-            for head, logits in enumerate(self.model.logits(modality, features)):
-                total = total + F.cross_entropy(logits, targets[:, head])
-        return total / (2 * targets.shape[1])
-
-
-def features_of(model: SelaviModel, modality: str, clips: Tensor, precision: str) -> Tensor:
-    """Return the features (B, D), float32, of clips, computed in ``precision``."""
-    clips = clips.contiguous(memory_format=_LAYOUTS[modality])
-    lower = precision == "bfloat16"
-    with torch.autocast(clips.device.type, torch.bfloat16) if lower else nullcontext():
-        features: Tensor = model.network(modality)(clips)
-    return features.float()
+        return values, {modality: batch.present[modality] for modality in self.modalities}
 
 
 def _to_tensor(value: Any) -> Any:

@@ -56,11 +56,11 @@ class LinearHead(nn.Linear):
 
 class SelaviModel(nn.Module):
     """
-    A video network and an audio network, each with the same number of heads.
+    A video network and an audio network, each with the same number of heads; or one of them.
 
     Parameters
     ----------
-    video, audio : NetworkSpec
+    video, audio : NetworkSpec or None
         The networks.
     clusters : sequence of int
         Number of clusters of each head.
@@ -72,29 +72,32 @@ class SelaviModel(nn.Module):
 
     def __init__(
         self,
-        video: NetworkSpec,
-        audio: NetworkSpec,
+        video: NetworkSpec | None,
+        audio: NetworkSpec | None,
         clusters: Sequence[int],
         dropout: float = 0.3,
         *,
         mlp: bool = True,
     ):
         super().__init__()
-        self.video_network = Base(video.build())
-        self.audio_network = Base(audio.build())
+        specs = {modality: spec for modality, spec in (("video", video), ("audio", audio)) if spec is not None}
+        self.modalities = tuple(specs)
+        for modality, spec in specs.items():
+            setattr(self, f"{modality}_network", Base(spec.build()))
         self.clusters = tuple(clusters)
-        for modality, spec in (("v", video), ("a", audio)):
+        for modality, spec in specs.items():
             for head, n_clusters in enumerate(self.clusters):
                 module = (
                     Head(spec.n_features, spec.hidden, n_clusters, dropout)
                     if mlp
                     else LinearHead(spec.n_features, n_clusters)
                 )
-                setattr(self, self._head_name(modality, head), module)
+                setattr(self, self._head_name(modality[0], head), module)
 
     def network(self, modality: str) -> nn.Module:
         """Return the network of a modality, ``"video"`` or ``"audio"``."""
-        return self.video_network if modality == "video" else self.audio_network
+        network: nn.Module = getattr(self, f"{modality}_network")
+        return network
 
     def head(self, modality: str, head: int) -> Head | LinearHead:
         """Return a head of a modality."""

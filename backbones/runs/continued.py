@@ -20,6 +20,7 @@ from backbones.runs.final_labels import wants_final_labels, write_final_store
 from backbones.runs.run_settings import RunSettings
 from backbones.runs.train import is_finished, train, usable_length, write_videos
 from selavi_ref.datasets import Manifest, scan
+from selavi_ref.datasets.modalities import with_modalities
 from selavi_ref.ensemble.matching import number_like
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.provenance import Provenance
@@ -31,7 +32,6 @@ from selavi_ref.store import FeatureStore
 _SHARE = 0.15  # of the epochs that the run has learnt for: the default length of further learning
 _FEWEST_EPOCHS = 5
 _RATE = 0.5  # times the learning rate of the run, from which it falls to zero
-_MODALITIES = ("v", "a")  # in the names of heads
 
 
 def default_epochs(run: Run) -> int:
@@ -189,7 +189,7 @@ def _with_more_outputs(model: dict[str, Tensor], settings: RunSettings) -> dict[
     """Return weights whose main heads have more outputs: like the others on average, with small random differences."""
     model = dict(model)
     generator = torch.Generator().manual_seed(settings.training.seed)
-    for modality in _MODALITIES:
+    for modality in (name[0] for name in settings.backbone.modalities.split("+")):
         for head in range(settings.heads):
             name = f"mlp_{modality}{head}" if len(settings.head_sizes) > 1 else f"mlp_{modality}"
             layer = f"{name}.block_forward.8" if f"{name}.block_forward.8.weight" in model else name
@@ -225,6 +225,10 @@ def _number(run: Run, continued: Run, settings: RunSettings, reference: NDArray[
 
 def scan_learnable(run: Run, listed: Manifest, *, workers: int | None = None, reporter: Reporter = SILENT) -> Manifest:
     """Scan videos for what a run needs to learn from them; those that it cannot learn from are skipped."""
-    length = usable_length(RunSettings.from_dict(run.config).backbone.clip)
+    backbone = RunSettings.from_dict(run.config).backbone
+    length = usable_length(backbone.clip)
     with reporter.bar(len(listed), "scanning", "video") as bar:
-        return scan(listed, min_seconds=length, workers=workers, progress=lambda done, total: bar.update(1))
+        scanned = scan(
+            listed, min_seconds=length, require="any", workers=workers, progress=lambda done, total: bar.update(1)
+        )
+    return with_modalities(scanned, backbone.modalities, length)

@@ -19,6 +19,7 @@ from backbones.runs.presets import run_settings
 from backbones.runs.run_settings import RunSettings
 from backbones.runs.train import check_usable, write_videos
 from selavi_ref.datasets import Manifest
+from selavi_ref.datasets.modalities import BOTH
 from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.reporter import SILENT, Reporter
@@ -159,6 +160,10 @@ def export_published(run: Run, path: str | os.PathLike[str], reporter: Reporter 
         If the published layout does not have the run's networks.
     """
     settings = RunSettings.from_dict(run.config)
+    if settings.backbone.modalities != BOTH:
+        raise InputError(
+            f"{printable(run.folder)} has learnt on {settings.backbone.modalities} alone; published networks on both"
+        )
     checkpoint = read_newest(run, reporter)
     state, heads = checkpoint["state"], range(settings.heads)
     overclustering_heads = settings.training.overclustering_heads > 0

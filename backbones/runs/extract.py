@@ -77,7 +77,11 @@ def extract(
         The store.
     """
     settings = RunSettings.from_dict(run.config)
-    source = open_clips(manifest, settings.backbone.clip, data_source, degradation, exchange, reporter, in_order=True)
+    modalities = tuple(settings.backbone.modalities.split("+"))
+    wanted = None if len(modalities) > 1 else [modalities] * len(manifest)
+    source = open_clips(
+        manifest, settings.backbone.clip, data_source, degradation, exchange, reporter, wanted, in_order=True
+    )
     workers = n_loader_processes(source, data_source) if len(manifest) > 8 * data_source.n_workers else 0
     backbone = TorchBackbone(
         settings.backbone, settings.head_sizes, source, device=choose_device(device), workers=workers
@@ -88,7 +92,7 @@ def extract(
     consensus = checkpoint_consensus(state, settings)
     heads = range(settings.heads)
     datasets = {**backbone.datasets(), "disagreement": settings.heads}
-    datasets |= {f"log_prob/{m}/{head}": settings.clusters for m in ("video", "audio") for head in heads}
+    datasets |= {f"log_prob/{m}/{head}": settings.clusters for m in backbone.modalities for head in heads}
     model = None if audio_statistics else final_model(run)
     change: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = None
     if audio_statistics:

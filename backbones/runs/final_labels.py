@@ -19,6 +19,7 @@ from selavi_ref.crossfit.checkpoint import save_model
 from selavi_ref.crossfit.logistic import log_softmax
 from selavi_ref.crossfit.model import DEFAULT_MARGINAL_PENALTY
 from selavi_ref.datasets import Manifest
+from selavi_ref.datasets.modalities import BOTH
 from selavi_ref.ensemble.labels import label_store
 from selavi_ref.ensemble.matching import best_match, overlap
 from selavi_ref.heads.crossfit_run import StoredFeatures
@@ -35,7 +36,8 @@ _FEWEST = 16  # videos for each cluster, with picture and sound, that cross-fitt
 def wants_final_labels(settings: RunSettings, manifest: Manifest) -> bool:
     """Return whether a run shall have final labels, and has enough videos with picture and sound for them."""
     both = sum(1 for entry in manifest if entry.info and entry.info.has_video and entry.info.has_audio)
-    return settings.final_labels == "crossfit" and both >= _FEWEST * settings.clusters
+    on_both = settings.backbone.modalities == BOTH
+    return on_both and settings.final_labels == "crossfit" and both >= _FEWEST * settings.clusters
 
 
 def write_final_store(

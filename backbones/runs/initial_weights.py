@@ -61,6 +61,9 @@ def check_initial_weights(settings: RunSettings) -> RunSettings:
         raise InputError(f"--init {settings.init} has the networks {' and '.join(given)}, not {' and '.join(networks)}")
     for modality, name in zip(MODALITIES, networks, strict=True):
         if path := absolute[f"{modality}_weights"]:
+            if modality not in settings.backbone.modalities:
+                only = settings.backbone.modalities
+                raise InputError(f"--{modality}-weights {path}: the run learns on {only} alone, see --modalities")
             spec = registry.find(modality, name)
             load_weights(Base(spec.build()), spec, path)
     return replace(settings, **absolute)
@@ -80,7 +83,7 @@ def _load_networks(backbone: TorchBackbone, source: str, reporter: Reporter) -> 
     of_run = os.path.isdir(source)
     given = read_newest(Run.of_videos(source), reporter)["model"] if of_run else read_published(source).model
     own = backbone.model.state_dict()
-    for modality in MODALITIES:
+    for modality in backbone.modalities:
         prefix = f"{modality}_network."
         for name in (name for name in own if name.startswith(prefix)):
             if name not in given or given[name].shape != own[name].shape:

@@ -12,7 +12,8 @@ from backbones.runs import train as jobs
 from backbones.runs.extract import extract
 from backbones.runs.presets import run_settings
 from backbones.runs.train import CheckpointPolicy
-from selavi_ref.datasets import Manifest, read_manifest
+from selavi_ref.datasets import Manifest
+from selavi_ref.datasets.run_lists import skipped_videos
 from selavi_ref.ensemble.n_clusters import pilot_n_clusters
 from selavi_ref.errors import InputError
 from selavi_ref.report.n_clusters import start_with_estimate
@@ -115,12 +116,6 @@ def finish_pilot(
 
 def _start(folder: Path, pilot: Run, manifest: Manifest, options: Mapping[str, Any], clusters: int) -> None:
     """Start the run itself, on the networks that the pilot has learnt."""
-    skipped = read_manifest(pilot.skipped_file).entries if _lists_any(pilot.skipped_file) else []
-    whole = Manifest([*manifest.entries, *skipped], manifest.source)
+    whole = Manifest([*manifest.entries, *skipped_videos(pilot)], manifest.source)
     given = {**options, "init": os.fspath(pilot.folder), "video_weights": None, "audio_weights": None}
     jobs.start(folder, whole, run_settings(len(manifest), **given, clusters=clusters))
-
-
-def _lists_any(path: Path) -> bool:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return len(file.readlines()) > 1

@@ -13,6 +13,7 @@ from typing import Any
 from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
 from backbones.learner.settings import BackboneSettings
 from backbones.runs.run_settings import RunSettings, choose_device, choose_precision
+from selavi_ref.datasets.modalities import BOTH
 from selavi_ref.errors import InputError
 from selavi_ref.runs.old_names import with_current_names
 from selavi_ref.runs.setting_fields import published, settings_of
@@ -113,7 +114,8 @@ def run_settings(
     preset = preset or ("small" if video_net in (None, "tiny") else "published")
     backbone = _networks(preset, video_net, audio_net)
     if preset == "small":
-        base = _small_preset(n_videos, clusters, backbone, {**file["training"], **given})
+        modalities = {name: file_backbone[name] for name in ("modalities",) if name in file_backbone}
+        base = _small_preset(n_videos, clusters, backbone, {**file["training"], **modalities, **given})
     else:
         base = (_published_preset if preset == "published" else _one_gpu_preset)(clusters, backbone)
     lower = preset == "small" or (preset == "one-gpu" and device == "cuda")
@@ -173,7 +175,7 @@ def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chos
     """Return the preset for small networks on a CPU, by the size of the collection and the chosen options."""
     batch = chosen.get("batch_size") or (32 if n_videos < _SMALL_COLLECTION else 64)
     overclustering_heads, overclusters = overclustering_for(n_videos, clusters)
-    if chosen.get("label_by", "both") != "both":
+    if chosen.get("label_by", "both") != "both" or chosen.get("modalities", BOTH) != BOTH:
         overclustering_heads = 0  # over-clustering needs both modalities
     overclustering_heads = (
         overclustering_heads if chosen.get("overclustering_heads") is None else chosen["overclustering_heads"]
@@ -317,6 +319,8 @@ def _check(settings: RunSettings) -> RunSettings:
             f"--overclustering-heads {training.overclustering_heads}: "
             f"there are too few videos for finer labels than {settings.clusters}"
         )
+    if settings.backbone.modalities != BOTH:
+        _check_single_modality(settings)
     if training.overclustering_heads and training.label_by != "both":
         raise InputError(
             f"--label-by {training.label_by}: over-clustering merges clusters by both modalities; "
@@ -325,6 +329,17 @@ def _check(settings: RunSettings) -> RunSettings:
     if training.groups > settings.heads:
         raise InputError(f"--groups {training.groups}: there are only {settings.heads} heads to split")
     return settings
+
+
+def _check_single_modality(settings: RunSettings) -> None:
+    """Raise if settings ask for a modality that the run does not learn on."""
+    training, only = settings.training, settings.backbone.modalities
+    if training.overclustering_heads:
+        raise InputError(
+            f"--modalities {only}: over-clustering merges clusters by both modalities; give --overclustering-heads 0"
+        )
+    if training.label_by not in ("both", only):
+        raise InputError(f"--label-by {training.label_by} does not go with --modalities {only}")
 
 
 def _small_epochs(n_videos: int, batch_size: int) -> tuple[int, int, int]:

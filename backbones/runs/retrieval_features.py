@@ -127,10 +127,7 @@ class RetrievalReader:
             raise InputError(f"pool={pool!r}: choose {' or '.join(POOLS)}")
         run_settings = RunSettings.from_dict(Run.of_videos(run.folder).config)
         self.settings = _with_frames(run_settings.backbone, frames)
-        specs = {
-            "video": registry.find("video", self.settings.video_net),
-            "audio": registry.find("audio", self.settings.audio_net),
-        }
+        specs = {m: registry.find(m, getattr(self.settings, f"{m}_net")) for m in self.settings.modalities.split("+")}
         _check(specs, self.settings, pool)
         self.clips = clips
         self.pool = pool
@@ -150,7 +147,8 @@ class RetrievalReader:
         with _captured_maps(backbone, self._pooled) as maps:
             for batch in batches:
                 table = {}
-                for modality, of_clips in _inputs(batch, settings, backbone.device).items():
+                inputs = _inputs(batch, settings, backbone.device)
+                for modality, of_clips in ((m, inputs[m]) for m in backbone.modalities):
                     features = features_of(backbone.model, modality, of_clips, settings.precision)
                     features = pool_maps(maps[modality].pop(), self.pool) if self._pooled else features
                     values = clip_mean(features, self.clips).cpu().numpy()

@@ -52,6 +52,6 @@ def write_retrieval_store(
     with writer, reporter.bar(len(manifest), "extracting", "video", int(writer.done.sum())) as bar:
         for batch, features in reader.read(writer.remaining.tolist()):
             values = {f"features/{m}": x for m, x in features.items()}
-            writer.write(batch.rows, values, present=batch.present, reason=batch.reasons)
+            writer.write(batch.rows, values, present={m: batch.present[m] for m in features}, reason=batch.reasons)
             bar.update(len(batch.rows))
         return writer.finish()

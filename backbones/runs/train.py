@@ -18,6 +18,7 @@ from backbones.runs.audio_level import measure_audio_level
 from backbones.runs.initial_weights import check_initial_weights, load_initial_weights
 from backbones.runs.run_settings import RunSettings, choose_device
 from selavi_ref.datasets import Manifest, read_manifest, write_manifest
+from selavi_ref.datasets.modalities import rows_modalities
 from selavi_ref.errors import CheckpointError, InputError
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.checkpoints import Checkpoints
@@ -43,11 +44,24 @@ def start(folder: str | os.PathLike[str], manifest: Manifest, settings: RunSetti
     """
     check_usable(manifest, settings.clusters)
     settings = check_initial_weights(settings)
+    if settings.training.labeller == "kmeans" and len(set(learnt_modalities(manifest.usable, settings))) > 1:
+        raise InputError("--labeller kmeans needs picture and sound of every video; give --modalities video, or audio")
     settings.training.sizes.draw(settings.clusters, len(manifest.usable), np.random.default_rng(0))
     run = Run.prepare(folder)
     write_videos(run, manifest)
     run.rewrite_config(settings.to_dict())  # last: from here on the folder is a run
     return run
+
+
+def usable_length(clip: ClipSettings) -> float:
+    """Return the seconds that a video to learn from must have: a little more than a clip."""
+    return max(1.1, clip.length + 0.1)
+
+
+def learnt_modalities(manifest: Manifest, settings: RunSettings) -> list[tuple[str, ...]]:
+    """Return the modalities on which a run learns each video of its collection."""
+    backbone = settings.backbone
+    return rows_modalities(manifest, backbone.modalities, usable_length(backbone.clip))
 
 
 def check_usable(manifest: Manifest, clusters: int) -> None:
@@ -67,15 +81,17 @@ def check_usable(manifest: Manifest, clusters: int) -> None:
         )
 
 
-def usable_length(clip: ClipSettings) -> float:
-    """Return the seconds that a video to learn from must have: a little more than a clip."""
-    return max(1.1, clip.length + 0.1)
-
-
 def write_videos(run: Run, manifest: Manifest) -> None:
-    """Write the lists of the usable and of the skipped videos of a run, with absolute paths."""
+    """
+    Write the lists of the usable and of the skipped videos of a run, with absolute paths.
+
+    Skipped files are labelled, too, by what they have, or get the reason in the table of labels.
+    """
     absolute = [replace(entry, path=os.path.abspath(entry.path)) for entry in manifest]
-    write_manifest(replace(manifest, entries=[e for e in absolute if e.skipped]), run.skipped_file)
+    skipped = [entry for entry in absolute if entry.skipped]
+    write_manifest(replace(manifest, entries=skipped), run.skipped_file)
+    if added := [replace(entry, skipped="" if entry.info else entry.skipped) for entry in skipped if entry.stamp]:
+        write_manifest(replace(manifest, entries=added), run.added_file)
     forget_checksum(run.videos_file)
     write_manifest(replace(manifest, entries=[e for e in absolute if not e.skipped]), run.videos_file)
     record_checksum(run.videos_file)
@@ -162,7 +178,8 @@ def train(
             settings = RunSettings.from_dict(run.config)
             manifest = read_videos(run)
         clip = settings.backbone.clip
-        source = open_clips(manifest, clip, data_source, exchange=exchange, reporter=session.reporter)
+        rows = learnt_modalities(manifest, settings)
+        source = open_clips(manifest, clip, data_source, exchange=exchange, reporter=session.reporter, modalities=rows)
         checkpoints = checkpoint_policy.checkpoints(run)
         if not checkpoints.newest_first():
             settings = _with_audio_level(run, settings, source, exchange)
@@ -176,7 +193,7 @@ def train(
                 seed=settings.training.seed,
                 exchange=exchange,
             )
-            store = _working_store(run, checkpoint_policy, manifest.paths, backbone, settings, exchange)
+            store = _working_store(run, checkpoint_policy, manifest.paths, rows, backbone, settings, exchange)
         with store:
             training = Training(
                 backbone,
@@ -205,18 +222,21 @@ def _working_store(
     run: Run,
     checkpoint_policy: CheckpointPolicy,
     paths: Sequence[str],
+    rows: Sequence[tuple[str, ...]],
     backbone: TorchBackbone,
     settings: RunSettings,
     exchange: Exchange,
 ) -> WorkingStore:
-    """Create the working store of this process's rows, which no other process uses."""
+    """Create the working store of this process's rows, which no other process uses; `rows` has their modalities."""
     own = local_rows(len(paths), exchange)
     if not own:
         raise InputError(f"{exchange.size} processes are more than the {len(paths)} videos to learn from")
     folder = Path(checkpoint_policy.scratch or run.folder)
     path = shard_path(folder / run.working_file.name, exchange.rank, exchange.size)
     datasets = working_datasets(backbone, settings.training.overclustering_heads)
-    return WorkingStore.create(path, paths[own.start : own.stop], datasets)
+    part = slice(own.start, own.stop)
+    present = {m: np.array([m in row for row in rows[part]]) for m in backbone.modalities}
+    return WorkingStore.create(path, paths[part], datasets, present=present)
 
 
 def is_finished(run: Run) -> bool:
@@ -230,7 +250,7 @@ def is_finished(run: Run) -> bool:
 
 def _with_audio_level(run: Run, settings: RunSettings, source: ClipSource, exchange: Exchange) -> RunSettings:
     """Return settings with the measured audio level, which the first process writes to the run's settings file."""
-    if settings.backbone.mel_normalise != "collection":
+    if settings.backbone.mel_normalise != "collection" or "audio" not in settings.backbone.modalities:
         return settings
     with raise_together(exchange):
         if exchange.rank == 0:

@@ -16,14 +16,17 @@ from backbones.data.loader import ClipSampling
 from backbones.runs.continued import continue_learning, default_epochs, scan_learnable
 from backbones.runs.extract import extract
 from backbones.runs.final_labels import wants_final_labels, write_final_store
+from backbones.runs.other_files import add_other_files
 from backbones.runs.pilot import finish_pilot, start_pilot
 from backbones.runs.presets import read_config, run_settings
 from backbones.runs.run_settings import RunSettings
 from backbones.runs.store_check import check_same_run
 from backbones.runs.train import CheckpointPolicy, is_finished, read_videos, start, train, usable_length
 from selavi_ref.datasets import Manifest, read_manifest, scan
+from selavi_ref.datasets.modalities import learning_modalities, modalities_sentence, rows_modalities, with_modalities
 from selavi_ref.datasets.run_lists import labelled_videos, record_contents
 from selavi_ref.datasets.scan import list_videos
+from selavi_ref.datasets.video_files import describe_ignored, left_out_media
 from selavi_ref.errors import FilePath, InputError
 from selavi_ref.report.figures import check_drawing
 from selavi_ref.report.summaries import counted, cut_summary
@@ -89,8 +92,10 @@ def start_run(
         If a setting does not fit, no video can be used, or the folder holds a run already.
     """
     if not isinstance(options.get("config"), Mapping):
-        options["config"] = read_config(options.get("config"))
+        options["config"] = read_config(options.get("config")) or {}
     estimated = n_clusters == "auto"
+    chosen = options.pop("modalities", None) or options["config"].get("backbone", {}).get("modalities")
+    options["modalities"] = chosen = None if chosen == "auto" else chosen
     # Refuse settings that do not fit before the long scan.
     known = run_settings(**options, clusters=2 if estimated else n_clusters, n_videos=1000)
     with reporter.bar(len(listed), "scanning", "video") as bar:
@@ -98,12 +103,15 @@ def start_run(
         manifest = scan(
             listed,
             min_seconds=length,
+            require="any",
             workers=workers,
             segments=segments,
             progress=lambda done, total: bar.update(1),
         )
     if said := cut_summary(listed, manifest):
         reporter.info(said)
+    options["modalities"] = learning_modalities(manifest, length, chosen)
+    manifest = with_modalities(manifest, options["modalities"], length)
     if estimated:
         check_drawing()
         run = start_pilot(out, manifest, options, most).pilot
@@ -114,6 +122,10 @@ def start_run(
         f"{len(manifest.usable)} videos to learn from, {skipped} skipped"
         + (f" (reasons in {run.skipped_file})" if skipped else "")
     )
+    rows = rows_modalities(manifest.usable, options["modalities"], length)
+    reporter.info(modalities_sentence(rows, options["modalities"]))
+    if left_out := left_out_media(listed.ignored):
+        reporter.info(f"left out beside the videos: {describe_ignored(left_out)}; --files all takes them, too")
     if len(set(manifest.usable.classes)) > 1:
         reporter.info("folders name classes: they are used for reporting only, never for learning")
 
@@ -186,6 +198,7 @@ def _finish(
             write_final_store(run, manifest, **how)
         else:
             extract(run, manifest, run.features_file, **how)
+    add_other_files(run, **how)
     if exchange.rank == 0 and not run.contents_file.exists():
         record_contents(run, workers=how["data_source"].workers, reporter=reporter)
     return run

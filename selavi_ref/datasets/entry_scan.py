@@ -10,10 +10,12 @@ from contextlib import suppress
 from dataclasses import replace
 
 from selavi_ref.datasets.manifest import Manifest, ManifestEntry
+from selavi_ref.datasets.modalities import modalities_of
 from selavi_ref.datasets.segmentation import Segmentation
 from selavi_ref.errors import InputError, MediaError, TransientMediaError, printable, reason
-from selavi_ref.media.container import VideoInfo, import_av, probe
+from selavi_ref.media.container import VideoInfo, import_av
 from selavi_ref.media.decoder import parallel_map, run_guarded
+from selavi_ref.media.probing import probe
 from selavi_ref.media.segments import Segment, segment_of
 from selavi_ref.runs.cores import usable_cores
 
@@ -102,7 +104,7 @@ class _Scanner:
         """Return an entry with the reason why it is not usable, if there is one."""
         if entry.info is None:
             return entry
-        return replace(entry, skipped=_why_unusable(entry.info, self._min_seconds, self._require))
+        return replace(entry, skipped=_why_unusable(entry, entry.info, self._min_seconds, self._require))
 
 
 def _within(entry: ManifestEntry, whole: ManifestEntry, segment: Segment) -> ManifestEntry:
@@ -140,16 +142,16 @@ def _stamp(path: str) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def _why_unusable(info: VideoInfo, min_seconds: float, require: str) -> str:
+def _why_unusable(entry: ManifestEntry, info: VideoInfo, min_seconds: float, require: str) -> str:
     """Return why a video is not usable, or ""."""
-    lengths = {"picture": info.video_seconds, "sound": info.audio_seconds}
     present = {"picture": info.has_video, "sound": info.has_audio}
     if not any(present.values()):
         return f"{_NO_VIDEO}neither picture nor sound"
+    long_enough = modalities_of(entry, min_seconds)
     faults = {
         what: f"no {what}" if not present[what] else f"{what} shorter than {min_seconds:g} s"
-        for what, seconds in lengths.items()
-        if not present[what] or seconds < min_seconds
+        for what, modality in (("picture", "video"), ("sound", "audio"))
+        if modality not in long_enough
     }
     if require == "any":
         return "; ".join(faults.values()) if len(faults) == 2 else ""

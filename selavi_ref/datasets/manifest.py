@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -115,9 +115,11 @@ class Manifest:
         return replace(self, entries=[entry for entry in self.entries if entry.skipped])
 
 
-def find_videos(folder: FilePath) -> Manifest:
+def find_videos(folder: FilePath, types: Collection[str] | None = None) -> Manifest:
     """
-    List the video files of a folder at any depth, sorted by path; see `selavi_ref.datasets.video_files`.
+    List the media files of a folder at any depth, sorted by path; see `selavi_ref.datasets.video_files`.
+
+    Videos, if there are any; else sound files; else pictures; or those of the given types.
 
     A file in a folder below `folder` has that folder's name as its class. In a folder of the form
     ``ROOT/{train,val,test}/{class}/x.mp4``, the upper folders are the splits.
@@ -130,12 +132,13 @@ def find_videos(folder: FilePath) -> Manifest:
     given = os.fspath(folder)
     if not os.path.isdir(given):
         raise InputError(f"{printable(given)} is not a folder", path=given)
-    files = VideoFiles(os.path.abspath(given))
+    files = VideoFiles(os.path.abspath(given), types)
     paths = sorted(files)
     if not paths:
         ignored = describe_ignored(files.ignored)
         found = f"it has {ignored}" if ignored else "it is empty"
-        raise InputError(f"{printable(given)} holds no video: {found}", path=given)
+        wanted = "video, sound file or picture" if types is None else f"file of the types {', '.join(sorted(types))}"
+        raise InputError(f"{printable(given)} holds no {wanted}: {found}", path=given)
     parts = [os.path.relpath(os.path.dirname(path), files.root).split(os.sep) for path in paths]
     has_splits = _are_splits(parts)
     entries = []

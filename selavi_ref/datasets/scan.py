@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -178,11 +178,11 @@ def _refuse_other_list(name: str, listed: Manifest) -> None:
         raise InputError(f"{printable(name)} lists other videos; {advice}", path=name)
 
 
-def list_videos(videos: FilePath) -> Manifest:
-    """Return the videos of a folder, a list or a single file, without opening them; see `scan`."""
+def list_videos(videos: FilePath, types: Collection[str] | None = None) -> Manifest:
+    """Return the files of a folder, a list or a single file, without opening them; `types` as in `find_videos`."""
     path = os.fspath(videos)
     if os.path.isdir(path):
-        return find_videos(path)
+        return find_videos(path, types)
     if not os.path.exists(path):
         raise InputError(
             f"{printable(path)} does not exist; expected a folder of videos, a list of them or a video", path=path

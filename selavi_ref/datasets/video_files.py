@@ -1,10 +1,12 @@
-"""The video files of a folder: which extensions count, and which folders are not entered."""
+"""The media files of a folder: which extensions count, and which folders are not entered."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+
+from selavi_ref.media.still import PICTURE_EXTENSIONS
 
 LINKS_MARKER = ".selavi-links"  # file in a folder of links that this program made
 SITE_MARKER = "selavi-browser.json"  # file in an exported page, which holds previews
@@ -15,6 +17,8 @@ VIDEO_EXTENSIONS = (
     *(".gif", ".rm", ".rmvb", ".xvid", ".wtv", ".nut", ".y4m", ".ivf", ".mjpeg", ".mjpg", ".h264", ".264", ".hevc"),
     *(".265", ".amv", ".nsv", ".mk3d", ".mp4v", ".3gpp", ".vro", ".evo", ".apng", ".av1", ".obu"),
 )
+SOUND_EXTENSIONS = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma")
+FILE_TYPES = {"videos": VIDEO_EXTENSIONS, "sounds": SOUND_EXTENSIONS, "pictures": PICTURE_EXTENSIONS}
 LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".lst")  # extensions of list files
 _SYSTEM_FOLDERS = frozenset(  # thumbnails and deleted files of network disks and operating systems, in lower case
     {"@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler", "system volume information"}
@@ -25,7 +29,10 @@ _SYSTEM_SUFFIXES = (".lrdata", ".lrlibrary", ".fcpcache", ".photoslibrary")  # f
 
 class VideoFiles:
     """
-    The video files below a folder, in no particular order; iterate over it once.
+    The media files below a folder, in no particular order; iterate over it once.
+
+    By default the videos if there are any, else the sound files, else the pictures: beside videos, other files are
+    often posters, or copies of their sound.
 
     Hidden files and folders, folders of systems (such as ``@eaDir`` and ``$RECYCLE.BIN``) and those that this program
     has written (links, exported pages, cached previews) are skipped. Links are followed, each real folder once.
@@ -34,6 +41,8 @@ class VideoFiles:
     ----------
     root
         The folder.
+    types
+        Which files to take: some of `FILE_TYPES`; None for the default.
 
     Attributes
     ----------
@@ -41,11 +50,28 @@ class VideoFiles:
         After the iteration: how many files were ignored, by extension, and how many folders, by reason.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, types: Collection[str] | None = None) -> None:
         self.root = root.rstrip(os.sep) or os.sep
+        self.types = types
         self.ignored: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[str]:
+        found: dict[str, list[str]] = {kind: [] for kind in FILE_TYPES}
+        for path in self._media_files():
+            kind = file_type(path)
+            if self.types is None or kind in self.types:
+                found[kind].append(path)
+            else:
+                self.ignored[_extension(path)] += 1
+        first = next((kind for kind, paths in found.items() if paths), None)
+        for kind, paths in found.items():
+            if self.types is None and kind != first:
+                self.ignored.update(map(_extension, paths))
+            else:
+                yield from paths
+
+    def _media_files(self) -> Iterator[str]:
+        """Yield all media files, and count what is ignored."""
         visited: set[tuple[int, int]] = set()
         pending = [self.root]
         while pending:
@@ -68,11 +94,21 @@ class VideoFiles:
                     continue
                 if _is_folder(item):
                     pending.append(item.path)
-                elif item.name.lower().endswith(VIDEO_EXTENSIONS):
+                elif file_type(item.name):
                     yield item.path
                 else:
-                    extension = os.path.splitext(item.name)[1].lower()
-                    self.ignored[extension or "without extension"] += 1
+                    self.ignored[_extension(item.name)] += 1
+
+
+def file_type(path: str) -> str:
+    """Return the type of a media file by its extension, one of `FILE_TYPES`; "" for other files."""
+    name = path.lower()
+    return next((kind for kind, extensions in FILE_TYPES.items() if name.endswith(extensions)), "")
+
+
+def left_out_media(ignored: Mapping[str, int]) -> dict[str, int]:
+    """Return how many sound files and pictures were ignored, by extension."""
+    return {what: count for what, count in ignored.items() if what in (*SOUND_EXTENSIONS, *PICTURE_EXTENSIONS)}
 
 
 def describe_ignored(ignored: Mapping[str, int], most: int = 6) -> str:
@@ -93,6 +129,10 @@ def _why_skipped(name: str, names: set[str]) -> str:
     if name.endswith(".browser") and names & {"thumbnail", "preview"}:
         return "folders that selavi wrote"
     return ""
+
+
+def _extension(path: str) -> str:
+    return os.path.splitext(path)[1].lower() or "without extension"
 
 
 def _is_folder(item: os.DirEntry[str]) -> bool:

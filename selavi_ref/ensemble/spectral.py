@@ -15,6 +15,8 @@ def cross_modal_confusion(store: FeatureStore, heads: list[str]) -> NDArray[np.f
     """
     Return how often video and audio confuse clusters: the product of their posteriors, summed over all videos.
 
+    Videos that lack one of them do not count.
+
     Returns
     -------
     array
@@ -22,9 +24,10 @@ def cross_modal_confusion(store: FeatureStore, heads: list[str]) -> NDArray[np.f
     """
     total: NDArray[np.float64] | None = None
     modalities = labelling_modalities(store, heads[0])[:2]
+    both = np.logical_and.reduce([store.present(modality) for modality in modalities])
     for rows in store.blocks():
         video, audio = (
-            np.concatenate([np.exp(store.log_prob(modality, head, rows)) for head in heads], 1)
+            np.concatenate([np.exp(store.log_prob(modality, head, rows)) for head in heads], 1)[both[rows]]
             for modality in modalities
         )
         part = video.astype(np.float64).T @ audio

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from selavi_ref.media.clip import Clip, SquareCrops, read_clip, read_video
-from selavi_ref.media.container import VideoInfo, probe
+from selavi_ref.media.container import VideoInfo
 from selavi_ref.media.decoder import Decoder
 from selavi_ref.media.mel import log_mel, mel_statistics
+from selavi_ref.media.probing import probe
 
 __all__ = [
     "Clip",

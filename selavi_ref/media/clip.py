@@ -24,6 +24,7 @@ from selavi_ref.media.decoding import (
 from selavi_ref.media.frames import TOLERANCE, SquareCrops, empty_frames
 from selavi_ref.media.segment_reader import read_segment
 from selavi_ref.media.segments import segment_of
+from selavi_ref.media.still import is_picture, still_frames
 
 _NO_SKIP_SECONDS = 0.3  # seconds before a clip from which on all frames are decoded, not only reference frames
 
@@ -93,6 +94,10 @@ def read_clip(
         raise InputError(
             f"a clip cannot start at {start} s, its sound {audio_shift} s later", option="start", value=start
         )
+    if is_picture(path):
+        count = frames if want_video else 0
+        still = still_frames(path, count, size, crops=crops, antialias=antialias)
+        return Clip(still, np.empty(0, np.float32), 0.0)
     request = _Request(start, seconds, fps, frames, audio_shift)
     skip = True
     leads = list(SEEK_LEADS)
@@ -209,6 +214,9 @@ def read_video(
         If an argument is out of range, or PyAV is not installed.
     """
     check_positive(fps=fps, size=size, sample_rate=sample_rate)
+    if is_picture(path):
+        still = still_frames(path, 1 if want_video else 0, size, enlarge=enlarge, antialias=antialias)
+        return Clip(still, np.empty(0, np.float32), 0.0)
     if not segment_of(path).whole:
         return read_segment(
             path,

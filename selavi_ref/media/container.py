@@ -71,7 +71,7 @@ class VideoInfo:
         return replace(self, path=segment.name, video_seconds=video, audio_seconds=audio)
 
 
-def probe(path: FilePath) -> VideoInfo:
+def probe_container(path: FilePath) -> VideoInfo:
     """
     Read the properties of a media file from its header, and decode its first frame.
 

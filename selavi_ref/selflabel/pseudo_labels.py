@@ -169,7 +169,7 @@ class PseudoLabels:
     def _label_head(self, head: int) -> None:
         name = self._names[head]
         self.backbone.write_log_prob(self.store, head, name)
-        if self.settings.align and self.potentials[head] is None:
+        if self.settings.align and self.potentials[head] is None and len(self.store.modalities) > 1:
             permutation = align_modalities(self.store, name, self.exchange)
             self.backbone.permute(head, permutation)
             self.backbone.write_log_prob(self.store, head, name)

@@ -169,7 +169,8 @@ def align_modalities(
     Match the outputs of a head of the second modality with those of the first, before they have learnt anything.
 
     Minimises ``sum_k sum_i |p_v[i, k] - p_a[i, permutation[k]]|`` exactly, as a linear assignment problem; the
-    modalities are those of the store, video first. With several processes, each passes a store of its own videos.
+    modalities are those of the store, video first. Videos that lack a modality do not count. With several
+    processes, each passes a store of its own videos.
 
     Returns
     -------
@@ -179,8 +180,9 @@ def align_modalities(
     first, second = labelling_modalities(store, head)[:2]
     K = store.width(f"log_prob/{first}/{head}")
     cost = np.zeros((K, K))
+    both = store.present(first) & store.present(second)
     for rows in store.blocks():
-        a, b = (np.exp(store.log_prob(modality, head, rows)) for modality in (first, second))
+        a, b = (np.exp(store.log_prob(modality, head, rows))[both[rows]] for modality in (first, second))
         cost += np.stack([np.abs(a[:, k, None] - b).sum(0, dtype=np.float64) for k in range(K)])
     cost = exchange.all_sum(cost.reshape(-1)).reshape(K, K)
     permutation: NDArray[np.int64] = linear_sum_assignment(cost)[1].astype(np.int64)

@@ -55,14 +55,16 @@ class WorkingStore(FeatureStore):
         *,
         classes: Sequence[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        present: Mapping[str, ArrayLike] | None = None,
     ) -> Self:
         """
-        Make a store whose data sets are not written yet, and open it; all videos have all modalities.
+        Make a store whose data sets are not written yet, and open it.
 
-        Parameters and errors are those of `StoreWriter`; an existing store is replaced.
+        `present` tells which videos have a modality, bool, shape (N,); by default all have all modalities. Other
+        parameters and errors are those of `StoreWriter`; an existing store is replaced.
         """
         with StoreWriter(path, paths, datasets, classes=classes, provenance=provenance, resume=False) as writer:
-            writer.write(slice(None), {}, present=dict.fromkeys(writer.modalities, True))
+            writer.write(slice(None), {}, present={**dict.fromkeys(writer.modalities, True), **(present or {})})
             writer.invalidate(datasets)
             writer.finish()
         return cls(path)

@@ -76,14 +76,14 @@ def test_numbers_beyond_the_collection_are_further_clips_of_its_videos(paths: li
     clips = TrainingClips(StreamedClips(paths, CLIP), PUBLISHED)
     rows = [clips[(7,), 2 + 6 * again][0] for again in range(3)]
     assert rows == [2, 2, 2]
-    shown = [clips[(7,), 2 + 6 * again][1].frames for again in range(3)]
+    shown = [clips[(7,), 2 + 6 * again][1][0][0].frames for again in range(3)]
     assert not np.array_equal(shown[0], shown[1])
     assert not np.array_equal(shown[1], shown[2])
 
 
 def test_a_training_clip_is_scaled_while_decoding_and_cut_out_exactly(paths: list[str]) -> None:
     """As published: short side between 28 and 32 pixels, then a square of 28 anywhere, the sound 0.2 s off at most."""
-    _, clip, draws, _ = TrainingClips(StreamedClips(paths, CLIP), PUBLISHED)[(5,), 0]
+    _, ((clip, draws),), _ = TrainingClips(StreamedClips(paths, CLIP), PUBLISHED)[(5,), 0]
     drawn = dict(zip(DRAWS, draws.tolist(), strict=True))
     side = round(28 * (1 + (32 / 28 - 1) * drawn["scale"]))
     shift = 0.2 * (2 * drawn["time_shift"] - 1)

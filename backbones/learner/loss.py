@@ -1,0 +1,82 @@
+"""The training loss: cross-entropy of augmented clips to the pseudo-labels, over modalities and heads."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.networks.model import SelaviModel
+
+LAYOUTS = {"video": torch.channels_last_3d, "audio": torch.channels_last}
+_LEAST = 2  # clips of which a batch norm has statistics
+_IGNORED = -100  # target of clips that are not learnt
+
+
+class TrainingLoss(nn.Module):
+    """
+    Training loss, as a module, so that `DistributedDataParallel` sees a single forward pass.
+
+    Parameters
+    ----------
+    model : SelaviModel
+        The networks.
+    precision : str
+        See `features_of`.
+    padded : bool
+        Whether each network takes part in every step, also in those without a clip for it: processes that synchronise
+        batch norms and gradients wait for each other.
+    """
+
+    def __init__(self, model: SelaviModel, precision: str, *, padded: bool = False):
+        super().__init__()
+        self.model = model
+        self.precision = precision
+        self.padded = padded
+
+    def forward(self, inputs: dict[str, Tensor], targets: dict[str, Tensor], n_videos: int) -> Tensor:
+        """
+        Return the mean cross-entropy over videos, their two views (modalities, or views of one), and heads.
+
+        Parameters
+        ----------
+        inputs : dict of str to Tensor
+            Of each modality: augmented clips of the views that have it.
+        targets : dict of str to Tensor
+            Their labels, int64, shape (V, H).
+        n_videos : int
+            Videos of the batch.
+        """
+        first = next(iter(targets.values()))
+        total = torch.zeros((), device=first.device)
+        for modality, clips in inputs.items():
+            labels, n_views = targets[modality], len(clips)
+            if not n_views and not self.padded:
+                continue
+            clips, labels = _at_least_two(clips, labels)
+            features = features_of(self.model, modality, clips, self.precision)
+            for head, logits in enumerate(self.model.logits(modality, features)):
+                if n_views == n_videos:
+                    total = total + F.cross_entropy(logits, labels[:, head])
+                else:
+                    total = total + F.cross_entropy(logits, labels[:, head], reduction="sum") / n_videos
+        return total / (2 * first.shape[1])
+
+
+def features_of(model: SelaviModel, modality: str, clips: Tensor, precision: str) -> Tensor:
+    """Return the features (B, D), float32, of clips, computed in ``precision``."""
+    clips = clips.contiguous(memory_format=LAYOUTS[modality])
+    lower = precision == "bfloat16"
+    with torch.autocast(clips.device.type, torch.bfloat16) if lower else nullcontext():
+        features: Tensor = model.network(modality)(clips)
+    return features.float()
+
+
+def _at_least_two(clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Add mean clips that are not learnt to a batch of fewer than two, of which batch norms have no statistics."""
+    missing = max(0, _LEAST - len(clips))
+    if not missing:
+        return clips, labels
+    return F.pad(clips, (0, 0) * (clips.dim() - 1) + (0, missing)), F.pad(labels, (0, 0, 0, missing), value=_IGNORED)
