@@ -102,7 +102,7 @@ def open_clips(
         with reporter.bar(len(manifest), "decoding", "video") as bar:
             stored = StoredClips.in_memory(manifest.paths, settings, data_source.n_workers, bar.update, lengths)
         return replace(stored, row_modalities=modalities)
-    if in_order and modalities is None and not all(segment_of(path).whole for path in manifest.paths):
+    if in_order and not all(segment_of(path).whole for path in manifest.paths):
         return SequentialClips(manifest.paths, settings, seconds, data_source.n_workers)
     return StreamedClips(manifest.paths, settings, seconds, modalities=modalities)
 

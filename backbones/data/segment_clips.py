@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
-from backbones.data.clips import Crop, RawClip, StoredClips, StreamedClips, cache_format, decode_rows, time_limit
+from backbones.data.clips import BOTH, Crop, RawClip, StoredClips, StreamedClips, cache_format, decode_rows, time_limit
 from backbones.data.settings import ClipSettings
 from selavi_ref.media.decoder import parallel_map
 from selavi_ref.media.segments import groups, segment_of
@@ -51,6 +51,10 @@ class SequentialClips:
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def modalities(self, row: int) -> tuple[str, ...]:
+        """Return the modalities of a row; see `ClipSource`."""
+        return BOTH
 
     def seconds(self, row: int) -> float:
         """Return the length of a segment in seconds; see `ClipSource`."""

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from selavi_ref.datasets import Manifest
+from selavi_ref.datasets.modalities import modalities_of
 from selavi_ref.datasets.video_files import describe_ignored
 from selavi_ref.ensemble.labels import Labels
 from selavi_ref.errors import printable
@@ -71,6 +72,9 @@ def manifest_summary(manifest: Manifest) -> str:
     classes = len(set(usable.classes) - {""})
     named = f", {counted(classes, 'class')}" if classes else ""
     lines = [f"{len(usable)} of {len(manifest)} videos can be used: {length}{named}"]
+    having = Counter("+".join(modalities_of(entry)) for entry in usable)
+    single = {"video": "with a picture only", "audio": "with sound only"}
+    lines += [f"{having[name]:>8}  {text}" for name, text in single.items() if having[name]]
     reasons = Counter(entry.skipped for entry in manifest.skipped)
     lines += [f"{count:>8}  {printable(why)}" for why, count in reasons.most_common(_MOST_REASONS)]
     if rest := sum(reasons.values()) - sum(count for _, count in reasons.most_common(_MOST_REASONS)):

@@ -120,11 +120,16 @@ def test_training_skips_what_it_cannot_use_and_lists_it(place, tmp_path):
     write_video(tmp_path / "videos" / "short.mp4", n_frames=18, sound=tone(0.6, 440))
     done = selavi("train", "videos", *SHORT[:2], "--epochs", "1", "--heads", "1", "--out", "run", cwd=tmp_path)
     assert done.exit_code == 0, done.stderr
-    assert "32 videos to learn from, 3 skipped" in done.stderr
+    assert "33 videos to learn from, 2 skipped" in done.stderr
     reasons = {Path(row["path"]).name: row["skipped"] for row in rows_of(tmp_path / "run" / "skipped.csv")}
-    assert "no sound" in reasons["silent.mp4"]
+    assert "silent.mp4" not in reasons  # it is learnt by its picture
     assert "shorter than 1.1 s" in reasons["short.mp4"]
     assert "not a video" in reasons["text.mp4"]
+    labels = {Path(row["path"]).name: row for row in rows_of(tmp_path / "run" / "labels.csv")}
+    assert len(labels) == 35
+    assert labels["silent.mp4"]["modalities"] == "video"
+    assert labels["short.mp4"]["label"]
+    assert labels["text.mp4"]["reason"]
 
 
 def test_an_interrupted_run_is_resumed_to_the_same_labels(place):
@@ -188,16 +193,17 @@ def test_a_collection_is_scanned_once_and_learnt_from_by_its_list(place, tmp_pat
     write_video(tmp_path / "videos" / "silent.mp4")
     done = selavi("scan", "videos", "--out", "list.csv", cwd=tmp_path)
     assert done.exit_code == 0, done.stderr
-    assert "32 of 34 videos can be used" in done.stdout
-    assert "1  no sound" in done.stdout
-    again = selavi("scan", "videos", "--out", "list.csv", "--require", "picture", cwd=tmp_path)
-    assert "33 of 34" in again.stdout
+    assert "33 of 34 videos can be used" in done.stdout
+    assert "1  with a picture only" in done.stdout
+    again = selavi("scan", "videos", "--out", "list.csv", "--require", "both", cwd=tmp_path)
+    assert "32 of 34" in again.stdout
+    assert "1  no sound" in again.stdout
     rows = {Path(row["path"]).name: row for row in rows_of(tmp_path / "list.csv")}
     ball = rows["ball_0000.mp4"]
     assert (ball["class"], ball["fps"], ball["width"], ball["sample_rate"]) == ("ball", "12.5", "64", "24000")
     done = selavi("train", "list.csv", *SHORT[:2], "--epochs", "1", "--heads", "1", "--out", "run", cwd=tmp_path)
     assert done.exit_code == 0, done.stderr
-    assert "32 videos to learn from, 2 skipped" in done.stderr
+    assert "33 videos to learn from, 1 skipped" in done.stderr
 
 
 def test_a_published_collection_is_scanned_by_its_lists(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from selavi_ref.browser.static_site import SITE_MARKER
 from selavi_ref.datasets import find_videos, scan
 from selavi_ref.datasets.layouts import list_layout
-from selavi_ref.datasets.video_files import VIDEO_EXTENSIONS, describe_ignored
+from selavi_ref.datasets.video_files import VIDEO_EXTENSIONS, describe_ignored, left_out_media
 from selavi_ref.errors import InputError
 from selavi_ref.report.export import FinalLabels
 from selavi_ref.report.links import write_links
@@ -71,11 +71,12 @@ def test_ignored_files_are_counted(tmp_path: Path) -> None:
     manifest = find_videos(tmp_path)
     assert manifest.ignored == {".txt": 1, ".jpg": 2, "without extension": 1}
     assert "ignored: 2 .jpg" in manifest_summary(scan(tmp_path))
-    (tmp_path / "a.mp4").unlink()
+    for name in ("a.mp4", "b.jpg", "c.JPG"):
+        (tmp_path / name).unlink()
     with pytest.raises(InputError) as error:
         find_videos(tmp_path)
     assert error.value.path == tmp_path
-    assert "2 .jpg" in str(error.value)
+    assert "1 .txt" in str(error.value)
     assert describe_ignored({f".{i}": 10 - i for i in range(10)}).endswith(", 10 others")
 
 
@@ -156,3 +157,17 @@ def test_paths_do_not_depend_on_the_current_folder(tmp_path: Path, monkeypatch: 
 def test_every_extension_is_in_lower_case_and_named_once() -> None:
     assert len(set(VIDEO_EXTENSIONS)) == len(VIDEO_EXTENSIONS)
     assert all(extension == extension.lower() and extension[0] == "." for extension in VIDEO_EXTENSIONS)
+
+
+def test_videos_come_before_sounds_and_sounds_before_pictures(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "b.WAV", "c.jpg", "d.png")
+    assert names_in(tmp_path) == ["a.mp4"]
+    assert left_out_media(find_videos(tmp_path).ignored) == {".wav": 1, ".jpg": 1, ".png": 1}
+    taken = find_videos(tmp_path, ["videos", "pictures"])
+    assert [Path(path).name for path in taken.paths] == ["a.mp4", "c.jpg", "d.png"]
+    (tmp_path / "a.mp4").unlink()
+    assert names_in(tmp_path) == ["b.WAV"]
+    (tmp_path / "b.WAV").unlink()
+    assert names_in(tmp_path) == ["c.jpg", "d.png"]
+    with pytest.raises(InputError):
+        find_videos(tmp_path, ["sounds"])
