@@ -65,9 +65,9 @@ def scan(
     List the videos of a folder, with what each file holds and whether it can be used.
 
     VIDEOS is a folder of videos, sound files or pictures, in any depth, or a list of them, which may have times
-    (columns start and end). The list that is written has the length, frame rate, picture size, sample rate, class and split of
-    each file or segment, or the reason why it cannot be used; selavi train takes it in place of the folder. The same
-    command continues an interrupted scan, and later opens only new or changed files.
+    (columns start and end). The list that is written has the length, frame rate, picture size, sample rate, class and
+    split of each file or segment, or the reason why it cannot be used; selavi train takes it in place of the folder.
+    The same command continues an interrupted scan, and later opens only new or changed files.
     """
     from backbones.commands.progress import counter
     from selavi_ref.datasets.layouts import SILENT_LAYOUTS
