@@ -20,6 +20,7 @@ selavi_ref.media selavi_ref.transport
 selavi_ref.runs
 selavi_ref.datasets
 selavi_ref.ensemble
+selavi_ref.timeline
 selavi_ref.selflabel
 selavi_ref.report
 selavi_ref.crossfit

@@ -31,6 +31,7 @@ from backbones.commands.shared_options import (
     usual_clips_option,
     workers_option,
 )
+from backbones.commands.timeline import timeline_format_option, timeline_option, write_timeline_files
 from selavi_ref.errors import InputError
 
 
@@ -41,17 +42,23 @@ from selavi_ref.errors import InputError
     selavi label RUN VIDEOS --clips 3 --out labels.csv
     selavi label features.h5 --head best --out labels.csv
     selavi label RUN VIDEOS --noise 0 --out noisy.csv
+    selavi label RUN LONG_VIDEOS --timeline --out timeline.csv
+    selavi label RUN talk.mp4 --timeline --segments 1 --out talk.vtt
+    selavi label RUN LONG_VIDEOS --timeline --format audacity --out tracks
     """,
 )
 @click.argument("source", type=click.Path(), metavar="STORE|RUN")
 @click.argument("videos", type=click.Path(), required=False)
 @click.option(
     "--out",
-    type=OutPath(dir_okay=False, allow_dash=True),
+    type=OutPath(allow_dash=True),
     default="labels.csv",
-    help="Table to write; replaces only tables of selavi label. - prints it. [default: labels.csv, a new file]",
+    help="Table to write; replaces only tables of selavi label. - prints it. [default: labels.csv, a new file; "
+    "timeline.csv with --timeline]",
 )
 @force_option
+@timeline_option
+@timeline_format_option
 @segments_option
 @usual_clips_option
 @crops_option
@@ -77,6 +84,8 @@ def label(
     min_confidence: float,
     drop_misfits: bool,
     as_json: bool,
+    timeline: bool,
+    form: str | None,
     **viewing: Any,
 ) -> None:
     """
@@ -86,6 +95,12 @@ def label(
     head, and, for a video that has no label, the reason. Where clusters of RUN were named or merged on the page of
     selavi browse, labels are those of the merged clusters, with a column for the name. A STORE needs no PyTorch.
     """
+    if timeline:
+        _label_over_time(source, videos, out, form, force, head, as_learnt, viewing)
+        return
+    refuse_options(["form"], "goes with --timeline")
+    if os.path.isdir(out):
+        raise InputError(f"--out {out} is a folder; name a table to write, such as labels.csv", option="out")
     if out != STANDARD_OUTPUT:
         refuse_foreign_table(out, given_on_command_line("out"), force)
     summary: dict[str, Any] = {
@@ -130,6 +145,36 @@ def label(
             write_labels(store, out, head, balanced, annotations, of_training=False, **summary)
         finally:
             os.unlink(store)
+
+
+def _label_over_time(
+    source: str,
+    videos: str | None,
+    out: str,
+    form: str | None,
+    force: bool,
+    head: str,
+    as_learnt: bool,
+    viewing: dict[str, Any],
+) -> None:
+    """Write stretches of one label instead of a table; refuse options that do not go with them."""
+    refused = ("balanced", "min_confidence", "drop_misfits", "as_json", "crops", "shrink", "attenuate", "noise")
+    refuse_options(refused, "does not go with --timeline")
+    if videos is None or out == STANDARD_OUTPUT:
+        raise InputError("--timeline goes with RUN VIDEOS and a file or folder: selavi label RUN VIDEOS --timeline")
+    write_timeline_files(
+        source,
+        videos,
+        out if given_on_command_line("out") else "timeline.csv",
+        form,
+        segments=viewing["segments"],
+        force=force,
+        head=head,
+        as_learnt=as_learnt,
+        clips=viewing["clips"],
+        device=viewing["device"],
+        workers=viewing["workers"],
+    )
 
 
 def write_labels(

@@ -68,6 +68,7 @@ def label_features(
     head: str = "consensus",
     balanced: bool = False,
     annotations: EditHistory | None = None,
+    with_posterior: bool = False,
 ) -> tuple[Labels, dict[int, str]]:
     """
     Label the videos of a store, and return the names of the clusters, too.
@@ -76,19 +77,21 @@ def label_features(
     ----------
     store : path
         Store with log-probabilities.
-    head, balanced
+    head, balanced, with_posterior
         See `selavi_ref.ensemble.labels.label_store`.
     annotations : EditHistory, optional
         Names and merged clusters of the run that the log-probabilities are by.
     """
     with FeatureStore(store) as opened:
-        labels = label_store(opened, head=head, balanced=balanced)
+        labels = label_store(opened, head=head, balanced=balanced, with_posterior=with_posterior)
         if annotations is None:
             return labels, {}
         edits = annotations.edits_of(labels.labelling)
         if edits.merged:
             targets = edits.merge_targets(opened.n_clusters)
-            labels = label_store(opened, head=head, balanced=balanced, merge_targets=targets)
+            labels = label_store(
+                opened, head=head, balanced=balanced, merge_targets=targets, with_posterior=with_posterior
+            )
         return labels, dict(edits.names)
 
 

@@ -47,6 +47,8 @@ class Labels:
         ``"consensus"``, or the name of the one head that the labels are of.
     entropy : array
         Entropy of each video's posterior, in nats, float32, shape (N,); 0 without a label.
+    posterior : array or None
+        Posterior of each cluster, float32, shape (N, K), zeros without a label; only on request.
     """
 
     paths: list[str]
@@ -61,6 +63,7 @@ class Labels:
     groups: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0), np.int32))
     labelling: str = "consensus"
     entropy: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    posterior: NDArray[np.float32] | None = None
 
 
 def label_store(
@@ -70,6 +73,7 @@ def label_store(
     balanced: bool = False,
     only: str | None = None,
     merge_targets: NDArray[np.int32] | None = None,
+    with_posterior: bool = False,
 ) -> Labels:
     """
     Label every video of a store.
@@ -94,6 +98,8 @@ def label_store(
         The cluster that each cluster was merged into by hand, int32, shape (K,) or longer; see
         `selavi_ref.browser.edit_history.Edits.merge_targets`. A video follows its most probable cluster, so that
         merging two clusters moves no video of the others; confidence and runner-up are those of the merged clusters.
+    with_posterior : bool
+        Also return the posteriors.
 
     Raises
     ------
@@ -140,6 +146,7 @@ def label_store(
         groups=consensus.groups,
         labelling="consensus" if head in ("consensus", "heads") else names[chosen[0]],
         entropy=_entropy(mean),
+        posterior=mean * labelled[:, None] if with_posterior else None,
     )
 
 

@@ -1,0 +1,125 @@
+"""Labels over the time of videos, by a run: stretches of one label, from the posteriors of consecutive windows."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from selavi_ref.api.predictions import label_features
+from selavi_ref.api.progress import choose_reporter
+from selavi_ref.api.run import Run
+from selavi_ref.api.video_runs import Videos, as_manifest, video_runs
+from selavi_ref.browser.annotations import annotations_of
+from selavi_ref.datasets import Manifest, scan
+from selavi_ref.errors import FilePath, InputError
+from selavi_ref.media.segments import segment_of
+from selavi_ref.runs.reporter import Reporter
+from selavi_ref.runs.run import Run as RunFolder
+from selavi_ref.timeline.stretches import Timeline, timelines
+
+WINDOW = 2.0  # seconds
+
+
+def label_timelines(
+    run: Run | FilePath,
+    videos: Videos,
+    *,
+    window: float = WINDOW,
+    head: str = "consensus",
+    clips: int | None = None,
+    as_learnt: bool = False,
+    keep: FilePath | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    reporter: Reporter | None = None,
+    progress: bool = False,
+) -> list[Timeline]:
+    """
+    Label videos over time.
+
+    Consecutive windows are labelled by the run, and smoothed by a hidden Markov model, whose strength is chosen by
+    maximum likelihood on the windows of all videos together (`selavi_ref.timeline.hmm`).
+
+    Parameters
+    ----------
+    run : Run or path
+        A run on videos.
+    videos : path, sequence of paths, or Manifest
+        A folder, a list file or paths of videos; times in a list are windows of their own.
+    window : float
+        Length of a window, seconds.
+    head : str
+        See `selavi_ref.ensemble.labels.label_store`.
+    clips : int, optional
+        Clips of each window, whose predictions are averaged; by default those of `Run.predict`.
+    as_learnt : bool
+        Ignore names and merged clusters that the run was given on its page.
+    keep : path, optional
+        File in which the features of the windows are kept until all are labelled, so that the same call after a stop
+        continues where it was; removed at the end.
+    device, workers, reporter, progress
+        See `selavi_ref.label_videos`.
+
+    Returns
+    -------
+    list of Timeline
+        One for each video, in their order; without stretches if it cannot be decoded.
+
+    Raises
+    ------
+    InputError
+        If there are no videos, or the run is not on videos.
+    """
+    folder = RunFolder.of_videos(run.folder if isinstance(run, Run) else run)
+    reporter = choose_reporter(reporter, progress)
+    annotations = None if as_learnt else annotations_of(folder).read()
+    listed = as_manifest(videos)
+    with reporter.bar(len(listed), "scanning", "video") as bar:
+        manifest = scan(
+            listed,
+            min_seconds=0.0,
+            require="any",
+            segments=window,
+            workers=workers,
+            progress=lambda done, total: bar.update(1),
+        )
+    usable = manifest.usable
+    if not len(usable):
+        first = manifest.entries[0]
+        raise InputError(
+            f"none of {len(listed)} videos can be labelled; {first.path}: {first.skipped}", path=first.path
+        )
+    for entry in manifest.skipped:
+        reporter.warn(f"{entry.path}: {entry.skipped}")
+    with ExitStack() as stack:
+        if keep is None:
+            keep = Path(stack.enter_context(TemporaryDirectory(prefix="selavi-timeline-"))) / "windows.h5"
+        runs = video_runs()
+        runs.extract_videos(
+            folder,
+            usable,
+            keep,
+            sampling=runs.ClipSampling(clips or folder.usual_clips),
+            device=device,
+            workers=workers,
+            segments="whole",
+            reporter=reporter,
+        )
+        labels, names = label_features(keep, head=head, annotations=annotations, with_posterior=True)
+        assert labels.posterior is not None
+        found, smoother = timelines(labels.paths, labels.posterior, lengths=_lengths(usable), names=names)
+        reporter.info(f"smoothed by the windows: one changes its label with probability {1 - smoother.stay:.3f}")
+        os.unlink(keep)
+    return found
+
+
+def _lengths(manifest: Manifest) -> dict[str, float]:
+    """Return the lengths of whole videos, seconds, and of files that a segment reaches to the end of."""
+    lengths = {}
+    for entry in manifest:
+        segment = segment_of(entry.path)
+        if entry.info is not None and segment.end == float("inf"):
+            lengths[segment.file] = segment.start + entry.info.seconds
+    return lengths
