@@ -10,7 +10,7 @@ import click
 
 from backbones.commands.check import tell_next
 from backbones.commands.command import Command, Interruptible, refuse_options
-from backbones.commands.shared_options import device_option, json_option, workers_option
+from backbones.commands.shared_options import device_option, json_option, segments_option, workers_option
 
 _MEANING = {
     "new": "labelled with the networks as they are",
@@ -68,6 +68,7 @@ class NewClusters(click.ParamType):
     help="With --learn: clusters to add for kinds that were not there. auto: as many as there are kinds among "
     "new videos that fit no cluster.",
 )
+@segments_option
 @json_option
 @device_option
 @workers_option
@@ -78,6 +79,7 @@ def update(
     learn: bool,
     epochs: int | None,
     new_clusters: int | str,
+    segments: str | float,
     as_json: bool,
     device: str,
     workers: int | None,
@@ -105,6 +107,7 @@ def update(
             learn=learn,
             epochs=epochs,
             new_clusters=new_clusters,
+            segments=segments,
             device=device,
             workers=workers,
             reporter=TERMINAL,

@@ -22,6 +22,7 @@ from selavi_ref.datasets.contents import write_contents
 from selavi_ref.datasets.locations import locate
 from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.datasets.run_lists import added_videos, known_contents, labelled_videos, learnt_videos
+from selavi_ref.datasets.segmentation import Segmentation
 from selavi_ref.diagnostics.finding import Finding
 from selavi_ref.diagnostics.newcomers import fit_of_new
 from selavi_ref.ensemble.label_table import write_csv
@@ -29,6 +30,7 @@ from selavi_ref.ensemble.labels import Labels
 from selavi_ref.errors import FilePath, InputError, printable
 from selavi_ref.media.segments import file_of, segment_of, with_file
 from selavi_ref.report.contact_sheet import contact_sheet
+from selavi_ref.report.summaries import cut_summary
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.cores import usable_cores
@@ -101,6 +103,7 @@ def update_run(
     learn: bool = False,
     epochs: int | None = None,
     new_clusters: int | str = 0,
+    segments: str | float = "auto",
     device: str = "auto",
     workers: int | None = None,
     reporter: Reporter = SILENT,
@@ -125,6 +128,8 @@ def update_run(
         `selavi_ref.api.learning.learn_on`.
     epochs, new_clusters
         Of further learning.
+    segments
+        How new videos are cut, see `selavi_ref.datasets.segmentation.Segmentation`.
     device, workers, reporter
         See `selavi_ref.api.video_labelling.label_videos`.
 
@@ -141,10 +146,11 @@ def update_run(
         If another job writes into the run.
     """
     run = Run.of_videos(folder, "write features of the new videos by selavi extract, and label them by selavi label")
+    Segmentation.parse(segments)  # refused before the long work
     if new_clusters != "auto" and (not isinstance(new_clusters, int) or new_clusters < 0):
         raise InputError('new_clusters must be a number from 0 or "auto"', option="new_clusters", value=new_clusters)
     with locked(run.folder):
-        done = _update(run, videos, dry_run, device, workers, reporter)
+        done = _update(run, videos, dry_run, segments, device, workers, reporter)
         if not learn or dry_run:
             return done
         learning = learn_on(
@@ -164,7 +170,15 @@ def update_run(
     return replace(done, labels=learning.labels, new=is_new, misfits=none, learning=learning)
 
 
-def _update(run: Run, videos: Videos, dry_run: bool, device: str, workers: int | None, reporter: Reporter) -> Update:
+def _update(
+    run: Run,
+    videos: Videos,
+    dry_run: bool,
+    segments: str | float,
+    device: str,
+    workers: int | None,
+    reporter: Reporter,
+) -> Update:
     complete_learning(run)
     staged = StagedFiles(run)
     staged.complete(lambda note: _rename(run, note))
@@ -189,7 +203,7 @@ def _update(run: Run, videos: Videos, dry_run: bool, device: str, workers: int |
             write_contents(changes.contents, run.contents_file, run.folder)
             none = np.zeros(store.n_videos, bool)
             return Update(changes, label_features(run.features_file)[0], none, none, None)
-        work = _Work(run, store, names, changes, listed, staged)
+        work = _Work(run, store, names, changes, listed, staged, segments)
         added = work.extract_new(device, workers, reporter)
         new = work.write_files(added)
     labels, _ = label_features(staged.path(run.features_file))
@@ -214,7 +228,9 @@ class _Work:
         changes: Changes,
         listed: Manifest,
         staged: StagedFiles,
+        segments: str | float,
     ):
+        self.segments = segments
         self.run, self.store, self.names, self.changes, self.staged = run, store, names, changes, staged
         self.listed = {entry.path: entry for entry in listed}
         self.classes = {file_of(entry.path): entry.class_name for entry in listed}
@@ -229,6 +245,7 @@ class _Work:
         paths = [*self.changes.new, *(name for name in self.names if file_of(name) in changed)]
         plan = json.dumps(
             {
+                "segments": str(self.segments),
                 "checkpoint": [path.name for path in Checkpoints(self.run.checkpoint_folder).newest_first()[:1]],
                 "files": {path: self.changes.contents[file_of(path)].stamp for path in paths},
             }
@@ -239,15 +256,7 @@ class _Work:
             write_text(self.staged.path(_PLAN), plan)
         if not paths:
             return Manifest()
-        entries = [self.listed.get(path) or ManifestEntry(path) for path in paths]
-        with reporter.bar(len(entries), "scanning", "video") as bar:
-            manifest = scan(
-                Manifest(entries),
-                min_seconds=0.0,
-                require="any",
-                workers=workers,
-                progress=lambda done, total: bar.update(1),
-            )
+        manifest = self._scanned(paths, workers, reporter)
         if not out.exists():
             runs, made_by = video_runs(), Provenance.of(self.store)
             sampling = runs.ClipSampling(made_by.clips or 1, made_by.crops or 1)
@@ -255,6 +264,25 @@ class _Work:
                 self.run, manifest, out, sampling=sampling, device=device, workers=workers, reporter=reporter
             )
         return manifest
+
+    def _scanned(self, paths: Sequence[str], workers: int | None, reporter: Reporter) -> Manifest:
+        """Scan new and changed videos; new ones are cut into segments, changed ones are cut as they were."""
+        entries = [self.listed.get(path) or ManifestEntry(path) for path in paths]
+        n_new, scanned = len(self.changes.new), []
+        with reporter.bar(len(entries), "scanning", "video") as bar:
+            for part, segments in ((entries[:n_new], self.segments), (entries[n_new:], "whole")):
+                found = scan(
+                    Manifest(part),
+                    min_seconds=0.0,
+                    require="any",
+                    workers=workers,
+                    segments=segments,
+                    progress=lambda done, total: bar.update(1),
+                )
+                if said := cut_summary(Manifest(part), found):
+                    reporter.info(said)
+                scanned += found.entries
+        return Manifest(scanned)
 
     def write_files(self, added: Manifest) -> NDArray[np.bool_]:
         """Write the run's new files beside the old ones, and return which rows of the new store are new."""
@@ -271,8 +299,8 @@ class _Work:
                 self.renamed[key] = now
             place[now] = (1, number[now]) if file_of(name) in changed else (0, row)
             classes[now] = self._class(now, self.store.classes[row])
-        for name in self.changes.new:
-            place[name] = (1, number[name])
+        for name, row in number.items():
+            place.setdefault(name, (1, row))
         for copy, name in self._copies(place):
             place[copy] = place[name]
         sources, rows = zip(*place.values(), strict=True)
@@ -307,7 +335,8 @@ class _Work:
 
         learnt = [now(entry) for entry in learnt_videos(self.run) if file_of(entry.path) not in dropped]
         before = [now(entry) for entry in added_videos(self.run) if file_of(entry.path) not in dropped]
-        new = [scanned[name] for name in self.changes.new]
+        listed = {entry.path for entry in (*learnt, *before)}
+        new = [entry for entry in added if entry.path not in listed]
         known = {entry.path: entry for entry in (*learnt, *before, *new)}
         for copy, name in self._copies(known):
             stamp = contents[file_of(copy)].stamp

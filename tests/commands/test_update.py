@@ -226,6 +226,13 @@ def test_parts_of_files_follow_their_file_and_new_ones_are_labelled(tmp_path):
         assert after[str(files[4]), start]["label"]
     assert after[str(files[1]), 0.7]["label"]
     assert after[str(files[4]), 0.7]["label"]
+    make_collection(tmp_path / "long", 1, seed=5, seconds=3.0, size=48, fps=8)
+    options = ["--workers", "0", "--segments", "1.5", "--json"]
+    done = json.loads(succeeded(selavi("update", "run", "long", *options, cwd=tmp_path)))
+    assert done["counts"]["new"] == 1
+    assert sorted(start for path, start in parts() if "long" in path) == [0, 1.5]
+    assert all(row["label"] for (path, _), row in parts().items() if "long" in path)
+    assert json.loads(succeeded(selavi("update", "run", "long", *options, cwd=tmp_path)))["counts"]["new"] == 0
 
 
 def test_what_cannot_be_updated_is_refused_in_one_line(place, tmp_path):
