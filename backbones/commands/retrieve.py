@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from backbones.commands.command import Command, Interruptible, refuse_options
+from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
 from backbones.commands.messages import note, warning
 from backbones.commands.output import OutPath
 from backbones.commands.progress import TERMINAL
@@ -23,6 +23,8 @@ from selavi_ref.errors import InputError
     selavi retrieve TRAIN_VIDEOS TEST_VIDEOS --run RUN --pool max --clips 10 --frames 32
     selavi retrieve train.csv test.csv --run RUN --metric cosine --neighbours 5 --out retrieval
     selavi retrieve features.h5
+    selavi retrieve RUN clip.mp4 --neighbours 5
+    selavi retrieve RUN sound.wav --format json
     """,
 )
 @click.argument("items", type=click.Path(), metavar="ITEMS")
@@ -71,8 +73,16 @@ def retrieve(
     Both are stores of features, or videos with --run. Without QUERIES each item is a query among the others. Within a
     modality features are compared; between picture and sound, the posteriors of all heads. True classes are those of
     the stores, lists or folders.
+
+    With a run for ITEMS, the files of the run that are nearest to a video, sound file or picture are printed, without
+    scores: by features of the picture and of the sound, and by the posteriors of the clusters, which picture and sound
+    have in common, so that a sound finds pictures and the other way round.
     """
     from backbones.commands.output import echo
+
+    if os.path.exists(os.path.join(items, "config.toml")):
+        _neighbours_in_run(items, queries, run, neighbours, metric, out, form, viewing)
+        return
     from selavi_ref.report.figures import check_drawing, line_figure
     from selavi_ref.report.retrieval import neighbours_table, retrieval_table
     from selavi_ref.report.table import results_folder
@@ -112,6 +122,41 @@ def retrieve(
     )
     echo(table.to(form))
     note(f"tables and a figure are in {click.format_filename(out)}", err=True)
+
+
+def _neighbours_in_run(
+    folder: str,
+    queries: str | None,
+    run: str | None,
+    neighbours: int | None,
+    metric: str,
+    out: str,
+    form: str,
+    viewing: dict[str, Any],
+) -> None:
+    """Print the files of a run that are nearest to others, and write them to a folder that was named."""
+    from backbones.commands.output import echo
+    from selavi_ref.api.neighbours import find_neighbours
+    from selavi_ref.report.table import results_folder
+    from selavi_ref.runs.run import Run
+
+    if queries is None:
+        raise InputError(f"{folder} is a run: name a video too, as in selavi retrieve RUN clip.mp4")
+    if run is not None:
+        raise InputError("--run goes with folders or lists of videos; ITEMS is a run itself", option="run")
+    refuse_options(["pool", "clips", "frames"], "does not go with a run for ITEMS")
+    table = find_neighbours(
+        Run.open(folder),
+        queries,
+        neighbours or 10,
+        metric=metric,
+        device=viewing["device"],
+        workers=viewing["workers"],
+        reporter=TERMINAL,
+    )
+    if given_on_command_line("out"):
+        table.write(results_folder(out) / "neighbours")
+    echo(table.to(form))
 
 
 def _gallery(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from selavi_ref.api.checking import check_labels
 from selavi_ref.api.exporting import export
 from selavi_ref.api.naming import ClassProbabilities, NamedClusters, propose_names, stored_class_probabilities
+from selavi_ref.api.neighbours import find_neighbours
 from selavi_ref.api.predictions import Predictions, label_features, predictions, to_pandas
 from selavi_ref.api.progress import choose_reporter
 from selavi_ref.api.updating import Update, update_run
@@ -29,6 +30,7 @@ from selavi_ref.errors import FilePath, InputError
 from selavi_ref.heads.any_run import apply
 from selavi_ref.metrics import summary
 from selavi_ref.report.export import FinalLabels
+from selavi_ref.report.table import Table
 from selavi_ref.runs.reporter import Reporter
 from selavi_ref.runs.run import Run as RunFolder
 from selavi_ref.runs.run import RunKind
@@ -230,6 +232,10 @@ class Run:
             The changes, and labels of the new videos.
         """
         return update_run(self.folder, videos, reporter=choose_reporter(reporter, progress), **options)
+
+    def neighbours(self, videos: Videos, n: int = 10, **options: Any) -> Table:
+        """Return the files of the run that are nearest to others; see `selavi_ref.api.neighbours.find_neighbours`."""
+        return find_neighbours(self._folder, videos, n, **options)
 
     def check(
         self,
