@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from data_source import CHANGE, CLIP, ONE_THREAD, collections, seconds_of
+from loading import CHANGE, CLIP, ONE_THREAD, collections, seconds_of
 from sinkhorn import processor, said
 
 from backbones.data.clips import ClipSource, Crop, StoredClips, StreamedClips, cache_format

@@ -1,9 +1,9 @@
 """Time reading one training clip, picture and sound, beside the published way, in turn, in one process on one core.
 
-Run ``python -m pip install -e ".[all,bench]" && python benchmarks/data_source.py`` on a machine that does nothing
+Run ``python -m pip install -e ".[all,bench]" && python benchmarks/loading.py`` on a machine that does nothing
 else; the
 published way needs ``ffmpeg`` on the PATH. ``--only clips --clips 20`` for a quick look. Writes the tables that it
-prints to ``benchmarks/results/data_source.md``.
+prints to ``benchmarks/results/loading.md``.
 """
 
 from __future__ import annotations
