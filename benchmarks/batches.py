@@ -1,4 +1,4 @@
-"""Time clips of videos that were decoded before, and batches of clips, beside decoding them when needed.
+"""Compare reading clips from files, from caches and from memory, and count batches per second.
 
 Run ``python -m pip install -e ".[all,bench]" && python benchmarks/batches.py`` on a machine that does nothing else; it
 needs ``ffmpeg`` on the PATH to make its files. Writes what it prints to ``benchmarks/results/batches.md``.
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from loading import CHANGE, CLIP, ONE_THREAD, collections, seconds_of
-from sinkhorn import processor, said
+from sinkhorn import processor, show
 
 from backbones.data.clips import ClipSource, Crop, StoredClips, StreamedClips, cache_format
 from backbones.data.loader import TrainingLoader
@@ -34,8 +34,8 @@ def main() -> None:
     given = options.parse_args()
     torch.set_num_threads(1)
     names = ("selavi-ref", "av", "h5py", "numpy", "pillow", "torch", "torchvision")
-    lines = said(
-        "# Clips decoded before, and batches of clips\n",
+    lines = show(
+        "# Cached clips, and batches of clips\n",
         f"{date.today()}, {processor()}, {os.cpu_count()} cores, Python {sys.version.split()[0]},",
         f"{', '.join(f'{name} {version(name)}' for name in names)}.",
         f"Load of the machine at the start: {os.getloadavg()[0]:.1f}.\n",
@@ -48,11 +48,11 @@ def main() -> None:
 
 def cached(given: argparse.Namespace) -> list[str]:
     """Compare clips from files with clips of videos that were decoded before."""
-    lines = said(
-        "## Decoded before\n",
-        "Milliseconds per clip, median and mean, of the same random clips in turn, in one thread: decoded from their",
-        "files, out of a cache (which lies in the page cache), and out of memory; and what decoding all videos into it",
-        "takes and holds, per second of video.\n",
+    lines = show(
+        "## Caches\n",
+        "Milliseconds per clip, median and mean, of the same random clips in turn, in one thread: from their files, from",
+        "a cache (in the page cache), and from memory; and time and size of filling the cache or memory, per second of",
+        "video.\n",
         "| collection | from | ms: median; mean | faster than from files (means) | to fill, ms | holds, kB |",
         "|---|---|---|---|---|---|",
     )
@@ -86,13 +86,13 @@ def cached(given: argparse.Namespace) -> list[str]:
             figures = (
                 f"{1e3 * np.median(taken[1:]):.1f}; {1e3 * np.mean(taken[1:]):.1f} | {slow / np.mean(taken[1:]):.1f} x"
             )
-            lines += said(f"| {name} | {way} | {figures} | {costs[way]} |")
+            lines += show(f"| {name} | {way} | {figures} | {costs[way]} |")
     return lines
 
 
 def loaded(given: argparse.Namespace) -> list[str]:
     """Count the clips that a loader makes with more and more processes."""
-    lines = said(
+    lines = show(
         f"## Batches of 16, on {os.cpu_count()} cores\n",
         "Clips per second of a `TrainingLoader`, its processes running already; 0 decodes when a batch is asked for.\n",
         "| collection | from | 0 processes | 1 | 2 |",
@@ -112,7 +112,7 @@ def loaded(given: argparse.Namespace) -> list[str]:
                 list(loader.batches(numbers[:2], (0,)))
                 taken = seconds_of(lambda: list(loader.batches(numbers, (1,))))  # noqa: B023
                 rates.append(f"{sum(map(len, numbers)) / taken:.1f}")
-            lines += said(f"| {name} | {way} | {' | '.join(rates)} |")
+            lines += show(f"| {name} | {way} | {' | '.join(rates)} |")
     return lines
 
 

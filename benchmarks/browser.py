@@ -1,4 +1,4 @@
-"""Time what a user of `selavi browse` waits for: the page, its pictures, a map, and how fluid it moves.
+"""Measure the waiting times of `selavi browse`: opening the page, thumbnails, nearest videos, and the map.
 
 Run ``python -m pip install -e ".[all,test,bench]" && python benchmarks/browser.py`` on a machine that does nothing else
 and has Chromium. ``--videos 1000 --points 5000`` for a quick look. Writes the tables that it prints to
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sinkhorn import processor, said
+from sinkhorn import processor, show
 
 from selavi_ref.browser.thumbnails import ThumbnailCache
 from selavi_ref.datasets import make_collection
@@ -68,11 +68,11 @@ def main() -> None:
     options.add_argument("--points", type=int, default=100_000, help="of the map")
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--only", choices=list(SECTIONS), action="append", help="do this section alone; repeatable")
-    options.add_argument("--note", default="", help="a remark to keep with the figures, such as what else was running")
+    options.add_argument("--note", default="", help="a remark to write with the figures, such as what else was running")
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "browser.md")
     given = options.parse_args()
     packages = ("selavi-ref", "numpy", "flask", "waitress", "openTSNE", "av", "pillow")
-    lines = said(
+    lines = show(
         "# The browser",
         "",
         f"{date.today()}, {processor()}, {os.cpu_count()} cores, Python {sys.version.split()[0]}; "
@@ -96,18 +96,18 @@ def opening(given: argparse.Namespace) -> list[str]:
     for _ in range(given.repeats):
         shutil.rmtree(run / "browser", ignore_errors=True)
         rows.append([*opened(run), *opened(run)])
-    told = np.median(rows, axis=0)
-    return said(
+    medians = np.median(rows, axis=0)
+    return show(
         f"## Opening {given.videos:,} videos, {given.clusters} clusters, {given.heads} heads",
         "",
-        f"Seconds, medians of {given.repeats}; all cards are on the page. The first time, labels are worked out of the",
-        "log-probabilities of all heads, and no thumbnail is there.",
+        f"Seconds, medians of {given.repeats}; all cards are on the page. The first time, labels are computed from the",
+        "log-probabilities of all heads, and no thumbnail exists.",
         "",
         "| | program serves | page shows clusters | both | page again | other head |",
         "|---|---|---|---|---|---|",
         *(
             f"| {name} | {serves:.2f} | {shows:.2f} | **{serves + shows:.2f}** | {again:.2f} | {head:.2f} |"
-            for name, (serves, shows, again, head) in (("first time", told[:4]), ("later", told[4:]))
+            for name, (serves, shows, again, head) in (("first time", medians[:4]), ("later", medians[4:]))
         ),
     )
 
@@ -127,7 +127,7 @@ def opened(run: Path) -> tuple[float, float, float, float]:
 def pictures(given: argparse.Namespace) -> list[str]:
     """Make all thumbnails and previews of the drawn videos, two at a time, and again."""
     files = sorted(map(str, (given.folder / "filmed").rglob("*.mp4")))
-    lines = said(
+    lines = show(
         "## Thumbnails and previews",
         "",
         f"{FILMED} videos of 2 s, 64 x 64, by two decoders, which are started in this time.",
@@ -141,12 +141,12 @@ def pictures(given: argparse.Namespace) -> list[str]:
             first = timed(lambda made=made, previews=previews: made.make_all(previews=previews))
             again = timed(lambda made=made, previews=previews: made.make_all(previews=previews))
         size = sum(file.stat().st_size for file in kept.rglob("*.*")) / len(files) / 1000
-        lines += said(f"| {name} | {len(files) / first:.0f} | {size:.1f} | {len(files) / again:.0f} |")
+        lines += show(f"| {name} | {len(files) / first:.0f} | {size:.1f} | {len(files) / again:.0f} |")
     return lines
 
 
 def neighbours(given: argparse.Namespace) -> list[str]:
-    """Look one video's neighbours up, and those of all."""
+    """Time the search of one video's nearest videos."""
     run = make_run(given.folder / "wide", given.points, 20, 1)
     from selavi_ref.browser.posterior_index import PosteriorIndex
 
@@ -156,7 +156,7 @@ def neighbours(given: argparse.Namespace) -> list[str]:
         later = np.median([timed(lambda row=row: index.neighbours(row, 12)) for row in range(20)])
         values = store.features("video")
         peer = np.median([timed(lambda row=row: nearest(values[row : row + 1], values, 13)) for row in range(5)])
-    return said(
+    return show(
         f"## Neighbours among {given.points:,} videos",
         "",
         f"By picture and by sound, {WIDTH} features each: {1000 * first:.0f} ms the first time, {1000 * later:.0f} ms",
@@ -179,7 +179,7 @@ def the_map(given: argparse.Namespace) -> list[str]:
         page.go_back()
         page.locator("canvas").wait_for()
         rates = [page.evaluate(PAN) for _ in range(given.repeats)]
-    return said(
+    return show(
         f"## A map of {given.points:,} points",
         "",
         f"Made in {made:.0f} s. Moved by the mouse: {np.median(rates):.0f} pictures a second (least of {given.repeats}",
@@ -188,7 +188,7 @@ def the_map(given: argparse.Namespace) -> list[str]:
 
 
 def make_run(place: Path, N: int, K: int, H: int) -> Path:
-    """Write a run of N videos, which are links to those drawn, whose labels and features are made up."""
+    """Write a run of N videos, which are links to the synthetic ones, with random labels and features."""
     filmed = sorted((place.parent / "filmed").rglob("*.mp4"))
     rng = np.random.default_rng(0)
     kinds = rng.integers(K, size=N)

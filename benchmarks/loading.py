@@ -1,4 +1,4 @@
-"""Time reading one training clip, picture and sound, beside the published way, in turn, in one process on one core.
+"""Compare the time of reading one training clip with the steps of the published loader, on one core.
 
 Run ``python -m pip install -e ".[all,bench]" && python benchmarks/loading.py`` on a machine that does nothing
 else; the
@@ -33,7 +33,7 @@ import numpy as np
 import python_speech_features
 import torch
 import torch.nn.functional as F
-from sinkhorn import processor, said
+from sinkhorn import processor, show
 from torch import Tensor
 
 import backbones.data.clips
@@ -91,7 +91,7 @@ def main() -> None:
 
 def beside_published(given: argparse.Namespace) -> list[str]:
     """Read the same clips by both ways in turn."""
-    lines = said(
+    lines = show(
         "## A clip\n",
         f"{FRAMES} frames of {SIDE} x {SIDE} out of a short side of {SHORT_SIDES[0]} to {SHORT_SIDES[1]}, and 1 s of",
         f"log mel energies ({FILTERS} filters, {RATE // 1000} kHz), from the same {given.clips} random starts.\n",
@@ -104,7 +104,7 @@ def beside_published(given: argparse.Namespace) -> list[str]:
             both.append([seconds_of(way, *start, np.random.default_rng(turn)) for way in (our_clip, published_clip)])
         (a, b), (mean_a, mean_b) = 1e3 * np.median(both[1:], axis=0), 1e3 * np.mean(both[1:], axis=0)
         rates = f"{1e3 / mean_a:.1f} against {1e3 / mean_b:.1f} | {b / a:.1f} x; {mean_b / mean_a:.1f} x"
-        lines += said(f"| {name} | {a:.1f}; {mean_a:.1f} | {b:.1f}; {mean_b:.1f} | {rates} |")
+        lines += show(f"| {name} | {a:.1f}; {mean_a:.1f} | {b:.1f}; {mean_b:.1f} | {rates} |")
     return lines
 
 
@@ -147,9 +147,9 @@ def published_clip(path: str, start: float, rng: np.random.Generator) -> tuple[T
 
 
 def pieces(given: argparse.Namespace) -> list[str]:
-    """Tell where our time goes, and what decoding alone takes."""
+    """Break the time of a clip down, and compare it with decoding alone."""
     columns = [*PIECES, "the rest", "handing over", "all", "floor: open", "floor: decode"]
-    lines = said(
+    lines = show(
         "## Where our time goes\n",
         "Milliseconds per clip, mean. Handing over: what it costs that a process of its own decodes. The floor is PyAV",
         "alone, in one thread: opening the file; decoding the picture from the key frame before the clip to its last",
@@ -169,7 +169,7 @@ def pieces(given: argparse.Namespace) -> list[str]:
             floor(*start, times)
         times["the rest"] -= sum(times[piece] for piece in PIECES)
         times["handing over"] = times["all"] - times["here"]
-        lines += said(f"| {name} | {' | '.join(f'{1e3 * times[column] / len(starts):.2f}' for column in columns)} |")
+        lines += show(f"| {name} | {' | '.join(f'{1e3 * times[column] / len(starts):.2f}' for column in columns)} |")
     return lines
 
 
@@ -235,7 +235,7 @@ def seconds_of(run: Callable[..., Any], *given: Any) -> float:
 
 def mel(given: argparse.Namespace) -> list[str]:
     """Compare log mel energies with `python_speech_features`."""
-    lines = said(
+    lines = show(
         "## Log mel energies of one second\n",
         "Milliseconds of ours and of the peer, and their ratio; medians of 200 calls in turn: one by one, so that each",
         "finds its data out of the cache, or ten by ten. In a new process, and in one that has freed a large block:",
@@ -251,7 +251,7 @@ def mel(given: argparse.Namespace) -> list[str]:
                     with multiprocessing.get_context("spawn").Pool(1) as alone:
                         ours, peer = alone.apply(mel_seconds, (rate, filters, calls, warm))
                     cells.append(f"{1e3 * ours:.2f}; {1e3 * peer:.2f}; **{peer / ours:.1f} x**")
-                lines += said(f"| {rate:,} | {filters} | {calls} by {calls} | {' | '.join(cells)} |")
+                lines += show(f"| {rate:,} | {filters} | {calls} by {calls} | {' | '.join(cells)} |")
     return lines
 
 
@@ -302,7 +302,7 @@ def header(given: argparse.Namespace) -> list[str]:
     names = ("selavi-ref", "av", "numpy", "scipy", "torch", "torchvision", "python_speech_features")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     ffmpeg = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=True).stdout.split()[2]
-    return said(
+    return show(
         "# Reading a training clip beside the published loader\n",
         f"{date.today()}, {processor()}, one of {os.cpu_count()} cores, Python {sys.version.split()[0]},",
         f"{versions}, ffmpeg {ffmpeg}.",

@@ -1,4 +1,4 @@
-"""Count what a self-labelling costs when the videos are spread over processes: time, memory, and what they tell others.
+"""Measure time, memory and traffic of a self-labelling whose videos are spread over processes.
 
 Run ``python -m pip install -e ".[all,bench]" && python benchmarks/selflabelling.py`` on a machine that does nothing
 else; ``--rows 20000`` for a quick look. It starts itself under torchrun, with 1, 2 and 4 processes, and keeps the
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sinkhorn import SHARPNESS, add_log_softmax, gaussian_sizes, mixture, most_memory, processor, said
+from sinkhorn import SHARPNESS, add_log_softmax, gaussian_sizes, mixture, most_memory, processor, show
 
 from backbones.data.clips import StreamedClips
 from backbones.data.settings import ClipSettings
@@ -47,90 +47,91 @@ HEADS, FEATURES = 10, 512  # of the paper's recipe
 REPEATS = 300
 IN_MEMORY = 1 << 30  # bytes of a process's joint log-probabilities above which `joint_scores` leaves them in the file
 
-Told = dict[str, Any]
+Measured = dict[str, Any]
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="videos in all")
     options.add_argument("--columns", type=int, default=400, help="clusters")
-    options.add_argument("--note", default="", help="a remark to keep with the figures, such as what else was running")
+    options.add_argument("--note", default="", help="a remark to write with the figures, such as what else was running")
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "selflabelling.md")
     given = options.parse_args()
     names = ("selavi-ref", "h5py", "numba", "numpy", "torch")
-    lines = said(
+    lines = show(
         "# A self-labelling over several processes\n",
         f"{date.today()}, {processor()}, {os.cpu_count()} cores, Python {sys.version.split()[0]},",
         f"{', '.join(f'{name} {version(name)}' for name in names)}.",
         f"Load of the machine at the start: {os.getloadavg()[0]:.1f}. {given.note}".rstrip() + "\n",
     )
-    runs, table = of_one_head(given)
-    speeds, files = left_in_files(given.columns)
-    held, text = of_all_videos()
-    lines += [*table, "", *files, "", *text, *beyond(given.columns, runs, speeds, held)]
+    runs, table = one_head(given)
+    speeds, files = memory_or_files(given.columns)
+    held, text = memory_of_all_videos()
+    lines += [*table, "", *files, "", *text, *larger_collections(given.columns, runs, speeds, held)]
     given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def of_one_head(given: argparse.Namespace) -> tuple[list[Told], list[str]]:
+def one_head(given: argparse.Namespace) -> tuple[list[Measured], list[str]]:
     """Label with one head, the rows in 1, 2 and 4 processes."""
-    lines = said("## One head\n") + paragraph(
+    lines = show("## One head\n") + paragraph(
         f"`self_label` on `WorkingStore`s, two modalities, K = {given.columns}, cold start, to 1e-6; the 'moderate' "
         "problem of `sinkhorn.py`. Files are in the page cache. Each process has as many threads as there are "
-        f"processors for each, and at least one: 4 processes on {os.cpu_count()} processors take turns where these are "
-        "fewer, so that there is no speed-up to be seen."
+        f"processors for each, and at least one: with more processes than the {os.cpu_count()} processors, there is no "
+        "speed-up."
     )
     lines += paragraph(
-        "Reading: from the stores to the sum of the modalities in memory, if a process has at most 1 GiB of it; else "
-        "every pass reads both from the files. Passes: they share what is left of the seconds without reading. GB/s: "
-        "of summed log-probabilities, by all processes together. Sums: how often a process has called `all_sum`; how "
-        "often with K numbers and a few, and with K * K; and how many float64 numbers for each pass. A sum: of K + 2 "
-        "numbers, by itself, over the local network of one machine. Memory: the most that a process has had, and in "
-        "brackets before it began. Last, how many labels are others than those that one process gives."
+        "Reading: from the stores to the sum of the modalities in memory, if it is at most 1 GiB for a process; "
+        "otherwise every pass reads both from the files. Milliseconds per pass: the seconds without reading, divided "
+        "by the passes. GB/s: of summed log-probabilities, by all processes together. Sums: calls of `all_sum` by a "
+        "process, those with K numbers and a few, and those with K * K; and float64 numbers for each pass. A sum: of "
+        "K + 2 numbers, over the local network of one machine. Memory: peak of a process, and in brackets before the "
+        "self-labelling. Last, the number of labels that differ from those of one process."
     )
-    lines += said(
+    lines += show(
         "| N | processes | seconds | reading, s | passes | ms per pass | GB/s | sums: all; K; K * K | numbers per pass "
-        "| a sum, ms | memory, MB | other labels |",
+        "| a sum, ms | memory, MB | different labels |",
         "|---" * 12 + "|",
     )
-    runs: list[Told] = []
+    runs: list[Measured] = []
     for n in given.rows:
         first: NDArray[np.int32] | None = None
         for size in PROCESSES:
-            told, labels = run(n, given.columns, size)
+            measured, labels = run(n, given.columns, size)
             first = labels if first is None else first
-            runs.append(told)
-            lines += said(line(told, int(np.count_nonzero(labels != first))))
+            runs.append(measured)
+            lines += show(table_row(measured, int(np.count_nonzero(labels != first))))
     return runs, lines
 
 
-def line(told: Told, differ: int) -> str:
+def table_row(measured: Measured, n_different: int) -> str:
     """Return the row of a table for one run."""
     figures = (
-        f"{told['seconds']:.2f} | {told['reading']:.2f} | {told['passes']} | {1e3 * per_pass(told):.1f}",
-        f"{rate(told) / 1e9:.1f} | {told['sums']}; {told['vectors']}; {told['squares']}",
-        f"{told['numbers'] / told['passes']:,.0f} | {told['sum_ms']:.2f}",
-        f"{told['most']:.0f} ({told['before']:.0f}) | {differ:,}",
+        f"{measured['seconds']:.2f} | {measured['reading']:.2f} | {measured['passes']}",
+        f"{1e3 * per_pass(measured):.1f}",
+        f"{rate(measured) / 1e9:.1f} | {measured['sums']}; {measured['vectors']}; {measured['squares']}",
+        f"{measured['numbers'] / measured['passes']:,.0f} | {measured['sum_ms']:.2f}",
+        f"{measured['most']:.0f} ({measured['before']:.0f}) | {n_different:,}",
     )
-    return f"| {told['rows']:,} | {told['size']} | {' | '.join(figures)} |"
+    return f"| {measured['rows']:,} | {measured['size']} | {' | '.join(figures)} |"
 
 
-def per_pass(told: Told) -> float:
+def per_pass(measured: Measured) -> float:
     """Return the seconds of one pass."""
-    reading = told["reading"] if in_memory(told["rows"], told["columns"], told["size"]) else 0.0
-    return float(told["seconds"] - reading) / told["passes"]
+    reading = measured["reading"] if in_memory(measured["rows"], measured["columns"], measured["size"]) else 0.0
+    return float(measured["seconds"] - reading) / measured["passes"]
 
 
-def rate(told: Told) -> float:
-    """Return how many bytes of summed log-probabilities all processes together pass over in a second."""
-    return 4 * told["rows"] * told["columns"] / per_pass(told)
+def rate(measured: Measured) -> float:
+    """Return the bytes of summed log-probabilities that all processes together pass over in a second."""
+    return 4 * measured["rows"] * measured["columns"] / per_pass(measured)
 
 
 def in_memory(n: int, K: int, size: int) -> bool:
     return 4 * n * K / size <= IN_MEMORY
 
 
-def left_in_files(K: int, n: int = 200_000) -> tuple[dict[bool, float], list[str]]:
-    """Return how many bytes of summed log-probabilities a core passes over in a second: in memory (True) or not."""
+def memory_or_files(K: int, n: int = 200_000) -> tuple[dict[bool, float], list[str]]:
+    """Return the bytes of joint log-probabilities that a core passes over in a second: in memory (True) or in files."""
     times: dict[bool, list[float]] = {True: [], False: []}
     with tempfile.TemporaryDirectory() as folder:
         datasets = dict.fromkeys((f"log_prob/{view}/0" for view in VIEWS), K)
@@ -145,19 +146,19 @@ def left_in_files(K: int, n: int = 200_000) -> tuple[dict[bool, float], list[str
                     times[inside] += [seconds] if turn else []
     fastest = {inside: min(taken) for inside, taken in times.items()}
     speeds = {inside: 4 * n * K / seconds / (os.cpu_count() or 1) for inside, seconds in fastest.items()}
-    lines = said("## A pass in memory and out of files\n") + paragraph(
+    lines = show("## A pass in memory and from files\n") + paragraph(
         f"N = {n:,}, one process, {os.cpu_count()} threads, in turn, the fastest of {len(times[True])}; the file "
         "of both modalities is in the page cache. GB/s: of summed log-probabilities, for each thread."
     )
-    lines += said("| from | ms | GB/s for each thread |", "|---|---|---|")
+    lines += show("| from | ms | GB/s for each thread |", "|---|---|---|")
     for inside, seconds in fastest.items():
-        where = "memory" if inside else "the file, as where a process has over 1 GiB"
-        lines += said(f"| {where} | {1e3 * seconds:.1f} | {speeds[inside] / 1e9:.2f} |")
+        where = "memory" if inside else "the file, as with over 1 GiB for a process"
+        lines += show(f"| {where} | {1e3 * seconds:.1f} | {speeds[inside] / 1e9:.2f} |")
     return speeds, lines
 
 
-def of_all_videos() -> tuple[float, list[str]]:
-    """Return how many bytes for each of all videos every process holds beside labels, as measured."""
+def memory_of_all_videos() -> tuple[float, list[str]]:
+    """Return how many bytes every process holds for each of all videos, without labels."""
     n = 50_000
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "videos.csv"
@@ -172,38 +173,37 @@ def of_all_videos() -> tuple[float, list[str]]:
         source = StreamedClips(manifest.paths, ClipSettings(), [entry.info.seconds for entry in manifest if entry.info])
         both = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
-    lines = said("## What each process holds of all videos\n") + paragraph(
+    lines = show("## What each process holds of all videos\n") + paragraph(
         f"Measured on a list of {n:,} whose paths have {len(source.paths[0])} characters: {listed / n:.0f} bytes for "
-        f"each video for the list and what is known of the video, {(both - listed) / n:.0f} for the source of its "
-        "clips. By the types of arrays: 4 bytes for each label, 5 more while they are found anew (the last label, and "
-        "whether it has changed), and 8 for the order in which an epoch goes through the videos."
+        f"each video for its entry in the list, {(both - listed) / n:.0f} for the source of its clips. By the types of "
+        "arrays: 4 bytes for each label, 5 more during a self-labelling (the last label, and whether it has changed), "
+        "and 8 for the order of the videos in an epoch."
     )
     return both / n, lines
 
 
-def beyond(K: int, runs: Sequence[Told], speeds: dict[bool, float], held: float) -> list[str]:
-    """Compute what larger collections cost, from what was measured."""
-    passes = max(told["passes"] for told in runs)
-    numbers = max(told["numbers"] for told in runs)
+def larger_collections(K: int, runs: Sequence[Measured], speeds: dict[bool, float], held: float) -> list[str]:
+    """Compute the cost of larger collections from the measured figures."""
+    passes = max(run["passes"] for run in runs)
+    numbers = max(run["numbers"] for run in runs)
     cores = os.cpu_count() or 1
-    told_of = " and ".join(
-        f"{speed / 1e9:.2f} GB/s of what is {'in memory' if inside else 'left in files'}"
-        for inside, speed in speeds.items()
+    speed_text = " and ".join(
+        f"{speed / 1e9:.2f} GB/s {'in memory' if inside else 'in files'}" for inside, speed in speeds.items()
     )
-    lines = said("## Larger collections, computed\n") + paragraph(
+    lines = show("## Larger collections, computed\n") + paragraph(
         f"Nothing in this table was run. K = {K}, H = {HEADS} heads, D = {FEATURES} features of each modality, P "
-        f"processes, {passes} passes for each head with {numbers:,} numbers summed; a process passes over {told_of}, "
-        f"as one of the {cores} cores here does. Files: `8 N D / P` bytes of features and `8 N K / P` of the "
-        f"log-probabilities of the head in hand. Memory: `8 N K / P` while the modalities are "
-        "added up, or blocks of 16 MiB where half of that is over 1 GiB. "
-        f"Told: `8 H` times the numbers. Labels: `4 N H`. Held: `N ({held:.0f} + 9 H + 8)`. Solving: "
-        "`H passes 4 N K / (P rate)`, without looking at the videos, writing the log-probabilities and waiting for "
-        "sums; and where files are larger than the page cache, every pass reads `8 N K / P` from the disk, which may "
-        "be slower."
+        f"processes, {passes} passes for each head with {numbers:,} numbers summed; a process passes over "
+        f"{speed_text}, as measured for one of the {cores} cores here. Files: `8 N D / P` bytes of features and `8 N K / P` of the "
+        "log-probabilities of the current head. Memory: `8 N K / P` while the modalities are added, or blocks of "
+        "16 MiB if half of that is over 1 GiB. "
+        f"Sent: `8 H` times the numbers. Labels: `4 N H`. Held: `N ({held:.0f} + 9 H + 8)`. Solving: "
+        "`H passes 4 N K / (P rate)`, without the forward pass over the videos, writing the log-probabilities and "
+        "waiting for sums. If files are larger than the page cache, every pass reads `8 N K / P` from the disk, which "
+        "may be slower."
     )
-    lines += said(
-        "| N | P | files: features; log-probabilities, GB | memory, GB | told by each process, MB | labels to each, MB "
-        "| held by each, GB | solving, s |",
+    lines += show(
+        "| N | P | files: features; log-probabilities, GB | memory, GB | sent by each process, MB "
+        "| labels received by each, MB | held by each, GB | solving, s |",
         "|---" * 8 + "|",
     )
     for n in (10**5, 10**6, 10**7, 10**8, 10**9):
@@ -214,13 +214,13 @@ def beyond(K: int, runs: Sequence[Told], speeds: dict[bool, float], held: float)
             files = f"{8e-9 * n * FEATURES / size:.3g}; {8e-9 * n * K / size:.3g}"
             everywhere = f"{4e-6 * n * HEADS:,.0f} | {1e-9 * n * (held + 9 * HEADS + 8):,.2f}"
             solving = HEADS * passes * 4 * n * K / size / speed
-            told_others = f"{8e-6 * HEADS * numbers:.0f}"
-            lines += said(f"| {n:,} | {size} | {files} | {memory} | {told_others} | {everywhere} | {solving:,.1f} |")
+            sent = f"{8e-6 * HEADS * numbers:.0f}"
+            lines += show(f"| {n:,} | {size} | {files} | {memory} | {sent} | {everywhere} | {solving:,.1f} |")
     return lines
 
 
-def run(n: int, K: int, size: int) -> tuple[Told, NDArray[np.int32]]:
-    """Start the processes, and return what they tell, and all labels."""
+def run(n: int, K: int, size: int) -> tuple[Measured, NDArray[np.int32]]:
+    """Start the processes, and return their measurements and all labels."""
     threads = str(max(1, (os.cpu_count() or 1) // size))
     limits = {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     with tempfile.TemporaryDirectory() as folder:
@@ -229,11 +229,12 @@ def run(n: int, K: int, size: int) -> tuple[Told, NDArray[np.int32]]:
         done = subprocess.run(command, env={**os.environ, **limits}, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(done.stderr)
-        return json.loads(Path(folder, "told.json").read_text(encoding="utf-8")), np.load(Path(folder, "labels.npy"))
+        measured = json.loads(Path(folder, "measured.json").read_text(encoding="utf-8"))
+        return measured, np.load(Path(folder, "labels.npy"))
 
 
 class Counted:
-    """An exchange that counts what goes through another."""
+    """An exchange that counts the sums of another one."""
 
     def __init__(self, exchange: Exchange):
         self.exchange = exchange
@@ -241,7 +242,7 @@ class Counted:
         self.lengths: list[int] = []
 
     def all_sum(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the sum, and note how long the vectors are."""
+        """Return the sum, and record the length of the vector."""
         self.lengths.append(numbers.size)
         return self.exchange.all_sum(numbers)
 
@@ -251,7 +252,7 @@ class Counted:
 
 
 def work(folder: Path, n: int, K: int) -> None:
-    """Do what one of the processes does."""
+    """Measure a self-labelling as one of the processes."""
     assign(mixture(3000, K, 0.1)[0], engine="numba")  # loads the compiled code
     with process_group("cpu") as exchange:
         counted = Counted(exchange)
@@ -270,7 +271,7 @@ def work(folder: Path, n: int, K: int) -> None:
         summing, _ = timed(lambda: [exchange.all_sum(np.zeros(K + 2)) for _ in range(REPEATS)])
         figures = exchange.gather(np.array([[before, most, reading, seconds]])).max(0)
     if exchange.rank == 0:
-        told: Told = {
+        measured: Measured = {
             "rows": n,
             "columns": K,
             "size": exchange.size,
@@ -281,9 +282,9 @@ def work(folder: Path, n: int, K: int) -> None:
             "numbers": sum(counted.lengths),
             "sum_ms": 1e3 * summing / REPEATS,
         }
-        told |= dict(zip(("before", "most", "reading", "seconds"), figures.tolist(), strict=True))
+        measured |= dict(zip(("before", "most", "reading", "seconds"), figures.tolist(), strict=True))
         np.save(folder / "labels.npy", labels)
-        (folder / "told.json").write_text(json.dumps(told), encoding="utf-8")
+        (folder / "measured.json").write_text(json.dumps(measured), encoding="utf-8")
 
 
 def made_paths(rows: range) -> list[str]:
@@ -318,7 +319,7 @@ def made(own: range, K: int) -> Iterator[tuple[int, list[NDArray[np.float32]]]]:
 
 
 def paragraph(text: str) -> list[str]:
-    return said(*textwrap.wrap(text, 118), "")
+    return show(*textwrap.wrap(text, 118), "")
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, Any]:

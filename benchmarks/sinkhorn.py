@@ -61,7 +61,7 @@ def main() -> None:
 
 def beside_peers(given: argparse.Namespace) -> list[str]:
     """Solve all problems with all solvers."""
-    lines = said(
+    lines = show(
         "## Beside its peers",
         "",
         f"N = {given.rows:,}, K = {given.columns}, from log-probabilities in memory to labels, to an L1 error of the",
@@ -90,13 +90,13 @@ def beside_peers(given: argparse.Namespace) -> list[str]:
                 same = (run.labels == best.labels).mean()
                 ratio = "" if solver == OURS else f"{run.seconds / best.seconds:.1f} x"
                 figures = f"{run.seconds:.3f} | {run.iterations} | {run.error:.1e} | {same:.2%} | {ratio}"
-                lines += said(f"| {name} | {tol:.0e} | {solver} | {figures} |")
+                lines += show(f"| {name} | {tol:.0e} | {solver} | {figures} |")
     return lines
 
 
 def sizes_of_problems(given: argparse.Namespace) -> list[str]:
     """Solve "moderate" with ours for many N and K, and draw the times."""
-    lines = said(
+    lines = show(
         "## Time against the number of rows",
         "",
         'Ours (numba), "moderate", to 1e-6; seconds from scores to labels, in brackets passes.',
@@ -116,13 +116,13 @@ def sizes_of_problems(given: argparse.Namespace) -> list[str]:
             times[K].append((N, seconds))
             cells.append(f"{seconds:.3f} ({found.n_passes})")
             del scores
-        lines += said(f"| {N:,} | {' | '.join(cells)} |")
+        lines += show(f"| {N:,} | {' | '.join(cells)} |")
     return lines + plot(given, times)
 
 
 def plot(given: argparse.Namespace, times: dict[int, list[tuple[int, float]]]) -> list[str]:
     if not peers.installed("matplotlib"):
-        return said("", "(matplotlib is not installed: no plot)")
+        return show("", "(matplotlib is not installed: no plot)")
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -136,12 +136,12 @@ def plot(given: argparse.Namespace, times: dict[int, list[tuple[int, float]]]) -
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(given.out.with_suffix(".png"), dpi=110)
-    return said("", f"![Seconds against rows]({given.out.with_suffix('.png').name})")
+    return show("", f"![Seconds against rows]({given.out.with_suffix('.png').name})")
 
 
 def out_of_core(given: argparse.Namespace) -> list[str]:
     """Solve from an HDF5 file in the page cache beside memory; and ten million rows."""
-    lines = said(
+    lines = show(
         "## Out of core",
         "",
         'HDF5 on the local disk, in the page cache; "moderate", to 1e-6. Memory is what a process of its own needed at',
@@ -166,7 +166,7 @@ def out_of_core(given: argparse.Namespace) -> list[str]:
                 [sys.executable, __file__, "--memory-of", str(path)], capture_output=True, text=True, check=True
             )
             figures = f"{inside:.2f} | {outside:.2f} | {outside / inside:.2f} | {float(run.stdout):.0f}"
-            lines += said(f"| {N:,} | {K} | {layout} | {figures} | {path.stat().st_size / 1e6:.0f} |")
+            lines += show(f"| {N:,} | {K} | {layout} | {figures} | {path.stat().st_size / 1e6:.0f} |")
     return lines
 
 
@@ -189,7 +189,7 @@ def most_memory() -> float:
 def memory_in_core(given: argparse.Namespace) -> list[str]:
     """Return how much memory a problem in memory takes."""
     run = subprocess.run([sys.executable, __file__, "--memory-in-core"], capture_output=True, text=True, check=True)
-    return said(
+    return show(
         "## Memory",
         "",
         f"N = 500,000, K = 400 in memory (800 MB): {float(run.stdout):.1%} of the scores more, labels included.",
@@ -203,7 +203,7 @@ def kinetics(given: argparse.Namespace) -> list[str]:
         scores, sizes = mixture(230_976, 400, 0.1, seed=head)
         seconds, found = timed(solving(scores, sizes))
         total, most = total + seconds, max(most, found.marginal_error)
-    return said(
+    return show(
         "## A self-labelling of Kinetics-400",
         "",
         f"230,976 x 400 x 10 heads, cold starts, to 1e-6 (worst error {most:.1e}): {total:.1f} s.",
@@ -212,7 +212,7 @@ def kinetics(given: argparse.Namespace) -> list[str]:
 
 def exact_sizes(given: argparse.Namespace) -> list[str]:
     """Compare labels by argmax, greedy repair and exact assignment."""
-    lines = said(
+    lines = show(
         "## Labels of exact sizes",
         "",
         'From the potentials of the solution ("moderate"): total score, what it is below the exact one, and seconds.',
@@ -237,14 +237,14 @@ def exact_sizes(given: argparse.Namespace) -> list[str]:
             missed = np.abs(np.bincount(labels, minlength=K) - wanted).sum() // 2
             below = "(other sizes)" if missed else f"{totals['exact'] - totals[name]:.4g}"
             taken = seconds if name.startswith("argmax") else taken
-            lines += said(f"| {N:,} | {K} | {name} | {missed:,} | {totals[name]:.7g} | {below} | {taken:.2f} |")
+            lines += show(f"| {N:,} | {K} | {name} | {missed:,} | {totals[name]:.7g} | {below} | {taken:.2f} |")
     return lines
 
 
 def bandwidth(given: argparse.Namespace) -> list[str]:
     """Return what share of the machine's read bandwidth a pass reaches."""
     reading = 8 * 2**26 / fastest(reader(np.ones(2**26))) / 1e9
-    lines = said(
+    lines = show(
         "## A pass",
         "",
         f"In float32, beside a plain sum of float64 numbers on as many threads, which reads {reading:.1f} GB/s:",
@@ -259,7 +259,7 @@ def bandwidth(given: argparse.Namespace) -> list[str]:
         seconds = fastest(lambda: plan_pass(potentials))  # noqa: B023
         walk = fastest(lambda: plan_pass.rows(potentials), 5)  # noqa: B023
         rate = 4 * N * K / seconds / 1e9
-        lines += said(f"| {N:,} | {K} | {1e3 * seconds:.2f} | {rate:.1f} | {rate / reading:.0%} | {1e3 * walk:.1f} |")
+        lines += show(f"| {N:,} | {K} | {1e3 * seconds:.2f} | {rate:.1f} | {rate / reading:.0%} | {1e3 * walk:.1f} |")
     return lines
 
 
@@ -338,7 +338,7 @@ def header(given: argparse.Namespace, title: str = "# The transport solver besid
     names = ("selavi-ref", "numpy", "numba", "torch", "triton", "pot", "ott-jax", "jax", "geomloss")
     versions = ", ".join(f"{name} {version(name)}" for name in names if peers.installed(name))
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    return said(
+    return show(
         title,
         "",
         f"{date.today()}, {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}.",
@@ -360,7 +360,8 @@ def processor() -> str:
     return ", ".join(names)
 
 
-def said(*lines: str) -> list[str]:
+def show(*lines: str) -> list[str]:
+    """Print lines, and return them as a list."""
     for line in lines:
         print(line, flush=True)
     return list(lines)

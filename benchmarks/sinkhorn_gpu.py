@@ -20,7 +20,7 @@ import peers
 import torch
 from numpy.typing import NDArray
 from peers import STRENGTH, Run, Solver
-from sinkhorn import header, mixture, problem, said, solving, timed
+from sinkhorn import header, mixture, problem, show, solving, timed
 
 from backbones.engines.torch_engine import TorchPass
 from selavi_ref.transport import Assignment, assign, engines
@@ -59,7 +59,7 @@ def main() -> None:
 
 def beside_others(given: argparse.Namespace) -> list[str]:
     """Solve problems of several sizes by ours on CPU and GPU and by the peers on the GPU."""
-    lines = said(
+    lines = show(
         "## From scores to labels",
         "",
         "Seconds from log-probabilities, in main memory for the CPU and in the GPU's for the others, to labels in main",
@@ -83,7 +83,7 @@ def beside_others(given: argparse.Namespace) -> list[str]:
                 same = (run.labels == best.labels).mean()
                 ratio = "" if solver == FUSED else f"{run.seconds / best.seconds:.1f} x"
                 figures = f"{run.seconds:.4f} | {run.iterations} | {run.error:.1e} | {same:.2%} | {ratio}"
-                lines += said(f"| {name} | {N:,} | {K} | {tol:.0e} | {solver} | {figures} |")
+                lines += show(f"| {name} | {N:,} | {K} | {tol:.0e} | {solver} | {figures} |")
     return lines
 
 
@@ -98,7 +98,7 @@ def solved_by_all(given: argparse.Namespace, scores: Any, sizes: Any, tol: float
         try:
             runs[name] = timed_run(solve, scores, sizes, tol, given.most, given.repeats if ours else 1)
         except Exception as error:  # a peer may not work with the versions that are installed
-            said(f"{name} fails: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}")
+            show(f"{name} fails: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}")
     return runs
 
 
@@ -127,7 +127,7 @@ def kinetics(given: argparse.Namespace) -> list[str]:
                 run()
             taken, found = timed(run)
             seconds[name], error = seconds[name] + taken, max(error, found.marginal_error)
-    lines = said(
+    lines = show(
         "## A self-labelling of Kinetics-400",
         "",
         f"230,976 x 400 x 10 heads, cold starts, to 1e-6 (worst error {error:.1e}).",
@@ -135,13 +135,13 @@ def kinetics(given: argparse.Namespace) -> list[str]:
         "| solved on the | seconds |",
         "|---|---|",
     )
-    return lines + said(*(f"| {name} | {taken:.2f} |" for name, taken in seconds.items()))
+    return lines + show(*(f"| {name} | {taken:.2f} |" for name, taken in seconds.items()))
 
 
 def bandwidth(given: argparse.Namespace) -> list[str]:
     """Return what share of the bandwidth of a copy a pass reaches."""
     copying = copied_bytes() / 1e6
-    lines = said(
+    lines = show(
         "## A pass",
         "",
         f"In float32. A copy within the GPU's memory moves {copying:,.0f} GB/s, read and written. Pass: from K",
@@ -152,7 +152,7 @@ def bandwidth(given: argparse.Namespace) -> list[str]:
         "|---" * 9 + "|",
     )
     for N, K in PASSES:
-        lines += said(f"| {N:,} | {K} | {' | '.join(pass_figures(N, K, copying))} |")
+        lines += show(f"| {N:,} | {K} | {' | '.join(pass_figures(N, K, copying))} |")
     return lines
 
 

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from sinkhorn import processor, said
+from sinkhorn import processor, show
 
 from backbones.data import augment
 from backbones.data.augment import DRAWS
@@ -100,7 +100,7 @@ def main() -> None:
         torch.set_num_threads(given.threads)
     given.steps = given.steps or (1 if given.device == "cpu" else 10)
     names = ("selavi-ref", "numpy", "torch", "torchvision", "av")
-    lines = said(
+    lines = show(
         "# Learning\n",
         f"{date.today()}, {processor()}, {os.cpu_count()} cores, Python {sys.version.split()[0]},",
         f"{', '.join(f'{name} {version(name)}' for name in names)}. Device: {given.device}.",
@@ -114,7 +114,7 @@ def main() -> None:
 
 def steps(given: argparse.Namespace) -> list[str]:
     """Time steps of learning in all variants."""
-    lines = said("## A step\n") + paragraph(
+    lines = show("## A step\n") + paragraph(
         "Clips per second of one step: varying the clips, both networks and all heads forwards and backwards, and the "
         "optimiser; the clips are in memory and random. Plain is the same step in float32, in the usual layout of "
         "memory; the others are `TorchBackbone.train_step`, whose clips and networks are channels-last. "
@@ -122,7 +122,7 @@ def steps(given: argparse.Namespace) -> list[str]:
         "rounds, and of the ratios within them (smallest to largest). The first step may compile, and is not in these."
     )
     more = " of the GPU's memory, GB |" if given.device == "cuda" else ""
-    lines += said(
+    lines += show(
         f"| networks | clips of a step | step | clips/s | times plain | first step, s |{more}",
         f"|---|---|---|---|---|---|{more and '---|'}",
     )
@@ -152,7 +152,7 @@ def of_networks(given: argparse.Namespace, case: Case) -> list[str]:
             figures = f"{size / np.median(times[variant.name]):,.1f} | {'1' if variant.name == PLAIN else ratio} |"
         first = "" if variant.first is None else f"{variant.first:.1f}"
         more = f" {variant.gigabytes:.1f} |" if given.device == "cuda" else ""
-        lines += said(f"| {case.video_net}, {case.audio_net} | {shown} | {variant.name} | {figures} {first} |{more}")
+        lines += show(f"| {case.video_net}, {case.audio_net} | {shown} | {variant.name} | {figures} {first} |{more}")
     return lines
 
 
@@ -264,7 +264,7 @@ def random_batch(settings: BackboneSettings, size: int) -> Batch:
 def runs(given: argparse.Namespace) -> list[str]:
     """Learn a collection, from memory and from its files, and say what took how long."""
     precision = choose_precision("auto", given.device)
-    lines = said("## A run\n") + paragraph(
+    lines = show("## A run\n") + paragraph(
         f"`train` on {given.videos} videos made by the package (2 s, 64 x 64), small networks, {precision}, "
         f"{given.epochs} epochs: seconds, and shares of the whole. Batch norms: the batches that "
         "these see first. Waiting: for the next batch of clips, most of which "
@@ -272,7 +272,7 @@ def runs(given: argparse.Namespace) -> list[str]:
         "one. Labelling: from looking at all videos to new labels, the last one included. Rest: the sound's level, "
         "decoding into memory, starting processes, checkpoints and the log."
     )
-    lines += said(
+    lines += show(
         "| clips from | steps | labellings | whole, s "
         "| batch norms | waiting | learning | labelling | rest | ms per step |",
         "|---" * 10 + "|",
@@ -297,7 +297,7 @@ def runs(given: argparse.Namespace) -> list[str]:
             shares = [f"{part:.1f} ({part / whole:.0%})" for part in (*seconds, whole - sum(seconds))]
             counts = f"{spent.counts['learning']} | {spent.counts['labelling']}"
             each = 1e3 * spent.seconds["learning"] / spent.counts["learning"]
-            lines += said(f"| {way} | {counts} | {whole:.1f} | {' | '.join(shares)} | {each:.1f} |")
+            lines += show(f"| {way} | {counts} | {whole:.1f} | {' | '.join(shares)} | {each:.1f} |")
     return lines
 
 
@@ -363,7 +363,7 @@ def seconds_of(work: Callable[[], Any], device: str) -> float:
 
 
 def paragraph(text: str) -> list[str]:
-    return said(*textwrap.wrap(text, 118), "")
+    return show(*textwrap.wrap(text, 118), "")
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], list[str]]] = {"steps": steps, "runs": runs}
