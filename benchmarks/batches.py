@@ -51,8 +51,8 @@ def cached(given: argparse.Namespace) -> list[str]:
     lines = show(
         "## Caches\n",
         "Milliseconds per clip, median and mean, of the same random clips in turn, in one thread: from their files,",
-        "from a cache (in the page cache), and from memory; and time and size of filling the cache or memory, per second",
-        "of video.\n",
+        "from a cache (in the page cache), and from memory; and time and size of filling the cache or memory,",
+        "per second of video.\n",
         "| collection | from | ms: median; mean | faster than from files (means) | to fill, ms | holds, kB |",
         "|---|---|---|---|---|---|",
     )

@@ -193,9 +193,9 @@ def larger_collections(K: int, runs: Sequence[Measured], speeds: dict[bool, floa
     lines = show("## Larger collections, computed\n") + paragraph(
         f"Nothing in this table was run. K = {K}, H = {HEADS} heads, D = {FEATURES} features of each modality, P "
         f"processes, {passes} passes for each head with {numbers:,} numbers summed; a process passes over "
-        f"{speed_text}, as measured for one of the {cores} cores here. Files: `8 N D / P` bytes of features and "
-        "`8 N K / P` of the log-probabilities of the current head. Memory: `8 N K / P` while the modalities are added, or blocks of "
-        "16 MiB if half of that is over 1 GiB. "
+        f"{speed_text}, as measured for one of the {cores} cores here. Files: `8 N D / P` bytes of "
+        "features and `8 N K / P` of the log-probabilities of the current head. Memory: `8 N K / P` while they are "
+        "added, or blocks of 16 MiB if half of that is over 1 GiB. "
         f"Sent: `8 H` times the numbers. Labels: `4 N H`. Held: `N ({held:.0f} + 9 H + 8)`. Solving: "
         "`H passes 4 N K / (P rate)`, without the forward pass over the videos, writing the log-probabilities and "
         "waiting for sums. If files are larger than the page cache, every pass reads `8 N K / P` from the disk, which "
