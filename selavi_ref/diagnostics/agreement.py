@@ -1,4 +1,4 @@
-"""Findings on the labels themselves: sizes and confidence; agreement of heads, modalities, clips and seeds."""
+"""Findings on the labels: cluster sizes, confidence, and agreement of heads, modalities, clips and runs."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from selavi_ref.errors import printable
 from selavi_ref.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
 _SURE = 0.5  # confidence below which a label counts as unsure
-_COMES_BACK = 0.5  # overlap (intersection over union) with its best match above which a cluster comes back
+_COMES_BACK = 0.5  # intersection over union with its best match from which on a cluster comes back
 _WORTH_NAMING = 0.9  # mean NMI with the others below which the worst head is named
 _ONE_CLUSTER = "all videos are in one cluster, so that nothing can be compared"
-_STANDS_OUT = 0.1  # share of disagreement from which on a cluster is named
+_STANDS_OUT = 0.1  # fraction of disagreement from which on a cluster is named
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Comparison:
     n : int
         Videos that have a label in both.
     equal : float
-        Share of them with the same label.
+        Fraction of them with the same label.
     nmi, ami : float
         Normalised and adjusted mutual information.
     """
@@ -68,14 +68,14 @@ def compare(a: NDArray[np.int32], b: NDArray[np.int32]) -> Comparison | None:
 
 def sizes(label: NDArray[np.int32], K: int) -> Finding:
     """
-    Look for empty and collapsed clusters.
+    Report empty and dominating clusters.
 
     Parameters
     ----------
     label : array
         int32, shape (N,); -1 for none.
     K : int
-        Clusters asked for.
+        Number of clusters.
     """
     labelled = label[label >= 0]
     n = len(labelled)
@@ -113,7 +113,7 @@ def sizes(label: NDArray[np.int32], K: int) -> Finding:
 
 
 def confidence(labels: Labels) -> Finding:
-    """Look at the posteriors of the labels: the networks' own opinion of them."""
+    """Report the mean posterior of the labels."""
     labelled = labels.label >= 0
     if not labelled.any():
         return unmeasured("confidence", "no video has a label")
@@ -128,14 +128,14 @@ def confidence(labels: Labels) -> Finding:
 
 def heads(labels: Labels, names: Sequence[str], taught_alike: bool = False) -> Finding:
     """
-    Compare the labels of the heads with each other, whatever their numbering.
+    Report the agreement of the heads with each other, whatever their numbering.
 
     Parameters
     ----------
     labels : Labels
-        With those of H heads.
+        Labels, with those of H heads.
     names : sequence of str
-        Of the heads.
+        Names of the heads.
     taught_alike : bool
         Whether all heads have learnt the same labels at the end, so that they would agree anyway.
     """
@@ -143,11 +143,11 @@ def heads(labels: Labels, names: Sequence[str], taught_alike: bool = False) -> F
     if H < 2 or _one_cluster(*labels.heads.T):
         return unmeasured("heads", "there is only one head" if H < 2 else _ONE_CLUSTER)
     pairs = {(a, b): compare(labels.heads[:, a], labels.heads[:, b]) for a, b in combinations(range(H), 2)}
-    known = {pair: found for pair, found in pairs.items() if found is not None}
+    known = {pair: result for pair, result in pairs.items() if result is not None}
     if not known:
         return unmeasured("heads", "no video is labelled by two heads")
-    nmi, ami = (float(np.mean([getattr(found, name) for found in known.values()])) for name in ("nmi", "ami"))
-    means = [np.mean([found.nmi for pair, found in known.items() if head in pair] or [np.nan]) for head in range(H)]
+    nmi, ami = (float(np.mean([getattr(result, name) for result in known.values()])) for name in ("nmi", "ami"))
+    means = [np.mean([result.nmi for pair, result in known.items() if head in pair] or [np.nan]) for head in range(H)]
     least = int(np.nanargmin(means))
     sentence = f"the {H} heads agree with each other with a mean NMI of {score(nmi)} (adjusted MI {score(ami)})"
     if H > 2 and means[least] < _WORTH_NAMING:
@@ -161,14 +161,14 @@ def heads(labels: Labels, names: Sequence[str], taught_alike: bool = False) -> F
 
 def modalities(label: NDArray[np.int32], alone: Mapping[str, NDArray[np.int32]], K: int) -> Finding:
     """
-    Compare the labels that each modality gives by itself; heads number the clusters of all modalities alike.
+    Report the agreement of the labels that each modality gives alone; its clusters have the numbers of the heads.
 
     Parameters
     ----------
     label : array
         The labels, int32, shape (N,).
     alone : mapping of str to array
-        Of each modality: its label, int32, shape (N,), -1 without it.
+        For each modality its labels, int32, shape (N,); -1 where it is missing.
     K : int
         Number of clusters.
     """
@@ -179,7 +179,7 @@ def modalities(label: NDArray[np.int32], alone: Mapping[str, NDArray[np.int32]],
     if _one_cluster(*(alone[name] for name in present)):
         return unmeasured("modalities", _ONE_CLUSTER)
     pairs = [(a, b, compare(alone[a], alone[b])) for a, b in combinations(present, 2)]
-    known = [(a, b, found) for a, b, found in pairs if found is not None]
+    known = [(a, b, result) for a, b, result in pairs if result is not None]
     if not known:
         return unmeasured("modalities", f"no video has both {listed([shown(name) for name in present])}")
     equal, nmi, ami = (float(np.mean([getattr(f, name) for _, _, f in known])) for name in ("equal", "nmi", "ami"))
@@ -192,13 +192,13 @@ def modalities(label: NDArray[np.int32], alone: Mapping[str, NDArray[np.int32]],
     names = listed([shown(name) for name in present])
     sentence = f"{names} alone give the same label to {percent(equal)} of the videos (NMI {score(nmi)})"
     sentence += _most_different(label, differ, both, figures)
-    if one := int(np.sum(np.sum([own >= 0 for own in alone.values()], axis=0) == 1)):
-        sentence += f"; {counted(one, 'video')} {'has' if one == 1 else 'have'} only one of them"
-    return Finding("modalities", at_least(kappa, 0.75, 0.4), sentence, figures | {"one_only": one})
+    if one_only := int(np.sum(np.sum([own >= 0 for own in alone.values()], axis=0) == 1)):
+        sentence += f"; {counted(one_only, 'video')} {'has' if one_only == 1 else 'have'} only one of them"
+    return Finding("modalities", at_least(kappa, 0.75, 0.4), sentence, figures | {"one_only": one_only})
 
 
 def disagreeing(alone: Mapping[str, NDArray[np.int32]]) -> NDArray[np.bool_]:
-    """Return, shape (N,), of which videos the modalities that they have give different labels."""
+    """Return which videos have modalities with different labels, bool, shape (N,)."""
     own = np.stack(list(alone.values()))
     high = own.max(0)
     return np.asarray(np.where(own >= 0, own, high).min(0) != high)
@@ -206,14 +206,14 @@ def disagreeing(alone: Mapping[str, NDArray[np.int32]]) -> NDArray[np.bool_]:
 
 def clips(label: NDArray[np.int32], disagreement: NDArray[np.float32] | None) -> Finding:
     """
-    Judge how far the clips of each video get the same label.
+    Report how many clips have the label of their video.
 
     Parameters
     ----------
     label : array
         The labels, int32, shape (N,).
     disagreement : array or None
-        Share of the clips whose own label differs, shape (N,); None with a single clip.
+        Fraction of the clips whose own label differs, shape (N,); None with a single clip.
     """
     if disagreement is None:
         return unmeasured("clips", "the store was made from one clip of each video; extract it again with --clips 3")
@@ -230,14 +230,14 @@ def clips(label: NDArray[np.int32], disagreement: NDArray[np.float32] | None) ->
 
 def stability(label: NDArray[np.int32], other: NDArray[np.int32], name: str) -> Finding:
     """
-    Compare the labels with those of a second run, whatever its numbering.
+    Report the agreement with the labels of a second run, whatever its numbering.
 
     Parameters
     ----------
     label, other : array
-        int32, shape (N,); -1 without a label, or where the second run does not know the video.
+        int32, shape (N,); -1 without a label, or for videos that the second run does not have.
     name : str
-        Of the second run.
+        Name of the second run.
     """
     both = (label >= 0) & (other >= 0)
     if both.sum() < 2:
@@ -247,7 +247,7 @@ def stability(label: NDArray[np.int32], other: NDArray[np.int32], name: str) -> 
     K = int(max(label.max(), other.max())) + 1
     found = compare(label, match_numbers(other, label, K))
     assert found is not None
-    lost = not_back(label, other, K)
+    lost = lost_clusters(label, other, K)
     asked = len(np.unique(label[both]))
     sentence = (
         f"{percent(found.equal)} of {counted(found.n, 'video')} are in the same cluster in {printable(name)} "
@@ -262,8 +262,8 @@ def stability(label: NDArray[np.int32], other: NDArray[np.int32], name: str) -> 
     return Finding("stability", severity, sentence, figures | {"lost": len(lost), "second": name})
 
 
-def not_back(label: NDArray[np.int32], other: NDArray[np.int32], K: int) -> list[int]:
-    """Return the clusters that no cluster of another labelling overlaps by half (intersection over union)."""
+def lost_clusters(label: NDArray[np.int32], other: NDArray[np.int32], K: int) -> list[int]:
+    """Return the clusters without a match in another labelling: intersection over union of less than a half."""
     together = overlap(label, other, K)
     union = together.sum(1, keepdims=True) + together.sum(0) - together
     share = (together / np.maximum(union, 1)).max(1)
@@ -275,7 +275,7 @@ def _one_cluster(*labellings: NDArray[np.int32]) -> bool:
 
 
 def _chance(a: NDArray[np.int32], b: NDArray[np.int32], K: int) -> float:
-    """Return the share of equal labels that two independent labellings with these sizes would have."""
+    """Return the fraction of equal labels that two independent labellings with these sizes would have."""
     both = (a >= 0) & (b >= 0)
     sizes_a, sizes_b = (np.bincount(own[both], minlength=K) / both.sum() for own in (a, b))
     return float(sizes_a @ sizes_b)

@@ -1,4 +1,4 @@
-"""How far labels can be trusted, found from the labels, the store they come from and the files, without any truth."""
+"""Check how far labels can be trusted, from labels, store and files, without true classes."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from selavi_ref.store import FeatureStore
 __all__ = ["Finding", "Report", "check"]
 
 _WHOLE = ("sizes", "confidence", "heads", "modalities", "clips", "stability", "shortcut")  # about all labels
-_EVIDENCE = ("heads", "modalities", "clips", "stability")  # agreement, without which nothing vouches for the labels
+_EVIDENCE = ("heads", "modalities", "clips", "stability")  # at least one of these is needed to trust the labels
 _COLUMNS = {"path": "video", "label": "label", "why": "why", "figure": "fit (0 to 1)"}
 
 
 @dataclass(frozen=True)
 class Report:
     """
-    What a check has found.
+    The result of a check.
 
     Parameters
     ----------
     findings : list of Finding
-        In a fixed order; the last one, ``verdict``, sums the others up.
+        Findings in a fixed order; the last one, ``verdict``, sums up the others.
     videos : Table
         One row for each suspicious video: ``path``, ``label``, ``why``, and as ``figure`` its fit (see
         `selavi_ref.diagnostics.fit.ModalityViews`); those with the most reasons first, then those that fit worst.
@@ -48,19 +48,19 @@ class Report:
 
     @property
     def verdict(self) -> Finding:
-        """The finding that sums the others up."""
+        """The finding that sums up the others."""
         return self.findings[-1]
 
     def table(self) -> Table:
         """Return the findings as a table: ``name``, ``severity``, ``sentence``; the figures are in its facts."""
         rows: list[Mapping[str, Cell]] = [
-            {"name": one.name, "severity": one.severity, "sentence": one.sentence} for one in self.findings
+            {"name": each.name, "severity": each.severity, "sentence": each.sentence} for each in self.findings
         ]
         columns = {"name": "check", "severity": "verdict", "sentence": "finding"}
         return Table("How far the labels can be trusted", columns, rows, facts={"figures": self._figures()})
 
     def _figures(self) -> dict[str, Mapping[str, float | int | str]]:
-        return {one.name: one.figures for one in self.findings}
+        return {finding.name: finding.figures for finding in self.findings}
 
 
 def check(
@@ -73,21 +73,21 @@ def check(
     rng: np.random.Generator,
 ) -> Report:
     """
-    Say how far labels can be trusted. True classes, which a store may hold, are never looked at.
+    Check how far labels can be trusted, without the true classes that a store may hold.
 
     Parameters
     ----------
     store : FeatureStore
-        That the labels come from; features are used if it has them.
+        The store of the labels; its features are used if it has any.
     labels : Labels
-        Of all videos of the store, see `selavi_ref.ensemble.labels.label_store`.
+        Labels of all videos of the store, see `selavi_ref.ensemble.labels.label_store`.
     measures : sequence of Measures, optional
-        Of the video files, in any order; a video without one counts as a file that could not be read.
+        Measures of the video files, in any order; a video without one counts as a file that could not be read.
     located : sequence of str, optional
-        Where the file of each video is; by default at its path.
+        Present path of each video's file; by default the path in the store.
     other : (str, mapping of str to int), optional
-        A second run, such as with another seed: what to call it, and the label of each path (-1 for none). Paths are
-        known by their name as written or by their absolute one.
+        Name of a second run, such as with another seed, and its label of each path (-1 for none). Paths may be
+        as in the store or absolute.
     rng : Generator
         For cross-validation and shuffled labels.
 
@@ -119,33 +119,33 @@ def check(
         agreement.clips(labels.label, labels.disagreement),
         _stability(labels, other, second),
         *_shortcuts(labels, files, rng),
-        suspicion.duplicates(groups, len(labels.paths), sum(bool(one.reason) for one in files or ())),
+        suspicion.duplicates(groups, len(labels.paths), sum(bool(file.reason) for file in files or ())),
         suspicion.misfits(bad, labels.label, K, outlying is not None),
     ]
     reasons = _reasons(labels, view, bad, second, groups)
     if files is not None:
-        for row, one in enumerate(files):
-            if one.reason:
-                reasons[row].append(f"the file could not be read: {one.reason}")
+        for row, file in enumerate(files):
+            if file.reason:
+                reasons[row].append(f"the file could not be read: {file.reason}")
     return Report([*findings, verdict(findings)], _table(labels, view, reasons))
 
 
 def verdict(findings: Sequence[Finding]) -> Finding:
     """
-    Sum findings up in one sentence.
+    Sum up findings in one sentence.
 
     A warning about the labels as a whole (sizes, confidence, heads, modalities, clips, stability, a shortcut) is a
-    warning. Anything else that is not ok asks for a look: also duplicates and misfits, which concern single videos, and
-    labels that nothing vouches for, as neither modalities, clips, a second run, nor heads that have learnt labels of
-    their own could be compared.
+    warning. Anything else that is not ok needs a look, such as duplicates and misfits, which concern single videos, and
+    labels without evidence: neither modalities, clips, a second run, nor heads that were trained on different labels
+    could be compared.
     """
-    measured = [one for one in findings if one.measured]
-    missing = [one.name for one in findings if not one.measured]
-    if unreadable := sum(int(one.figures.get("unreadable", 0)) for one in measured):
+    measured = [finding for finding in findings if finding.measured]
+    missing = [finding.name for finding in findings if not finding.measured]
+    if unreadable := sum(int(finding.figures.get("unreadable", 0)) for finding in measured):
         missing.append(counted(unreadable, "file"))
-    against = [one.name for one in measured if one.severity == "warning" and one.name.partition(":")[0] in _WHOLE]
-    looks = [one.name for one in measured if one.severity != "ok" and one.name not in against]
-    vouched = any(one.name in _EVIDENCE and not one.figures.get("taught_alike") for one in measured)
+    against = [f.name for f in measured if f.severity == "warning" and f.name.partition(":")[0] in _WHOLE]
+    looks = [f.name for f in measured if f.severity != "ok" and f.name not in against]
+    has_evidence = any(f.name in _EVIDENCE and not f.figures.get("taught_alike") for f in measured)
     severity: Severity = "ok"
     if against:
         severity = "warning"
@@ -154,7 +154,7 @@ def verdict(findings: Sequence[Finding]) -> Finding:
     elif looks:
         severity = "look"
         sentence = f"the labels can be used with care: look at {listed(looks)}"
-    elif not vouched:
+    elif not has_evidence:
         severity = "look"
         sentence = "nothing vouches for the labels: nothing could be compared with them"
     else:
@@ -182,22 +182,22 @@ def _stability(
 def _shortcuts(labels: Labels, files: Sequence[Measures] | None, rng: np.random.Generator) -> list[Finding]:
     if files is None:
         return suspicion.shortcut_findings(None, 0)
-    readable = sum(code >= 0 and not one.reason for code, one in zip(labels.label.tolist(), files, strict=True))
+    readable = sum(code >= 0 and not file.reason for code, file in zip(labels.label.tolist(), files, strict=True))
     return suspicion.shortcut_findings(shortcuts(labels.label, files, rng), readable)
 
 
 def _numbers(paths: Sequence[str], known: Mapping[str, int]) -> NDArray[np.int32]:
-    """Return the labels of paths, numbered from 0 without gaps where they were not small; -1 for none."""
+    """Return the labels of paths, -1 for none; numbers above the count of paths are replaced by consecutive ones."""
     absolute = {os.path.abspath(path): number for path, number in known.items()}
-    found = np.array([known.get(path, absolute.get(os.path.abspath(path), -1)) for path in paths], np.int64)
-    found[found < 0] = -1
-    if found.max(initial=-1) > len(paths):
-        found[found >= 0] = np.unique(found[found >= 0], return_inverse=True)[1]
-    return found.astype(np.int32)
+    numbers = np.array([known.get(path, absolute.get(os.path.abspath(path), -1)) for path in paths], np.int64)
+    numbers[numbers < 0] = -1
+    if numbers.max(initial=-1) > len(paths):
+        numbers[numbers >= 0] = np.unique(numbers[numbers >= 0], return_inverse=True)[1]
+    return numbers.astype(np.int32)
 
 
 def _measures_of(paths: Sequence[str], measures: Sequence[Measures]) -> list[Measures]:
-    known = {os.path.abspath(one.path): one for one in measures}
+    known = {os.path.abspath(file.path): file for file in measures}
     missing = Measures("", reason="it was not measured")
     return [replace(known.get(os.path.abspath(path), missing), path=path) for path in paths]
 

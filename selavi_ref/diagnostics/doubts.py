@@ -1,4 +1,4 @@
-"""Quick checks of new labels: why they cannot be trusted as a whole, and which videos should have none."""
+"""Quick checks of new labels: reasons not to trust them as a whole, and single labels to drop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MIN_RUNS_NMI = 0.3  # agreement of the runs of a search: 0.1 for noise, 0.6 whe
 
 def doubts(store: FeatureStore, labels: Labels, *, of_training: bool = True) -> list[Finding]:
     """
-    Return the reasons not to trust labels as a whole; none is no proof that they are right.
+    Return the reasons not to trust labels as a whole; an empty list is no proof that they are right.
 
     Checked are the sizes of the clusters, and whether heads, modalities, and the runs of a cross-fitted search agree.
     Where labels are cross-fitted on what networks have learnt, only the runs of the search count, and not the heads.
@@ -32,7 +32,7 @@ def doubts(store: FeatureStore, labels: Labels, *, of_training: bool = True) -> 
     labels : Labels
         Labels of its videos.
     of_training : bool
-        Whether the videos are those that were learnt from; others may all be of one cluster.
+        Whether the labels were learnt from these videos; others may all be in one cluster.
     """
     sizes = agreement.sizes(labels.label, store.n_clusters)
     if of_training and sizes.severity == "warning":  # then nothing else can be compared
@@ -48,7 +48,7 @@ def doubts(store: FeatureStore, labels: Labels, *, of_training: bool = True) -> 
 
 def reject(store: FeatureStore, labels: Labels, *, min_confidence: float = 0.0, drop_misfits: bool = False) -> Labels:
     """
-    Leave the labels of some videos empty, with the reason.
+    Drop the labels of some videos, with the reason.
 
     Parameters
     ----------
@@ -57,9 +57,9 @@ def reject(store: FeatureStore, labels: Labels, *, min_confidence: float = 0.0, 
     labels : Labels
         Labels of its videos.
     min_confidence : float
-        Labels of a smaller confidence are left out.
+        Labels of a smaller confidence are dropped.
     drop_misfits : bool
-        Whether labels of videos that fit no cluster are left out, see `selavi_ref.diagnostics.fit.misfits`.
+        Whether labels of videos that fit no cluster are dropped, see `selavi_ref.diagnostics.fit.misfits`.
     """
     labelled = labels.label >= 0
     reasons = list(labels.reasons)
@@ -82,7 +82,7 @@ def reject(store: FeatureStore, labels: Labels, *, min_confidence: float = 0.0, 
 
 
 def _below(limits: list[tuple[Finding, str, float]]) -> list[Finding]:
-    """Return the findings of which the named figure is below its limit."""
+    """Return the findings whose named figure is below its limit."""
     return [each for each, name, least in limits if each.measured and float(each.figures[name]) < least]
 
 
@@ -91,7 +91,7 @@ def _without(values: NDArray[np.int32], dropped: NDArray[np.bool_]) -> NDArray[n
 
 
 def _runs(store: FeatureStore) -> Finding:
-    """Return how far the runs of a cross-fitted search agree, as the store says."""
+    """Return the agreement of the runs of a cross-fitted search, from the provenance of the store."""
     search = store.provenance.get("search")
     if not isinstance(search, dict) or not isinstance(search.get("agreement"), (int, float)):
         return unmeasured("runs", "the labels are not cross-fitted")

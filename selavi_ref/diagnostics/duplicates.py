@@ -1,4 +1,4 @@
-"""Videos that are in a collection more than once: as the same file, or as a copy in another size, codec or quality."""
+"""Find videos that are in a collection more than once: as equal files, or copies in another size or codec."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from selavi_ref.diagnostics.file_measures import Measures
 from selavi_ref.diagnostics.fingerprints import AUDIO_SIZE, VIDEO_SIZE
 
-# Correlations of prints above which two videos are the same. Copies of the demo collection at half the size and other
-# codecs have 0.96 and more for the picture, and for the sound; of its different videos, one pair in a thousand has 0.82
-# for the picture, one in a thousand 0.99 for the sound, and none both.
+# Correlations of fingerprints above which two videos are the same. Copies of the demo collection at half the size and
+# in other codecs have 0.96 and more for the picture, and for the sound; of its different videos, one pair in a
+# thousand has 0.82 for the picture, one in a thousand 0.99 for the sound, and none both.
 BOTH = 0.95  # picture and sound, each
-ALONE = 0.98  # the one that there is, where both videos lack the other
-_DRIFT = 0.05  # share of their length, and
-_DRIFT_SECONDS = 0.5  # seconds, by which copies may differ in length
+ALONE = 0.98  # of the only one, where both videos lack the other
+_DRIFT = 0.05  # fraction of their length by which copies may differ in length, and
+_DRIFT_SECONDS = 0.5  # seconds added to it
 _BLOCK = 2048  # videos compared with each other at once: 16 MiB of correlations
-_MOST_EDGES = 1 << 20  # pairs that are kept before they are brought down to what joins the groups
+_MOST_EDGES = 1 << 20  # pairs in memory before they are reduced to those that join the groups
 _READ = 1 << 20  # bytes read at once
 
 
@@ -33,11 +33,11 @@ class Group:
     Parameters
     ----------
     rows : tuple of int
-        Rows of the videos, ascending, at least two.
+        Rows of at least two videos, ascending.
     identical : bool
-        Whether the files are the same, byte for byte.
+        Whether the files are equal, byte for byte.
     n_labels : int
-        How many different labels they have; 1 where all agree, 0 where none has one.
+        Number of different labels; 0 if no video has one.
     """
 
     rows: tuple[int, ...]
@@ -54,17 +54,17 @@ def duplicates(measures: Sequence[Measures], labels: ArrayLike | None = None) ->
     """
     Find groups of videos that are the same or nearly so.
 
-    Two files are the same if their bytes are (files of equal size are read for that). Two videos are nearly the same if
-    their lengths are, and the prints of their pictures and of their sounds are both alike; where both lack a sound, or
-    a picture that is more than a plain colour, the other alone must be alike more closely. Videos without any print are
-    like no other. Groups are what such pairs join, so that their first and last may be less alike.
+    Files of equal size are compared byte by byte. Two videos are nearly the same if
+    their lengths and the fingerprints of both picture and sound are similar. Where both lack a sound, or
+    a picture that is more than a plain colour, the other fingerprint must be more similar. Videos without fingerprints
+    are in no group. Groups are connected components, so that some pairs of a group may be less similar.
 
     Parameters
     ----------
     measures : sequence of Measures
-        Of N videos.
+        Measures of N videos.
     labels : array of int, shape (N,), optional
-        Of the videos; -1 for none.
+        Labels of the videos; -1 for none.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def duplicates(measures: Sequence[Measures], labels: ArrayLike | None = None) ->
     N = len(measures)
     codes = np.full(N, -1, np.int64) if labels is None else np.asarray(labels, np.int64)
     same = _identical(measures)
-    joined = _components(N, [*_star_edges(same), *_alike_edges(measures)])
+    joined = _components(N, [*_star_edges(same), *_similar_edges(measures)])
     content = {row: number for number, rows in enumerate(same) for row in rows}
     groups = []
     for rows in _members(joined):
@@ -84,7 +84,7 @@ def duplicates(measures: Sequence[Measures], labels: ArrayLike | None = None) ->
 
 
 def _identical(measures: Sequence[Measures]) -> list[list[int]]:
-    """Return groups of rows whose files hold the same bytes; a path that is listed twice is the same file."""
+    """Return groups of rows with equal files; a path may be listed twice."""
     by_size = defaultdict(list)
     for row, video in enumerate(measures):
         if video.bytes:
@@ -118,8 +118,8 @@ def _star_edges(groups: Sequence[Sequence[int]]) -> Iterator[NDArray[np.int64]]:
         yield np.array([[rows[0]] * (len(rows) - 1), rows[1:]], np.int64)
 
 
-def _alike_edges(measures: Sequence[Measures]) -> Iterator[NDArray[np.int64]]:
-    """Yield pairs of rows whose videos look and sound alike, or enough of these to join their groups."""
+def _similar_edges(measures: Sequence[Measures]) -> Iterator[NDArray[np.int64]]:
+    """Yield pairs of rows with similar fingerprints, or enough of these to join their groups."""
     for picture, sound in ((True, True), (True, False), (False, True)):
         rows = [
             row
@@ -128,13 +128,13 @@ def _alike_edges(measures: Sequence[Measures]) -> Iterator[NDArray[np.int64]]:
         ]
         if len(rows) > 1:
             least = BOTH if picture and sound else ALONE
-            yield from _alike(measures, np.array(rows), least, picture, sound)
+            yield from _similar(measures, np.array(rows), least, picture, sound)
 
 
-def _alike(
+def _similar(
     measures: Sequence[Measures], rows: NDArray[np.int64], least: float, picture: bool, sound: bool
 ) -> Iterator[NDArray[np.int64]]:
-    """Compare videos with those that are hardly longer, block by block."""
+    """Compare videos with those of about the same length, block by block."""
     seconds = np.array([measures[row].seconds for row in rows])
     order = np.argsort(seconds, kind="stable")
     rows, seconds = rows[order], seconds[order]
@@ -149,7 +149,7 @@ def _alike(
         stop = min(start + _BLOCK, len(rows))
         for other in range(start, int(reach[stop - 1]), _BLOCK):
             last = min(other + _BLOCK, len(rows))
-            a, b = _alike_in_block(prints, slice(start, stop), slice(other, last), least)
+            a, b = _similar_in_block(prints, slice(start, stop), slice(other, last), least)
             near = (a < b) & (b < reach[a])
             edges.append(np.stack([rows[a[near]], rows[b[near]]]))
         if sum(pairs.shape[1] for pairs in edges) > _MOST_EDGES:
@@ -157,24 +157,24 @@ def _alike(
     yield from edges
 
 
-def _alike_in_block(
+def _similar_in_block(
     prints: Sequence[NDArray[np.float32]], first: slice, second: slice, least: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the pairs of two blocks of rows in all of whose prints they correlate by `least`."""
-    alike = np.ones((first.stop - first.start, second.stop - second.start), bool)
+    """Return the pairs of two blocks of rows whose fingerprints all correlate by at least `least`."""
+    similar = np.ones((first.stop - first.start, second.stop - second.start), bool)
     for matrix in prints:
-        if alike.any():
-            alike &= matrix[first] @ matrix[second].T >= least
-    a, b = np.nonzero(alike)
+        if similar.any():
+            similar &= matrix[first] @ matrix[second].T >= least
+    a, b = np.nonzero(similar)
     return a + first.start, b + second.start
 
 
 def _stacked(prints: Sequence[NDArray[np.float32] | None], size: int) -> NDArray[np.float32]:
-    return np.stack([np.zeros(size, np.float32) if one is None else one for one in prints])
+    return np.stack([np.zeros(size, np.float32) if each is None else each for each in prints])
 
 
 def _components(N: int, edges: Sequence[NDArray[np.int64]]) -> NDArray[np.int32]:
-    """Return for each of N rows the number of the group that the pairs join it to."""
+    """Return the connected component of each of N rows."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,4 @@
-"""What can be measured of a video file without knowing what it shows: its format, loudness, colour and prints."""
+"""Measure video files: format, loudness, mean colour and fingerprints."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from selavi_ref.media.segments import file_of, segment_of
 from selavi_ref.runs.atomic import replacing
 
 _SHORT = 20.0  # seconds up to which a video is decoded in one go; in longer ones, the frames are sought
-_HEARD = 10.0  # seconds of sound that are looked at, in the middle
-_SIDE = 32  # pixels of the short side at which frames are looked at
-_SAMPLE_RATE = 16000  # at which sound is looked at
-_QUIETEST = -120.0  # dB: what digital silence counts as
-_OPENING = '{"path"'  # of every line of kept measures
-_AHEAD = 32  # videos per thread that are handed out before their turn
+_HEARD = 10.0  # seconds of sound that are measured, in the middle
+_SIDE = 32  # pixels of the short side at which frames are measured
+_SAMPLE_RATE = 16000  # at which sound is measured
+_QUIETEST = -120.0  # dB of digital silence
+_OPENING = '{"path"'  # of every line of a file of measures
+_AHEAD = 32  # videos per thread that are measured in advance
 
 
 @dataclass(frozen=True, slots=True)
 class Measures:
     """
-    What is known of one video file; None, 0 or "" where it cannot be had.
+    Properties of one video file; None or "" where unknown.
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ class Measures:
     picture_print, sound_print
         See `selavi_ref.diagnostics.fingerprints`: float32, shapes (256,) and (128,), of length 1.
     reason
-        Why the file could not be read, "" where it could.
+        Why the file could not be read; "" if it could.
     stamp
-        Size and time of change of the file when it was measured.
+        Size and modification time of the file when it was measured.
     """
 
     path: str
@@ -97,14 +97,14 @@ _FIELDS = tuple(item.name for item in fields(Measures))
 
 def measure(path: FilePath, *, limit: float = LIMIT) -> Measures:
     """
-    Measure one video file, in a process of its own that a damaged file may crash.
+    Measure one video file in a separate process, which a damaged file may crash.
 
     Parameters
     ----------
     path : path
         A video file in any container that FFmpeg knows.
     limit : float
-        Seconds that it may take.
+        Time limit, seconds.
 
     Returns
     -------
@@ -128,26 +128,26 @@ def measure_all(
     limit: float = LIMIT,
 ) -> list[Measures]:
     """
-    Measure many video files, side by side.
+    Measure many video files in parallel.
 
     Parameters
     ----------
     paths : sequence of path
-        The files; one that is named twice is measured once.
+        The files; each is measured once, even if listed twice.
     workers : int
         Threads, each with a process.
     keep : path, optional
-        File in which every finished measure is kept at once, one line of JSON each. A later call measures only files
-        that are new, that have changed since, or that could not be read for a reason that may have passed.
+        File to which each result is appended at once, as one line of JSON. A later call measures only files
+        that are new or changed, or that could not be read for a temporary reason.
     progress : callable, optional
-        Called with the number of videos that are done since the last call; those that were kept come first.
+        Called with the number of videos done since the last call; those of `keep` come first.
     limit : float
-        Seconds that one file may take.
+        Time limit for one file, seconds.
 
     Returns
     -------
     list of Measures
-        In the order of `paths`.
+        Measures, in the order of `paths`.
 
     Raises
     ------
@@ -158,23 +158,23 @@ def measure_all(
     """
     names = [os.fspath(path) for path in paths]
     kept = {} if keep is None else _read_kept(keep)
-    found: dict[str, Measures] = {}
+    results: dict[str, Measures] = {}
     for name in names:
         known = kept.get(os.path.abspath(name))
         if known is not None and known.stamp == _stamp(name):
-            found[name] = replace(known, path=name)
-    todo = [name for name in dict.fromkeys(names) if name not in found]
+            results[name] = replace(known, path=name)
+    todo = [name for name in dict.fromkeys(names) if name not in results]
     if progress is not None:
-        progress(sum(name in found for name in names))
+        progress(sum(name in results for name in names))
     times = Counter(names)
     with _journal(keep) as note:
-        for name, (measures, lasting) in parallel_map(lambda name: _measured(name, limit), todo, workers, _AHEAD):
-            found[name] = measures
-            if lasting:
+        for name, (measures, is_final) in parallel_map(lambda name: _measured(name, limit), todo, workers, _AHEAD):
+            results[name] = measures
+            if is_final:
                 note(measures)
             if progress is not None:
                 progress(times[name])
-    return [found[name] for name in names]
+    return [results[name] for name in names]
 
 
 def measure_here(path: FilePath) -> Measures:
@@ -190,9 +190,9 @@ def measure_here(path: FilePath) -> Measures:
         header = _header(path, media)
     if not header.video_codec and not header.audio_codec:
         raise media_error(path, "it holds neither a picture nor a sound that can be decoded")
-    frames, samples = _looks(header)
+    frames, samples = _frames_and_sound(header)
     if frames.shape[1] > frames.shape[2] and (header.height or 0) < (header.width or 0):
-        header = replace(header, width=header.height, height=header.width)  # turned while it is shown
+        header = replace(header, width=header.height, height=header.width)  # rotated for display
     middle = frames[1:3].reshape(-1, 3).mean(0) if len(frames) == FRAMES else [None] * 3
     red, green, blue = (None if value is None else round(float(value), 3) for value in middle)
     return replace(
@@ -207,7 +207,7 @@ def measure_here(path: FilePath) -> Measures:
 
 
 def _header(path: FilePath, media: Media) -> Measures:
-    """Return what the header of an open file says."""
+    """Return the properties in the header of an open file."""
     video, audio = media.video, media.audio
     size: tuple[int, int] | tuple[None, None] = (None, None)
     if video is not None:
@@ -230,11 +230,13 @@ def _codec(stream: Any) -> str:
     if stream is None:
         return ""
     codec = stream.codec_context.codec
-    return str(getattr(codec, "canonical_name", codec.name))  # not the decoder's name, of which a codec may have many
+    return str(
+        getattr(codec, "canonical_name", codec.name)
+    )  # a codec may have many decoders, so not the decoder's name
 
 
-def _looks(header: Measures) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return four frames, in the middles of the quarters of the picture, and the sound about its middle."""
+def _frames_and_sound(header: Measures) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return the middle frames of the four quarters of the video, and ten seconds of sound around its middle."""
     length = max(header.picture_seconds or 0.0, 1e-3)
     begin = max(0.0, ((header.sound_seconds or 0.0) - _HEARD) / 2)
     if header.seconds <= _SHORT:
@@ -269,7 +271,7 @@ def _loudness(samples: NDArray[np.float32]) -> float | None:
 
 
 def _stamp(path: str) -> str:
-    """Return size and time of change of a file, "" if there is none."""
+    """Return size and modification time of a file; "" if there is none."""
     try:
         status = os.stat(file_of(path))
     except OSError:
@@ -278,9 +280,9 @@ def _stamp(path: str) -> str:
 
 
 def _measured(path: str, limit: float) -> tuple[Measures, bool]:
-    """Return the measures of a file, and whether they stay true as long as it stays the same."""
+    """Return the measures of a file, and whether they are final (the file was read, or is damaged)."""
     stamp = _stamp(path)  # before it is read: a file that changes meanwhile is measured again next time
-    # Of a file only: segments of one file are not the same video.
+    # Of whole files only: segments of one file are different videos.
     size = int(stamp.partition("-")[0]) if stamp and segment_of(path).whole else None
     try:
         return replace(run_guarded(measure_here, path, limit=limit), bytes=size, stamp=stamp), True
@@ -290,7 +292,7 @@ def _measured(path: str, limit: float) -> tuple[Measures, bool]:
 
 
 def _read_kept(keep: FilePath) -> dict[str, Measures]:
-    """Return what was kept, by absolute path; the line in which a stopped job was cut off counts for nothing."""
+    """Return the measures in a file by absolute path; incomplete lines are ignored."""
     kept: dict[str, Measures] = {}
     lines = damaged = 0
     first = ""
@@ -318,7 +320,7 @@ def _read_kept(keep: FilePath) -> dict[str, Measures]:
 
 @contextmanager
 def _journal(keep: FilePath | None) -> Iterator[Callable[[Measures], None]]:
-    """Open the file of kept measures, and give the function that adds to it."""
+    """Open the file of measures, and yield a function that appends to it."""
     if keep is None:
         yield lambda _: None
         return

@@ -1,4 +1,4 @@
-"""One finding of a report: how bad it is, one plain sentence, and the figures that the sentence rests on."""
+"""One finding of a report: its severity, one sentence, and its figures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from selavi_ref.errors import printable
 Severity = Literal["ok", "look", "warning"]
 Figure = float | int | str
 
-_NAMED = 5  # clusters or the like that a sentence names before it only counts them
-_ALL = 1 - 1e-12  # what only rounding keeps from 1
+_NAMED = 5  # items that a sentence names; further ones are counted
+_ALL = 1 - 1e-12  # 1 up to rounding
 _SHOWN = {"video": "picture", "audio": "sound"}
 
 
@@ -25,13 +25,13 @@ class Finding:
     Parameters
     ----------
     name : str
-        What was looked at, such as ``modalities``.
+        What was checked, such as ``modalities``.
     severity : {"ok", "look", "warning"}
-        Whether nothing is wrong, a person should have a look, or the labels are in doubt.
+        ``look``: a person should look at it; ``warning``: the labels are in doubt.
     sentence : str
         The finding in plain English, with its main figures.
     figures : mapping
-        All figures by name; ``measured`` is 0 where the finding only says that something could not be measured.
+        All figures by name; ``measured`` is 0 if the check could not be made.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Finding:
 
     @property
     def measured(self) -> bool:
-        """Whether this says something about the labels, not only why nothing can be said."""
+        """Whether the check could be made."""
         return self.figures.get("measured", 1) != 0
 
 
@@ -67,7 +67,7 @@ def worst(*severities: Severity) -> Severity:
 
 
 def percent(share: float) -> str:
-    """Write a share in per cent, so that only nothing is 0 % and only all is 100 %."""
+    """Format a fraction in per cent; only 0 gives 0 % and only 1 gives 100 %."""
     value = 100.0 if share > _ALL else 100 * share
     if 0 < value < 0.1:
         return "under 0.1 %"
@@ -78,17 +78,17 @@ def percent(share: float) -> str:
 
 
 def score(value: float) -> str:
-    """Write a score, so that only 1 is 1.00."""
+    """Format a score; only 1 gives 1.00."""
     return f"{value:.2f}" if value > _ALL or value < 0.995 else f"{min(value, 0.9999):.4f}"
 
 
 def counted(number: int, what: str) -> str:
-    """Write a number with what it counts, in the plural where needed."""
+    """Format a number with its noun, in the plural where needed."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def listed(items: Sequence[object]) -> str:
-    """Write items as a list in words; of many, only the first ones and how many more there are."""
+    """Join items with commas and 'and'; of many, the first five and the number of others."""
     names = [str(item) for item in items[:_NAMED]]
     if len(items) > _NAMED:
         return f"{', '.join(names)} and {len(items) - _NAMED:,} more"
@@ -96,10 +96,10 @@ def listed(items: Sequence[object]) -> str:
 
 
 def clusters(numbers: Sequence[int]) -> str:
-    """Write clusters by their numbers."""
+    """Format numbers of clusters."""
     return f"cluster{'' if len(numbers) == 1 else 's'} {listed(numbers)}"
 
 
 def shown(modality: str) -> str:
-    """Return what people call a modality."""
+    """Return the name of a modality for people."""
     return _SHOWN.get(modality, printable(modality))

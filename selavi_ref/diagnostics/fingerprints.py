@@ -1,4 +1,4 @@
-"""Small pictures of a video and of its sound, by which it is known again in another size, codec or quality."""
+"""Fingerprints of picture and sound, which recognise a video in another size, codec or quality."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ VIDEO_SIZE, AUDIO_SIZE = FRAMES * _SIDE * _SIDE, _BANDS * _SLICES
 
 _ALL_BANDS = 20  # the highest four are left out: codecs and lower sample rates cut them off
 _STEP = 0.01  # seconds between two energies
-_SHORTEST = 0.1  # seconds of sound that have a print
+_SHORTEST = 0.1  # seconds of sound that have a fingerprint
 _SILENT = 1e-4  # root mean square of samples in -1..1, that is -80 dB
-_FLAT_PICTURE = 3.0  # grey levels (of 255, root mean square) by which a picture must vary to be told from another
+_FLAT_PICTURE = 3.0  # grey levels (of 255, root mean square) by which a picture must vary to have a fingerprint
 _FLAT_SOUND = 0.1  # the same of a sound, relative to its mean
 
 
 def video_fingerprint(frames: NDArray[np.uint8]) -> NDArray[np.float32] | None:
     """
-    Return the print of a picture: its frames as grey cells, without their mean, of length 1.
+    Return the fingerprint of a picture: its frames as grey cells, centred, of length 1.
 
     Parameters
     ----------
@@ -34,8 +34,7 @@ def video_fingerprint(frames: NDArray[np.uint8]) -> NDArray[np.float32] | None:
     Returns
     -------
     array or None
-        float32, shape (256,); None where there is no picture, or one that is the same all over, which looks like any
-        other of its kind.
+        float32, shape (256,); None where there is no picture, or one of a single colour.
     """
     if len(frames) != FRAMES:
         return None
@@ -46,10 +45,10 @@ def video_fingerprint(frames: NDArray[np.uint8]) -> NDArray[np.float32] | None:
 
 def audio_fingerprint(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32] | None:
     """
-    Return the print of a sound: energies of 16 mel bands in 8 slices of time, without their mean, of length 1.
+    Return the fingerprint of a sound: energies of 16 mel bands in 8 slices of time, centred, of length 1.
 
-    The slices overlap by half, as copies of a sound may lie some 60 ms earlier or later (codecs' priming); of the
-    energies the fourth root is taken, which minds quiet moments more than energies do, and less than their logarithms,
+    The slices overlap by half, since copies of a sound may be shifted by about 60 ms (priming of codecs). The fourth
+    root of the energies weights quiet moments more than the energies do, and less than their logarithms,
     to which codecs add noise.
 
     Parameters
@@ -62,8 +61,7 @@ def audio_fingerprint(samples: NDArray[np.float32], sample_rate: int) -> NDArray
     Returns
     -------
     array or None
-        float32, shape (128,); None where there is less than a tenth of a second of sound, hardly any, or one without
-        any shape.
+        float32, shape (128,); None for less than a tenth of a second of sound, for silence, and for a constant sound.
     """
     if len(samples) < _SHORTEST * sample_rate or np.sqrt(np.mean(np.square(samples, dtype=np.float64))) < _SILENT:
         return None
@@ -75,7 +73,7 @@ def audio_fingerprint(samples: NDArray[np.float32], sample_rate: int) -> NDArray
 
 
 def _means(grey: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Cut an axis into equal parts and return the mean of each."""
+    """Return the means of equal parts of an axis."""
     edges = np.linspace(0, grey.shape[axis], _SIDE + 1).astype(int)
     shape = [1] * grey.ndim
     shape[axis] = _SIDE
@@ -84,10 +82,10 @@ def _means(grey: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
 
 
 def _normalised(cells: NDArray[np.float32], least: float) -> NDArray[np.float32] | None:
-    """Take off the mean and divide by the length; None where the cells vary by less than `least`."""
+    """Subtract the mean and divide by the length; None if the cells vary by less than `least`."""
     centred = cells - cells.mean(dtype=np.float64)
     spread = float(np.sqrt(np.mean(np.square(centred))))
     if not spread > least:
         return None
-    # In half precision, as it lies in files: a print must not depend on whether it comes from one.
+    # Rounded to half precision, as in files, so that measured and stored fingerprints are equal.
     return (centred / (spread * math.sqrt(len(cells)))).astype(np.float16).astype(np.float32)

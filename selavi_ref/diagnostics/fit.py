@@ -1,4 +1,4 @@
-"""How well each video fits a cluster: as its modalities see it together and apart, and among the cluster's features."""
+"""Measure how well each video fits its cluster, by posteriors of the modalities and by distances of features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from selavi_ref.ensemble.posterior import HeadPosteriors
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.joint_log_prob import labelling_modalities
 
-LOWEST = 0.5  # share of the median fit below which a video fits no cluster
+LOWEST = 0.5  # fraction of the median fit below which a video fits no cluster
 FARTHEST = 6.0  # robust deviations from its cluster, in every modality, from which on a video fits no cluster
 _FEWEST = 5  # videos of a cluster below which distances are compared with those of all videos
 _TO_SIGMA = 1.4826  # times the median absolute deviation: the standard deviation of a normal distribution
@@ -22,16 +22,16 @@ _TINY = 1e-6
 @dataclass(frozen=True)
 class ModalityViews:
     """
-    What the log-probabilities of a store say of each of N videos.
+    Labels by each modality alone, and fit, of each of N videos.
 
     Parameters
     ----------
     labels : dict of str to array
-        Of each modality by itself: the label that all heads together give, int32, shape (N,); -1 without the modality.
+        For each modality the label that all heads together give it alone, int32, shape (N,); -1 without the modality.
     fit : array
         Mean over the heads of ``max_k sqrt(p[i, k] q[i, k])`` for the posteriors p and q of the two modalities (their
         geometric mean for any number of them; the largest posterior for one), float32, shape (N,), 0 to 1; NaN for a
-        video without any. It is low for a video that no cluster is liked for by picture and sound alike.
+        video without any. It is low for a video without a cluster that is probable for both picture and sound.
     """
 
     labels: dict[str, NDArray[np.int32]]
@@ -40,7 +40,7 @@ class ModalityViews:
 
 def modality_views(store: FeatureStore, groups: NDArray[np.int32]) -> ModalityViews:
     """
-    Look at the modalities of a store one by one.
+    Label the videos of a store by each modality alone, and compute their fit.
 
     Parameters
     ----------
@@ -78,12 +78,12 @@ def far_out(
     store: FeatureStore, labels: NDArray[np.int32], among: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32] | None:
     """
-    Measure how far each video's features lie from its cluster, compared with the cluster's other videos.
+    Return the distance of each video's features from its cluster, in robust deviations of the cluster.
 
-    In each modality, features are brought to length 1; a video's distance is ``1 - cos`` to the centre of its cluster,
-    the mean of the half of the cluster's videos that lies nearest to the mean of all of them; its deviation is the
-    distance minus the cluster's median, divided by 1.4826 times the median absolute deviation. A video with picture and
-    sound gets the smaller of both deviations: it is far out only if it is so in each.
+    In each modality, features are normalised to length 1; a video's distance is ``1 - cos`` to the centre of its
+    cluster, the mean of the half of the cluster's videos that lies nearest to the mean of all of them; its deviation is
+    the distance minus the cluster's median, divided by 1.4826 times the median absolute deviation. A video with picture
+    and sound gets the smaller of both deviations: it is far out only if it is in both.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def far_out(
     labels : array
         int32, shape (N,); -1 for none.
     among : array, optional
-        The videos whose centres and distances all are compared with, bool, shape (N,); all by default.
+        Videos that determine centres and deviations, bool, shape (N,); all by default.
 
     Returns
     -------
@@ -114,17 +114,17 @@ def far_out(
 
 def misfits(fit: NDArray[np.float32], outlying: NDArray[np.float32] | None, K: int) -> NDArray[np.bool_]:
     """
-    Say which videos fit no cluster: those whose fit is below half of the median fit, or that lie six deviations out.
+    Return the videos that fit no cluster: fit below half of the median, or more than six robust deviations away.
 
-    The median is the yardstick, as the fits of a network that has learnt little are low for all videos. With a single
-    cluster, every fit is 1.
+    Fits are compared with the median because they are low for all videos of a network that has learnt little. With a
+    single cluster, every fit is 1.
 
     Parameters
     ----------
     fit : array
-        Of `modality_views`, shape (N,).
+        `ModalityViews.fit`, shape (N,).
     outlying : array or None
-        Of `far_out`, shape (N,).
+        Result of `far_out`, shape (N,).
     K : int
         Number of clusters.
     """
@@ -201,14 +201,14 @@ def _by_cluster(labels: NDArray[np.int32], used: NDArray[np.bool_]) -> list[NDAr
 def _deviations(
     distance: NDArray[np.float32], labels: NDArray[np.int32], used: NDArray[np.bool_], known: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    found = np.full(len(distance), np.nan, np.float32)
+    deviations = np.full(len(distance), np.nan, np.float32)
     overall = _spread(distance[known]) if known.any() else (0.0, 1.0)
     for rows in _by_cluster(labels, used):
-        yardstick = rows[known[rows]]
-        middle, spread = _spread(distance[yardstick]) if len(yardstick) >= _FEWEST else overall
-        # A cluster tighter than all others is not judged by its own width alone: a hair's breadth is no outlier.
-        found[rows] = (distance[rows] - middle) / max(spread, overall[1] / 4, _TINY)
-    return found
+        reference = rows[known[rows]]
+        middle, spread = _spread(distance[reference]) if len(reference) >= _FEWEST else overall
+        # In a very narrow cluster, small distances would count as outliers.
+        deviations[rows] = (distance[rows] - middle) / max(spread, overall[1] / 4, _TINY)
+    return deviations
 
 
 def _spread(distance: NDArray[np.float32]) -> tuple[float, float]:

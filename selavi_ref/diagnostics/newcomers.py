@@ -1,4 +1,4 @@
-"""How well videos that were added to a collection fit the clusters that were learnt without them."""
+"""Measure how well videos that were added to a collection fit the clusters that were learnt without them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from selavi_ref.metrics import adjusted_mutual_info_score
 from selavi_ref.selflabel.kmeans import kmeans
 from selavi_ref.store import FeatureStore
 
-_MANY = 3.0  # times the share of misfits among the videos before, from which on new videos fit badly
-_FEWEST = 3  # misfits that are told at all
+_MANY = 3.0  # times the fraction of misfits among the old videos, from which on new videos fit badly
+_FEWEST = 3  # misfits that are reported
 _KIND = 8  # videos of a kind, at least on average
-_MOST_KINDS = 20  # kinds that are looked for at most
+_MOST_KINDS = 20  # largest number of kinds that is tried
 _AGREEING = 0.5  # agreement of picture and sound from which on there is more than one kind
 _TOLERANCE = 0.02  # by which agreement may fall short of the best
-_WARNING = 0.2  # share of misfits from which on it is a warning
+_WARNING = 0.2  # fraction of misfits from which on it is a warning
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Fit:
     Parameters
     ----------
     misfits : array
-        Which of N videos fit no cluster, bool, shape (N,), by the rules of `selavi_ref.diagnostics.fit.misfits` with
-        the medians of the videos before.
+        Videos that fit no cluster, bool, shape (N,): as `selavi_ref.diagnostics.fit.misfits`, with the medians of the
+        old videos.
     finding : Finding
         The result in a sentence.
     """
@@ -43,7 +43,7 @@ class Fit:
 
 def fit_of_new(store: FeatureStore, labels: Labels, new: NDArray[np.bool_]) -> Fit:
     """
-    Say which new videos fit no cluster, measured by the videos that were there before.
+    Find the new videos that fit no cluster, compared with the old videos.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def fit_of_new(store: FeatureStore, labels: Labels, new: NDArray[np.bool_]) -> F
     labels : Labels
         Their labels.
     new : array
-        Which of them are new, bool, shape (N,).
+        New videos, bool, shape (N,).
     """
     fit = modality_views(store, labels.groups).fit
     before = ~new & (labels.label >= 0)
@@ -89,7 +89,7 @@ def fit_of_new(store: FeatureStore, labels: Labels, new: NDArray[np.bool_]) -> F
 
 def n_new_clusters(store: FeatureStore, misfits: NDArray[np.bool_], *, seed: int = 0) -> int:
     """
-    Estimate how many kinds of videos there are among those that fit no cluster.
+    Estimate the number of kinds among the videos that fit no cluster.
 
     They are clustered by the features of each modality alone, for each number of clusters. If it is the number of
     kinds, picture and sound find the same clusters, as in `selavi_ref.ensemble.n_clusters`: of all numbers whose
@@ -101,7 +101,7 @@ def n_new_clusters(store: FeatureStore, misfits: NDArray[np.bool_], *, seed: int
     store : FeatureStore
         With features of two modalities.
     misfits : array
-        Of N videos, which fit no cluster, bool, shape (N,).
+        Videos that fit no cluster, bool, shape (N,).
     seed : int
         Seed of K-means.
 

@@ -1,4 +1,4 @@
-"""Whether labels can be told from something that says nothing of what a video shows, such as its codec or loudness."""
+"""Predict labels from properties of the files that are not their content, such as codec or loudness."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from selavi_ref.diagnostics.file_measures import Measures
 from selavi_ref.errors import InputError
 from selavi_ref.metrics import adjusted_mutual_info_score
 
-FEWEST = 30  # labelled videos below which nothing is said
+FEWEST = 30  # labelled videos below which nothing is computed
 _FOLDS = 5
 _SHUFFLES = 199  # of the labels, so that the smallest p-value is 0.005
-_MOST_BINS = 16  # of a quantity that is measured
+_MOST_BINS = 16  # of a numerical quantity
 _PER_BIN = 10  # videos in a bin, on average, at least
-_MOST_KINDS = 64  # of a quantity that is named; rarer ones count as one kind
+_MOST_KINDS = 64  # of a categorical quantity; rarer ones count as one kind
 _MISSING = "none"
 _TINY = 1e-9
 
@@ -25,29 +25,29 @@ _TINY = 1e-9
 @dataclass(frozen=True)
 class Shortcut:
     """
-    How far one quantity tells the labels.
+    How well one quantity predicts the labels.
 
     Parameters
     ----------
     name : str
         The quantity, such as ``loudness``.
     accuracy : float
-        Share of the videos whose label is guessed right from the quantity alone: the label that is most frequent among
-        the other folds' videos of the same bin.
+        Fraction of the videos whose label is predicted correctly from the quantity alone, as the most frequent label
+        of the same bin in the other folds.
     base : float
         The same without the quantity: always the largest cluster of the other folds.
     adjusted : float
         Adjusted mutual information of label and bin: 0 by chance.
     p_value : float
-        Share of labellings shuffled at random that share as much with any quantity's bins, this one counted.
+        Fraction of shuffled labellings that depend as much on any quantity's bins, this one counted.
     bins : int
-        In how many bins the videos lie.
+        Number of bins of the quantity.
     label, kind : int, str
-        The pair of a cluster and a bin that stands out most.
+        The cluster and the bin that exceed chance most.
     together, of : int
-        How many of the cluster's `of` videos lie in that bin.
+        Videos of the cluster in that bin, and all videos of the cluster.
     usual : float
-        Share of all videos that do.
+        Fraction of all videos in that bin.
     """
 
     name: str
@@ -65,16 +65,16 @@ class Shortcut:
 
 def shortcuts(labels: ArrayLike, measures: Sequence[Measures], rng: np.random.Generator) -> list[Shortcut]:
     """
-    Try to guess the labels from each of several quantities alone.
+    Predict the labels from each of several quantities alone.
 
     Codec, picture size, frame rate and sample rate are taken as they are; duration, file size and loudness are cut into
-    up to 16 bins of equal numbers of videos, the mean colour into 4 x 4 x 4. A quantity that a video lacks is a bin of
-    its own. A quantity that is the same for all videos gives nothing, nor does a single cluster.
+    up to 16 bins of equal numbers of videos, the mean colour into 4 x 4 x 4. Missing values have a bin of
+    their own. A quantity that is the same for all videos is left out; with a single cluster, all are.
 
     Parameters
     ----------
     labels : array of int, shape (N,)
-        Of the videos; those with -1, and those that could not be read, are left out.
+        Labels; videos with -1, and those that could not be read, are left out.
     measures : sequence of Measures
         Of the same videos.
     rng : Generator
@@ -83,8 +83,8 @@ def shortcuts(labels: ArrayLike, measures: Sequence[Measures], rng: np.random.Ge
     Returns
     -------
     list of Shortcut
-        One for each quantity that varies, the most telling first; whether it tells more than chance is for the caller
-        to judge by `adjusted` and `p_value`.
+        One for each quantity that varies, by falling adjusted mutual information; `p_value` shows whether it exceeds
+        chance.
 
     Raises
     ------
@@ -106,9 +106,9 @@ def shortcuts(labels: ArrayLike, measures: Sequence[Measures], rng: np.random.Ge
     folds = _folds(codes, rng)
     if not cuts:
         return []
-    chances = _chances(codes, cuts, rng)
-    found = [_told(name, codes, clusters, *cuts[name], folds, chances[name]) for name in cuts]
-    return sorted(found, key=lambda shortcut: -shortcut.adjusted)
+    p_values = _p_values(codes, cuts, rng)
+    results = [_shortcut(name, codes, clusters, *cuts[name], folds, p_values[name]) for name in cuts]
+    return sorted(results, key=lambda shortcut: -shortcut.adjusted)
 
 
 Bins = tuple[NDArray[np.int64], list[str]]
@@ -122,27 +122,26 @@ def _folds(codes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int
     return folds
 
 
-def _chances(codes: NDArray[np.int64], cuts: dict[str, Bins], rng: np.random.Generator) -> dict[str, float]:
+def _p_values(codes: NDArray[np.int64], cuts: dict[str, Bins], rng: np.random.Generator) -> dict[str, float]:
     """
-    Return the p-value of what each quantity's bins share with the labels.
+    Return the p-value of the dependence of the labels on each quantity, corrected for the number of quantities.
 
-    What is shared is measured in standard deviations from its mean over shuffled labels, and compared with the largest
-    of these over all quantities for each shuffle: the more quantities are tried, the more one shares by chance
-    (Westfall and Young, Resampling-based multiple testing, 1993).
+    The dependence is measured in standard deviations from its mean over shuffled labels, and compared with the largest
+    over all quantities for each shuffle (Westfall and Young, Resampling-based multiple testing, 1993).
     """
     K = int(codes.max()) + 1
-    shared = np.array([[_shared(_table(bins, codes, len(kinds), K)) for bins, kinds in cuts.values()]])
+    observed = np.array([[_n_log_n(_table(bins, codes, len(kinds), K)) for bins, kinds in cuts.values()]])
     by_chance = np.empty((_SHUFFLES, len(cuts)))
     for row in by_chance:
         shuffled = rng.permutation(codes)
-        row[:] = [_shared(_table(bins, shuffled, len(kinds), K)) for bins, kinds in cuts.values()]
+        row[:] = [_n_log_n(_table(bins, shuffled, len(kinds), K)) for bins, kinds in cuts.values()]
     mean, spread = by_chance.mean(0), np.maximum(by_chance.std(0), _TINY)
     largest = ((by_chance - mean) / spread).max(1)
-    as_much = (largest[:, None] >= (shared - mean) / spread - _TINY).sum(0)
+    as_much = (largest[:, None] >= (observed - mean) / spread - _TINY).sum(0)
     return dict(zip(cuts, ((1 + as_much) / (1 + _SHUFFLES)).tolist(), strict=True))
 
 
-def _told(
+def _shortcut(
     name: str,
     codes: NDArray[np.int64],
     clusters: NDArray[np.int64],
@@ -159,8 +158,8 @@ def _told(
     kind, label = divmod(int(((table - expected) / np.sqrt(expected + 1)).argmax()), K)
     return Shortcut(
         name=name,
-        accuracy=_guessed(bins, codes, folds, B, K),
-        base=_guessed(np.zeros_like(bins), codes, folds, 1, K),
+        accuracy=_held_out_accuracy(bins, codes, folds, B, K),
+        base=_held_out_accuracy(np.zeros_like(bins), codes, folds, 1, K),
         adjusted=float(adjusted_mutual_info_score(codes, bins)),
         p_value=p_value,
         bins=B,
@@ -172,14 +171,16 @@ def _told(
     )
 
 
-def _guessed(bins: NDArray[np.int64], codes: NDArray[np.int64], folds: NDArray[np.int64], B: int, K: int) -> float:
-    """Return the share of labels that the most frequent one of their bin in the other folds gets right."""
+def _held_out_accuracy(
+    bins: NDArray[np.int64], codes: NDArray[np.int64], folds: NDArray[np.int64], B: int, K: int
+) -> float:
+    """Return the fraction of labels that equal the most frequent one of their bin in the other folds."""
     whole, right = _table(bins, codes, B, K), 0
     for fold in range(_FOLDS):
         mine = folds == fold
         held_out = _table(bins[mine], codes[mine], B, K)
         rest = whole - held_out
-        # A bin that the other folds do not know is guessed by all of their videos.
+        # A bin that is not in the other folds gets the most frequent label of all bins.
         guess = np.where(rest.any(1), rest.argmax(1), rest.sum(0).argmax())
         right += int(held_out[np.arange(B), guess].sum())
     return right / len(codes)
@@ -189,26 +190,28 @@ def _table(bins: NDArray[np.int64], codes: NDArray[np.int64], B: int, K: int) ->
     return np.bincount(bins * K + codes, minlength=B * K).reshape(B, K)
 
 
-def _shared(table: NDArray[np.int64]) -> float:
+def _n_log_n(table: NDArray[np.int64]) -> float:
     """Return the sum of ``n log n`` over the cells, which rises with the mutual information for given margins."""
     counts = table[table > 1]
     return float(np.sum(counts * np.log(counts)))
 
 
-def _named(names: Sequence[str]) -> Bins:
-    """Return kinds as they are, the rarest of very many as one."""
+def _categories(names: Sequence[str]) -> Bins:
+    """Return the bin of each name; the rarest of very many names are one bin."""
     kinds, numbers, counts = np.unique(np.array(names, object).astype(str), return_inverse=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    place = np.empty(len(kinds), np.int64)
-    place[order] = np.minimum(np.arange(len(kinds)), _MOST_KINDS - 1)
+    rank = np.empty(len(kinds), np.int64)
+    rank[order] = np.minimum(np.arange(len(kinds)), _MOST_KINDS - 1)
     shown = [str(kinds[kind]) for kind in order[:_MOST_KINDS]]
     if len(kinds) > _MOST_KINDS:
         shown[-1] = "rare ones"
-    return place[numbers], shown
+    return rank[numbers], shown
 
 
-def _cut(values: Sequence[float | None], shown: Callable[[float, float], str], most: int = _MOST_BINS) -> Bins:
-    """Cut numbers into bins of about equal counts; those that are missing make a bin of their own."""
+def _quantile_bins(
+    values: Sequence[float | None], shown: Callable[[float, float], str], most: int = _MOST_BINS
+) -> Bins:
+    """Cut numbers into bins of about equal counts; missing ones have a bin of their own."""
     numbers = np.array([np.nan if value is None else value for value in values], np.float64)
     known = np.isfinite(numbers)
     bins = np.zeros(len(numbers), np.int64)
@@ -235,41 +238,41 @@ def _range(unit: str, digits: int = 1) -> Callable[[float, float], str]:
 
 def _codec(videos: Sequence[Measures]) -> Bins:
     parts = [(v.container, v.video_codec or "no picture", v.audio_codec or "no sound") for v in videos]
-    return _named([", ".join(part) for part in parts])
+    return _categories([", ".join(part) for part in parts])
 
 
 def _picture_size(videos: Sequence[Measures]) -> Bins:
-    return _named([f"{v.width} x {v.height} pixels" if v.width and v.height else _MISSING for v in videos])
+    return _categories([f"{v.width} x {v.height} pixels" if v.width and v.height else _MISSING for v in videos])
 
 
 def _frame_rate(videos: Sequence[Measures]) -> Bins:
-    return _named([f"{v.fps:.4g} frames/s" if v.fps else _MISSING for v in videos])
+    return _categories([f"{v.fps:.4g} frames/s" if v.fps else _MISSING for v in videos])
 
 
 def _sample_rate(videos: Sequence[Measures]) -> Bins:
-    return _named([f"{v.sample_rate} Hz" if v.sample_rate else _MISSING for v in videos])
+    return _categories([f"{v.sample_rate} Hz" if v.sample_rate else _MISSING for v in videos])
 
 
 def _duration(videos: Sequence[Measures]) -> Bins:
-    # Rounded, as lengths that differ by a frame or a packet of sound say nothing.
-    return _cut([round(v.seconds, 1) if v.seconds else None for v in videos], _range("s"))
+    # Rounded, so that lengths that differ by a frame or a packet of sound are equal.
+    return _quantile_bins([round(v.seconds, 1) if v.seconds else None for v in videos], _range("s"))
 
 
 def _file_size(videos: Sequence[Measures]) -> Bins:
-    return _cut([None if v.bytes is None else v.bytes / 1e3 for v in videos], _range("kB", 0))
+    return _quantile_bins([None if v.bytes is None else v.bytes / 1e3 for v in videos], _range("kB", 0))
 
 
 def _loudness(videos: Sequence[Measures]) -> Bins:
-    return _cut([v.loudness for v in videos], _range("dB"))
+    return _quantile_bins([v.loudness for v in videos], _range("dB"))
 
 
 def _mean_colour(videos: Sequence[Measures]) -> Bins:
     """Cut each of red, green and blue into four, which makes 64 cells of which many may be empty."""
     grades = []
     for colour in ("red", "green", "blue"):
-        bins, kinds = _cut([getattr(v, colour) for v in videos], _range(colour, 0), most=4)
+        bins, kinds = _quantile_bins([getattr(v, colour) for v in videos], _range(colour, 0), most=4)
         grades.append([kinds[number] for number in bins])
-    return _named([_MISSING if _MISSING in cell else ", ".join(cell) for cell in zip(*grades, strict=True)])
+    return _categories([_MISSING if _MISSING in cell else ", ".join(cell) for cell in zip(*grades, strict=True)])
 
 
 _QUANTITIES: dict[str, Callable[[Sequence[Measures]], Bins]] = {

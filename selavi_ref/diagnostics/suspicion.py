@@ -1,4 +1,4 @@
-"""Findings on what labels may rest on instead of content, and on videos that no label fits."""
+"""Findings on shortcuts, duplicates and misfits."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from selavi_ref.diagnostics.duplicates import Group
 from selavi_ref.diagnostics.finding import Figure, Finding, at_most, counted, listed, percent, unmeasured, worst
 from selavi_ref.diagnostics.shortcuts import FEWEST, Shortcut
 
-NO_FILES = "the video files were not looked into"
-LIKELY, STRONG = 0.1, 0.3  # adjusted mutual information from which on a shortcut is told, and is a warning
-_HELD, _RARER, _ENOUGH = 0.5, 3.0, 10  # of a cluster that a quantity holds together: share, how much rarer, videos
-_FOLLOWS = ("file size",)  # what an encoder makes of the content, and no warning therefore
-_SURE = 0.01  # p-value of a shortcut that is not told any more
+NO_FILES = "the video files were not measured"
+LIKELY, STRONG = 0.1, 0.3  # adjusted mutual information from which on a shortcut is reported, and is a warning
+_HELD, _RARER, _ENOUGH = 0.5, 3.0, 10  # of one cluster in one bin: fraction, times that of all videos, videos
+_FOLLOWS = ("file size",)  # depends on the content, so that it is never a warning
+_SURE = 0.01  # p-value from which on a shortcut is not reported
 
 
 def shortcut_findings(found: Sequence[Shortcut] | None, n_labelled: int) -> list[Finding]:
     """
-    Tell the quantities by which labels can be guessed: one finding for each, or one that there is none.
+    Report the quantities that predict the labels: one finding for each, or one that there is none.
 
-    A shortcut is told if it shares more with the labels than all but one in a hundred shuffled labellings do, and
-    guesses more labels than the largest cluster does, and either has an adjusted mutual information of 0.1 or more, or
-    holds one cluster together: half of the cluster's videos, ten or more, in a bin with at most a third of that share
-    of all videos. It is a warning from 0.3 on, but for the size of the file, which follows from what a video shows.
+    A shortcut is reported if its p-value is below 0.01, if it predicts more labels than the largest cluster does, and
+    if its adjusted mutual information is 0.1 or more or it explains one cluster: half of the cluster's videos, ten or
+    more, are in a bin with at most a third of that fraction of all videos. It is a warning from 0.3 on, except for the
+    size of the file, which depends on the content.
 
     Parameters
     ----------
     found : sequence of Shortcut or None
-        Of all quantities that vary; None if the files were not looked into.
+        All quantities that vary; None if the files were not measured.
     n_labelled : int
         Labelled videos that could be read.
     """
@@ -40,12 +40,12 @@ def shortcut_findings(found: Sequence[Shortcut] | None, n_labelled: int) -> list
         return [unmeasured("shortcuts", f"it takes {FEWEST} labelled videos that can be read, not {n_labelled}")]
     if not found:
         return [unmeasured("shortcuts", "there is only one cluster, or the files are all alike in what they could be")]
-    told = [one for one in found if _is_told(one)]
-    if told:
-        return [_shortcut(one) for one in told]
+    reported = [shortcut for shortcut in found if _is_reported(shortcut)]
+    if reported:
+        return [_shortcut_finding(shortcut) for shortcut in reported]
     best = found[0]
     sentence = (
-        f"no likely shortcut: of {listed([one.name for one in found])}, {best.name} tells most of the labels "
+        f"no likely shortcut: of {listed([shortcut.name for shortcut in found])}, {best.name} tells most of the labels "
         f"(adjusted MI {best.adjusted:.2f}; {percent(best.accuracy)} guessed right, {percent(best.base)} without it)"
     )
     if len(found) == 1:
@@ -53,43 +53,37 @@ def shortcut_findings(found: Sequence[Shortcut] | None, n_labelled: int) -> list
     return [Finding("shortcuts", "ok", sentence, {"quantities": len(found), **_figures(best)})]
 
 
-def _is_told(one: Shortcut) -> bool:
-    share = one.together / one.of
-    one_cluster = one.together >= _ENOUGH and share >= _HELD and share >= _RARER * one.usual
-    return one.p_value < _SURE and one.accuracy > one.base and (one.adjusted >= LIKELY or one_cluster)
+def _is_reported(s: Shortcut) -> bool:
+    fraction = s.together / s.of
+    one_cluster = s.together >= _ENOUGH and fraction >= _HELD and fraction >= _RARER * s.usual
+    return s.p_value < _SURE and s.accuracy > s.base and (s.adjusted >= LIKELY or one_cluster)
 
 
-def _shortcut(one: Shortcut) -> Finding:
+def _shortcut_finding(s: Shortcut) -> Finding:
     sentence = (
-        f"{one.name} alone predicts the labels of {percent(one.accuracy)} of the videos, always guessing the largest "
-        f"cluster {percent(one.base)} (adjusted MI {one.adjusted:.2f}): {one.together:,} of the {one.of:,} videos in "
-        f"cluster {one.label} have {one.kind}, and {percent(one.usual)} of all"
+        f"{s.name} alone predicts the labels of {percent(s.accuracy)} of the videos, always guessing the largest "
+        f"cluster {percent(s.base)} (adjusted MI {s.adjusted:.2f}): {s.together:,} of the {s.of:,} videos in "
+        f"cluster {s.label} have {s.kind}, and {percent(s.usual)} of all"
     )
-    severity = at_most(one.adjusted, LIKELY, STRONG)
-    if one.name in _FOLLOWS:
-        return Finding(f"shortcut: {one.name}", "look", f"{sentence}; it may follow from what they show", _figures(one))
-    return Finding(f"shortcut: {one.name}", worst(severity, "look"), sentence, _figures(one))
+    severity = worst(at_most(s.adjusted, LIKELY, STRONG), "look")
+    if s.name in _FOLLOWS:
+        severity, sentence = "look", f"{sentence}; it may follow from what they show"
+    return Finding(f"shortcut: {s.name}", severity, sentence, _figures(s))
 
 
-def _figures(one: Shortcut) -> dict[str, Figure]:
-    return {
-        "quantity": one.name,
-        "accuracy": one.accuracy,
-        "base": one.base,
-        "ami": one.adjusted,
-        "p_value": one.p_value,
-        "bins": one.bins,
-    }
+def _figures(s: Shortcut) -> dict[str, Figure]:
+    figures = {"accuracy": s.accuracy, "base": s.base, "ami": s.adjusted, "p_value": s.p_value, "bins": s.bins}
+    return {"quantity": s.name, **figures}
 
 
 def duplicates(groups: Sequence[Group] | None, n_videos: int, unreadable: int) -> Finding:
     """
-    Tell how many videos are in the collection more than once.
+    Report how many videos are in the collection more than once.
 
     Parameters
     ----------
     groups : sequence of Group or None
-        None if the files were not looked into.
+        None if the files were not measured.
     n_videos, unreadable : int
         Videos in all, and files that could not be read.
     """
@@ -118,18 +112,18 @@ def duplicates(groups: Sequence[Group] | None, n_videos: int, unreadable: int) -
 
 def misfits(bad: NDArray[np.bool_], label: NDArray[np.int32], K: int, features: bool) -> Finding:
     """
-    Tell how many videos fit no cluster, although each was given one.
+    Report how many videos fit no cluster, although each was given one.
 
     Parameters
     ----------
     bad : array
-        Which ones, bool, shape (N,): see `selavi_ref.diagnostics.fit.misfits`.
+        Misfits, bool, shape (N,): see `selavi_ref.diagnostics.fit.misfits`.
     label : array
         int32, shape (N,); those with -1 do not count.
     K : int
         Number of clusters.
     features : bool
-        Whether the store has features, by which they are found too.
+        Whether the store has features, which find misfits too.
     """
     labelled = label >= 0
     n = int(labelled.sum())

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selavi_ref.diagnostics.file_measures import Measures
-from selavi_ref.diagnostics.shortcuts import Shortcut, _cut, _named, shortcuts
+from selavi_ref.diagnostics.shortcuts import Shortcut, _categories, _quantile_bins, shortcuts
 from selavi_ref.diagnostics.suspicion import shortcut_findings
 from selavi_ref.errors import InputError
 
@@ -137,7 +137,7 @@ def test_the_same_generator_gives_the_same_shortcuts():
 
 @given(st.lists(st.one_of(st.none(), st.floats(-100, 100), st.integers(0, 3)), min_size=1, max_size=200))
 def test_every_value_lies_in_one_bin_and_equal_values_in_the_same(values):
-    bins, kinds = _cut(values, lambda low, high: f"{low} to {high}")
+    bins, kinds = _quantile_bins(values, lambda low, high: f"{low} to {high}")
     assert set(bins.tolist()) == set(range(len(kinds)))
     assert len(kinds) <= 17
     of = {}
@@ -148,7 +148,7 @@ def test_every_value_lies_in_one_bin_and_equal_values_in_the_same(values):
 
 def test_rare_kinds_count_as_one():
     names = [f"kind {number}" for number in range(500) for _ in range(1 + (number < 40))]
-    bins, kinds = _named(names)
+    bins, kinds = _categories(names)
     assert len(kinds) == 64
     assert kinds[-1] == "rare ones"
     assert {kinds[number] for number in bins[:80]} == {f"kind {number}" for number in range(40)}
