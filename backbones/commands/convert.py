@@ -10,7 +10,7 @@ import click
 from backbones.commands.command import Command, refuse_options
 from backbones.commands.help_text import option_group
 from backbones.commands.messages import note
-from backbones.commands.output import OutPath
+from backbones.commands.output import OutPath, force_option
 from backbones.commands.setting_options import setting_option
 from backbones.data.settings import ClipSettings
 from selavi_ref.errors import InputError
@@ -38,6 +38,7 @@ _CLIP_OPTIONS = (  # field, option, default
 @click.argument("source", type=click.Path(), metavar="CHECKPOINT|RUN")
 @click.option("--out", type=OutPath(), help="New folder for a run made from a published checkpoint.")
 @click.option("--to", type=OutPath(dir_okay=False), help="File for the networks of a run, as a published checkpoint.")
+@force_option
 @option_group(
     "Input of the networks",
     *(setting_option(ClipSettings, name, option=option, default_text=text) for name, option, text in _CLIP_OPTIONS),
@@ -47,7 +48,7 @@ _CLIP_OPTIONS = (  # field, option, default
         help="Normalisation of log energies: none, published (1.93,17.89), or MEAN,STD. [default: none]",
     ),
 )
-def convert(source: str, out: str | None, to: str | None, sound_level: str, **clip: Any) -> None:
+def convert(source: str, out: str | None, to: str | None, force: bool, sound_level: str, **clip: Any) -> None:
     """
     Make a run of a published SeLaVi checkpoint, or write the networks of a run as one.
 
@@ -64,12 +65,15 @@ def convert(source: str, out: str | None, to: str | None, sound_level: str, **cl
 
     if to is not None:
         refuse_options([*clip, "sound_level"], "goes with --out")
+        if os.path.lexists(to) and not force:
+            raise InputError(f"--to {to} exists already; name another file, or replace it by --force", path=to)
         from backbones.commands.progress import TERMINAL
 
         export_published(Run.of_videos(source), to, TERMINAL)
         note(f"wrote {click.format_filename(to)}")
         return
     assert out is not None
+    refuse_options(["force"], "goes with --to")
     if os.path.isdir(source):
         raise InputError(f"{source} is a folder; name the file of a checkpoint, or write one of a run by --to FILE")
     if sound_level == "collection":

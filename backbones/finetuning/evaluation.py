@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from backbones.finetuning.classifier import Classifier
 from backbones.finetuning.folds import Fold
 from backbones.finetuning.settings import FineTuneSettings
 from selavi_ref.runs.atomic import replacing
+from selavi_ref.runs.csv_file import write_rows
 
 _TOP = 5
 
@@ -71,11 +71,17 @@ class Predictions:
         """Write a table of each video's class, predicted class, rank of the true class, and reason of a failure."""
         classes = fold.classes
         with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "class", "predicted", "rank", "reason"])
-            for entry, logits, rank, reason in zip(fold.test, self.logits, self.ranks, self.reasons, strict=True):
-                predicted = "" if reason else classes[int(logits.argmax())]
-                writer.writerow([entry.path, entry.class_name, predicted, "" if reason else rank + 1, reason])
+            rows = (
+                [
+                    entry.path,
+                    entry.class_name,
+                    "" if reason else classes[int(logits.argmax())],
+                    "" if reason else int(rank) + 1,
+                    reason,
+                ]
+                for entry, logits, rank, reason in zip(fold.test, self.logits, self.ranks, self.reasons, strict=True)
+            )
+            write_rows(file, ("path", "class", "predicted", "rank", "reason"), rows, ("path", "class", "predicted"))
 
     @property
     def _failed(self) -> NDArray[np.bool_]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from selavi_ref.datasets.video_files import VideoFiles, describe_ignored
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
 from selavi_ref.media.container import VideoInfo
 from selavi_ref.media.segments import segment_of
+from selavi_ref.runs.csv_file import plain_text, write_rows
 
 _INFO_COLUMNS = ("video_seconds", "audio_seconds", "fps", "width", "height", "sample_rate")
 _COLUMNS = ("path", "class", "split", *_INFO_COLUMNS, "skipped", "stamp")
@@ -196,10 +196,11 @@ def write_manifest(manifest: Manifest, path: FilePath) -> None:
     partial = f"{name}.part"
     try:
         with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file, delimiter=delimiter_of(name))
             segments = any(not segment_of(entry.path).whole for entry in manifest)
-            writer.writerow(_SEGMENT_COLUMNS if segments else _COLUMNS)
-            writer.writerows(manifest_row(entry, name, segments) for entry in manifest)
+            columns = _SEGMENT_COLUMNS if segments else _COLUMNS
+            rows = (manifest_row(entry, name, segments) for entry in manifest)
+            verbatim = set(columns) - {"skipped"}  # paths, classes and splits are read back byte for byte
+            write_rows(file, columns, rows, verbatim, delimiter=delimiter_of(name))
         os.replace(partial, name)
     except OSError as error:
         with suppress(OSError):
@@ -244,7 +245,7 @@ def _entry_of(row: dict[str, str], folder: str) -> ManifestEntry:
         full,
         class_of(row),
         _info_of(row, full),
-        row.get("skipped", ""),
+        plain_text(row.get("skipped", "")),
         row.get("split", "").strip(),
         row.get("stamp", ""),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from selavi_ref.errors import printable
 from selavi_ref.report.figures import scatter_figure
 from selavi_ref.runs.atomic import replacing
+from selavi_ref.runs.csv_file import write_rows
 
 # The first ten can be told apart with any kind of colour vision: seven of Okabe and Ito (2008), and three that are
 # farthest from them in OKLab, as normal, protan, deutan and tritan eyes see them (Machado et al., 2009). The others
@@ -73,11 +73,12 @@ def write_places(
 ) -> None:
     """Write the place, label and class of each video as CSV; empty where there is none."""
     with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "x", "y", "label", "class"])
-        for video, (x, y), label, true in zip(paths, places.tolist(), labels.tolist(), classes, strict=True):
-            place = ("", "") if x != x else (f"{x:.4f}", f"{y:.4f}")
-            writer.writerow([video, *place, label if label >= 0 else "", true])
+        columns = ("path", "x", "y", "label", "class")
+        rows = (
+            [video, *(("", "") if x != x else (f"{x:.4f}", f"{y:.4f}")), label if label >= 0 else "", true]
+            for video, (x, y), label, true in zip(paths, places.tolist(), labels.tolist(), classes, strict=True)
+        )
+        write_rows(file, columns, rows, columns)  # what looks like a formula is a negative number, or read back
 
 
 def centres_of(places: NDArray[np.float32], groups: NDArray[np.int32]) -> Centres:

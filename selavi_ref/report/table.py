@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -14,8 +13,11 @@ from typing import Any
 
 from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.atomic import replacing
+from selavi_ref.runs.csv_file import write_rows
 
 FORMATS = ("text", "csv", "json")
+_ENDINGS = {"json": "json", "txt": "text", "csv": "csv"}  # the JSON comes first: it tells that the others are ours
+_VERBATIM = ("path", "class")  # which programs must read back byte for byte
 
 Cell = str | int | float | bool | None
 
@@ -62,11 +64,9 @@ class Table:
         return "\n".join([*title, *lines, *map(printable, self.notes)])
 
     def csv(self) -> str:
-        """Return the table as CSV, numbers in full."""
-        out = io.StringIO()
-        writer = csv.writer(out)
-        writer.writerow(self.columns)
-        writer.writerows([["" if row.get(n) is None else row[n] for n in self.columns] for row in self.rows])
+        """Return the table as CSV, numbers in full; of the text, paths and classes are written as they are."""
+        out = io.StringIO(newline="")
+        write_rows(out, list(self.columns), ([row.get(n) for n in self.columns] for row in self.rows), _VERBATIM)
         return out.getvalue()
 
     def json(self) -> str:
@@ -94,15 +94,37 @@ class Table:
         return {"text": self.text, "csv": self.csv, "json": self.json}[kind]()
 
     def write(self, stem: str | os.PathLike[str]) -> list[Path]:
-        """Write ``STEM.txt``, ``STEM.csv`` and ``STEM.json``, each whole or not at all, and return their paths."""
-        written = []
-        for ending, kind in (("txt", "text"), ("csv", "csv"), ("json", "json")):
-            path = Path(f"{os.fspath(stem)}.{ending}")
+        """
+        Write ``STEM.txt``, ``STEM.csv`` and ``STEM.json``, each whole or not at all, and return their paths.
+
+        Raises
+        ------
+        InputError
+            If there are files of these names that this program has not written.
+        """
+        paths = {kind: Path(f"{os.fspath(stem)}.{ending}") for ending, kind in _ENDINGS.items()}
+        _refuse_foreign(paths)
+        for kind, path in paths.items():
             content = self.to(kind)
             with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
                 file.write(content if content.endswith("\n") else content + "\n")
-            written.append(path)
-        return written
+        return [paths[kind] for kind in FORMATS]
+
+
+def _refuse_foreign(paths: Mapping[str, Path]) -> None:
+    """Refuse to replace files beside which there is no table as JSON, which is written first."""
+    existing = [path for path in paths.values() if os.path.lexists(path)]
+    if not existing:
+        return
+    try:
+        with open(paths["json"], encoding="utf-8", errors="replace") as file:
+            own = '"columns":' in file.read(4096)
+    except OSError:
+        own = False
+    if not own:
+        path = existing[0]
+        message = f"{printable(path)} is no table that selavi has written; move it, or name another folder by --out"
+        raise InputError(message, path=path, option="--out")
 
 
 def results_folder(out: str | os.PathLike[str]) -> Path:

@@ -28,12 +28,14 @@ def replacing(path: str | os.PathLike[str], mode: str = "wb", **options: Any) ->
     SelaviError
         If the file cannot be written; the old one stays, and no partial file.
     """
+    from selavi_ref.store.hdf5_errors import flush_to_disk  # loads h5py, which help texts do without
+
     partial = Path(f"{os.fspath(path)}.partial")
     try:
         with open(partial, mode, **options) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            flush_to_disk(file.fileno())
         os.replace(partial, path)
     except BaseException as error:
         with suppress(OSError):

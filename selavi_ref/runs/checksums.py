@@ -37,6 +37,12 @@ def forget_checksum(file: Path) -> None:
         _write(file.parent, recorded)
 
 
+def is_recorded(file: Path) -> bool:
+    """Return whether a table is unchanged since a run has recorded it."""
+    recorded = _read(file.parent).get(file.name)
+    return isinstance(recorded, Mapping) and recorded.get("sha256") == _measure(file)[1]
+
+
 def verify_checksum(file: str | os.PathLike[str], advice: str) -> None:
     """
     Refuse a table that has changed since it was recorded; one that was never recorded is accepted.

@@ -10,7 +10,12 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # beginnings of cells that a
 
 
 def write_rows(
-    file: IO[str], columns: Sequence[str], rows: Iterable[Sequence[Any]], verbatim: Collection[str] = ()
+    file: IO[str],
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    verbatim: Collection[str] = (),
+    *,
+    delimiter: str = ",",
 ) -> None:
     """
     Write a header and rows as CSV; None becomes an empty cell.
@@ -26,9 +31,11 @@ def write_rows(
     verbatim : collection of str
         Columns whose text is written as it is, such as paths, which must be read back byte for byte. In all others,
         text that looks like a formula gets an apostrophe in front; see `as_cell`.
+    delimiter : str
+        What separates the cells.
     """
     guarded = [name not in verbatim for name in columns]
-    writer = csv.writer(file)
+    writer = csv.writer(file, delimiter=delimiter)
     writer.writerow(columns)
     for row in rows:
         writer.writerow(

@@ -14,6 +14,7 @@ import tomli_w
 
 from selavi_ref.errors import InputError, SelaviError, printable
 from selavi_ref.runs.atomic import write_text
+from selavi_ref.runs.checksums import is_recorded
 from selavi_ref.runs.old_names import with_current_names
 
 FINAL_CLIPS = 3  # clips of each video from which cross-fitted final labels are found
@@ -76,7 +77,7 @@ class Run:
         Raises
         ------
         InputError
-            If the folder holds a run already, or cannot be made.
+            If the folder holds a run already or a file that the run would replace, or cannot be made.
         """
         run = cls(folder)
         if run.config_file.exists():
@@ -85,6 +86,10 @@ class Run:
             run.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{run.folder} cannot be made: {error.strerror}") from error
+        for file in (run.videos_file, run.labels_file, run.features_file, run.annotations_file, run.log_file):
+            if file.exists() and not is_recorded(file):  # an interrupted start has left recorded ones
+                what = "which no run has written and a new one would replace"
+                raise InputError(f"{run.folder} holds {file.name}, {what}; choose another --out", path=file)
         return run
 
     @classmethod

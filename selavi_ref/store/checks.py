@@ -50,6 +50,22 @@ def check_is_file(path: Path) -> None:
         raise StoreError(f"{printable(path)} is not a regular file", path=path, problem="foreign")
 
 
+def check_replaceable(path: Path, format_name: str) -> None:
+    """Raise an error if a store would replace something else; an empty or damaged file may be replaced."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    foreign = StoreError(f"{printable(path)} is no store; name another file", path=path, problem="foreign")
+    try:
+        if not h5py.is_hdf5(path):
+            raise foreign
+        with h5py.File(path, "r", locking=False) as file:
+            written_by = file.attrs.get("format")
+    except (OSError, RuntimeError):  # damaged, or in use
+        return
+    if written_by != format_name:
+        raise foreign
+
+
 def check_n_videos(path: Path, n_videos: int) -> None:
     """Raise an error if the paths of so many videos do not fit into memory."""
     if n_videos * _BYTES_PER_VIDEO > _memory():

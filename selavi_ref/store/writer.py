@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from selavi_ref.errors import InputError, StoreError
 from selavi_ref.store import layout
-from selavi_ref.store.checks import check_file, check_is_file
+from selavi_ref.store.checks import check_file, check_is_file, check_replaceable
 from selavi_ref.store.hdf5_errors import abandon, explain, sync, sync_folder
 from selavi_ref.store.row_access import count, row_numbers, write_rows
 
@@ -84,6 +84,7 @@ class StoreWriter:
         self.modalities = layout.modality_order(filter(None, map(layout.modality_of, self._datasets)))
 
         check_is_file(self.path)
+        check_replaceable(self.path, layout.FORMAT)
         check_is_file(self.partial)
         partial = self._continue() if resume else None
         self.resumed = partial is not None

@@ -63,7 +63,7 @@ def labels(draw):
     column = lambda values: draw(st.lists(values, min_size=N, max_size=N))  # noqa: E731
     heads = draw(st.integers(0, 2))
     return finished_of(
-        column(FILE_NAMES),
+        draw(st.lists(FILE_NAMES, min_size=N, max_size=N, unique=True)),
         column(st.integers(-1, 4)),
         column(TEXTS),
         learnt=np.array(column(st.integers(-1, 4)), np.int32),

@@ -67,7 +67,7 @@ def test_a_table_is_written_in_all_formats(tmp_path):
     assert [table.to(form) != "" for form in FORMATS] == [True] * 3
     with pytest.raises(InputError, match="text, csv, json, not as latex"):
         table.to("latex")
-    with pytest.raises(SelaviError, match=r"nowhere/t\.txt cannot be written"):
+    with pytest.raises(SelaviError, match=r"nowhere/t\.json cannot be written"):
         table.write(tmp_path / "nowhere" / "t")
 
 
