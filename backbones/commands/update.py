@@ -63,6 +63,7 @@ class NewClusters(click.ParamType):
 @click.option(
     "--new-clusters",
     type=NewClusters(),
+    metavar="0|N|auto",
     default="0",
     show_default=True,
     help="With --learn: clusters to add for kinds that were not there. auto: as many as there are kinds among "

@@ -282,6 +282,9 @@ class _Work:
                 if said := cut_summary(Manifest(part), found):
                     reporter.info(said)
                 scanned += found.entries
+        if len(self.listed) == len(scanned) == 1 and scanned[0].info is None:
+            path = scanned[0].path  # named by itself, and no video
+            raise InputError(f"{printable(path)}: {scanned[0].skipped}", path=path)
         return Manifest(scanned)
 
     def write_files(self, added: Manifest) -> NDArray[np.bool_]:

@@ -238,6 +238,7 @@ def test_parts_of_files_follow_their_file_and_new_ones_are_labelled(tmp_path):
 def test_what_cannot_be_updated_is_refused_in_one_line(place, tmp_path):
     refused(selavi("update", "run", "nowhere", cwd=place), "nowhere", "does not exist")
     refused(selavi("update", "nowhere", "videos", cwd=place), "nowhere", "selavi train")
+    refused(selavi("update", "run", "quick.toml", cwd=place), "quick.toml", "not a video")
     os.rename(place / "videos", place / "away")
     try:
         refused(selavi("update", "run", "new", cwd=place), "run", "new", "no video in common")
