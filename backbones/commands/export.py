@@ -9,13 +9,15 @@ from typing import Any
 
 import click
 
-from backbones.commands.command import Command
+from backbones.commands.command import Command, Interruptible
 from backbones.commands.messages import note, warning
 from backbones.commands.output import OutPath, force_option
 from backbones.commands.shared_options import truth_option, videos_option
 from selavi_ref.errors import InputError, printable
 
 _FORMS = ("fiftyone", "label-studio", "cvat", "coco", "videofolder", "webdataset")
+
+_MOST_FAILURES = 5  # that are shown
 
 
 @click.command(
@@ -29,6 +31,7 @@ _FORMS = ("fiftyone", "label-studio", "cvat", "coco", "videofolder", "webdataset
     selavi export RUN --embeddings features.npz
     selavi export RUN --to fiftyone fiftyone --to label-studio tasks.json --to cvat cvat --to coco coco.json
     selavi export RUN --to videofolder dataset --copy
+    selavi export RUN --cut clips
     selavi export RUN --to webdataset shards
     """,
 )
@@ -40,6 +43,11 @@ _FORMS = ("fiftyone", "label-studio", "cvat", "coco", "videofolder", "webdataset
     "--links",
     type=OutPath(file_okay=False),
     help="New folder, with a folder of links to videos for each cluster.",
+)
+@click.option(
+    "--cut",
+    type=OutPath(file_okay=False),
+    help="New folder, with a folder of clips for each cluster: segments cut out of their files without encoding again.",
 )
 @click.option(
     "--to",
@@ -61,6 +69,7 @@ def export(
     source: str,
     out: tuple[str, ...],
     links: str | None,
+    cut: str | None,
     targets: tuple[tuple[str, str], ...],
     copy: bool,
     embeddings: str | None,
@@ -76,17 +85,16 @@ def export(
     marked as wrong. Tables can be read by selavi evaluate and selavi browse. Tables that an export wrote, and folders
     of links, are replaced; other files only with --force.
     """
-    if not (out or links or targets or embeddings):
+    if not (out or links or cut or targets or embeddings):
         raise InputError(
-            "nothing to write: give --out labels.csv (or .json, .parquet), --links FOLDER, --to FORM PATH, or "
-            "--embeddings features.npz"
+            "nothing to write: give --out labels.csv (.json, .parquet), --links FOLDER, --cut FOLDER, --to FORM PATH "
+            "or --embeddings features.npz"
         )
     if copy and "videofolder" not in [form for form, _ in targets]:
         raise InputError("--copy goes with --to videofolder PATH", option="copy")
     from selavi_ref.browser.collection import open_collection
     from selavi_ref.browser.final_labels import final_labels
     from selavi_ref.report.export import write_csv, write_json, write_parquet
-    from selavi_ref.report.links import write_links
 
     writers = {".csv": write_csv, ".json": write_json, ".parquet": write_parquet}
     for path in out:
@@ -96,18 +104,44 @@ def export(
     if head not in collection.labels.titles:
         raise InputError(f"--head {head}: {source} has {', '.join(collection.labels.titles)}")
     _check_outputs(source, out, targets, embeddings, force)
-    if links is not None:
+    if links is not None or cut is not None:
         _check_files(collection.files, source)
     labels = final_labels(collection, head)
     for path in out:
         writers[Path(path).suffix.lower()](labels, path)
         note(f"wrote {click.format_filename(path)}")
+    _write_folders(labels, links, cut, collection.files)
+    _write_targets(collection, labels, targets, embeddings, head, copy, force)
+
+
+def _write_folders(labels: Any, links: str | None, cut: str | None, files: Sequence[str]) -> None:
+    """Make a folder of links, and one of clips, if they are asked for."""
+    from selavi_ref.report.links import write_links
+
     if links is not None:
-        made = write_links(labels, links, files=collection.files)
+        made = write_links(labels, links, files=files)
         note(f"wrote {made.links} {made.kind} links to {click.format_filename(links)}{os.sep}")
         if made.missing:
             warning(f"{made.missing} videos are missing")
-    _write_targets(collection, labels, targets, embeddings, head, copy, force)
+    if cut is not None:
+        _cut(labels, cut, files)
+
+
+def _cut(labels: Any, folder: str, files: Sequence[str]) -> None:
+    """Cut a clip for each row, with a progress bar."""
+    from backbones.commands.progress import counter
+    from selavi_ref.report.cuts import write_cuts
+
+    with (
+        Interruptible("the same command continues where it stopped"),
+        counter(len(labels.paths), "cutting", "clip") as count,
+    ):
+        made = write_cuts(labels, folder, files=files, progress=count)
+    note(f"cut {made.clips} clips into {click.format_filename(folder)}{os.sep}")
+    for failure in made.failures[:_MOST_FAILURES]:
+        warning(failure)
+    if len(made.failures) > _MOST_FAILURES:
+        warning(f"{len(made.failures) - _MOST_FAILURES} more could not be cut; the column link of labels.csv is empty")
 
 
 def _check_outputs(

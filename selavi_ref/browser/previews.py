@@ -95,7 +95,7 @@ class _FrameCollector:
     """Receives the frames of a video in order, and keeps those of a time interval, scaled down."""
 
     def __init__(self, media: Media, begin: float) -> None:
-        self.media, self.begin, self.end = media, begin, begin + SECONDS
+        self.media, self.begin, self.end = media, begin, _end(media, begin)
         self.frames: list[tuple[float, Any]] = []
         self.done = False
         self._time = begin  # of the last frame received
@@ -173,7 +173,9 @@ def _read(media: Media, begin: float) -> Excerpt:
             break
     if collector is not None and not collector.done:
         collector.finish()
-    return Excerpt(collector.frames if collector is not None else [], _samples(track, begin), _colours(media))
+    return Excerpt(
+        collector.frames if collector is not None else [], _samples(track, begin, _end(media, begin)), _colours(media)
+    )
 
 
 def _skip(media: Media, packet: Any, begin: float) -> None:
@@ -191,11 +193,16 @@ def _packet_end(media: Media, packet: Any) -> float:
     return float((packet.pts + packet.duration) * packet.time_base) - media.origin
 
 
-def _samples(track: AudioTrack | None, begin: float) -> NDArray[np.float32]:
-    """Return the samples from `begin` (seconds) on, up to the end of the audio."""
+def _end(media: Media, begin: float) -> float:
+    """Return the end of the excerpt, seconds: that of the segment, if it ends earlier."""
+    return min(begin + SECONDS, media.segment.end - media.offset)
+
+
+def _samples(track: AudioTrack | None, begin: float, end: float) -> NDArray[np.float32]:
+    """Return the samples from `begin` to `end` (seconds), or up to the end of the audio."""
     if track is None or math.isnan(track.end) or track.end <= begin:
         return np.empty(0, np.float32)
-    return track.segment(begin, round(min(SECONDS, track.end - begin) * SAMPLE_RATE))
+    return track.segment(begin, round((min(end, track.end) - begin) * SAMPLE_RATE))
 
 
 def _colours(media: Media) -> tuple[int, int, int] | None:

@@ -155,6 +155,8 @@ def _pick_frames(media: Media, begin: float) -> list[NDArray[np.uint8]]:
     width = HEIGHT
     begin, packets = packets_from(media, begin, media.video)
     for frame in chain.from_iterable(map(media.frames, packets)):
+        if picker is not None and media.time_of(frame) >= media.segment.end - media.offset:
+            break
         if picker is None:
             width, size = _frame_size(media, frame)
             picker = FramePicker(begin, FPS, FRAMES, size, media.pixel_aspect)

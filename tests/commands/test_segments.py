@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from selavi_ref.media import read_video
 from tests.support.command_line import rows_of, selavi, succeeded
 from tests.support.composed_videos import compose, videos_by_kind
 from tests.support.small_runs import small_place
@@ -53,6 +54,16 @@ def test_a_list_of_segments_is_trained_on_exported_and_evaluated(place: Path, tm
     exported = rows_of(tmp_path / "out.csv")
     assert (exported[3]["start"], exported[3]["end"], exported[3]["class"]) == ("6.000", "8.000", "ball")
     assert any(path.name == "a_6-8.mp4" for path in (tmp_path / "t").rglob("*.mp4"))
+    clips = tmp_path / "clips"
+    succeeded(selavi("export", run, "--cut", clips))
+    cut = [read_video(path, fps=4, size=32, sample_rate=8000) for path in clips.rglob("*.mp4")]
+    assert len(cut) == 32
+    assert all(len(clip.frames) >= 8 and len(clip.samples) >= 15000 for clip in cut)
+    assert all((clips / row["link"]).exists() for row in rows_of(clips / "labels.csv"))
+    before = {path: path.stat().st_mtime_ns for path in clips.rglob("*.mp4")}
+    succeeded(selavi("export", run, "--cut", clips))
+    assert before == {path: path.stat().st_mtime_ns for path in clips.rglob("*.mp4")}
+    assert selavi("export", run, "--cut", place / "long").exit_code == 2, "it holds something else"
     succeeded(selavi("evaluate", run / "labels.csv", "--truth", listed))
     succeeded(selavi("check", run, "--out", tmp_path / "check"))
 

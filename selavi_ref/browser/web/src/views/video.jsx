@@ -10,7 +10,9 @@ import { Figure, Heading } from "../parts/heading.jsx";
 import { Icon } from "../parts/icons.jsx";
 import { VideoActions } from "../parts/selection.jsx";
 import { Tile, marksOf } from "../parts/tile.jsx";
+import { Timeline } from "../parts/timeline.jsx";
 import { go, link } from "../route.js";
+import { segmentOf } from "../segments.js";
 import { askMove, clustering, collection, editsOf, labelling, labellingName, nameOfVideo, toggleSound, toggleWrong } from "../store.js";
 import { Name, baseName, count, duration, fileSize, share, visible } from "../text.jsx";
 
@@ -116,7 +118,7 @@ function Step({ to, icon, title }) {
 function sourcesOf(video, detail) {
   const there = !detail || detail.file.exists;
   return [
-    served && there && { url: `media/video/${video}`, preview: false },
+    served && there && { url: `media/video/${video}${fragmentOf(video)}`, preview: false },
     mayHavePreview(detail) && { url: `media/preview/${video}.mp4`, preview: true },
   ].filter(Boolean);
 }
@@ -125,6 +127,7 @@ function Player({ video, detail, waiting }) {
   const [tried, setTried] = useState(0);
   const sources = sourcesOf(video, detail);
   const source = sources[tried];
+  const player = useRef(null);
   if (waiting) return <div class="player" />;
   if (!source) {
     return (
@@ -134,11 +137,24 @@ function Player({ video, detail, waiting }) {
     );
   }
   return (
-    <div class="player">
-      <Picture key={source.url} url={source.url} video={video} onFail={() => setTried(tried + 1)} />
-      {source.preview && served && <p class="player-note">This is a preview: the browser cannot play the original file.</p>}
-    </div>
+    <>
+      <div class="player">
+        <Picture key={source.url} player={player} url={source.url} video={video} onFail={() => setTried(tried + 1)} />
+        {source.preview && served && <p class="player-note">This is a preview: the browser cannot play the original file.</p>}
+      </div>
+      <Timeline video={video} seconds={detail?.file.seconds} player={source.preview ? NOT_IN_STEP : player} />
+    </>
   );
+}
+
+/** A preview has times of its own. */
+const NOT_IN_STEP = { current: null };
+
+/** The part of the address by which a browser plays a segment and stops at its end. */
+function fragmentOf(video) {
+  const segment = segmentOf(collection.value.videos.path[video]);
+  if (!segment) return "";
+  return `#t=${segment.start}${segment.end < Infinity ? `,${segment.end}` : ""}`;
 }
 
 function whyNot(detail) {
@@ -146,8 +162,7 @@ function whyNot(detail) {
   return previews ? "This video cannot be played." : "This page was exported without previews.";
 }
 
-function Picture({ url, video, onFail }) {
-  const player = useRef(null);
+function Picture({ player, url, video, onFail }) {
   useEffect(() => {
     const element = player.current;
     const fail = () => onFail();
