@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from selavi_ref.browser.collection import Collection
 from selavi_ref.browser.final_labels import final_labels
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
+from selavi_ref.media.segments import segment_of
 from selavi_ref.report.interchange.annotation_tools import write_cvat, write_fiftyone, write_label_studio
 from selavi_ref.report.interchange.labelled_videos import LabelledVideos, refuse_existing, refuse_existing_folder
 from selavi_ref.report.interchange.training_sets import write_coco, write_video_folder, write_webdataset
@@ -90,9 +91,16 @@ def export(
     Raises
     ------
     InputError
-        As `check_export`; or if no video exists where the form holds videos.
+        As `check_export`; if videos are segments, which these programs take for files; or if no video exists where
+        the form holds videos.
     """
     check_export(form, out, force=force)
+    if any(not segment_of(path).whole for path in collection.paths):
+        raise InputError(
+            f"--to {form} takes whole videos, not segments; cut them by --cut FOLDER, or write a table by --out",
+            option="to",
+            value=form,
+        )
     videos = LabelledVideos(final_labels(collection, labelling), collection.files, collection.info)
     options: dict[str, Any] = {"copy": copy} if form in _WITH_COPIES else {}
     if form in _WITH_PROGRESS:

@@ -54,6 +54,7 @@ def test_a_list_of_segments_is_trained_on_exported_and_evaluated(place: Path, tm
     exported = rows_of(tmp_path / "out.csv")
     assert (exported[3]["start"], exported[3]["end"], exported[3]["class"]) == ("6.000", "8.000", "ball")
     assert any(path.name == "a_6-8.mp4" for path in (tmp_path / "t").rglob("*.mp4"))
+    assert selavi("export", run, "--to", "coco", tmp_path / "coco.json").exit_code == 2, "it knows no segments"
     clips = tmp_path / "clips"
     succeeded(selavi("export", run, "--cut", clips))
     cut = [read_video(path, fps=4, size=32, sample_rate=8000) for path in clips.rglob("*.mp4")]
