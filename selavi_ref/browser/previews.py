@@ -18,6 +18,7 @@ from selavi_ref.media.audio_track import AudioTrack
 from selavi_ref.media.container import Media, import_av, media_error, media_errors, open_media
 from selavi_ref.media.frames import TOLERANCE
 from selavi_ref.media.orientation import Orientation, orientation
+from selavi_ref.media.still import is_picture, load_picture
 
 SECONDS, SHORT_SIDE, FPS, SAMPLE_RATE = 10.0, 240, 30, 48000  # upper limits, except for the sample rate
 _LONG_SIDE, _NARROWEST = 640, 16  # pixels
@@ -56,6 +57,8 @@ def preview(path: FilePath) -> bytes:
     MediaError
         If it cannot be read, or neither video nor audio can be decoded.
     """
+    if is_picture(path):
+        return _encode_file(path, _still(path))
     for attempt in ("middle", "beginning"):  # the beginning, for files that end before the middle by their header
         with open_media(path) as media:
             main = media.video if media.video is not None else media.audio
@@ -212,6 +215,14 @@ def _colours(media: Media) -> tuple[int, int, int] | None:
     context = media.video.codec_context
     colours = int(context.colorspace), int(context.color_primaries), int(context.color_trc)
     return colours if colours[0] in _NAMED_COLOURS else None
+
+
+def _still(path: FilePath) -> Excerpt:
+    """Return a picture as an excerpt of one frame."""
+    picture = load_picture(path)
+    width, height = preview_size(picture.shape[1], picture.shape[0])
+    frame = import_av().VideoFrame.from_ndarray(picture, format="rgb24")
+    return Excerpt([(0.0, frame.reformat(width, height, "yuv420p"))], np.empty(0, np.float32), None)
 
 
 def _encode_file(path: FilePath, excerpt: Excerpt) -> bytes:

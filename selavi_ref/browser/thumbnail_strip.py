@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
@@ -12,10 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from selavi_ref.datasets.video_files import file_type
 from selavi_ref.errors import FilePath, MediaError
 from selavi_ref.media.container import Media, media_error, open_media
 from selavi_ref.media.frames import FramePicker
 from selavi_ref.media.orientation import orientation
+from selavi_ref.media.sound_picture import spectrogram
+from selavi_ref.media.still import load_picture, still_frames
 
 FRAMES, FPS, HEIGHT = 12, 4.0, 128  # of a strip: frames, frames per second, pixels
 WIDTHS = (64, 256)  # least and largest width of a frame of a strip, pixels; wider frames are cropped
@@ -44,21 +48,19 @@ def strip(path: FilePath) -> bytes:
     Parameters
     ----------
     path
-        A video file.
+        A video file; a picture; or a sound file, whose log-mel energies are drawn, with a line that moves over them.
 
     Raises
     ------
     NoPictureError
-        If it holds no video.
+        If it is a video file without video.
     MediaError
         If it cannot be read, or no frame can be decoded.
     """
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(np.concatenate(list(_decode_middle(path)), axis=1)).save(
-        file, "WEBP", quality=QUALITY, method=EFFORT
-    )
+    Image.fromarray(np.concatenate(_strip_frames(path), axis=1)).save(file, "WEBP", quality=QUALITY, method=EFFORT)
     return file.getvalue()
 
 
@@ -122,6 +124,25 @@ def _affordable_start(media: Media, key: float, begin: float) -> float:
     context = media.video.codec_context
     pixels = (begin - key) * float(media.video.average_rate or 25) * context.width * context.height
     return min(begin, key) if pixels > _MAX_DECODED else begin
+
+
+def _strip_frames(path: FilePath) -> list[NDArray[np.uint8]]:
+    """Return the frames of the strip of a video, a picture or a sound file."""
+    kind = file_type(os.fspath(path))
+    if kind == "pictures":
+        height, width = load_picture(path).shape[:2]
+        across = min(max(round(HEIGHT * width / height), WIDTHS[0]), WIDTHS[1])
+        scale = max(HEIGHT / height, across / width)
+        still = still_frames(path, 1, math.ceil(min(width, height) * scale - 1e-6))[0]
+        return [_crop(still, across)] * FRAMES
+    if kind != "sounds":
+        return _decode_middle(path)
+    drawn = spectrogram(path, FRAMES / FPS, HEIGHT, HEIGHT)
+    frames = [drawn.copy() for _ in range(FRAMES)]
+    for number, frame in enumerate(frames):
+        left = round((number + 0.5) / FRAMES * HEIGHT)
+        frame[:, left - 1 : left + 1] = _TEXT_COLOUR
+    return frames
 
 
 def _decode_middle(path: FilePath) -> list[NDArray[np.uint8]]:

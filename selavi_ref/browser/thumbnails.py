@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from selavi_ref.browser.previews import preview
 from selavi_ref.browser.thumbnail_strip import NoPictureError, placeholder, strip
-from selavi_ref.datasets.video_files import VIDEO_EXTENSIONS
+from selavi_ref.datasets.video_files import file_type
 from selavi_ref.errors import FilePath, InputError, MediaError, SelaviError, printable
 from selavi_ref.media.decoder import Decoder, parallel_map
 from selavi_ref.media.segments import file_of
@@ -51,8 +51,8 @@ class ThumbnailCache:
     The thumbnails and previews of videos; thread-safe.
 
     They are decoded in separate processes, each for at most `limit` seconds; a file that crashes or hangs a decoder is
-    not tried again. Only the reasons of failures are kept in memory. Only regular files with the extension of a video
-    are opened.
+    not tried again. Only the reasons of failures are kept in memory. Only regular files with the extension of a video,
+    sound file or picture are opened.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ class ThumbnailCache:
         """Return the cache file of a video; None unless the video is a file that may be opened."""
         path = self.paths[i]
         file = file_of(path)
-        if os.path.splitext(file)[1].lower() not in VIDEO_EXTENSIONS:
+        if not file_type(file):
             return None
         try:
             full = os.path.abspath(path)

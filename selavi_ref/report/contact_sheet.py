@@ -9,9 +9,11 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
+from selavi_ref.datasets.video_files import file_type
 from selavi_ref.ensemble.label_table import read_csv
 from selavi_ref.errors import MediaError, SelaviError, printable
 from selavi_ref.media import probe, read_clip
+from selavi_ref.media.sound_picture import spectrogram
 
 _GAP = 3
 _PAPER, _INK = (250, 250, 248), (60, 60, 60)
@@ -75,8 +77,10 @@ def contact_sheet(
 
 
 def _middle_frame(path: str, side: int) -> NDArray[np.uint8]:
-    """Return the square in the middle of the middle frame, uint8 (side, side, 3); grey if there is none."""
+    """Return the square in the middle of the middle frame, uint8 (side, side, 3); of a sound its energies."""
     try:
+        if file_type(path) == "sounds":
+            return spectrogram(path, 3.0, side, side)
         middle = probe(path).video_seconds / 2
         clip = read_clip(path, middle, 0.04, fps=25, frames=1, size=side, sample_rate=8000, want_audio=False)
     except MediaError:

@@ -196,6 +196,21 @@ def test_sound_alone_has_no_strip(tmp_path):
         strip(write_video(tmp_path / "a.mp4", n_frames=0, sound=tone(1.0, 440)))
 
 
+def test_sound_files_and_pictures_have_a_strip_and_a_preview(tmp_path):
+    write_video(tmp_path / "a.wav", n_frames=0, sound=tone(2.0, 440), audio_codec="pcm_s16le")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn
+    Image.new("RGB", (200, 100), (200, 30, 30)).save(tmp_path / "a.jpg", exif=exif)
+    for name, width in (("a.wav", strips.HEIGHT), ("a.jpg", strips.HEIGHT // 2)):
+        with Image.open(io.BytesIO(strip(tmp_path / name))) as image:
+            assert image.size == (strips.FRAMES * width, strips.HEIGHT)
+            frames = np.split(np.asarray(image.convert("RGB")).astype(int), strips.FRAMES, axis=1)
+        moves = abs(frames[0] - frames[6]).max() > 100
+        assert moves == (name == "a.wav")
+        assert len(preview(tmp_path / name)) > 500
+    assert abs(frames[0].mean((0, 1)) - (200, 30, 30)).max() < 12
+
+
 def test_a_thumbnail_is_made_once_and_kept(made, video):
     many = made(video, video)
     first = many.thumbnail(0)
