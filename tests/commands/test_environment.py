@@ -69,6 +69,7 @@ def test_memory_that_does_not_suffice_takes_one_line(tmp_path, monkeypatch):
         raise MemoryError("Unable to allocate 9 EiB")
 
     monkeypatch.setattr("selavi_ref.report.evaluation.read_labelled", out_of_memory)
+    (tmp_path / "labels.csv").touch()
     assert "memory" in refused(selavi("evaluate", "labels.csv", cwd=tmp_path), "9 EiB")
 
 

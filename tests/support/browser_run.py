@@ -39,10 +39,11 @@ def make_videos(folder: Path, n: int = 24) -> list[str]:
 def make_run(place: Path, videos: Path) -> Run:
     """Make a run whose heads agree mostly with the folders, two to a cluster; three of its videos are not usable."""
     run = Run.prepare(place)
+    text = videos / "text.mp4"
+    text.unlink(missing_ok=True)  # of a run that was made before
     manifest = scan(find_videos(videos))
     write_manifest(manifest, run.videos_file)
     # A file that is no video, one that is gone, and one that no list should name.
-    text = videos / "text.mp4"
     text.write_text("this is no video")
     paths = [*manifest.paths, str(text), str(videos / "gone.mp4"), "/etc/passwd"]
     classes = [*manifest.classes, "", "", ""]
