@@ -81,7 +81,7 @@ class Decoder:
             self.close()
             raise
         if answer is None:
-            raise DecoderError(f"{printable(path)}: {self._failure_reason(limit)}")
+            raise DecoderError(f"{printable(path)}: {self._failure_reason(limit)}", path=path)
         done, result = shared.take(*answer)
         if not done:
             raise result

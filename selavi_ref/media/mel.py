@@ -64,7 +64,9 @@ def log_mel(
     signals = np.asarray(samples)
     length, hop = math.floor(window * sample_rate + 0.5), math.floor(step * sample_rate + 0.5)
     if signals.ndim == 0 or signals.shape[-1] == 0:
-        raise InputError(f"log_mel: samples of shape {signals.shape} hold no sample; expected (..., n) with n >= 1")
+        raise InputError(
+            f"log_mel: samples of shape {signals.shape} hold no sample; expected (..., n) with n >= 1", option="samples"
+        )
     if min(length, hop, n_filters, n_fft) < 1:
         raise InputError(
             f"log_mel: window {window} s, step {step} s, {n_filters} filters and n_fft {n_fft} "

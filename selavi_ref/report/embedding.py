@@ -134,7 +134,7 @@ def sources(store: FeatureStore, stack: ExitStack) -> tuple[FeatureStore, list[s
 
 
 def saved_embedding(store: str | os.PathLike[str], folder: str | os.PathLike[str]) -> SavedEmbedding | None:
-    """Return the map of a store that is kept in a folder; None if there is none, or the store has changed since."""
+    """Return the saved map of a store in a folder; None if there is none, or if the store has changed."""
     try:
         with np.load(embedding_file(folder), allow_pickle=False) as file:
             if file["key"].tolist() == _key(store):
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _made(store: str | os.PathLike[str], progress: Progress | None) -> tuple[SavedEmbedding, list[int]]:
-    """Return a map, and what tells the state of the store before it was read."""
+    """Return a map, and the key of the store before it was read."""
     key = _key(store) if os.path.exists(store) else []
     with FeatureStore(store) as opened:
         return _embedded(opened, None, np.random.default_rng(0), progress or (lambda share: None)), key
@@ -209,7 +209,7 @@ def _key(store: str | os.PathLike[str]) -> list[int]:
 def _embedded(
     store: FeatureStore, by: Sequence[str] | None, rng: np.random.Generator, on_progress: Progress
 ) -> SavedEmbedding:
-    """Do what `embed` says, and say what was done."""
+    """Compute the map of `embed`, and a description of how it was made."""
     with ExitStack() as stack:
         source, names = sources(store, stack)
         names = names if by is None else list(by)

@@ -1,4 +1,4 @@
-"""Labels held against true classes: scores with intervals, clusters one by one, and the confusion after matching."""
+"""Evaluate labels by true classes: scores with intervals, a report for each cluster, and the matched confusion."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def evaluation_table(
     rows: Sequence[Mapping[str, str]], classes: Sequence[str], *, heads: bool = False, intervals: bool = False
 ) -> Table:
     """
-    Return the scores of a table of labels, and of each of its heads if asked for.
+    Return the scores of a table of labels, and optionally of each of its heads.
 
     Parameters
     ----------
@@ -142,8 +142,8 @@ def evaluation_table(
 
 def clusters_table(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> Table:
     """Return each cluster's size, most frequent class, purity and entropy, the largest cluster first."""
-    found = cluster_report(*_pairs(rows, classes, "label"))
-    order = np.argsort(-found.sizes, kind="stable")
+    report = cluster_report(*_pairs(rows, classes, "label"))
+    order = np.argsort(-report.sizes, kind="stable")
     return Table(
         "Clusters",
         {
@@ -155,11 +155,11 @@ def clusters_table(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) ->
         },
         [
             {
-                "cluster": str(found.clusters[k]),
-                "videos": int(found.sizes[k]),
-                "class": str(found.majority[k]),
-                "purity": float(found.purity[k]),
-                "entropy": float(found.entropy[k]),
+                "cluster": str(report.clusters[k]),
+                "videos": int(report.sizes[k]),
+                "class": str(report.majority[k]),
+                "purity": float(report.purity[k]),
+                "entropy": float(report.entropy[k]),
             }
             for k in order
         ],
@@ -169,17 +169,17 @@ def clusters_table(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) ->
 
 def confusion_table(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> Table:
     """Return the videos of each class in each cluster; clusters matched with classes stand on the diagonal."""
-    found = matched_confusion(*_pairs(rows, classes, "label"))
-    names = [f"cluster_{cluster}" for cluster in found.clusters]
+    confusion = matched_confusion(*_pairs(rows, classes, "label"))
+    names = [f"cluster_{cluster}" for cluster in confusion.clusters]
     return Table(
         "Classes and clusters, matched",
-        {"class": "class", **{name: str(cluster) for name, cluster in zip(names, found.clusters, strict=True)}},
+        {"class": "class", **{name: str(cluster) for name, cluster in zip(names, confusion.clusters, strict=True)}},
         [
             {"class": str(name), **dict(zip(names, counts.tolist(), strict=True))}
-            for name, counts in zip(found.classes, found.counts, strict=True)
+            for name, counts in zip(confusion.classes, confusion.counts, strict=True)
         ],
-        [f"the first {found.matched} classes and clusters are matched; videos off the diagonal are wrong"],
-        {"matched": found.matched},
+        [f"the first {confusion.matched} classes and clusters are matched; videos off the diagonal are wrong"],
+        {"matched": confusion.matched},
     )
 
 

@@ -207,7 +207,7 @@ def _trimmed(text: str) -> str:
 
 
 def _folded(name: str) -> str:
-    """Return what names have in common that some file system takes for the same: case, composition, unseen marks."""
+    """Return a name without the differences that some file systems ignore: case, composition, invisible characters."""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
     return "".join(c for c in plain if unicodedata.category(c) != "Cf")
 
@@ -235,7 +235,7 @@ def way_of_linking(folder: Path, paths: Sequence[str], target: Path) -> tuple[st
 
 
 def _linked(link: Callable[[str, Path], None], path: str, place: Path) -> bool:
-    """Make a link; False where there can be none to such a path."""
+    """Make a link; return False if the path cannot have one."""
     if not path or "\0" in path:
         return False
     try:
@@ -269,7 +269,7 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def _put_in_place(new: Path, target: Path) -> None:
-    """Let a new folder take the place of an earlier one."""
+    """Replace a folder by a new one."""
     if not target.exists():
         os.rename(new, target)
         return

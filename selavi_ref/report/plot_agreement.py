@@ -1,4 +1,4 @@
-"""The agreement of heads with each other and with the labels that come of them, as a table and a figure."""
+"""Agreement of heads with each other and with the labels, as a table and a figure."""
 
 from __future__ import annotations
 

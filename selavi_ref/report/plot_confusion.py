@@ -1,4 +1,4 @@
-"""The confusion of classes and clusters as pictures that can be read, however many classes there are."""
+"""Figures of the confusion of classes and clusters, readable for any number of classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REST = "others"
 
 
 def cluster_name(cluster: str | int, names: Mapping[int, str] | None) -> str:
-    """Return what a cluster is called: its number, and the name that a user gave it."""
+    """Return number and, if any, name of a cluster."""
     given = (names or {}).get(int(cluster)) if str(cluster).isdecimal() else None
     return f"{cluster} {given}" if given else str(cluster)
 

@@ -1,4 +1,4 @@
-"""The sizes of clusters, those wanted and those got, as a table and figures."""
+"""Target and actual sizes of clusters, as a table and figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often the nearest videos are of a query's class, within a modality and from one to the other."""
+"""Evaluate retrieval: how often the nearest videos have the class of the query, within and across modalities."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT = (1, 5, 10, 20, 50)
 @dataclass(frozen=True)
 class Gallery:
     """
-    Videos that are looked for, or looked up.
+    Videos as queries or items of a retrieval.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""All figures of a finished run, each with its table, and what cannot be drawn, with the reason."""
+"""Draw all figures of a finished run, with their tables."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from selavi_ref.store import FeatureStore
 @dataclass(frozen=True)
 class RunFigures:
     """
-    What was drawn of a run.
+    The figures of a run.
 
     Parameters
     ----------
@@ -67,24 +67,24 @@ def draw_run_figures(
     Parameters
     ----------
     run : Run
-        On videos, or of heads on features.
+        A run on videos, or of heads on features.
     folder : Path
-        That the files are written to.
+        Folder of the written files.
     only : sequence of str, optional
         Some of `FIGURES`; by default all.
     truth : path, optional
-        CSV with the columns path and class; by default what the run knows of its videos.
+        CSV with the columns path and class; by default the classes that the run knows.
     state : mapping, optional
         The state of the loop in the run's last checkpoint, which has the sizes wanted.
     names : mapping, optional
         Names that a user gave to clusters.
     progress : callable, optional
-        Called with the share of the map that is made.
+        Called with the finished fraction of the map.
 
     Returns
     -------
-    Plots
-        What was drawn, and what was left out and why.
+    RunFigures
+        Figures, and those left out with the reason.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def draw_run_figures(
 
 @dataclass
 class _Shown:
-    """A run, what is known of its videos, and where figures of it go."""
+    """A run, the classes and names of its videos and clusters, and the folder of its figures."""
 
     run: Run
     folder: Path

@@ -41,7 +41,7 @@ def test_the_number_of_kinds_is_found(tmp_path, kinds, per_kind):
     assert not count.at_the_end
 
 
-def test_the_end_of_the_range_is_told(tmp_path):
+def test_an_estimate_at_the_end_of_the_range_is_marked(tmp_path):
     with FeatureStore(fine_store(tmp_path / "s.h5", 8, 3)) as store:
         count = estimate_n_clusters(store, most=5)
         assert count.at_the_end or count.clusters < 5
@@ -61,7 +61,7 @@ def test_the_curve_is_written_as_tables_and_figures(tmp_path):
     assert [row["clusters"] for row in told_json["rows"]] == list(range(1, 9))
 
 
-def test_what_cannot_be_counted_is_said(tmp_path):
+def test_stores_without_enough_heads_or_videos_are_refused(tmp_path):
     path = fine_store(tmp_path / "one.h5", 3, 4, heads=1, n=60)
     with FeatureStore(path) as store, pytest.raises(InputError, match="two modalities and two heads of at least 6"):
         estimate_n_clusters(store)

@@ -79,7 +79,7 @@ def test_pixels_that_are_not_square_are_shown_square(tmp_path: Path) -> None:
     assert probe(path).width == round(64 * aspect)
 
 
-def test_whatever_goes_wrong_inside_an_open_file_is_told_of_the_file(tmp_path: Path) -> None:
+def test_any_error_inside_an_open_file_names_the_file(tmp_path: Path) -> None:
     """Sizes that no picture has make PyAV raise errors of many kinds."""
     path = write_video(tmp_path / "a.mp4", n_frames=5)
     for error in (OverflowError("value too large"), av.error.PatchWelcomeError(0, "not implemented")):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from selavi_ref.errors import InputError
 from selavi_ref.media import log_mel, mel_statistics
+from tests.support.refusal import refused
 
 psf = pytest.importorskip("python_speech_features")
 
@@ -164,9 +165,9 @@ def test_importing_it_loads_nothing_heavy() -> None:
 
 
 def test_no_samples_and_impossible_settings_are_input_errors() -> None:
-    with pytest.raises(InputError, match="no sample"):
+    with refused(option="samples"):
         log_mel(np.zeros((3, 0)), 16000)
-    with pytest.raises(InputError, match="window"):
+    with pytest.raises(InputError):
         log_mel(np.zeros(100), 16000, window=0)
 
 

@@ -177,7 +177,7 @@ def test_another_process_reads_it_while_this_one_has_it_open(videos, raw, kept) 
             np.testing.assert_array_equal(frames, kept[0].read_frames(numbers))
 
 
-def test_damage_is_told_with_the_file_to_delete(videos, tmp_path: Path) -> None:
+def test_an_error_of_a_damaged_cache_names_the_file_to_delete(videos, tmp_path: Path) -> None:
     cache = filled(tmp_path, videos)
     video = cache.videos(videos)[0]
     shard = next(cache.folder.glob("*.h5"))

@@ -244,7 +244,7 @@ def test_all_engines_give_the_same_labels(engine: str) -> None:
     assert np.array_equal(a.labels[clear], b.labels[clear])
 
 
-def test_stopping_early_warns_and_says_so() -> None:
+def test_stopping_early_warns() -> None:
     x, r = problem(50, 5, 0)
     with pytest.warns(ConvergenceWarning, match="above tol"):
         a = assign(x, r, max_passes=2, method="fixed-point")

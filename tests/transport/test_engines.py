@@ -169,7 +169,7 @@ def test_an_unknown_engine_is_answered_with_the_known_ones() -> None:
     assert all(name in str(caught.value) for name in ("auto", "numba", "numpy", "store"))
 
 
-def test_what_an_engine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_what_an_engine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     with refused(option="engine", value="sharded"):
         engines.create("sharded", data(2, 2), 1.0)
     monkeypatch.setattr(engines, "_loaded", {})

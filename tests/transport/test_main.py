@@ -71,13 +71,13 @@ def test_weights_penalty_and_the_published_algorithm(tmp_path: Path, scores: np.
     run(tmp_path / "x.npy", "--published", "--strength", 2)
 
 
-def test_not_converging_is_told_by_the_exit_code(tmp_path: Path, scores: np.ndarray) -> None:
+def test_the_exit_code_shows_that_it_did_not_converge(tmp_path: Path, scores: np.ndarray) -> None:
     np.save(tmp_path / "x.npy", scores)
     with pytest.warns(UserWarning, match="above tol"):
         run(tmp_path / "x.npy", "--max-passes", 2, "--method", "fixed-point", code=1)
 
 
-def test_faults_are_told_in_one_line(tmp_path: Path, scores: np.ndarray) -> None:
+def test_errors_are_one_line(tmp_path: Path, scores: np.ndarray) -> None:
     np.save(tmp_path / "x.npy", scores)
     np.save(tmp_path / "flat.npy", scores[0])
     scores[5, 3] = np.nan

@@ -119,7 +119,7 @@ def test_huge_weights_do_not_overflow() -> None:
     assert np.allclose(found[0].mass, assign(x, r).mass, atol=2e-6)
 
 
-def test_processes_that_differ_are_told() -> None:
+def test_processes_with_different_arguments_are_refused() -> None:
     x, _ = problem(30, 4)
     processes = Processes(2)
     found = processes.run(lambda rank, all_sum: assign(x[:, : 4 - rank], engine=Sharded(all_sum, rank, 2)))

@@ -159,7 +159,7 @@ def test_small_regularisation_does_not_break_down() -> None:
     assert (P * M).sum() == pytest.approx(ot.emd2(a, b, M), rel=1e-3)
 
 
-def test_not_converging_warns_unless_told_not_to() -> None:
+def test_not_converging_warns_unless_warnings_are_off() -> None:
     a, b, M = problem(12, 5)
     with pytest.warns(ConvergenceWarning, match="did not converge"):
         sinkhorn(a, b, M, 0.01, numItermax=1)

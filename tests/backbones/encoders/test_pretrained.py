@@ -110,7 +110,7 @@ def test_timm_folder_as_saved_for_the_hub(tmp_path):
     assert load(f"timm:test_resnet@{tmp_path / 'saved'}").class_names == ["cat", "dog", "owl"]
 
 
-def test_a_hub_without_a_network_is_told_in_one_line(monkeypatch):
+def test_an_unreachable_hub_is_an_error_of_one_line(monkeypatch):
     timm = pytest.importorskip("timm")
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
