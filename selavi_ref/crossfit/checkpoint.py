@@ -14,7 +14,7 @@ import numpy as np
 from selavi_ref.crossfit.components import Components
 from selavi_ref.crossfit.model import CrossfitModel
 from selavi_ref.crossfit.search import SearchSummary
-from selavi_ref.errors import WRONG_CONTENT, CheckpointError, printable
+from selavi_ref.errors import WRONG_CONTENT, CheckpointError, printable, reason
 from selavi_ref.runs.atomic import replacing
 
 _COMPONENTS = ("mean", "spread", "vectors", "variances", "total")
@@ -66,9 +66,9 @@ def load_model(path: Path) -> CrossfitModel:
             summary,
         )
         _check(model)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{printable(path)} does not exist", path=path) from error
-    except (OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, *WRONG_CONTENT) as error:
+    except OSError as error:
+        raise CheckpointError(f"{printable(path)} cannot be read: {reason(error)}", path=path) from error
+    except (EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, *WRONG_CONTENT) as error:
         raise CheckpointError(f"{printable(path)} is damaged or no checkpoint of heads", path=path) from error
     return model
 

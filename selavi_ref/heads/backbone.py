@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.errors import WRONG_CONTENT, CheckpointError, DivergedError, InputError, printable
+from selavi_ref.errors import WRONG_CONTENT, CheckpointError, DivergedError, InputError, printable, reason
 from selavi_ref.heads.features import PairedFeatures, Standardizer
 from selavi_ref.heads.network import Array, HeadNetwork, HeadShapes, cross_entropy, flat_views
 from selavi_ref.heads.random_draws import dropout_mask, hash_seeds
@@ -250,7 +250,9 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, *WRONG_CONTENT) as error:
+    except OSError as error:
+        raise CheckpointError(f"{printable(path)} cannot be read: {reason(error)}", path=path) from error
+    except (EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, *WRONG_CONTENT) as error:
         raise CheckpointError(f"{printable(path)} is damaged or missing") from error
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selavi_ref.errors import InputError, printable
+from selavi_ref.errors import WRONG_CONTENT, InputError, printable, reason
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.old_names import with_current_names
 from selavi_ref.runs.run import Run
@@ -88,9 +88,13 @@ class PilotRun:
             If the file cannot be read.
         """
         try:
-            return with_current_names(json.loads(self.note_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{printable(self.note_file)} cannot be read: {error}") from error
+            values = json.loads(self.note_file.read_text(encoding="utf-8"))
+            if not isinstance(values, dict) or not isinstance(values.get("options"), dict) or "most" not in values:
+                raise TypeError("it has no options")
+            return with_current_names(values)
+        except (OSError, *WRONG_CONTENT) as error:
+            message = f"{printable(self.note_file)} cannot be read: {reason(error)}; start the run anew"
+            raise InputError(message, path=self.note_file) from error
 
 
 def pilot_options(options: Mapping[str, Any]) -> dict[str, Any]:

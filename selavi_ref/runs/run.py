@@ -161,8 +161,9 @@ class Run:
         """
         try:
             return with_current_names(tomllib.loads(self.config_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.config_file} cannot be read: {error}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            message = f"{printable(self.config_file)} cannot be read: {error}"
+            raise InputError(message, path=self.config_file) from error
 
     def rewrite_config(self, config: Mapping[str, Any]) -> None:
         """Write the settings, in place of those that were there."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 
 from backbones.data.clips import StoredClips
 from backbones.finetuning.results import FoldResult
-from backbones.learner.checkpoint import read_newest, write_checkpoint
+from backbones.learner.checkpoint import read_checkpoint, read_newest, write_checkpoint
 from backbones.learner.settings import BackboneSettings
 from backbones.learner.torch_backbone import TorchBackbone
 from selavi_ref.crossfit.checkpoint import load_model, save_model
@@ -22,6 +24,7 @@ from selavi_ref.crossfit.components import Components
 from selavi_ref.crossfit.model import CrossfitModel
 from selavi_ref.crossfit.search import SearchSummary
 from selavi_ref.errors import CheckpointError, InputError, SelaviError
+from selavi_ref.heads.backbone import read_checkpoint as read_heads
 from selavi_ref.heads.training_run import newest_state
 from selavi_ref.media.video_cache import DecodedVideo
 from selavi_ref.runs.run import Run
@@ -247,3 +250,19 @@ def test_results_of_a_fold_are_checked(tmp_path, changed):
     path.write_text(json.dumps(values | changed))
     with pytest.raises(SelaviError, match=r"outcome\.json"):
         FoldResult.read(path)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("read", [load_model, read_heads, read_checkpoint])
+def test_what_the_system_refuses_is_not_called_damaged(tmp_path, monkeypatch, read, code):
+    path = tmp_path / "000001-step-4.npz"
+    path.write_bytes(b"x")
+
+    def refuse(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(np, "load", refuse)
+    monkeypatch.setattr(zipfile, "ZipFile", refuse)
+    with pytest.raises(CheckpointError, match=os.strerror(code)) as caught:
+        read(path)
+    assert "damaged" not in str(caught.value)

@@ -8,6 +8,7 @@ import pytest
 
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.runs.atomic import write_text
+from selavi_ref.runs.pilot_run import PilotRun
 from selavi_ref.runs.run import Run
 
 
@@ -95,3 +96,14 @@ def test_a_run_of_another_kind_is_refused_where_networks_are_needed(tmp_path, ki
     Run(tmp_path / "r").rewrite_config({"kind": kind})
     with pytest.raises(InputError, match=message):
         Run.of_videos(tmp_path / "r", "do that")
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"[" * 100_000, b"a = " + b"[" * 100_000, b'{"options": 3}', b"[]", b"3"])
+def test_settings_and_notes_of_another_content_are_one_line(tmp_path, content):
+    run, pilot = Run(tmp_path), PilotRun(tmp_path)
+    for file, read in ((run.config_file, lambda: run.config), (pilot.note_file, lambda: pilot.note)):
+        file.write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            read()
+        assert caught.value.path == file
+        assert len(str(caught.value).splitlines()) == 1
