@@ -95,7 +95,9 @@ def _check(model: CrossfitModel) -> None:
     if any(np.asarray(x).dtype.kind != kind for x, _, kind in shapes):
         raise TypeError("an array is of another type")
     summary = model.summary
-    numbers = (summary.penalty, summary.agreement, *summary.information.values())
+    numbers = [summary.penalty, *summary.information.values()]
+    if summary.agreement is not None:  # labels that were refined have none
+        numbers.append(summary.agreement)
     if not all(isinstance(number, (int, float)) for number in numbers):
         raise TypeError("the summary is of another type")
     if summary.candidate not in summary.information:

@@ -192,6 +192,7 @@ def test_training_on_a_grown_folder_names_the_command(place):
     assert "selavi update" not in done.stderr
 
 
+@pytest.mark.processes
 def test_parts_of_files_follow_their_file_and_new_ones_are_labelled(tmp_path):
     make_collection(tmp_path / "videos", 5, seed=3, seconds=3.0, size=48, fps=8)
     files = sorted((tmp_path / "videos").rglob("*.mp4"))

@@ -116,6 +116,7 @@ def test_corrections_hold_in_what_is_learnt_and_follow_it(place):
     assert "learning" not in learn(place)
 
 
+@pytest.mark.processes
 def test_clusters_can_be_added_and_those_of_people_are_learnt(place):
     path = rows_of(place / "run" / "labels.csv")[0]["path"]
     annotations_of(RunFolder(place / "run")).apply({"op": "move", "videos": [path], "to": "new", "name": "own"})
@@ -130,6 +131,7 @@ def test_clusters_can_be_added_and_those_of_people_are_learnt(place):
     succeeded(selavi("label", "run", "videos/more", "--workers", "0", "--out", "-", cwd=place))
 
 
+@pytest.mark.processes
 def test_videos_that_are_gone_leave_the_run_and_unusable_ones_are_only_labelled(place):
     gone = place / "videos" / "more" / "gone.mp4"
     shutil.copy(next((place / "videos" / "more").rglob("*.mp4")), gone)

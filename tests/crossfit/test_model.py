@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from selavi_ref.crossfit import CrossfitSettings, add_modality, crossfit
+from selavi_ref.crossfit import CrossfitSettings, add_modality, crossfit, refine_crossfit
 from selavi_ref.crossfit.checkpoint import load_model, save_model
 from selavi_ref.crossfit.logistic import log_softmax
 from selavi_ref.crossfit.model import fit_ensemble
@@ -102,3 +102,11 @@ def test_a_modality_that_was_added_predicts_the_labels(fitted):
     unseen = {name: x[40:] + np.float32(1e-3) for name, x in spaces.items()}
     np.testing.assert_allclose(model.log_posterior(unseen), result.model.log_posterior(unseen), atol=1e-5)
     assert all(len(keys) == 0 for keys in model.keys.values())
+
+
+def test_heads_of_refined_labels_can_be_saved_and_read(tmp_path):
+    spaces, truth = gaussians(3)
+    model = refine_crossfit(spaces, 3, truth.astype(np.int32), settings=QUICK)
+    save_model(tmp_path / "model.npz", model)
+    assert load_model(tmp_path / "model.npz").summary == model.summary
+    assert model.summary.agreement is None
