@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
@@ -18,6 +17,7 @@ from selavi_ref.errors import FilePath, MediaError
 from selavi_ref.media.container import Media, media_error, open_media
 from selavi_ref.media.frames import FramePicker
 from selavi_ref.media.orientation import orientation
+from selavi_ref.media.segments import file_of
 from selavi_ref.media.sound_picture import spectrogram
 from selavi_ref.media.still import load_picture, still_frames
 
@@ -128,7 +128,7 @@ def _affordable_start(media: Media, key: float, begin: float) -> float:
 
 def _strip_frames(path: FilePath) -> list[NDArray[np.uint8]]:
     """Return the frames of the strip of a video, a picture or a sound file."""
-    kind = file_type(os.fspath(path))
+    kind = file_type(file_of(path))
     if kind == "pictures":
         height, width = load_picture(path).shape[:2]
         across = min(max(round(HEIGHT * width / height), WIDTHS[0]), WIDTHS[1])

@@ -13,6 +13,7 @@ from selavi_ref.datasets.video_files import file_type
 from selavi_ref.ensemble.label_table import read_csv
 from selavi_ref.errors import MediaError, SelaviError, printable
 from selavi_ref.media import probe, read_clip
+from selavi_ref.media.segments import file_of
 from selavi_ref.media.sound_picture import spectrogram
 
 _GAP = 3
@@ -79,7 +80,7 @@ def contact_sheet(
 def _middle_frame(path: str, side: int) -> NDArray[np.uint8]:
     """Return the square in the middle of the middle frame, uint8 (side, side, 3); of a sound its energies."""
     try:
-        if file_type(path) == "sounds":
+        if file_type(file_of(path)) == "sounds":
             return spectrogram(path, 3.0, side, side)
         middle = probe(path).video_seconds / 2
         clip = read_clip(path, middle, 0.04, fps=25, frames=1, size=side, sample_rate=8000, want_audio=False)

@@ -209,6 +209,7 @@ def test_sound_files_and_pictures_have_a_strip_and_a_preview(tmp_path):
         assert moves == (name == "a.wav")
         assert len(preview(tmp_path / name)) > 500
     assert abs(frames[0].mean((0, 1)) - (200, 30, 30)).max() < 12
+    assert strip(f"{tmp_path / 'a.wav'}#t=0,1")
 
 
 def test_a_thumbnail_is_made_once_and_kept(made, video):
