@@ -24,7 +24,7 @@ def training_curve(run: Run, stem: str | os.PathLike[str]) -> list[Table]:
 
     Agreements are NMI: of the labels with those before, of heads with each other, and with true classes where these
     are known, which learning never sees. What the collection's own spectrum says (the mean of the eigenvalues 2 to K
-    of `selavi_ref.selflabel.overclustering`) is drawn along, where the run has side heads.
+    of `selavi_ref.selflabel.overclustering`) is drawn along, where the run has over-clustering heads.
 
     Parameters
     ----------
