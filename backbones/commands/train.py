@@ -33,8 +33,8 @@ from backbones.commands.shared_options import (
 from backbones.data.settings import AugmentSettings, ClipSettings
 from backbones.learner.settings import BackboneSettings
 from backbones.runs.run_settings import RunSettings
-from selavi_ref.datasets.modalities import CHOICES
 from selavi_ref.errors import InputError, printable
+from selavi_ref.runs.modality_names import CHOICES
 from selavi_ref.runs.setting_fields import settings_of
 from selavi_ref.selflabel.self_labelling import ClusterSizes
 from selavi_ref.selflabel.settings import TrainingSettings

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from backbones.data.settings import PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
-from selavi_ref.datasets.modalities import BOTH, CHOICES
 from selavi_ref.errors import InputError
+from selavi_ref.runs.modality_names import BOTH, CHOICES
 from selavi_ref.runs.setting_fields import check_settings, published, setting
 
 

@@ -19,9 +19,9 @@ from backbones.runs.presets import run_settings
 from backbones.runs.run_settings import RunSettings
 from backbones.runs.train import check_usable, write_videos
 from selavi_ref.datasets import Manifest
-from selavi_ref.datasets.modalities import BOTH
 from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.checkpoints import Checkpoints
+from selavi_ref.runs.modality_names import BOTH
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 

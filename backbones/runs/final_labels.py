@@ -19,10 +19,10 @@ from selavi_ref.crossfit.checkpoint import save_model
 from selavi_ref.crossfit.logistic import log_softmax
 from selavi_ref.crossfit.model import DEFAULT_MARGINAL_PENALTY
 from selavi_ref.datasets import Manifest
-from selavi_ref.datasets.modalities import BOTH
 from selavi_ref.ensemble.labels import label_store
 from selavi_ref.ensemble.matching import best_match, overlap
 from selavi_ref.heads.crossfit_run import StoredFeatures
+from selavi_ref.runs.modality_names import BOTH
 from selavi_ref.runs.processes import Exchange, SingleProcess, raise_together
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import FINAL_CLIPS, Run

@@ -13,8 +13,8 @@ from typing import Any
 from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
 from backbones.learner.settings import BackboneSettings
 from backbones.runs.run_settings import RunSettings, choose_device, choose_precision
-from selavi_ref.datasets.modalities import BOTH
 from selavi_ref.errors import InputError
+from selavi_ref.runs.modality_names import BOTH
 from selavi_ref.runs.old_names import with_current_names
 from selavi_ref.runs.setting_fields import published, settings_of
 from selavi_ref.selflabel.self_labelling import ClusterSizes

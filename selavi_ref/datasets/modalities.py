@@ -9,9 +9,8 @@ from dataclasses import replace
 from selavi_ref.datasets.manifest import Manifest, ManifestEntry
 from selavi_ref.errors import InputError, printable
 from selavi_ref.media.still import is_picture
+from selavi_ref.runs.modality_names import BOTH
 
-BOTH = "video+audio"
-CHOICES = (BOTH, "video", "audio")
 _LEAST_SHARE = 0.1  # of the files that must have both modalities, so that a run learns on both by default
 _WORDS = {"video": "a picture only", "audio": "sound only", BOTH: "picture and sound"}
 

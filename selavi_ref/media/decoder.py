@@ -274,22 +274,26 @@ def parallel_map(
         _local.decoder, _local.process = Decoder(), os.getpid()
         decoders.append(_local.decoder)
 
-    with ThreadPoolExecutor(threads, initializer=initialize) as pool:
-        waiting: deque[tuple[A, Future[T]]] = deque()
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(function, item)))
-                if len(waiting) > ahead * threads:
-                    first, future = waiting.popleft()
+    try:
+        with ThreadPoolExecutor(threads, initializer=initialize) as pool:
+            waiting: deque[tuple[A, Future[T]]] = deque()
+            try:
+                for item in items:
+                    waiting.append((item, pool.submit(function, item)))
+                    if len(waiting) > ahead * threads:
+                        first, future = waiting.popleft()
+                        yield first, future.result()
+                for first, future in waiting:
                     yield first, future.result()
-            for first, future in waiting:
-                yield first, future.result()
-        except BaseException:  # such as Ctrl-C: do not wait for running calls
-            pool.shutdown(wait=False, cancel_futures=True)
-            for decoder in decoders:
-                decoder.kill()
-            on_cancel()
-            raise
+            except BaseException:  # such as Ctrl-C: do not wait for running calls
+                pool.shutdown(wait=False, cancel_futures=True)
+                for decoder in decoders:
+                    decoder.kill()
+                on_cancel()
+                raise
+    finally:  # not left to the garbage collector, which may close their pipes before them
+        for decoder in decoders:
+            decoder.close()
 
 
 def serve(read: int, write: int, memory: int) -> None:

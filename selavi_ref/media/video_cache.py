@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,13 +235,14 @@ class ClipCache:
         self._remove_stale()
         writer: ShardWriter | None = None
         try:
-            for row, key, packed in self._packed(paths, limits, missing, workers):
-                if isinstance(packed, TransientMediaError):
-                    self._transient[paths[row]] = str(packed)
-                else:
-                    writer = self._add(writer, key, packed)
-                if progress is not None:
-                    progress(1)
+            with closing(self._packed(paths, limits, missing, workers)) as all_packed:
+                for row, key, packed in all_packed:
+                    if isinstance(packed, TransientMediaError):
+                        self._transient[paths[row]] = str(packed)
+                    else:
+                        writer = self._add(writer, key, packed)
+                    if progress is not None:
+                        progress(1)
         except StoreError:
             raise
         except BaseException:  # such as Ctrl-C: keep what has been decoded
@@ -267,7 +268,7 @@ class ClipCache:
 
     def _packed(
         self, paths: Sequence[str], limits: Sequence[float], rows: Sequence[int], workers: int
-    ) -> Iterator[tuple[int, tuple[str, str], PackedVideo | str | TransientMediaError]]:
+    ) -> Generator[tuple[int, tuple[str, str], PackedVideo | str | TransientMediaError]]:
         """Yield rows with their keys and packed videos, permanent reasons why there are none, or transient errors."""
 
         def pack(group: list[int]) -> list[tuple[tuple[str, str], PackedVideo | str | TransientMediaError]]:
@@ -287,9 +288,10 @@ class ClipCache:
 
         numbers = groups_by_file([paths[row] for row in rows], self.cache_format.group_seconds())
         jobs = [[rows[number] for number in group] for group in numbers]
-        for group, results in parallel_map(pack, jobs, workers, _AHEAD):
-            for row, (key, result) in zip(group, results, strict=True):
-                yield row, key, result
+        with closing(parallel_map(pack, jobs, workers, _AHEAD)) as groups:
+            for group, results in groups:
+                for row, (key, result) in zip(group, results, strict=True):
+                    yield row, key, result
 
     def _add(self, writer: ShardWriter | None, key: tuple[str, str], packed: PackedVideo | str) -> ShardWriter | None:
         """Write a video to the current file, or a new one; return the file, or None if it is full."""

@@ -65,6 +65,7 @@ def test_segments_are_a_bar_in_step_with_the_player(place: Path, new_page) -> No
         page.keyboard.press("ArrowLeft")
         expect(page.locator(".video-view")).to_have_attribute("data-video", "10")
         page.wait_for_load_state("networkidle")
+        page.goto("about:blank")  # ends the player before the server
 
 
 def test_a_thousand_segments_stay_fluid(place: Path, new_page) -> None:

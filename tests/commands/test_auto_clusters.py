@@ -60,7 +60,8 @@ def test_one_that_was_stopped_ends_with_the_same_labels(place, tmp_path):
 
 def test_one_that_was_killed_before_the_run_was_started_goes_on(place, tmp_path):
     shutil.copytree(place / "run", tmp_path / "run")
-    for name in ("config.toml", "videos.csv", "skipped.csv", "features.h5", "labels.csv"):
+    names = ["config.toml", "videos.csv", "skipped.csv", "features.h5", "labels.csv", "metrics.jsonl", "checksums.json"]
+    for name in names:
         (tmp_path / "run" / name).unlink()
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     done = selavi("train", "--resume", "--out", "run", "--workers", "0", cwd=tmp_path)

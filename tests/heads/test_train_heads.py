@@ -24,6 +24,7 @@ from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.store import FeatureStore, StoreWriter
 from tests.support.old_heads import train_old_heads
+from tests.support.training_states import training_state
 
 ROOT = Path(__file__).parents[2]
 N, K = 400, 5
@@ -283,7 +284,7 @@ def test_features_are_standardised_whether_kept_or_read(place):
 
 def test_a_changed_byte_of_a_checkpoint_is_noticed(place, tmp_path):
     backbone = a_backbone(place[0] / "f.h5")
-    backbone.save(tmp_path / "c.npz", {"step": 3})
+    backbone.save(tmp_path / "c.npz", training_state(400, backbone.clusters, step=3))
     assert int(backbone.load(tmp_path / "c.npz")["step"]) == 3
     data = bytearray((tmp_path / "c.npz").read_bytes())
     data[len(data) // 3] ^= 1
@@ -291,7 +292,7 @@ def test_a_changed_byte_of_a_checkpoint_is_noticed(place, tmp_path):
     with pytest.raises(CheckpointError, match="damaged"):
         backbone.load(tmp_path / "c.npz")
     other = a_backbone(place[0] / "f.h5", clusters=(4,))
-    other.save(tmp_path / "d.npz", {})
+    other.save(tmp_path / "d.npz", training_state(400, (4,)))
     with pytest.raises(InputError, match="does not fit"):
         backbone.load(tmp_path / "d.npz")
 

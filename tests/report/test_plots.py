@@ -24,6 +24,7 @@ from selavi_ref.report.plot_map import PALETTE, centres_of, draw_map, spread_col
 from selavi_ref.report.plot_sizes import relative_sizes, target_and_actual_sizes
 from selavi_ref.report.run_figures import FIGURES, draw_run_figures
 from selavi_ref.report.table import Table
+from selavi_ref.runs.checksums import forget_checksum
 from selavi_ref.runs.run import Run
 from selavi_ref.runs.tensorboard import Events
 from tests.support.command_line import refused, rows_of, selavi, succeeded
@@ -143,6 +144,7 @@ def test_what_cannot_be_drawn_is_named_with_the_reason(place, run):
     rows = rows_of(run.labels_file)
     lines = [f"{row['path'].rsplit('/', 2)[-1]},{row['label']},{row['head_0']}" for row in rows]
     run.labels_file.write_text("path,label,head_0\n" + "\n".join(lines) + "\n")
+    forget_checksum(run.labels_file)
     run.log_file.unlink()
     run.features_file.unlink()
     shutil.rmtree(run.checkpoint_folder)
@@ -222,6 +224,7 @@ def test_names_that_people_gave_are_shown(place, run, labelled):
 def test_videos_of_a_table_that_the_store_lacks_have_no_place(run):
     rows = run.labels_file.read_text().splitlines()
     run.labels_file.write_text("\n".join([*rows, rows[1].replace(".mp4", "-other.mp4")]) + "\n")
+    forget_checksum(run.labels_file)
     folder = run.folder / "plots"
     folder.mkdir()
     assert "embedding" in draw_run_figures(run, folder, only=["embedding"]).pictures

@@ -17,6 +17,7 @@ from selavi_ref.errors import CheckpointError, InputError
 from selavi_ref.media.video_cache import DecodedVideo
 from selavi_ref.selflabel.backbone import working_datasets
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
+from tests.support.training_states import training_state
 
 
 def videos(settings, n, seed=0, seconds=2.0):
@@ -144,7 +145,7 @@ def test_a_saved_backbone_goes_on_exactly(tmp_path):
 
     first = tiny_backbone()
     learn(first, 0)
-    state = {"epoch": 1, "labels": labels, "note": "x"}
+    state = training_state(12, (3, 3)) | {"note": "x"}
     first.save(tmp_path / "c.pt", state)
     losses = learn(first, 1)
     second = tiny_backbone(seed=9)
@@ -157,7 +158,7 @@ def test_a_saved_backbone_goes_on_exactly(tmp_path):
 
 def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
     backbone = tiny_backbone()
-    backbone.save(tmp_path / "c.pt", {})
+    backbone.save(tmp_path / "c.pt", training_state(12, (3, 3)))
     with pytest.raises(InputError, match="does not fit"):
         tiny_backbone(clusters=(4, 4)).load(tmp_path / "c.pt")
     data = (tmp_path / "c.pt").read_bytes()
