@@ -33,7 +33,9 @@ def in_memory(log_prob: Any) -> NDArray[Any]:
 
 def softmax(log_prob: NDArray[Any], strength: float, potentials: Vector) -> Vector:
     """Return ``softmax_k(strength * log_prob_ik + f_k)`` (N, K) in float64."""
-    extreme = log_prob.max if strength > 0 else log_prob.min
+    used = np.isfinite(potentials)
+    columns = log_prob if used.all() or not used.any() else log_prob[:, used]
+    extreme = columns.max if strength > 0 else columns.min
     # A large offset that a row has in common would round its differences off, so it goes first.
     logits = strength * np.subtract(log_prob, extreme(1, keepdims=True), dtype=np.float64)
     logits += potentials

@@ -11,7 +11,8 @@ Array = NDArray[np.float64]
 def plan(log_prob: Array, f: Array, strength: float = 1.0, weight: Array | None = None) -> Array:
     """``Q_ik = w_i softmax_k(strength * log_prob_ik + f_k)``."""
     x = np.asarray(log_prob, np.float64)
-    logits = strength * (x - x.max(1, keepdims=True)) + f  # the maxima go first: offsets round differences off
+    used = x[:, np.isfinite(f)] if np.isfinite(f).any() else x
+    logits = strength * (x - used.max(1, keepdims=True)) + f  # the maxima go first: offsets round differences off
     logits = logits - logits.max(1, keepdims=True)
     posterior = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     return posterior * (np.full(len(x), 1 / len(x)) if weight is None else weight)[:, None]
