@@ -61,7 +61,7 @@ COMMANDS = {
     ),
     "retrieve": (
         "backbones.commands.retrieve:retrieve",
-        "Find the ITEMS nearest to each of the QUERIES, and score how often one of the nearest has its class.",
+        "Find the ITEMS nearest to each of the QUERIES (videos, or a text); score them where true classes are known.",
     ),
     "finetune": (
         "backbones.commands.finetune:finetune",

@@ -1,4 +1,4 @@
-"""`selavi retrieve`: the nearest videos of each video, and how often they are of its class."""
+"""`selavi retrieve`: the videos that are nearest to others or to a text, and how often they are of the same class."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ from backbones.commands.command import Command, Interruptible, given_on_command_
 from backbones.commands.messages import note, warning
 from backbones.commands.output import OutPath
 from backbones.commands.progress import TERMINAL
-from backbones.commands.shared_options import clips_option, device_option, format_option, workers_option
-from selavi_ref.errors import InputError
+from backbones.commands.shared_options import (
+    clips_option,
+    device_option,
+    format_option,
+    videos_option,
+    workers_option,
+)
+from selavi_ref.errors import InputError, printable
+
+_DEFAULT = 10  # neighbours that are printed
 
 
 @click.command(
@@ -25,6 +33,9 @@ from selavi_ref.errors import InputError
     selavi retrieve features.h5
     selavi retrieve RUN clip.mp4 --neighbours 5
     selavi retrieve RUN sound.wav --format json
+    selavi retrieve RUN "a dog barking" --encoder clip=transformers:openai/clip-vit-base-patch32
+    selavi retrieve RUN "a dog barking"
+    selavi retrieve labels.csv --text "a dog barking" --text guitar --neighbours 5
     """,
 )
 @click.argument("items", type=click.Path(), metavar="ITEMS")
@@ -53,6 +64,20 @@ from selavi_ref.errors import InputError
     help="Distance of features.",
 )
 @click.option("--neighbours", type=click.IntRange(1), help="Also list so many nearest videos of each query.")
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    help="Find the videos that are most similar to this text; repeatable. QUERIES that names no file is a text, too, "
+    "unless it ends like a file or has a slash.",
+)
+@click.option(
+    "--encoder",
+    metavar="[NAME=]MODEL",
+    help="With a text: model of pictures (or sounds) and texts, such as transformers:openai/clip-vit-base-patch32, "
+    "whose features are computed at the first search. [default: one that has computed features of ITEMS]",
+)
+@videos_option
 @click.option("--out", type=OutPath(file_okay=False), default="retrieval", help="Folder for tables and a figure.")
 @format_option
 @device_option
@@ -63,12 +88,15 @@ def retrieve(
     run: str | None,
     metric: str,
     neighbours: int | None,
+    texts: tuple[str, ...],
+    encoder: str | None,
+    videos: str | None,
     out: str,
     form: str,
     **viewing: Any,
 ) -> None:
     """
-    Find the ITEMS nearest to each of the QUERIES, and score how often one of the nearest has its class.
+    Find the ITEMS nearest to each of the QUERIES (videos, or a text); score them where true classes are known.
 
     Both are stores of features, or videos with --run. Without QUERIES each item is a query among the others. Within a
     modality features are compared; between picture and sound, the posteriors of all heads. True classes are those of
@@ -77,9 +105,17 @@ def retrieve(
     With a run for ITEMS, the files of the run that are nearest to a video, sound file or picture are printed, without
     scores: by features of the picture and of the sound, and by the posteriors of the clusters, which picture and sound
     have in common, so that a sound finds pictures and the other way round.
+
+    With a text, the most similar videos of a run, a table of labels or a store are printed: by features of a model of
+    pictures and texts (CLIP, SigLIP) or of sounds and texts (CLAP), which are kept beside the labels.
     """
     from backbones.commands.output import echo
 
+    if texts or (run is None and queries is not None and _is_text(queries)):
+        refuse_options(["run", "pool", "clips", "frames", "metric"], "does not go with a text")
+        _print_found(items, queries, texts, encoder, videos, neighbours or _DEFAULT, out, form, viewing)
+        return
+    refuse_options(["encoder", "videos"], "goes with a text")
     if os.path.exists(os.path.join(items, "config.toml")):
         _neighbours_in_run(items, queries, run, neighbours, metric, out, form, viewing)
         return
@@ -124,6 +160,57 @@ def retrieve(
     note(f"tables and a figure are in {click.format_filename(out)}", err=True)
 
 
+def _is_text(queries: str) -> bool:
+    """Tell whether QUERIES is a text to search for, not the name of a file, folder or list."""
+    from selavi_ref.datasets.video_files import LIST_EXTENSIONS, file_type
+    from selavi_ref.media.segments import file_of
+
+    if os.path.lexists(queries) or file_type(file_of(queries)):
+        return False
+    return not queries.lower().endswith((*LIST_EXTENSIONS, ".h5")) and not {os.sep, os.altsep} & set(queries)
+
+
+def _print_found(
+    items: str,
+    queries: str | None,
+    texts: tuple[str, ...],
+    encoder: str | None,
+    videos: str | None,
+    n: int,
+    out: str,
+    form: str,
+    viewing: dict[str, Any],
+) -> None:
+    """Print the videos that are most similar to texts, and write them to a folder that was named."""
+    from backbones.commands.output import echo
+    from selavi_ref.api.searching import find_by_text
+    from selavi_ref.browser.collection import open_collection
+    from selavi_ref.report.table import results_folder
+
+    if queries is not None and texts:
+        raise InputError(f"give {printable(queries)} by --text, too, or leave it out", option="text")
+    with Interruptible("the same command continues where it stopped"):
+        try:
+            table = find_by_text(
+                open_collection(items, videos=videos),
+                texts or str(queries),
+                n,
+                encoder=encoder,
+                device=viewing["device"],
+                workers=viewing["workers"],
+                reporter=TERMINAL,
+            )
+        except InputError as error:
+            if queries is None or error.option != "encoder":
+                raise
+            raise InputError(
+                f"there is no file {printable(queries)}, so that it is taken for a text, but {error}", option="queries"
+            ) from error
+    if given_on_command_line("out"):
+        table.write(results_folder(out) / "found")
+    echo(table.to(form))
+
+
 def _neighbours_in_run(
     folder: str,
     queries: str | None,
@@ -141,14 +228,14 @@ def _neighbours_in_run(
     from selavi_ref.runs.run import Run
 
     if queries is None:
-        raise InputError(f"{folder} is a run: name a video too, as in selavi retrieve RUN clip.mp4")
+        raise InputError(f'{folder} is a run: name a video or a text, too, as in selavi retrieve {folder} "a dog"')
     if run is not None:
         raise InputError("--run goes with folders or lists of videos; ITEMS is a run itself", option="run")
     refuse_options(["pool", "clips", "frames"], "does not go with a run for ITEMS")
     table = find_neighbours(
         Run.open(folder),
         queries,
-        neighbours or 10,
+        neighbours or _DEFAULT,
         metric=metric,
         device=viewing["device"],
         workers=viewing["workers"],

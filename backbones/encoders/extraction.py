@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.encoders.encoder import ClipInput, Encoder
+from backbones.encoders.encoder import ClipInput, Encoder, TextEncoder
 from selavi_ref.datasets import Manifest
 from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.errors import FilePath, MediaError
@@ -187,7 +187,12 @@ def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _provenance(encoders: Mapping[str, Encoder], clips: int) -> dict[str, Any]:
     parts = {
-        space: {"encoder": encoder.name, "input": asdict(encoder.input), "class_names": list(encoder.class_names)}
+        space: {
+            "encoder": encoder.name,
+            "input": asdict(encoder.input),
+            "class_names": list(encoder.class_names),
+            "texts": isinstance(encoder, TextEncoder),
+        }
         for space, encoder in encoders.items()
     }
     versions = {"selavi-ref": version("selavi-ref"), "python": platform.python_version()}

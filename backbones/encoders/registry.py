@@ -27,6 +27,7 @@ _NETWORK_ERRORS = {
     *("URLError", "gaierror", "ConnectionError", "ConnectError", "LocalEntryNotFoundError", "OfflineModeIsEnabled")
 }
 _WITHOUT_MODEL = ("logmel", "efficientnet-lite0")
+_WITHOUT_TEXTS = (*_WITHOUT_MODEL, "torchvision", "timm")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ def load_encoders(names: Sequence[str], device: str = "auto") -> dict[str, Encod
 def known_libraries() -> list[str]:
     """Return what an encoder's name may begin with, sorted."""
     return sorted({*_LIBRARIES, *(point.name for point in entry_points(group=GROUP))})
+
+
+def may_take_texts(name: str) -> bool:
+    """Return whether an encoder of this name may take texts; only loading it tells whether it does."""
+    return EncoderName.parse(name).library not in _WITHOUT_TEXTS
 
 
 _Loader = Callable[[str, str, str], Encoder]

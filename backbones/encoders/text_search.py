@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,19 @@ from numpy.typing import NDArray
 
 from backbones.encoders.encoder import Encoder, TextEncoder
 from backbones.encoders.extraction import extract_features
-from backbones.encoders.registry import EncoderName, load_encoders
+from backbones.encoders.registry import EncoderName, load_encoders, may_take_texts
 from selavi_ref.api.naming import ClassProbabilities, class_probabilities
 from selavi_ref.browser.collection import Collection
 from selavi_ref.datasets import Manifest
 from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.errors import InputError, SelaviError, printable
+from selavi_ref.media.segments import file_of
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
 
 CLIPS = 3
-TEMPLATE = "{}"
+_EXAMPLE = "transformers:openai/clip-vit-base-patch32"
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,14 @@ class EncodedVideos:
         Feature space in it.
     encoder : str
         Name of the encoder, as ``--encoder`` takes it.
+    takes_texts : bool
+        Whether the encoder takes texts, too; of a store that does not say so, whether it may.
     """
 
     store: Path
     space: str
     encoder: str
+    takes_texts: bool
 
 
 def encoded_videos(collection: Collection) -> list[EncodedVideos]:
@@ -62,7 +67,8 @@ def _spaces(stores: Iterator[Path]) -> Iterator[EncodedVideos]:
             with FeatureStore(path) as store:
                 for space, about in store.provenance.get("encoders", {}).items():
                     if store.has(f"features/{space}"):
-                        yield EncodedVideos(path, space, str(about.get("encoder", "")))
+                        name = str(about.get("encoder", ""))
+                        yield EncodedVideos(path, space, name, bool(about.get("texts", may_take_texts(name))))
         except SelaviError:
             continue  # an interrupted extraction, or a store of another version
 
@@ -74,6 +80,7 @@ def encode_collection(
     device: str = "auto",
     workers: int = 1,
     clips: int = CLIPS,
+    needs_texts: bool = False,
     reporter: Reporter = SILENT,
 ) -> tuple[EncodedVideos, Encoder]:
     """
@@ -90,6 +97,8 @@ def encode_collection(
         As `load_encoders` takes it.
     device, workers, clips, reporter
         See `load_encoders` and `extract_features`.
+    needs_texts : bool
+        Refuse an encoder that takes no texts, before anything is computed.
 
     Raises
     ------
@@ -98,11 +107,13 @@ def encode_collection(
     """
     name = EncoderName.parse(encoder)
     ((space, loaded),) = load_encoders([encoder], device).items()
+    if needs_texts:
+        _with_texts(name.text, loaded)
     earlier = [found for found in encoded_videos(collection) if found.encoder == name.text]
     for found in earlier:
         if _has_all(found.store, collection):
             return found, loaded
-    if not any(map(os.path.exists, collection.files)):
+    if not any(os.path.exists(file_of(file)) for file in collection.files):
         raise InputError(
             f"none of the {len(collection)} videos of {printable(collection.source)} exists, such as "
             f"{printable(collection.files[0])}; name the folder that they are in by --videos",
@@ -127,7 +138,7 @@ def encode_collection(
             path=store,
         )
     extract_features(Manifest(entries), {space: loaded}, store, clips=clips, workers=workers, reporter=reporter)
-    return EncodedVideos(store, space, name.text), loaded
+    return EncodedVideos(store, space, name.text, isinstance(loaded, TextEncoder)), loaded
 
 
 def _has_all(store: Path, collection: Collection) -> bool:
@@ -159,6 +170,7 @@ def class_probabilities_of(
     InputError
         If the encoder knows no classes, or, with words, takes no texts.
     """
+    options["needs_texts"] = words is not None
     encoded, loaded = encode_collection(collection, encoder, **options)  # type: ignore[arg-type]
     if words is None:
         for found in class_probabilities(encoded.store):
@@ -188,21 +200,105 @@ def text_similarities(encoded: EncodedVideos, encoder: Encoder, texts: Sequence[
     InputError
         If the encoder takes no texts.
     """
-    if not isinstance(encoder, TextEncoder):
-        raise InputError(
-            f"--encoder {encoded.encoder} takes no texts; choose a model of pictures (or sounds) and texts, such as "
-            "transformers:openai/clip-vit-base-patch32",
-            option="encoder",
-            value=encoded.encoder,
-        )
     try:
-        of_texts = _normalized(encoder.encode_text(texts))
+        of_texts = _normalized(_with_texts(encoded.encoder, encoder).encode_text(texts))
     except (OSError, ValueError, RuntimeError, ImportError) as error:  # the libraries raise anything
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"--encoder {encoded.encoder}: texts cannot be encoded: {why}", option="encoder") from error
     with FeatureStore(encoded.store) as store:
         similarities: NDArray[np.float32] = _normalized(store.features(encoded.space)) @ of_texts.T
     return similarities
+
+
+def _with_texts(name: str, encoder: Encoder) -> TextEncoder:
+    """Return an encoder that takes texts; refuse another one."""
+    if not isinstance(encoder, TextEncoder):
+        raise InputError(
+            f"--encoder {name} takes no texts; choose a model of pictures (or sounds) and texts, such as {_EXAMPLE}",
+            option="encoder",
+            value=name,
+        )
+    return encoder
+
+
+class TextSearch:
+    """
+    Comparison of all videos of a collection with texts; the encoder is loaded when it is needed first, and kept.
+
+    Parameters
+    ----------
+    collection : Collection
+        The videos.
+    encoder : str, optional
+        Name of an encoder that takes texts, or of its feature space; features that it has not computed yet are
+        computed (`encode_collection`). By default the first that has computed features and takes texts.
+    device, workers, reporter
+        See `encode_collection`.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        encoder: str | None = None,
+        *,
+        device: str = "auto",
+        workers: int = 1,
+        reporter: Reporter = SILENT,
+    ):
+        self.collection = collection
+        self._encoder = encoder
+        self._device = device
+        self._workers = workers
+        self._reporter = reporter
+
+    @property
+    def encoder(self) -> str:
+        """
+        Name of the encoder.
+
+        Raises
+        ------
+        InputError
+            If no encoder that takes texts has computed features of the videos, or it cannot be loaded.
+        """
+        return self._encoded[0].encoder
+
+    def similarities(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """
+        Return cosine similarities of videos and texts, float32, shape (N, len(texts)); NaN without features.
+
+        Rows are in the order of the collection. Errors are those of `encoder`.
+        """
+        encoded, loaded = self._encoded
+        return _in_order(self.collection, encoded, text_similarities(encoded, loaded, texts))
+
+    @cached_property
+    def _encoded(self) -> tuple[EncodedVideos, Encoder]:
+        """The features of the videos, and the encoder that made them."""
+        wanted = self._encoder and EncoderName.parse(self._encoder).text
+        for encoded in encoded_videos(self.collection):
+            # Of an encoder that was named, those of a collection that has grown are computed anew.
+            if wanted not in (None, encoded.encoder, encoded.space) or not encoded.takes_texts:
+                continue
+            if wanted is not None and wanted == encoded.encoder and not _has_all(encoded.store, self.collection):
+                continue
+            (loaded,) = load_encoders([encoded.encoder], self._device).values()
+            if isinstance(loaded, TextEncoder):
+                return encoded, loaded
+        if self._encoder is not None:
+            return encode_collection(
+                self.collection,
+                self._encoder,
+                device=self._device,
+                workers=self._workers,
+                needs_texts=True,
+                reporter=self._reporter,
+            )
+        raise InputError(
+            f"{printable(self.collection.source)} has no features of a model of pictures (or sounds) and texts; "
+            f"--encoder clip={_EXAMPLE} computes them once, for all further searches",
+            option="encoder",
+        )
 
 
 def search_texts(
@@ -213,14 +309,10 @@ def search_texts(
 
     Parameters
     ----------
-    collection : Collection
-        The videos; an encoder that takes texts must have computed features of them.
+    collection, encoder, device
+        See `TextSearch`.
     texts : sequence of str
         The texts.
-    encoder : str, optional
-        Name of the encoder, if there are several; by default the first that takes texts.
-    device : str
-        Where to compute.
 
     Returns
     -------
@@ -234,17 +326,8 @@ def search_texts(
     InputError
         If no encoder that takes texts has computed features of the videos.
     """
-    candidates = [one for one in encoded_videos(collection) if encoder in (None, one.encoder, one.space)]
-    for encoded in candidates:
-        (loaded,) = load_encoders([encoded.encoder], device).values()
-        if isinstance(loaded, TextEncoder):
-            return encoded.encoder, _in_order(collection, encoded, text_similarities(encoded, loaded, texts))
-    name = printable(collection.source)
-    raise InputError(
-        f"no features of {name} are by a model of pictures (or sounds) and texts; compute them: selavi name {name} "
-        "--encoder transformers:openai/clip-vit-base-patch32 --words FILE",
-        option="encoder",
-    )
+    search = TextSearch(collection, encoder, device=device)
+    return search.encoder, search.similarities(texts)
 
 
 def _in_order(collection: Collection, encoded: EncodedVideos, values: NDArray[np.float32]) -> NDArray[np.float32]:

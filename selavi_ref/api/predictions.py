@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selavi_ref.api.video_runs import Videos
 from selavi_ref.browser.edit_history import EditHistory
 from selavi_ref.ensemble.label_table import LabelTable, label_table
 from selavi_ref.ensemble.labels import Labels, label_store
-from selavi_ref.errors import SelaviError
+from selavi_ref.errors import FilePath, InputError, SelaviError
 from selavi_ref.store import FeatureStore
 
 
@@ -104,3 +106,19 @@ def to_pandas(table: LabelTable) -> Any:
             raise
         raise SelaviError("to_pandas needs the package pandas; install it with pip install pandas") from error
     return pandas.DataFrame({name: np.asarray(values) for name, values in table.columns.items()})
+
+
+def as_feature_store(videos: Videos | Mapping[str, Any], folder: str) -> FilePath:
+    """Return the path of a store of features: the given one, or a new one of the given arrays in a folder."""
+    if isinstance(videos, (str, os.PathLike)):
+        return videos
+    if not isinstance(videos, Mapping):
+        raise InputError(
+            "the run has learnt from features: give the path of a store, or a mapping of feature spaces to arrays",
+            option="videos",
+        )
+    spaces = {name: np.asarray(values) for name, values in videos.items()}
+    n_rows = max((len(values) for values in spaces.values()), default=0)
+    path = Path(folder) / "input.h5"
+    FeatureStore.from_arrays(path, spaces, paths=[f"row {row}" for row in range(n_rows)]).close()
+    return path

@@ -16,8 +16,9 @@ from selavi_ref.api.checking import check_labels
 from selavi_ref.api.exporting import export
 from selavi_ref.api.naming import ClassProbabilities, NamedClusters, propose_names, stored_class_probabilities
 from selavi_ref.api.neighbours import find_neighbours
-from selavi_ref.api.predictions import Predictions, label_features, predictions, to_pandas
+from selavi_ref.api.predictions import Predictions, as_feature_store, label_features, predictions, to_pandas
 from selavi_ref.api.progress import choose_reporter
+from selavi_ref.api.searching import find_by_text
 from selavi_ref.api.updating import Update, update_run
 from selavi_ref.api.video_runs import Videos, as_manifest, video_runs
 from selavi_ref.browser.annotations import annotations_of
@@ -192,7 +193,7 @@ class Run:
         with TemporaryDirectory(prefix="selavi-predict-") as temporary:
             store = Path(temporary) / "features.h5"
             if self._folder.kind is RunKind.HEADS:
-                apply(self._folder, _feature_store(videos, temporary), store, reporter)
+                apply(self._folder, as_feature_store(videos, temporary), store, reporter)
             elif isinstance(videos, Mapping):
                 raise InputError(f"{self.folder} has learnt from videos; name videos, not arrays", option="videos")
             else:
@@ -236,6 +237,11 @@ class Run:
     def neighbours(self, videos: Videos, n: int = 10, **options: Any) -> Table:
         """Return the files of the run that are nearest to others; see `selavi_ref.api.neighbours.find_neighbours`."""
         return find_neighbours(self._folder, videos, n, **options)
+
+    def search(self, texts: str | Sequence[str], n: int = 10, **options: Any) -> Table:
+        """Return the videos that are most similar to texts; see `selavi_ref.api.searching.find_by_text`."""
+        with self._collection() as collection:
+            return find_by_text(collection, texts, n, **options)
 
     def check(
         self,
@@ -378,19 +384,3 @@ class Run:
             with self._collection() as collection:
                 self._final, self._state = final_labels(collection), state
         return self._final
-
-
-def _feature_store(videos: Videos | Mapping[str, Any], folder: str) -> FilePath:
-    """Return the path of a store of features: the given one, or a new one of the given arrays."""
-    if isinstance(videos, (str, os.PathLike)):
-        return videos
-    if not isinstance(videos, Mapping):
-        raise InputError(
-            "the run has learnt from features: give the path of a store, or a mapping of feature spaces to arrays",
-            option="videos",
-        )
-    spaces = {name: np.asarray(values) for name, values in videos.items()}
-    n_rows = max((len(values) for values in spaces.values()), default=0)
-    path = Path(folder) / "input.h5"
-    FeatureStore.from_arrays(path, spaces, paths=[f"row {row}" for row in range(n_rows)]).close()
-    return path

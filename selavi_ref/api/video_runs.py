@@ -1,4 +1,4 @@
-"""Access to the code that trains on videos, which is registered in the entry point group ``selavi.video_runs``."""
+"""Access to code that needs PyTorch: training on videos and search by texts, which are registered as entry points."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from selavi_ref.datasets.scan import list_videos
 from selavi_ref.errors import FilePath, InputError, SelaviError
 from selavi_ref.install_hints import missing_package
 
-_GROUP = "selavi.video_runs"
+_VIDEO_RUNS = "selavi.video_runs"
+_TEXT_SEARCH = "selavi.text_search"
 
 Videos = FilePath | Sequence[FilePath] | Manifest
 
@@ -27,14 +28,28 @@ def video_runs() -> Any:
     SelaviError
         If none is registered, or it needs a package that is not installed.
     """
-    for point in entry_points(group=_GROUP):
+    return _registered(_VIDEO_RUNS, "trains on videos")
+
+
+def text_search() -> Any:
+    """
+    Return the module that searches by texts: `backbones.encoders.text_search`, or another one with the same classes.
+
+    Raises
+    ------
+    SelaviError
+        If none is registered, or it needs a package that is not installed.
+    """
+    return _registered(_TEXT_SEARCH, "searches by texts")
+
+
+def _registered(group: str, what: str) -> Any:
+    for point in entry_points(group=group):
         try:
             return point.load()
         except ModuleNotFoundError as error:
             raise SelaviError(missing_package(error.name, "train")) from error
-    raise SelaviError(
-        "no installed package trains on videos; install selavi-ref again, or its checkout: pip install -e ."
-    )
+    raise SelaviError(f"no installed package {what}; install selavi-ref again, or its checkout: pip install -e .")
 
 
 def as_manifest(videos: Videos) -> Manifest:

@@ -10,6 +10,7 @@ import torch
 
 from backbones.encoders import TextEncoder, load_encoders
 from backbones.encoders.text_search import class_probabilities_of, search_texts
+from selavi_ref import Run
 from selavi_ref.browser.collection import open_collection
 from selavi_ref.store import FeatureStore
 from tests.support.browser_run import make_run, make_videos
@@ -78,17 +79,21 @@ def test_texts_of_clip(tmp_path):
     assert encoder.encode_text([]).shape == (0, 16)
 
 
-def test_texts_of_clap(tmp_path):
+def make_clap(folder):
     t = pytest.importorskip("transformers")
+    (folder / "t").mkdir(parents=True)
     audio = {"spec_size": 64, "num_mel_bins": 16, "patch_size": 4, "patch_stride": [4, 4], "window_size": 4}
     audio |= {"hidden_size": 16, "patch_embeds_hidden_size": 8, "depths": [1, 1], "num_attention_heads": [2, 2]}
-    (tmp_path / "t").mkdir()
     text = {"vocab_size": N_TOKENS, "pad_token_id": 0, **SMALL}
     model = t.ClapModel(t.ClapConfig(text_config=text, audio_config=audio, projection_dim=8))
     extractor = t.ClapFeatureExtractor(feature_size=16, max_length_s=2, truncation="rand_trunc")
-    tokenizer = t.CLIPTokenizer(*tokenizer_files(tmp_path / "t"), pad_token="a", model_max_length=16)
+    tokenizer = t.CLIPTokenizer(*tokenizer_files(folder / "t"), pad_token="a", model_max_length=16)
     for part in (model, extractor, tokenizer):
-        part.save_pretrained(tmp_path / "m")
+        part.save_pretrained(folder)
+
+
+def test_texts_of_clap(tmp_path):
+    make_clap(tmp_path / "m")
     (encoder,) = load_encoders([f"transformers:{tmp_path / 'm'}"], "cpu").values()
     assert isinstance(encoder, TextEncoder)
     assert encoder.encode_text(WORDS).shape == (3, encoder.n_features)
@@ -145,7 +150,68 @@ def test_words_are_proposed_and_searched(place):
     succeeded(selavi("name", table, "--encoder", encoder, *words))
     with FeatureStore("labels.encoded/clip.h5") as store:
         assert store.n_videos == len(open_collection(table))
-    refused_command(selavi("name", table, "--encoder", "clip=logmel", *words), "clip.h5")
+    refused_command(selavi("name", table, "--encoder", "clip=logmel", "--no-files"), "clip.h5")
+
+
+def test_videos_are_found_by_a_text(place):
+    make_clip(place / "m")
+    refused_command(selavi("retrieve", "run", "a dog"), "a dog", "no file", "--encoder")
+    refused_command(selavi("retrieve", "run", "--text", "a dog"), "--encoder")
+    encoder = f"clip=transformers:{place / 'm'}"
+    out = ("--out", "found", "--format", "json", "--workers", "1")
+    shown = succeeded(selavi("retrieve", "run", "a dog", "--encoder", encoder, "--neighbours", "4", *out))
+    rows = json.loads(shown)["rows"]
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4]
+    assert {row["query"] for row in rows} == {"a dog"}
+    collection = open_collection("run")
+    _, similarities = search_texts(collection, ["a dog", "guitar"])
+    order = np.argsort(-similarities, axis=0, kind="stable")
+    assert [row["found"] for row in rows] == [collection.paths[row] for row in order[:4, 0]]
+    assert json.loads((place / "found" / "found.json").read_text())["rows"] == rows
+    # Later searches take what was computed, by its name or by default; any number of texts, of which one is a file.
+    (place / "guitar").touch()
+    shown = succeeded(selavi("retrieve", "run", "--text", "a dog", "--text", "guitar", "--encoder", "clip", *out[2:]))
+    rows = [row for row in json.loads(shown)["rows"] if row["query"] == "guitar"]
+    assert [row["found"] for row in rows] == [collection.paths[row] for row in order[:10, 1]]
+    assert [row["found"] for row in Run.open("run").search("guitar").rows] == [row["found"] for row in rows]
+    assert "videos have no features" in succeeded(selavi("retrieve", "run/labels.csv", "a dog"))
+
+
+def test_sounds_are_found_by_a_text(place):
+    make_clap(place / "m")
+    encoder = f"clap=transformers:{place / 'm'}"
+    shown = succeeded(selavi("retrieve", "run", "a bell", "--encoder", encoder, "--workers", "1", "--format", "csv"))
+    assert len(shown.splitlines()) == 11
+
+
+def test_texts_of_segments_need_the_file_alone(place):
+    make_clip(place / "m")
+    paths = [path for path in open_collection("run").files if Path(path).name.startswith("lamp")]
+    rows = "".join(f'"{path}#t=0,0.5",0,\n{path}#t=0.5,1,\n' for path in paths)
+    (place / "parts.csv").write_text(f"path,label,reason\n{rows}")
+    encoder = f"clip=transformers:{place / 'm'}"
+    shown = succeeded(selavi("retrieve", "parts.csv", "a dog", "--encoder", encoder, "--workers", "1"))
+    assert "#t=0.5" in shown
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["dogs.mp4"], "dogs.mp4"),
+        (["dogs.mp4#t=1,2"], "dogs.mp4"),
+        (["list.csv"], "list.csv"),
+        (["dogs/barking"], "dogs/barking"),
+        (["a dog", "--metric", "cosine"], "--metric"),
+        (["a dog", "--text", "a cat"], "--text"),
+        (["--text", " "], "empty"),
+        (["a dog", "--encoder", "logmel"], "takes no texts"),
+        (["a dog", "--encoder", "logmel@"], "logmel"),
+        (["run/labels.csv", "--encoder", "logmel"], "--encoder"),
+    ],
+)
+def test_what_is_no_text_is_refused_in_one_line(place, args, word):
+    refused_command(selavi("retrieve", "run", *args), word)
+    assert not (place / "run" / "encoded").exists()
 
 
 def test_class_names_of_a_classifier_are_proposed(place):
