@@ -138,8 +138,8 @@ def ablation(**options: Any) -> None:
     """
     Train on VIDEOS with parts of the method left out or changed, and compare the labels.
 
-    Over-clustering heads, sorted sizes, alignment, several heads, groups of heads, one modality alone, and K-means in
-    place of transport: eleven runs, each about as long as selavi train.
+    Over-clustering heads, sorted sizes, alignment, several heads, groups of heads, one modality alone, heads on
+    concatenated features, and K-means in place of transport: twelve runs, each about as long as selavi train.
     """
     from backbones.studies.ablation import study_ablation
 

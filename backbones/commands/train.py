@@ -129,7 +129,7 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
     "Networks",
     *field_options(BackboneSettings, "video_net", "audio_net"),
     *field_options(RunSettings, "video_weights", "audio_weights", "init"),
-    *field_options(BackboneSettings, "mlp", "dropout"),
+    *field_options(BackboneSettings, "mlp", "dropout", "concatenate"),
 )
 @option_group(
     "Clusters",

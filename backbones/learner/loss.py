@@ -40,6 +40,8 @@ class TrainingLoss(nn.Module):
         """
         Return the mean cross-entropy over videos, their two views (modalities, or views of one), and heads.
 
+        Joint heads see the features of both modalities side by side, so that a video counts once for each.
+
         Parameters
         ----------
         inputs : dict of str to Tensor
@@ -51,18 +53,22 @@ class TrainingLoss(nn.Module):
         """
         first = next(iter(targets.values()))
         total = torch.zeros((), device=first.device)
-        for modality, clips in inputs.items():
-            labels, n_views = targets[modality], len(clips)
+        for space in self.model.spaces:
+            modalities = space.split("+")
+            labels, n_views = targets[modalities[0]], len(inputs[modalities[0]])
             if not n_views and not self.padded:
                 continue
-            clips, labels = _at_least_two(clips, labels)
-            features = features_of(self.model, modality, clips, self.precision)
-            for head, logits in enumerate(self.model.logits(modality, features)):
+            clips = [_at_least_two(inputs[modality]) for modality in modalities]
+            labels = F.pad(labels, (0, 0, 0, len(clips[0]) - n_views), value=_IGNORED)
+            of_each = {m: features_of(self.model, m, c, self.precision) for m, c in zip(modalities, clips, strict=True)}
+            features = self.model.of_spaces(of_each)[space]
+            for head, logits in enumerate(self.model.logits(space, features)):
                 if n_views == n_videos:
                     total = total + F.cross_entropy(logits, labels[:, head])
                 else:
                     total = total + F.cross_entropy(logits, labels[:, head], reduction="sum") / n_videos
-        return total / (2 * first.shape[1])
+        n_terms = 1 if self.model.concatenated else 2
+        return total / (n_terms * first.shape[1])
 
 
 def features_of(model: SelaviModel, modality: str, clips: Tensor, precision: str) -> Tensor:
@@ -74,9 +80,7 @@ def features_of(model: SelaviModel, modality: str, clips: Tensor, precision: str
     return features.float()
 
 
-def _at_least_two(clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Add mean clips that are not learnt to a batch of fewer than two, of which batch norms have no statistics."""
+def _at_least_two(clips: Tensor) -> Tensor:
+    """Add mean clips to a batch of fewer than two, of which batch norms have no statistics."""
     missing = max(0, _LEAST - len(clips))
-    if not missing:
-        return clips, labels
-    return F.pad(clips, (0, 0) * (clips.dim() - 1) + (0, missing)), F.pad(labels, (0, 0, 0, missing), value=_IGNORED)
+    return F.pad(clips, (0, 0) * (clips.dim() - 1) + (0, missing)) if missing else clips

@@ -31,6 +31,12 @@ class BackboneSettings:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     dropout: float = setting(0.0, help="Dropout of the heads", minimum=0, below=1, option="dropout", published=0.3)
     mlp: bool = setting(True, help="Heads have a hidden layer; else they are linear", option="mlp")
+    concatenate: bool = setting(
+        False,
+        help="One set of heads on the concatenated features of both networks, in place of one for each network; for "
+        "comparison",
+        option="concatenate-features",
+    )
     eval_batch_size: int = setting(256, help="Clips of one step when nothing is learnt", minimum=1, published=64)
     momentum: float = setting(0.9, help="Momentum of gradient descent", minimum=0, below=1, option="momentum")
     weight_decay: float = setting(
@@ -69,6 +75,11 @@ class BackboneSettings:
 
     def __post_init__(self) -> None:
         check_settings(self, "backbone.")
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """Feature spaces that have heads: the modalities, or ``"video+audio"`` with concatenated features."""
+        return (self.modalities,) if self.concatenate else tuple(self.modalities.split("+"))
 
     @classmethod
     def for_networks(cls, video_net: str, audio_net: str) -> Self:

@@ -79,10 +79,10 @@ class TorchBackbone:
         self._loader = TrainingLoader(source, settings.augment, workers, pin=self.device.type == "cuda")
         torch.manual_seed(seed)
         specs = {m: registry.find(m, getattr(settings, f"{m}_net")) for m in settings.modalities.split("+")}
-        self.model = SelaviModel(
-            specs.get("video"), specs.get("audio"), clusters, settings.dropout, mlp=settings.mlp
-        ).to(self.device)
-        self.modalities = self.model.modalities
+        video, audio, joint = specs.get("video"), specs.get("audio"), settings.concatenate
+        self.model = SelaviModel(video, audio, clusters, settings.dropout, mlp=settings.mlp, concatenate=joint)
+        self.model.to(self.device)
+        self.modalities, self.spaces = self.model.modalities, self.model.spaces
         if exchange.size > 1 and settings.sync_batch_norm:
             self.model = cast(SelaviModel, sync_batch_norms(self.model, self.device))
         # Convolutions of the small networks are faster in this memory format; the results are the same.
@@ -98,7 +98,7 @@ class TorchBackbone:
             torch.backends.cudnn.benchmark = True  # all clips have one size
             # Idle CPU threads would spin on the cores that launch the GPU's kernels.
             torch.set_num_threads(min(_CPU_THREADS, torch.get_num_threads(), usable_cores()))
-        self.n_features = {modality: spec.n_features for modality, spec in specs.items()}
+        self.n_features = self.model.n_features
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
@@ -117,9 +117,10 @@ class TorchBackbone:
         self.model.train()
         with torch.no_grad():
             for batch in batches:
-                for modality, clips in self._training_inputs(batch).items():
-                    if len(clips) > 1:  # a batch norm has no statistics of a single clip
-                        self.model.logits(modality, self._features(modality, clips))
+                inputs = self._training_inputs(batch)  # a batch norm has no statistics of a single clip
+                features = {m: self._features(m, clips) for m, clips in inputs.items() if len(clips) > 1}
+                for space, values in self.model.of_spaces(features).items():
+                    self.model.logits(space, values)
 
     def train_step(self, batch: Batch, labels: NDArray[np.int32], learning_rate: float, share: float = 1.0) -> float:
         """
@@ -158,7 +159,7 @@ class TorchBackbone:
 
     def datasets(self) -> dict[str, int]:
         """Return the names of the store's feature data sets and their widths D."""
-        return {f"features/{modality}": width for modality, width in self.n_features.items()}
+        return {f"features/{space}": width for space, width in self.n_features.items()}
 
     @torch.no_grad()
     def write_features(self, store: WorkingStore, rows: range, seed: Sequence[int] | None) -> None:
@@ -181,7 +182,7 @@ class TorchBackbone:
             sampling = ClipSampling(seed=None if seed is None else tuple(seed))
             for batch in self._eval_batches(rows, sampling):
                 features = self._batch_features(batch)
-                values = {f"features/{m}": features[m].float().cpu().numpy() for m in self.modalities}
+                values = {f"features/{space}": features[space].float().cpu().numpy() for space in self.spaces}
                 failed = np.array([bool(reason) for reason in batch.reasons])
                 if failed.any():
                     _replace_failed(values, failed, last_values)
@@ -190,14 +191,14 @@ class TorchBackbone:
 
     @torch.no_grad()
     def write_log_prob(self, store: WorkingStore, head: int, name: str) -> None:
-        """Write the log-probabilities (N, K) of one head, of each modality, as ``log_prob/{modality}/{name}``."""
+        """Write the log-probabilities (N, K) of one head, of each feature space, as ``log_prob/{space}/{name}``."""
         self.model.eval()
-        for modality in self.modalities:
-            dataset = f"log_prob/{modality}/{name}"
+        for space in self.spaces:
+            dataset = f"log_prob/{space}/{name}"
             with store.rewrite(dataset) as write:
                 for rows in store.blocks():
-                    features = torch.from_numpy(store.features(modality, rows)).to(self.device)
-                    logits = self.model.head(modality, head)(features)
+                    features = torch.from_numpy(store.features(space, rows)).to(self.device)
+                    logits = self.model.head(space, head)(features)
                     write(rows, {dataset: logits.log_softmax(1).cpu().numpy()})
 
     def permute(self, head: int, permutation: NDArray[np.int64]) -> None:
@@ -329,7 +330,9 @@ class TorchBackbone:
 
     def _reasons(self, reasons: list[str], present: Mapping[str, NDArray[np.bool_]]) -> list[str]:
         """Return why videos have no label: those that could be decoded may lack every modality of the networks."""
-        absent = "neither picture nor sound" if len(self.modalities) > 1 else f"no {_NAMES[self.modalities[0]]}"
+        absent = f"no {_NAMES[self.modalities[0]]}"
+        if len(self.modalities) > 1:
+            absent = "not both picture and sound" if self.settings.concatenate else "neither picture nor sound"
         has_any = np.logical_or.reduce(list(present.values()))
         return [reason or ("" if has else absent) for reason, has in zip(reasons, has_any, strict=True)]
 
@@ -341,7 +344,7 @@ class TorchBackbone:
         return eval_batches(self.source, rows, self.settings.augment, sampling, batch_size=size, workers=self.workers)
 
     def _batch_features(self, batch: EvalBatch) -> dict[str, Tensor]:
-        """Return the features of each modality: (B * M * P, D) of the video, (B * M, D) of the audio."""
+        """Return features: (B * M, D) of the audio, (B * M * P, D) of the video and of both concatenated."""
         clip = self.settings.clip
         if batch.draws is not None:
             inputs = self._augmented_inputs(batch.frames, batch.mel, dict.fromkeys(self.modalities, batch.draws))
@@ -350,31 +353,32 @@ class TorchBackbone:
                 "video": augment.video_input(batch.frames.to(self.device), clip, None, None),
                 "audio": augment.audio_input(batch.mel.to(self.device), clip, None, None),
             }
-        return {modality: self._features(modality, inputs[modality]) for modality in self.modalities}
+        return self.model.of_spaces({m: self._features(m, inputs[m]) for m in self.modalities})
 
     def _batch_values(
         self, batch: EvalBatch, heads: Sequence[int], n_clips: int
     ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
-        """Return a store's values for some videos, means over their clips, and the modalities they have."""
+        """Return a store's values for some videos, means over their clips, and the feature spaces they have."""
         n_videos = len(batch.rows)
         features = self._batch_features(batch)
-        has = {m: torch.from_numpy(batch.present[m])[:, None, None].to(self.device) for m in self.modalities}
+        present = {s: np.logical_and.reduce([batch.present[m] for m in s.split("+")]) for s in self.spaces}
+        has = {space: torch.from_numpy(there)[:, None, None].to(self.device) for space, there in present.items()}
         values: dict[str, NDArray[Any]] = {}
-        for modality in self.modalities:
-            mean = features[modality].view(n_videos, -1, self.n_features[modality]).mean(1)
-            values[f"features/{modality}"] = _nan_where_absent(mean, batch.present[modality])
+        for space in self.spaces:
+            mean = features[space].view(n_videos, -1, self.n_features[space]).mean(1)
+            values[f"features/{space}"] = _nan_where_absent(mean, present[space])
         disagreement = np.zeros((n_videos, len(heads)), np.float32)
         for column, head in enumerate(heads):
             joint = torch.zeros(())
-            for modality in self.modalities:
-                logits = self.model.head(modality, head)(features[modality])
+            for space in self.spaces:
+                logits = self.model.head(space, head)(features[space])
                 log_prob = logits.log_softmax(1).view(n_videos, n_clips, -1, logits.shape[1]).mean(2)
-                values[f"log_prob/{modality}/{head}"] = _nan_where_absent(log_prob.mean(1), batch.present[modality])
-                joint = joint + torch.where(has[modality], log_prob, 0.0)
+                values[f"log_prob/{space}/{head}"] = _nan_where_absent(log_prob.mean(1), present[space])
+                joint = joint + torch.where(has[space], log_prob, 0.0)
             differs = joint.argmax(2) != joint.mean(1).argmax(1)[:, None]
             disagreement[:, column] = differs.float().mean(1).cpu().numpy()
         values["disagreement"] = disagreement
-        return values, {modality: batch.present[modality] for modality in self.modalities}
+        return values, present
 
 
 def _to_tensor(value: Any) -> Any:

@@ -15,6 +15,7 @@ from torch import Tensor
 from backbones.data.data_source import DataSource
 from backbones.data.loader import ClipSampling
 from backbones.learner.checkpoint import read_newest, write_checkpoint
+from backbones.networks.model import head_name
 from backbones.runs.extract import checkpoint_consensus, extract
 from backbones.runs.final_labels import wants_final_labels, write_final_store
 from backbones.runs.run_settings import RunSettings
@@ -189,9 +190,9 @@ def _with_more_outputs(model: dict[str, Tensor], settings: RunSettings) -> dict[
     """Return weights whose main heads have more outputs: like the others on average, with small random differences."""
     model = dict(model)
     generator = torch.Generator().manual_seed(settings.training.seed)
-    for modality in (name[0] for name in settings.backbone.modalities.split("+")):
+    for space in settings.backbone.spaces:
         for head in range(settings.heads):
-            name = f"mlp_{modality}{head}" if len(settings.head_sizes) > 1 else f"mlp_{modality}"
+            name = head_name(space, head, len(settings.head_sizes))
             layer = f"{name}.block_forward.8" if f"{name}.block_forward.8.weight" in model else name
             weight, bias = model[f"{layer}.weight"], model[f"{layer}.bias"]
             more = settings.clusters - len(bias)

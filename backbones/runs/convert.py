@@ -164,6 +164,10 @@ def export_published(run: Run, path: str | os.PathLike[str], reporter: Reporter 
         raise InputError(
             f"{printable(run.folder)} has learnt on {settings.backbone.modalities} alone; published networks on both"
         )
+    if settings.backbone.concatenate:
+        raise InputError(
+            f"{printable(run.folder)} has heads on concatenated features, which published networks have not"
+        )
     checkpoint = read_newest(run, reporter)
     state, heads = checkpoint["state"], range(settings.heads)
     overclustering_heads = settings.training.overclustering_heads > 0

@@ -92,7 +92,7 @@ def extract(
     consensus = checkpoint_consensus(state, settings)
     heads = range(settings.heads)
     datasets = {**backbone.datasets(), "disagreement": settings.heads}
-    datasets |= {f"log_prob/{m}/{head}": settings.clusters for m in backbone.modalities for head in heads}
+    datasets |= {f"log_prob/{space}/{head}": settings.clusters for space in backbone.spaces for head in heads}
     model = None if audio_statistics else final_model(run)
     change: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = None
     if audio_statistics:

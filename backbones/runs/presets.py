@@ -32,6 +32,7 @@ _MIN_AUDIO_SECONDS, _MIN_BANDS = 0.1, 4
 _MAX_STEPS = 4000  # or twice the usual steps, if more: settling begins even if the modalities do not agree
 _MIN_SETTLING_STEPS = 800  # or half of the usual steps, if more
 _PUBLISHED_AUDIO_LEVEL = (1.93, 17.89)  # mean and standard deviation of log energies in the published code
+_BACKBONE_OPTIONS = {"modalities": "modalities", "concatenate_features": "concatenate"}  # on which heads depend
 _MIN_LOG_ENERGY = math.log(2.0**-52)  # of an empty mel band, the minimum
 
 _TABLES = (
@@ -114,8 +115,8 @@ def run_settings(
     preset = preset or ("small" if video_net in (None, "tiny") else "published")
     backbone = _networks(preset, video_net, audio_net)
     if preset == "small":
-        modalities = {name: file_backbone[name] for name in ("modalities",) if name in file_backbone}
-        base = _small_preset(n_videos, clusters, backbone, {**file["training"], **modalities, **given})
+        of_file = {option: file_backbone[name] for option, name in _BACKBONE_OPTIONS.items() if name in file_backbone}
+        base = _small_preset(n_videos, clusters, backbone, {**file["training"], **of_file, **given})
     else:
         base = (_published_preset if preset == "published" else _one_gpu_preset)(clusters, backbone)
     lower = preset == "small" or (preset == "one-gpu" and device == "cuda")
@@ -175,8 +176,9 @@ def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chos
     """Return the preset for small networks on a CPU, by the size of the collection and the chosen options."""
     batch = chosen.get("batch_size") or (32 if n_videos < _SMALL_COLLECTION else 64)
     overclustering_heads, overclusters = overclustering_for(n_videos, clusters)
-    if chosen.get("label_by", "both") != "both" or chosen.get("modalities", BOTH) != BOTH:
-        overclustering_heads = 0  # over-clustering needs both modalities
+    by_both = chosen.get("label_by", "both") == "both" and not chosen.get("concatenate_features")
+    if not by_both or chosen.get("modalities", BOTH) != BOTH:
+        overclustering_heads = 0  # over-clustering compares both modalities
     overclustering_heads = (
         overclustering_heads if chosen.get("overclustering_heads") is None else chosen["overclustering_heads"]
     )
@@ -190,7 +192,7 @@ def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chos
         sizes=ClusterSizes(marginal_penalty=_SOFT_SIZES_PENALTY),
         overclustering_heads=overclustering_heads,
     )
-    final = "crossfit" if chosen.get("label_by", "both") == "both" else "heads"
+    final = "crossfit" if by_both else "heads"
     return RunSettings(clusters, 5, overclusters, training, backbone, final)
 
 
@@ -321,6 +323,8 @@ def _check(settings: RunSettings) -> RunSettings:
         )
     if settings.backbone.modalities != BOTH:
         _check_single_modality(settings)
+    if settings.backbone.concatenate:
+        _check_concatenated(settings)
     if training.overclustering_heads and training.label_by != "both":
         raise InputError(
             f"--label-by {training.label_by}: over-clustering merges clusters by both modalities; "
@@ -340,6 +344,23 @@ def _check_single_modality(settings: RunSettings) -> None:
         )
     if training.label_by not in ("both", only):
         raise InputError(f"--label-by {training.label_by} does not go with --modalities {only}")
+
+
+def _check_concatenated(settings: RunSettings) -> None:
+    """Raise if settings compare two modalities, of which joint heads know nothing."""
+    training, option = settings.training, "concatenate-features"
+    if settings.backbone.modalities != BOTH:
+        only = settings.backbone.modalities
+        raise InputError(f"--{option} needs both modalities; --modalities {only} leaves one", option=option)
+    if training.label_by != "both":
+        raise InputError(f"--{option} does not go with --label-by {training.label_by}", option=option)
+    if training.overclustering_heads:
+        raise InputError(
+            f"--{option}: over-clustering compares the heads of both modalities; give --overclustering-heads 0",
+            option=option,
+        )
+    if settings.final_labels == "crossfit":
+        raise InputError(f"--{option} goes with --final-labels heads, which are its labels", option=option)
 
 
 def _small_epochs(n_videos: int, batch_size: int) -> tuple[int, int, int]:

@@ -44,8 +44,12 @@ def start(folder: str | os.PathLike[str], manifest: Manifest, settings: RunSetti
     """
     check_usable(manifest, settings.clusters)
     settings = check_initial_weights(settings)
-    if settings.training.labeller == "kmeans" and len(set(learnt_modalities(manifest.usable, settings))) > 1:
-        raise InputError("--labeller kmeans needs picture and sound of every video; give --modalities video, or audio")
+    if len(set(learnt_modalities(manifest.usable, settings))) > 1:
+        needs = "needs picture and sound of every video"
+        if settings.backbone.concatenate:
+            raise InputError(f"--concatenate-features {needs}; leave it out", option="concatenate-features")
+        if settings.training.labeller == "kmeans":
+            raise InputError(f"--labeller kmeans {needs}; give --modalities video, or audio", option="labeller")
     settings.training.sizes.draw(settings.clusters, len(manifest.usable), np.random.default_rng(0))
     run = Run.prepare(folder)
     write_videos(run, manifest)
@@ -235,7 +239,7 @@ def _working_store(
     path = shard_path(folder / run.working_file.name, exchange.rank, exchange.size)
     datasets = working_datasets(backbone, settings.training.overclustering_heads)
     part = slice(own.start, own.stop)
-    present = {m: np.array([m in row for row in rows[part]]) for m in backbone.modalities}
+    present = {space: np.array([set(space.split("+")) <= set(row) for row in rows[part]]) for space in backbone.spaces}
     return WorkingStore.create(path, paths[part], datasets, present=present)
 
 

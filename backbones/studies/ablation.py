@@ -25,6 +25,7 @@ TRIALS = (
     Trial("two groups of heads", {**_PUBLISHED_LOOP, "groups": 2}),
     Trial("labels from pictures only", {**_PUBLISHED_LOOP, "label_by": "video"}),
     Trial("labels from sounds only", {**_PUBLISHED_LOOP, "label_by": "audio"}),
+    Trial("concatenated features", {**_PUBLISHED_LOOP, "concatenate_features": True}),
     Trial("K-means, not transport", {**_PUBLISHED_LOOP, "labeller": "kmeans"}),
 )
 _SCORES = ("nmi", "accuracy", "ari", "mean_head_nmi", "best_head_nmi", "unseen_nmi", "unseen_accuracy")
@@ -36,8 +37,9 @@ def study_ablation(trials: Trials) -> list[Table]:
 
     "published loop" has neither over-clustering heads nor groups; the rows below it differ from it in what their names
     say. Unsorted sizes are assigned to clusters in the order of drawing, as the published code does, which also inverts
-    them. The default chooses its own number of epochs; in collections of fewer than 16 videos per cluster
-    it has no over-clustering heads, and there is no row with them.
+    them. With "concatenated features", one set of heads sees the features of both networks side by side, in place of a
+    set for each, and labels follow its predictions. The default chooses its own number of epochs; in collections of
+    fewer than 16 videos per cluster it has no over-clustering heads, and there is no row with them.
     """
     finished = trials.run_all(ablation_trials(trials))
     rows: list[dict[str, Cell]] = []

@@ -16,14 +16,14 @@ from backbones.learner.settings import BackboneSettings
 from backbones.learner.torch_backbone import TorchBackbone
 from selavi_ref.selflabel.self_labelling import align_modalities
 from selavi_ref.store import WorkingStore
-from tests.backbones.learner.test_torch_backbone import videos
+from tests.support.random_videos import random_videos
 
 BOTH, VIDEO, AUDIO = ("video", "audio"), ("video",), ("audio",)
 SETTINGS = BackboneSettings(eval_batch_size=16)
 
 
 def source_of(rows):
-    return StoredClips(videos(SETTINGS, len(rows)), SETTINGS.clip, rows)
+    return StoredClips(random_videos(SETTINGS, len(rows)), SETTINGS.clip, rows)
 
 
 def batch_of(rows, seed=3):

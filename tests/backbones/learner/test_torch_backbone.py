@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from backbones.data.clips import StoredClips, cache_format, n_mel_steps
+from backbones.data.clips import StoredClips, n_mel_steps
 from backbones.data.loader import Batch, ClipSampling
 from backbones.learner.checkpoint import read_checkpoint
 from backbones.learner.settings import BackboneSettings
@@ -17,21 +17,13 @@ from selavi_ref.errors import CheckpointError, InputError
 from selavi_ref.media.video_cache import DecodedVideo
 from selavi_ref.selflabel.backbone import working_datasets
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
+from tests.support.random_videos import random_videos
 from tests.support.training_states import training_state
-
-
-def videos(settings, n, seed=0, seconds=2.0):
-    rng = np.random.default_rng(seed)
-    clip = settings.clip
-    shape = (round(seconds * cache_format(clip).fps), clip.decode_size, clip.decode_size, 3)
-    frames = [rng.integers(0, 255, shape) for _ in range(n)]
-    mels = [rng.normal(size=(clip.n_filters, round(seconds * 100) - 1)) for _ in range(n)]
-    return [DecodedVideo(f.astype(np.uint8), m.astype(np.float32)) for f, m in zip(frames, mels, strict=True)]
 
 
 def tiny_backbone(n=12, clusters=(3, 3), kept=None, seed=0):
     settings = BackboneSettings(eval_batch_size=16)
-    source = StoredClips(videos(settings, n) if kept is None else kept, settings.clip)
+    source = StoredClips(random_videos(settings, n) if kept is None else kept, settings.clip)
     return TorchBackbone(settings, clusters, source, seed=seed)
 
 
@@ -41,7 +33,7 @@ def published():
     clip = settings.clip
     assert (clip.frames, clip.size, clip.n_filters, n_mel_steps(clip)) == (30, 112, 257, 99)
     short = replace(settings, clip=replace(clip, frames=8))  # a step takes a quarter of the time
-    source = StoredClips(videos(short, 2, seconds=1.2), short.clip)
+    source = StoredClips(random_videos(short, 2, seconds=1.2), short.clip)
     return TorchBackbone(short, [309] * 10, source)
 
 
@@ -114,7 +106,7 @@ def test_audio_networks_give_features_of_a_second_of_sound(layers):
 
 def test_learning_lowers_the_loss():
     classes = np.arange(12) % 3
-    kept = videos(BackboneSettings(), 12)
+    kept = random_videos(BackboneSettings(), 12)
     for c, video in zip(classes, kept, strict=True):
         video.frames[:] = 100 * c
         video.energies[20 * c : 20 * c + 20] += 10
@@ -192,7 +184,7 @@ def test_features_and_log_probabilities_reach_the_store(tmp_path):
 
 def test_extraction_marks_what_is_missing_and_measures_disagreement(tmp_path):
     settings = BackboneSettings(eval_batch_size=16)
-    kept = videos(settings, 6, seconds=4.0)
+    kept = random_videos(settings, 6, seconds=4.0)
     silent = DecodedVideo(kept[1].frames, np.empty((settings.clip.n_filters, 0), np.float32))
     unseen = DecodedVideo(np.empty((0, 48, 48, 3), np.uint8), kept[2].energies)
     backbone = tiny_backbone(kept=[kept[0], silent, unseen, "broken.mp4: cut off", *kept[4:]])
@@ -214,7 +206,7 @@ def test_extraction_marks_what_is_missing_and_measures_disagreement(tmp_path):
 
 def test_a_video_that_cannot_be_decoded_in_training_is_replaced_and_reported():
     settings = BackboneSettings(eval_batch_size=16)
-    backbone = tiny_backbone(kept=[*videos(settings, 5), "b.mp4: damaged"])
+    backbone = tiny_backbone(kept=[*random_videos(settings, 5), "b.mp4: damaged"])
     batch = next(backbone.batches([np.arange(6)], [0]))
     assert isinstance(batch, Batch)
     assert len(batch.rows) == 6

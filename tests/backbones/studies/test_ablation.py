@@ -66,6 +66,7 @@ def test_each_run_lacks_what_its_name_says_and_nothing_else(parts):
         "two groups of heads": {"training.groups": 2},
         "labels from pictures only": {"training.label_by": "video"},
         "labels from sounds only": {"training.label_by": "audio"},
+        "concatenated features": {"backbone.concatenate": True},
         "K-means, not transport": {"training.labeller": "kmeans"},
     }
 
