@@ -3,10 +3,11 @@
 All exponents are in base 2: the caller multiplies scale and potentials by log2(e). Each kernel works on rows ``lo:hi``
 and releases the interpreter lock; the engine gives parts of the rows to threads.
 
-The potentials come as ``f`` in the type that the arithmetic is to have (float32 or float64) and a multiplier ``mult``
-near 1 that makes up for the rounding of ``f``, or 0 for a column that is to receive nothing. Kernels for wide data take
-both padded to whole vectors, with multipliers of 0, and read a little past the end of a row, into the next one: the
-part of a loop that does not fill a vector would take as long as all the rest.
+The potentials come as ``f`` in the type that the arithmetic is to have (float32 or float64) and a factor that makes up
+for the rounding of ``f``, or 0 for a column that is to receive nothing. The powers ``2 ** (x * scale + f)`` of a pass
+may be kept for the next passes, which then only multiply: changes of the potentials since are in the factors as well.
+Kernels for wide data take both padded to whole vectors, with factors of 0, and read a little past the end of a row,
+into the next one: the part of a loop that does not fill a vector would take as long as all the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from selavi_ref.compiler import kernel
-from selavi_ref.transport.arithmetic import exp2, exponent, greater, lesser, magnitude, magnitude_bits
+from selavi_ref.transport.arithmetic import exp2, exponent, greater, magnitude, magnitude_bits
 
 VECTOR = 32  # entries in a whole number of vectors, unrolled
 GROUP = 8  # rows that are added up together
@@ -24,12 +25,13 @@ FLUSH = 64  # rows summed in the type of the arithmetic before they are added in
 TALL = 64  # rows in a block of the kernels for few columns
 SIGNIFICANT = 3e-3  # posterior from which an entry counts in the metric
 MOST_SIGNIFICANT = 64  # such entries up to which a row counts as peaked
-LOW, HIGH = 2.0**-32, 2.0**32  # a row whose sum leaves this range is done again with a new shift
+LOW, HIGH = 2.0**-16, 2.0**24  # a row whose sum leaves this range is done again with a new shift
+UNKNOWN = np.inf  # shift of a row before the first pass
 SMALL = 1e-6  # posterior below which `PlanStats` counts an entry as small
 
 
 @kernel
-def one_row(x: Any, scale: Any, f: Any, mult: Any, e: Any) -> Any:
+def one_row(x: Any, scale: Any, f: Any, factor: Any, e: Any) -> Any:
     """Fill ``e`` with ``2 ** (x * scale + f - m)``, m the largest exponent of the row; return m and the sum."""
     zero = f.dtype.type(0)
     m = exponent(x[0], scale, zero, f[0])
@@ -38,118 +40,124 @@ def one_row(x: Any, scale: Any, f: Any, mult: Any, e: Any) -> Any:
     s = zero
     for k in range(f.size):
         e[k] = exp2(exponent(x[k], scale, m, f[k]))
-        s += e[k] * mult[k]
+        s += e[k] * factor[k]
     return m, s
 
 
 @kernel
-def _shifted_row(x: Any, scale: Any, m: Any, f: Any, mult: Any, e: Any) -> Any:
-    """Fill ``e`` with ``2 ** (x * scale + f - m)`` and return the sum."""
-    s = f.dtype.type(0)
-    for k in range(f.size):
-        a = exp2(exponent(x[k], scale, m, f[k]))
-        e[k] = a
-        s += a * mult[k]
+def _fill_row(flat: Any, K: int, i: int, scale: Any, f: Any, factor: Any, shift: Any, e: Any) -> Any:
+    """Fill ``e`` with ``2 ** (x * scale + f - shift)`` of row ``i``, the shift corrected if need be; return the sum."""
+    start, P = i * K, f.size
+    m, s = shift[i], f.dtype.type(0)
+    if start + P <= flat.size and m < UNKNOWN:
+        for k in range(P):
+            a = exp2(exponent(flat[start + k], scale, m, f[k]))
+            e[k] = a
+            s += a * factor[k]
+    if not (LOW < s < HIGH):
+        shift[i], s = one_row(flat[start : start + K], scale, f[:K], factor[:K], e)
     return s
 
 
 @kernel
 def wide_pass(
-    flat: Any, K: int, lo: int, hi: int, scale: Any, f: Any, mult: Any, shift: Any, weight: Any, mass: Any
+    flat: Any,
+    K: int,
+    lo: int,
+    hi: int,
+    scale: Any,
+    f: Any,
+    factor: Any,
+    shift: Any,
+    powers: Any,
+    fills: bool,
+    weight: Any,
+    mass: Any,
 ) -> float:
     """Add the column sums of rows ``lo:hi`` to ``mass``; return the sum of the base-2 logsumexps. One read of the data.
 
     ``flat`` holds the rows one after the other, K entries each. Instead of looking for the largest entry first, a row
-    is shifted by its logsumexp of the pass before (``shift``, kept up to date here). ``weight`` has N entries, or one
-    for uniform weights.
+    is shifted by that of an earlier pass (``shift``, `UNKNOWN` at first, kept up to date here). ``weight`` has N
+    entries, or one for uniform weights. ``powers`` keeps the powers of all rows, if it has rows, and unless ``fills``,
+    they are there already and ``flat`` is not read.
     """
     P = f.size
+    keeps = powers.shape[0] > 0
+    uniform = weight.size == 1
     e = np.zeros((GROUP, P), f.dtype)
-    e0, e1, e2, e3, e4, e5, e6, e7 = e[0], e[1], e[2], e[3], e[4], e[5], e[6], e[7]
     part = np.zeros(P, f.dtype)
     total, c = np.ones(GROUP, f.dtype), np.zeros(GROUP, f.dtype)
     value, product = 0.0, 1.0
     for i in range(lo, hi, GROUP):
         n = min(GROUP, hi - i)
-        if (i + n - 1) * K + P > flat.size:
-            total[:n] = 0  # rows that cannot be read past their end are done by themselves
+        if keeps:
+            e = powers[i : i + GROUP]
+        if fills:
+            for j in range(n):
+                total[j] = _fill_row(flat, K, i + j, scale, f, factor, shift, e[j])
         else:
-            for j in range(n):
-                total[j] = _shifted_row(flat[(i + j) * K : (i + j) * K + P], scale, shift[i + j], f, mult, e[j])
-        value += _settle_rows(flat, K, i, n, scale, f, mult, shift, weight, e, total, c)
-        if weight.size == 1:
-            for j in range(n):
+            _dots(e[:n], factor, total)
+        c[:] = 0
+        for j in range(n):
+            w = weight[0] if uniform else weight[i + j]
+            c[j] = w / total[j]
+            if uniform:
+                value += np.float64(shift[i + j])
                 product *= np.float64(total[j])
-            if (i - lo) % (2 * GROUP) == GROUP:
-                value += np.log2(product)
-                product = 1.0
+            else:
+                value += np.float64(w) * (np.float64(shift[i + j]) + np.log2(np.float64(total[j])))
+        if (i - lo) % (2 * GROUP) == GROUP:
+            value += np.log2(product)
+            product = 1.0
+        e0, e1, e2, e3, e4, e5, e6, e7 = e[0], e[1], e[2], e[3], e[4], e[5], e[6], e[7]
         c0, c1, c2, c3, c4, c5, c6, c7 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
         for k in range(P):
             part[k] += ((e0[k] * c0 + e1[k] * c1) + (e2[k] * c2 + e3[k] * c3)) + (
                 (e4[k] * c4 + e5[k] * c5) + (e6[k] * c6 + e7[k] * c7)
             )
         if (i - lo) % FLUSH == FLUSH - GROUP or i + GROUP >= hi:
-            _flush(part, mult, mass)
+            _flush(part, factor, mass)
     return value + np.log2(product)
 
 
 @kernel
-def _settle_rows(
-    flat: Any,
-    K: int,
-    i: int,
-    n: int,
-    scale: Any,
-    f: Any,
-    mult: Any,
-    shift: Any,
-    weight: Any,
-    e: Any,
-    total: Any,
-    c: Any,
-) -> float:
-    """Finish rows ``i:i + n``, whose sums are ``total``: redo those out of range, set the factors ``c`` and new shifts.
-
-    Returns the weighted sum of their logsumexps; with uniform weights without the logarithms of ``total``.
-    """
-    uniform = weight.size == 1
-    low = high = total[0]
-    for j in range(n):
-        low, high = lesser(low, total[j]), greater(high, total[j])
-    if not (low > LOW and high < HIGH):
-        for j in range(n):
-            if not (LOW < total[j] < HIGH):
-                x = flat[(i + j) * K : (i + j + 1) * K]
-                shift[i + j], total[j] = one_row(x, scale, f[:K], mult[:K], e[j])
-    value = 0.0
-    c[:] = 0
-    for j in range(n):
-        w = weight[0] if uniform else weight[i + j]
-        c[j] = w / total[j]
-        if uniform:
-            value += np.float64(shift[i + j])
-        else:
-            value += np.float64(w) * (np.float64(shift[i + j]) + np.log2(np.float64(total[j])))
-    if not (low > 1 / 256 and high < 256):
-        for j in range(n):
-            if not (1 / 256 < total[j] < 256):
-                shift[i + j] += np.log2(np.float64(total[j]))
-    return value
+def _dots(e: Any, factor: Any, total: Any) -> None:
+    """Fill ``total`` with the sums of the rows of ``e``, times ``factor``."""
+    for j in range(e.shape[0]):
+        row = e[j]
+        s = factor.dtype.type(0)
+        for k in range(factor.size):
+            s += row[k] * factor[k]
+        total[j] = s
 
 
 @kernel
-def _flush(part: Any, mult: Any, mass: Any) -> None:
+def _flush(part: Any, factor: Any, mass: Any) -> None:
     """Add what was summed in the type of the arithmetic to ``mass`` in float64, and begin anew."""
     for k in range(mass.size):
-        mass[k] += np.float64(part[k]) * np.float64(mult[k])
+        mass[k] += np.float64(part[k]) * np.float64(factor[k])
     part[:] = 0
 
 
 @kernel
 def tall_pass(
-    x: Any, lo: int, hi: int, scale: Any, f: Any, mult: Any, by_columns: bool, weight: Any, mass: Any
+    x: Any,
+    lo: int,
+    hi: int,
+    scale: Any,
+    f: Any,
+    factor: Any,
+    by_columns: bool,
+    shift: Any,
+    powers: Any,
+    fills: bool,
+    weight: Any,
+    mass: Any,
 ) -> float:
-    """Do the work of `wide_pass` in blocks of rows laid out by columns: for few columns, or data stored by columns."""
+    """Do the work of `wide_pass` in blocks of rows laid out by columns: for few columns, or data stored by columns.
+
+    ``powers`` is (blocks, K, TALL), and ``shift`` needs to be there only if it has blocks.
+    """
     K = f.size
     zero = f.dtype.type(0)
     t = np.empty((K, TALL), f.dtype)
@@ -158,27 +166,39 @@ def tall_pass(
     value = 0.0
     for start in range(lo, hi, TALL):
         n = min(TALL, hi - start)
-        _load_block(x, start, n, by_columns, t)
-        for j in range(TALL):
-            top[j] = exponent(t[0, j], scale, zero, f[0])
-            total[j] = 0
-        for k in range(1, K):
-            fk = f[k]
-            for j in range(TALL):
-                top[j] = greater(top[j], exponent(t[k, j], scale, zero, fk))
+        if powers.shape[0] > 0:
+            t, top = powers[start // TALL], shift[start : start + TALL]
+        if fills:
+            _fill_block(x, start, n, 1, scale, f, by_columns, t, top)
+        total[:] = 0
         for k in range(K):
-            fk, mk = f[k], mult[k]
+            a = factor[k]
             for j in range(TALL):
-                a = exp2(exponent(t[k, j], scale, top[j], fk))
-                t[k, j] = a
-                total[j] += a * mk
+                total[j] += t[k, j] * a
         value += _settle_block(start, n, weight, top, total)
         for k in range(K):
             part = zero
             for j in range(TALL):
                 part += t[k, j] * total[j]
-            mass[k] += np.float64(part) * np.float64(mult[k])
+            mass[k] += np.float64(part) * np.float64(factor[k])
     return value
+
+
+@kernel
+def _fill_block(x: Any, start: int, n: int, step: int, scale: Any, f: Any, by_columns: bool, t: Any, top: Any) -> None:
+    """Fill ``t`` with ``2 ** (x * scale + f - top)`` of the rows of `_load_block`, ``top`` their largest exponents."""
+    _load_block(x, start, n, step, by_columns, t)
+    zero = f.dtype.type(0)
+    for j in range(TALL):
+        top[j] = exponent(t[0, j], scale, zero, f[0])
+    for k in range(1, f.size):
+        fk = f[k]
+        for j in range(TALL):
+            top[j] = greater(top[j], exponent(t[k, j], scale, zero, fk))
+    for k in range(f.size):
+        fk = f[k]
+        for j in range(TALL):
+            t[k, j] = exp2(exponent(t[k, j], scale, top[j], fk))
 
 
 @kernel
@@ -206,16 +226,16 @@ def _settle_block(start: int, n: int, weight: Any, top: Any, total: Any) -> floa
 
 
 @kernel
-def _load_block(x: Any, start: int, n: int, by_columns: bool, t: Any) -> None:
-    """Fill ``t`` (K, TALL) with rows ``start:start + n``; the rest repeats row ``start``."""
+def _load_block(x: Any, start: int, n: int, step: int, by_columns: bool, t: Any) -> None:
+    """Fill ``t`` (K, TALL) with ``n`` of every ``step``-th row from ``start * step`` on; the rest repeats the first."""
     if by_columns:
         for k in range(t.shape[0]):
             for j in range(n):
-                t[k, j] = x[start + j, k]
+                t[k, j] = x[(start + j) * step, k]
     else:
         for j in range(n):
             for k in range(t.shape[0]):
-                t[k, j] = x[start + j, k]
+                t[k, j] = x[(start + j) * step, k]
     for k in range(t.shape[0]):
         for j in range(n, TALL):
             t[k, j] = t[k, 0]
@@ -307,7 +327,7 @@ def tall_rows(
     value = score = 0.0
     for start in range(lo, hi, TALL):
         n = min(TALL, hi - start)
-        _load_block(x, start, n, by_columns, t)
+        _load_block(x, start, n, 1, by_columns, t)
         for j in range(TALL):
             t[0, j] = exponent(t[0, j], scale, 0.0, f[0])
             top[j] = t[0, j]
@@ -389,15 +409,15 @@ def coupling_pass(
     by_columns: bool,
     scale: Any,
     f: Any,
-    mult: Any,
-    shift: Any,
+    factor: Any,
+    powers: Any,
     weight: Any,
     total: Any,
 ) -> None:
     """Add ``w q q^T`` of rows ``lo * step``, ..., ``(hi - 1) * step`` to the lower triangle of ``total`` (K, K).
 
-    Of a row with few significant entries only those count; other rows are collected and added eight at a time. Rows are
-    shifted as in `wide_pass`, or by their largest exponent if ``shift`` is empty.
+    Of a row with few significant entries only those count; other rows are collected and added eight at a time.
+    ``powers`` are those of `wide_pass`, or empty.
     """
     K, P = x.shape[1], f.size
     block = np.zeros((TALL, P), x.dtype)
@@ -408,17 +428,26 @@ def coupling_pass(
     waiting = 0
     for start in range(lo, hi, TALL):
         n = min(TALL, hi - start)
-        _load_rows(x, start, n, step, by_columns, block)
+        if powers.shape[0] == 0:
+            _load_rows(x, start, n, step, by_columns, block)
         for i in range(n):
-            s = _powers(block[i], scale, shift, (start + i) * step, f, mult, e)
+            row = e
+            if powers.shape[0] > 0:
+                row = powers[(start + i) * step]
+            else:
+                one_row(block[i], scale, f, factor, e)
+            s = f.dtype.type(0)
+            for k in range(P):
+                e[k] = row[k] * factor[k]
+                s += e[k]
             w = weight[0] if weight.size == 1 else weight[(start + i) * step]
-            c = np.sqrt(np.float64(w)) / np.float64(s)
+            c = np.float32(np.sqrt(np.float64(w)) / np.float64(s))
             n_columns = _significant(e, s * f.dtype.type(SIGNIFICANT), columns)
             if n_columns <= MOST_SIGNIFICANT:
-                _add_pairs(e, mult, c, columns[:n_columns], value, total)
+                _add_pairs(e, c, columns[:n_columns], value, total)
             else:
                 for k in range(K):
-                    q = np.float32(np.float64(e[k]) * np.float64(mult[k]) * c)
+                    q = np.float32(e[k]) * c
                     many[waiting, k] = q if q > np.float32(1e-15) else np.float32(0)
                 waiting += 1
                 if waiting == 8:
@@ -430,21 +459,10 @@ def coupling_pass(
 
 
 @kernel
-def _powers(x: Any, scale: Any, shift: Any, i: int, f: Any, mult: Any, e: Any) -> Any:
-    """Fill ``e`` with the powers of row ``i``, shifted by ``shift[i]`` if that is there and right; return the sum."""
-    s = f.dtype.type(0)
-    if shift.size > 0:
-        s = _shifted_row(x, scale, shift[i], f, mult, e)
-    if not (LOW < s < HIGH):
-        _, s = one_row(x, scale, f, mult, e)
-    return s
-
-
-@kernel
-def _add_pairs(e: Any, mult: Any, c: float, columns: Any, value: Any, total: Any) -> None:
+def _add_pairs(e: Any, c: Any, columns: Any, value: Any, total: Any) -> None:
     """Add the products of the entries in ``columns``, which ascend, to the lower triangle of ``total``."""
     for a in range(columns.size):
-        q = np.float32(np.float64(e[columns[a]]) * np.float64(mult[columns[a]]) * c)
+        q = np.float32(e[columns[a]]) * c
         value[a] = q
         for b in range(a + 1):
             total[columns[a], columns[b]] += q * value[b]
@@ -465,32 +483,66 @@ def _load_rows(x: Any, start: int, n: int, step: int, by_columns: bool, block: A
 
 @kernel
 def tall_coupling(
-    x: Any, lo: int, hi: int, step: int, by_columns: bool, scale: Any, f: Any, mult: Any, weight: Any, total: Any
+    x: Any,
+    lo: int,
+    hi: int,
+    step: int,
+    by_columns: bool,
+    scale: Any,
+    f: Any,
+    factor: Any,
+    powers: Any,
+    weight: Any,
+    total: Any,
 ) -> None:
-    """Do the work of `coupling_pass` for few columns, with all entries of each row."""
-    K = x.shape[1]
-    block = np.zeros((TALL, K), x.dtype)
-    e = np.zeros(K, f.dtype)
-    q = np.zeros((K, TALL), np.float32)
+    """Do the work of `coupling_pass` for few columns, with all entries of each row; ``powers`` as in `tall_pass`."""
+    K = f.size
+    t = np.empty((K, TALL), f.dtype)
+    top, c = np.empty(TALL, f.dtype), np.empty(TALL, f.dtype)
+    q = np.empty((K, TALL), np.float32)
     for start in range(lo, hi, TALL):
         n = min(TALL, hi - start)
-        _load_rows(x, start, n, step, by_columns, block)
-        q[:, n:] = 0
-        for i in range(n):
-            _, s = one_row(block[i], scale, f[:K], mult[:K], e)
-            w = weight[0] if weight.size == 1 else weight[(start + i) * step]
-            c = np.sqrt(np.float64(w)) / np.float64(s)
-            for k in range(K):
-                a = np.float32(np.float64(e[k]) * np.float64(mult[k]) * c)
-                q[k, i] = a if a > np.float32(1e-15) else np.float32(0)
+        if powers.shape[0] > 0:
+            _gather_block(powers, start, n, step, t)
+        else:
+            _fill_block(x, start, n, step, scale, f, by_columns, t, top)
+        c[:] = 0
+        for k in range(K):
+            a = factor[k]
+            for j in range(TALL):
+                t[k, j] *= a
+                c[j] += t[k, j]
+        for j in range(n):
+            w = weight[0] if weight.size == 1 else weight[(start + j) * step]
+            c[j] = np.sqrt(np.float64(w)) / np.float64(c[j])
+        c[n:] = 0
         for k in range(K):
             qk = q[k]
-            for b in range(k + 1):
-                qb = q[b]
-                s32 = np.float32(0)
-                for i in range(TALL):
-                    s32 += qk[i] * qb[i]
-                total[k, b] += s32
+            for j in range(TALL):
+                a32 = np.float32(t[k, j] * c[j])
+                qk[j] = a32 if a32 > np.float32(1e-15) else np.float32(0)
+            _add_row(q, k, total)
+
+
+@kernel
+def _gather_block(powers: Any, start: int, n: int, step: int, t: Any) -> None:
+    """Do the work of `_load_block` on powers in blocks."""
+    for j in range(TALL):
+        i = (start + min(j, n - 1)) * step
+        for k in range(t.shape[0]):
+            t[k, j] = powers[i // TALL, k, i % TALL]
+
+
+@kernel
+def _add_row(q: Any, k: int, total: Any) -> None:
+    """Add the products of row ``k`` of ``q`` with those up to it to ``total``."""
+    qk = q[k]
+    for b in range(k + 1):
+        qb = q[b]
+        s = np.float32(0)
+        for j in range(qk.size):
+            s += qk[j] * qb[j]
+        total[k, b] += s
 
 
 @kernel

@@ -7,6 +7,7 @@ repeat to the last bit for the same number of threads.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,16 +28,32 @@ _LN2 = 0.6931471805599453
 _FEW = 48  # columns up to which a block of rows is vectorised over its rows
 _PART = 1 << 18  # entries that a thread takes at a time, at least
 _PARTS = 64  # parts of the data, at most
+_MOST_KEPT = 1 << 29  # bytes of powers that are kept
+_FAR = 20.0  # change of a potential, in base 2, after which they are computed anew
 _NOWHERE = -1e35  # potential of an empty column; finite, so that sums with it are
 _SPREAD = 20_000.0  # base-2 exponents that differ by more are left to float64
 
 T = TypeVar("T")
+_Kept = tuple[NDArray[Any], NDArray[Any], float, NDArray[Any]]  # f, factor, centre, powers
 
 
 class NumbaPass:
-    """`PlanPass` on float32 or float64 data in memory, of either order, in the precision of the data."""
+    """`PlanPass` on float32 or float64 data in memory, of either order, in the precision of the data.
 
-    def __init__(self, log_prob: NDArray[Any], strength: float, weight: Vector | None = None) -> None:
+    The powers that one pass computes are kept for the next ones, which are several times as fast, until potentials have
+    gone far: as many bytes as the data in single precision have, if they are no more than `_MOST_KEPT`.
+
+    Parameters
+    ----------
+    log_prob, strength, weight
+        As for every engine.
+    keeps : bool
+        False: compute the powers in each pass.
+    """
+
+    def __init__(
+        self, log_prob: NDArray[Any], strength: float, weight: Vector | None = None, *, keeps: bool = True
+    ) -> None:
         if not (log_prob.flags.c_contiguous or log_prob.flags.f_contiguous):
             log_prob = np.ascontiguousarray(log_prob)
         N, K = self.shape = (log_prob.shape[0], log_prob.shape[1])
@@ -45,15 +62,18 @@ class NumbaPass:
         self._scale = strength * _LOG2E
         self._by_columns = not log_prob.flags.c_contiguous
         self._tall = K <= _FEW or self._by_columns
-        self._width = K if self._tall else -(-K // kernels.VECTOR) * kernels.VECTOR
+        self._width = K if self._tall else _whole_vectors(K)
         self._parts = _divide(N, K)
         self._strength = strength
         self._type: type[Any] = np.float32 if log_prob.dtype == np.float32 else np.float64
         self._weight = np.ones(1) if self.weight is None else self.weight * N
         self.largest = self._largest_entry()
         self._spread = self.largest * abs(self._scale)
-        self._shifts: dict[type[Any], NDArray[Any]] = {}
+        self._keeps = keeps
+        self._powers: NDArray[Any] | None = None  # computed at self._f, self._centre and self._sharpness
         self._sharpness = 1.0
+        n_shifts = N if keeps or not self._tall else 0
+        self._shift: NDArray[Any] = np.full(-(-n_shifts // kernels.TALL) * kernels.TALL, kernels.UNKNOWN)
 
     def lend(self, log_prob: NDArray[Any] | None) -> None:
         """Replace the data by an equal copy at another address, or by None until the next pass."""
@@ -64,20 +84,23 @@ class NumbaPass:
         """See `PlanPass`."""
         N, K = self.shape
         dtype = self._precision(potentials, precise)
-        f, mult, centre = _split(potentials, dtype, self._width)
-        scale, weight = dtype(self._scale * sharpness), self._weight.astype(dtype, copy=False)
-        if self._tall:
+        kept = self._kept(potentials, dtype, sharpness)
+        fills = kept is None
+        if kept is None:
+            kept = self._renewed(potentials, dtype, sharpness)
+        f, factor, centre, powers = kept
+        scale, weight, shift = dtype(self._scale * sharpness), self._weight.astype(dtype, copy=False), self._shift
 
-            def part(lo: int, hi: int, mass: Vector) -> float:
-                return float(kernels.tall_pass(self._x, lo, hi, scale, f, mult, self._by_columns, weight, mass))
-        else:
-            shift = self._shift(dtype, sharpness)
-
-            def part(lo: int, hi: int, mass: Vector) -> float:
-                return float(kernels.wide_pass(self._flat, K, lo, hi, scale, f, mult, shift, weight, mass))
-
+        common = shift, powers, fills, weight
         masses = np.zeros((len(self._parts), K))
-        values = self._each(lambda p, lo, hi: part(lo, hi, masses[p]))
+
+        def part(p: int, lo: int, hi: int) -> float:
+            if self._tall:
+                layout = self._by_columns
+                return float(kernels.tall_pass(self._x, lo, hi, scale, f, factor, layout, *common, masses[p]))
+            return float(kernels.wide_pass(self._flat, K, lo, hi, scale, f, factor, *common, masses[p]))
+
+        values = self._each(part)
         mass = masses.sum(0)  # of sum N but for rounding, which lifts all columns alike
         return sum(values) * _LN2 / N + centre, mass / mass.sum()
 
@@ -133,20 +156,23 @@ class NumbaPass:
         """Add ``w q q^T`` of every ``step``-th row, w of mean 1, to ``sums`` (threads, K, K), for `symmetric`."""
         N, K = self.shape
         dtype = self._precision(potentials)
-        f, mult, _ = _split(potentials, dtype, -(-K // kernels.VECTOR) * kernels.VECTOR)
+        kept = self._kept(potentials, dtype, sharpness)
+        if kept is not None and self._tall and K > _FEW:
+            kept = None  # of another layout than the kernel's
+        if kept is None:
+            f, factor, _ = _split(potentials, dtype, K if K <= _FEW else _whole_vectors(K))
+            powers = np.empty((0, K, kernels.TALL) if K <= _FEW else (0, K), dtype)
+        else:
+            f, factor, _, powers = kept
         scale, weight, by_columns = dtype(self._scale * sharpness), self._weight, self._by_columns
         if sums is None:
             sums = np.zeros((n_threads(), K, K), np.float32)
         parts = _merge(_divide(-(-N // step), K), len(sums))
-        shift = np.empty(0, dtype) if self._tall else self._shift(dtype, sharpness)
-
-        def part(p: int, lo: int, hi: int) -> None:
-            if K <= _FEW:
-                kernels.tall_coupling(self._x, lo, hi, step, by_columns, scale, f, mult, weight, sums[p])
-            else:
-                kernels.coupling_pass(self._x, lo, hi, step, by_columns, scale, f, mult, shift, weight, sums[p])
-
-        self._each(part, parts)
+        add = kernels.tall_coupling if K <= _FEW else kernels.coupling_pass
+        self._each(
+            lambda p, lo, hi: add(self._x, lo, hi, step, by_columns, scale, f, factor, powers, weight, sums[p]),
+            parts,
+        )
         return sums
 
     def _precision(self, potentials: Vector, precise: bool = False) -> type[Any]:
@@ -155,16 +181,32 @@ class NumbaPass:
         fits = self._spread < _SPREAD and np.ptp(used) * _LOG2E < _SPREAD and 1e-30 < abs(self._scale) < 1e30
         return self._type if fits and not precise else np.float64
 
-    def _shift(self, dtype: type[Any], sharpness: float) -> NDArray[Any]:
-        """Return the shifts of the rows, which the kernel updates in each pass, scaled to this sharpness."""
+    def _kept(self, potentials: Vector, dtype: type[Any], sharpness: float) -> _Kept | None:
+        """Return what has been kept of the powers, with factors for these potentials, if it can be used for them."""
+        if self._powers is None or not self._powers.size or self._powers.dtype != dtype or sharpness != self._sharpness:
+            return None
+        used = np.isfinite(potentials)
+        exact = (potentials[used] - self._centre) * _LOG2E
+        change = exact - self._f[: len(used)][used].astype(np.float64)
+        if np.abs(change).max() > _FAR:
+            return None
+        factor = np.zeros_like(self._f)
+        factor[: len(used)][used] = np.exp2(change)
+        return self._f, factor, self._centre, self._powers
+
+    def _renewed(self, potentials: Vector, dtype: type[Any], sharpness: float) -> _Kept:
+        """Return what the kernels need to compute the powers anew, and room for them if they are to be kept."""
+        N, K = self.shape
+        self._f, factor, self._centre = _split(potentials, dtype, self._width)
         if sharpness != self._sharpness:
-            for shift in self._shifts.values():
-                shift *= sharpness / self._sharpness
-            self._sharpness = sharpness
-        if dtype not in self._shifts:
-            before = next(iter(self._shifts.values()), np.zeros(self.shape[0], dtype))
-            self._shifts = {dtype: before.astype(dtype, copy=False)}
-        return self._shifts[dtype]
+            self._shift.fill(kernels.UNKNOWN)
+        self._shift, self._sharpness = self._shift.astype(dtype, copy=False), sharpness
+        if self._powers is None or self._powers.dtype != dtype:
+            blocks = -(-N // kernels.TALL)
+            shape = (blocks, K, kernels.TALL) if self._tall else (blocks * kernels.TALL, self._width)
+            keeps = self._keeps and math.prod(shape) * np.dtype(dtype).itemsize <= _MOST_KEPT
+            self._powers = np.zeros(shape if keeps else (0, *shape[1:]), dtype)
+        return self._f, factor, self._centre, self._powers
 
     def _largest_entry(self) -> float:
         """Return the largest absolute entry; raise if one is not finite or too large."""
@@ -211,6 +253,11 @@ def _divide(N: int, K: int) -> list[tuple[int, int]]:
     rows = max(_PART // K, N // _PARTS, 1)
     rows = -(-rows // kernels.TALL) * kernels.TALL
     return [(lo, min(lo + rows, N)) for lo in range(0, N, rows)]
+
+
+def _whole_vectors(K: int) -> int:
+    """Return K rounded up to whole vectors."""
+    return -(-K // kernels.VECTOR) * kernels.VECTOR
 
 
 def _merge(parts: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:

@@ -134,11 +134,10 @@ def automatic(dual: Dual, start: Vector, cold: bool, tol: float) -> None:
 
     If that fails, it is repeated from a sharpness at which the plan has no small entries; the fixed point comes last.
     """
-    first = dual.at(start)
-    if first.error <= tol or (not cold and quasi_newton(dual, first, tol).error <= tol):
+    if not cold and quasi_newton(dual, dual.at(start), tol).error <= tol:
         return
     for is_soft, stage in ((_is_soft, _STAGE), (_is_flat, _CAREFUL)):
-        if dual.exhausted:
+        if dual.exhausted and dual.best is not None:
             return
         if _annealed(dual, np.zeros_like(start), _softening(dual, is_soft), stage, tol).error <= tol:
             return
@@ -151,12 +150,14 @@ def _annealed(dual: Dual, potentials: Vector, stages: int, stage: float, tol: fl
 
     The softer the rows still are, the less is gained by a low error before the end.
     """
+    dual.max_passes -= 1  # one is for the problem itself
     for j in range(stages, 0, -1):
         if dual.exhausted:
             break
         soft = dual.stats(potentials, _GROWTH**-j).softness
         point = dual.at(potentials, _GROWTH**-j)
         potentials = _GROWTH * quasi_newton(dual, point, max(tol, stage * soft)).potentials
+    dual.max_passes += 1
     if dual.exhausted and dual.best is not None:
         return dual.best
     return quasi_newton(dual, dual.at(potentials), tol)
@@ -165,6 +166,8 @@ def _annealed(dual: Dual, potentials: Vector, stages: int, stage: float, tol: fl
 def _softening(dual: Dual, is_soft: Callable[[PlanStats], bool]) -> int:
     """Return the number of halvings of the sharpness after which the plan at f = 0 is soft."""
     start = np.zeros_like(dual.sizes)
+    if start.size == 1:
+        return 0
     return next((h for h in range(_MOST_STAGES) if is_soft(dual.stats(start, _GROWTH**-h))), _MOST_STAGES)
 
 

@@ -40,9 +40,10 @@ class StorePass:
             part = len(scores) / self.shape[0] if own is None else float(own.sum())
             own = own if part > 0 else None
             try:
-                block: NumbaPass | ShiftedPass = NumbaPass(scores, strength, own)
+                make = partial(NumbaPass, strength=strength, weight=own, keeps=False)
+                block: NumbaPass | ShiftedPass = make(scores)
                 if block.largest * abs(strength) >= HUGE:
-                    block = ShiftedPass(partial(NumbaPass, strength=strength, weight=own), scores, strength)
+                    block = ShiftedPass(make, scores, strength)
             except InputError:
                 finite = np.isfinite(scores)
                 if finite.all():
