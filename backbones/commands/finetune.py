@@ -39,6 +39,7 @@ _FREE = {"device", "workers", "memory_gb", "cache", "cache_format", "minutes"}  
     selavi finetune RUN UCF-101 --layout ucf101 --from-scratch --out SCRATCH
     selavi finetune RUN VIDEOS --epochs 4 --warmup-epochs 0 --milestones 3 --learning-rate 0.02 --out OUT
     selavi finetune --resume --out UCF
+    torchrun --nproc-per-node 4 -m selavi_ref finetune RUN UCF-101 --layout ucf101 --out UCF
     """,
 )
 @click.argument("run", type=click.Path(), required=False)
@@ -105,7 +106,8 @@ def finetune(run: str | None, videos: str | None, out: str, resume: bool, **opti
 
     Defaults are those of the published protocol: UCF-101 and HMDB-51 are learnt for 12 epochs, and each test video is
     tested with 10 clips of 3 crops. The result is that of the last epoch; that of the best one is shown, too. A test
-    video that cannot be decoded counts as wrong. Ctrl-C, SIGTERM and SIGUSR1 stop it; --resume continues.
+    video that cannot be decoded counts as wrong. Ctrl-C, SIGTERM and SIGUSR1 stop it; --resume continues. Processes
+    started by torchrun share the clips of each step, and come to the result of one.
     """
     resources = {name: options.pop(name) for name in _FREE}
     if resources["cache"] is None:
@@ -118,34 +120,41 @@ def finetune(run: str | None, videos: str | None, out: str, resume: bool, **opti
     if source is None:
         Run.open(out)  # raises an error that says what is missing
     continuation = shlex.join(["selavi", "finetune", "--resume", *cache, "--out", out])
-    with Interruptible(f"continue with: {continuation}"), locked(out):
+    with Interruptible(f"continue with: {continuation}"):
         from backbones.commands.output import echo
         from backbones.commands.progress import TERMINAL
         from backbones.data.data_source import DataSource
+        from backbones.distributed.processes import process_group
         from backbones.finetuning.training_run import finetune as run_finetuning
+        from backbones.runs.run_settings import choose_device
         from selavi_ref.report.figures import check_drawing
+        from selavi_ref.runs.processes import raise_together
 
         check_drawing()
-        started = _start_or_open(source, out, options, resources["workers"])
         jpeg = resources["cache_format"] == "jpeg"
         data_source = DataSource(resources["workers"], resources["memory_gb"], resources["cache"], jpeg)
-        table = run_finetuning(
-            started,
-            device=resources["device"],
-            data_source=data_source,
-            minutes=resources["minutes"],
-            reporter=TERMINAL,
-        )
+        with process_group(choose_device(resources["device"])) as exchange, locked(out, exchange):
+            with raise_together(exchange):
+                if exchange.rank == 0:
+                    _start_or_check(source, out, options, resources["workers"])
+            table = run_finetuning(
+                Run.open(out),
+                device=resources["device"],
+                data_source=data_source,
+                minutes=resources["minutes"],
+                exchange=exchange,
+                reporter=TERMINAL,
+            )
+    if exchange.rank != 0:
+        return
     echo(table.text())
-    note(f"wrote {click.format_filename(started.folder / 'results.txt')}, .csv and .json, and accuracy.png")
+    note(f"wrote {click.format_filename(os.path.join(out, 'results.txt'))}, .csv and .json, and accuracy.png")
 
 
 def _check_arguments(
     run: str | None, videos: str | None, out: str, resume: bool, options: dict[str, Any]
 ) -> tuple[str, str] | None:
     """Return the run and the videos, or None to continue what --out holds; refuse what does not go together."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise InputError("fine-tuning takes one process, not torchrun; learn folds side by side, each with an --out")
     if run is None and resume:
         refuse_options(options, "cannot be changed with --resume; the settings stay as they were started")
         return None
@@ -162,24 +171,25 @@ def _check_arguments(
     return run, videos
 
 
-def _start_or_open(source: tuple[str, str] | None, out: str, options: dict[str, Any], workers: int | None) -> Any:
-    """Start a fine-tuning, or open the one that was started in --out before."""
+def _start_or_check(source: tuple[str, str] | None, out: str, options: dict[str, Any], workers: int | None) -> None:
+    """Start a fine-tuning, unless --out holds it already; refuse another one there."""
     from backbones.commands.progress import TERMINAL, counter
     from backbones.finetuning.folds import list_folds, scan_folds
     from backbones.finetuning.training_run import open_finetuning, settings_for, start
     from selavi_ref.runs.run import Run
 
     if source is None:
-        return open_finetuning(out)[0]
+        open_finetuning(out)
+        return
     annotations = options.pop("annotations")
     run, videos = source
     settings = settings_for(run, videos, **_field_values(options))
     if Run(out).config_file.exists():
-        before, earlier = open_finetuning(out)
+        earlier = open_finetuning(out)[1]
         if changed := earlier.changes(settings):
             what = f"was started with another {', '.join(changed)}"
             raise InputError(f"{out} {what}; continue with --resume --out {out} alone, or choose another --out")
-        return before
+        return
     listed = list_folds(
         videos, settings.layout, annotations=annotations, numbers=settings.folds, test_split=settings.test_split
     )
@@ -190,7 +200,7 @@ def _start_or_open(source: tuple[str, str] | None, out: str, options: dict[str, 
         skipped = f", {len(fold.skipped)} skipped" if len(fold.skipped) else ""
         what = f"{len(fold.train)} videos to learn from{skipped}, {len(fold.test)} to test, {len(fold.classes)} classes"
         note(f"fold {fold.number}: {what}", err=True)
-    return start(out, settings, folds, TERMINAL)
+    start(out, settings, folds, TERMINAL)
 
 
 def _field_values(options: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,9 @@ class SyncedBatchNorm(_BatchNorm):
         variance = SumOverProcesses.apply((centred * centred).sum(dims)) / n
         self._update_statistics(mean.detach(), variance.detach() * (n / (n - 1).clamp(min=1)))
         scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
-        return (scaled * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)
+        if self.affine:
+            scaled = scaled * self.weight.view(shape) + self.bias.view(shape)
+        return scaled.to(input.dtype)
 
     @torch.no_grad()
     def _update_statistics(self, mean: Tensor, variance: Tensor) -> None:
@@ -61,4 +63,4 @@ def _synced(norm: Any) -> SyncedBatchNorm:
     synced = SyncedBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     synced.load_state_dict(norm.state_dict())
     synced.train(norm.training)
-    return synced.to(norm.weight.device)
+    return synced.to(norm.running_mean.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from backbones.finetuning.folds import Fold
 from backbones.finetuning.settings import FineTuneSettings
 from selavi_ref.runs.atomic import replacing
 from selavi_ref.runs.csv_file import write_rows
+from selavi_ref.runs.processes import Exchange, SingleProcess, gather_lines, local_rows, raise_together
 
 _TOP = 5
 
@@ -96,6 +98,7 @@ def evaluate(
     source: ClipSource,
     *,
     workers: int = 0,
+    exchange: Exchange = SingleProcess(),  # noqa: B008
     progress: Callable[[int], None] = lambda n: None,
 ) -> Predictions:
     """
@@ -113,6 +116,8 @@ def evaluate(
         Clips of the usable test videos.
     workers : int
         Loader processes.
+    exchange : Exchange
+        The other processes of the run: each evaluates its share of the videos, and gets the predictions for all.
     progress : callable
         Called with the number of videos of each finished batch.
     """
@@ -121,15 +126,21 @@ def evaluate(
     logits = np.full((len(fold.test), len(fold.classes)), np.nan, np.float32)
     reasons = [entry.skipped for entry in fold.test]
     rows = np.array([row for row, entry in enumerate(fold.test) if not entry.skipped])
+    own = local_rows(len(source), exchange)
+    own_logits, own_reasons = logits[rows[own.start : own.stop]], [""] * len(own)
     sampling = ClipSampling(settings.test_clips, settings.test_crops, from_start=True)
     size = max(1, settings.eval_batch_size // (sampling.n_clips * sampling.n_crops))
-    batches = eval_batches(source, range(len(source)), settings.augment, sampling, batch_size=size, workers=workers)
-    for batch in batches:
-        clips = augment.video_input(batch.frames.to(device), settings.clip, None, None)
-        mean = model(clips).view(len(batch.rows), -1, logits.shape[1]).mean(1).cpu().numpy()
-        for row, reason, present, values in zip(batch.rows, batch.reasons, batch.present["video"], mean, strict=True):
-            reasons[rows[row]] = reason or ("" if present else "no picture")
-            if present:
-                logits[rows[row]] = values
-        progress(len(batch.rows))
+    with raise_together(exchange):
+        for batch in eval_batches(source, own, settings.augment, sampling, batch_size=size, workers=workers):
+            clips = augment.video_input(batch.frames.to(device), settings.clip, None, None)
+            mean = model(clips).view(len(batch.rows), -1, logits.shape[1]).mean(1).cpu().numpy()
+            places = (batch.rows - own.start).tolist()
+            for place, reason, present, values in zip(places, batch.reasons, batch.present["video"], mean, strict=True):
+                own_reasons[place] = reason or ("" if present else "no picture")
+                if present:
+                    own_logits[place] = values
+            progress(len(batch.rows))
+    logits[rows] = exchange.gather(own_logits)
+    for row, line in zip(rows, gather_lines([json.dumps(reason) for reason in own_reasons], exchange), strict=True):
+        reasons[row] = json.loads(line)
     return Predictions(logits, fold.test_labels, reasons)

@@ -11,19 +11,30 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from backbones.data import augment
 from backbones.data.clips import ClipSource
 from backbones.data.loader import Batch, TrainingLoader
+from backbones.distributed.processes import local_device
+from backbones.distributed.sync_batch_norm import sync_batch_norms
 from backbones.finetuning.classifier import Classifier, make_optimizer, set_learning_rates
 from backbones.finetuning.evaluation import Predictions, evaluate
 from backbones.finetuning.folds import Fold
 from backbones.finetuning.results import checked_epochs
 from backbones.finetuning.settings import FineTuneSettings
-from backbones.learner.checkpoint import first_line, load_optimizer, read_checkpoint, write_checkpoint
+from backbones.learner.checkpoint import (
+    first_line,
+    load_optimizer,
+    random_states,
+    read_checkpoint,
+    restore_random_states,
+    write_checkpoint,
+)
 from selavi_ref.errors import WRONG_CONTENT, DivergedError, InputError, StopRequest
 from selavi_ref.runs.checkpoints import Checkpoints
+from selavi_ref.runs.processes import Exchange, SingleProcess, gather_lines, local_rows
 from selavi_ref.runs.reporter import SILENT, Reporter
 
 _LOSS_STEPS = 50  # steps over which the displayed loss is averaged
@@ -63,7 +74,7 @@ class FoldProgress:
 @dataclass
 class FoldContext:
     """
-    Device, checkpoints, log and reporter of the training of a fold.
+    Device, checkpoints, processes, log and reporter of the training of a fold.
 
     Parameters
     ----------
@@ -75,6 +86,9 @@ class FoldContext:
         Loader processes.
     log : callable
         Receives a record (a mapping of plain values) of each epoch.
+    exchange : Exchange
+        The other processes of the run. Each learns its share of the clips of every step; gradients are averaged, and
+        batch norms span the whole step, so that the result is that of one process but for rounding and dropout.
     reporter : Reporter
         Receives progress and warnings.
     """
@@ -83,6 +97,7 @@ class FoldContext:
     device: str = "cpu"
     workers: int = 0
     log: Callable[[Mapping[str, Any]], None] = lambda record: None
+    exchange: Exchange = SingleProcess()  # noqa: RUF009
     reporter: Reporter = SILENT
 
 
@@ -123,8 +138,13 @@ class FoldTraining:
         base: Mapping[str, Tensor] | None,
         context: FoldContext,
     ):
-        self.settings, self.fold, self.context = settings, fold, context
-        self.device = torch.device(context.device)
+        self.settings, self.fold, self.context, self.exchange = settings, fold, context, context.exchange
+        if self.n_clips // self.per_epoch < self.exchange.size:
+            raise InputError(
+                f"--batch-size {settings.batch_size}: a step needs a clip for each of {self.exchange.size} processes",
+                option="batch-size",
+            )
+        self.device = local_device(context.device)
         self._test = test
         torch.manual_seed(int(np.random.default_rng([_WEIGHTS, settings.seed, fold.number]).integers(2**32)))
         self.model = Classifier(settings, len(fold.classes))
@@ -134,6 +154,11 @@ class FoldTraining:
             except WRONG_CONTENT as error:
                 raise InputError(f"begin.pt does not fit the network of this run: {first_line(error)}") from error
         self.model.to(self.device)
+        self._network: nn.Module = self.model
+        if self.exchange.size > 1:
+            sync_batch_norms(self.model, self.device)
+            self._network = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
+            torch.manual_seed(torch.initial_seed() + self.exchange.rank)  # dropout differs between processes
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all clips have one size
         self.optimizer = make_optimizer(self.model, settings)
@@ -149,10 +174,14 @@ class FoldTraining:
         return self.state.step
 
     @property
+    def n_clips(self) -> int:
+        """Clips of an epoch."""
+        return len(self.fold.train) * self.settings.clips_per_video
+
+    @property
     def per_epoch(self) -> int:
         """Steps per epoch: every clip is in one batch, and no batch has a single clip."""
-        n_clips = len(self.fold.train) * self.settings.clips_per_video
-        return max(1, min(math.ceil(n_clips / self.settings.batch_size), n_clips // 2))
+        return max(1, min(math.ceil(self.n_clips / self.settings.batch_size), self.n_clips // 2))
 
     @property
     def total_steps(self) -> int:
@@ -170,7 +199,8 @@ class FoldTraining:
         InputError
             If it belongs to another network or collection.
         """
-        newest = self.context.checkpoints.read_newest(read_checkpoint, reporter=self.context.reporter)
+        checkpoints, reporter = self.context.checkpoints, self.context.reporter
+        newest = checkpoints.read_newest(read_checkpoint, exchange=self.exchange, reporter=reporter)
         if newest is None:
             return False
         path, checkpoint = newest
@@ -216,41 +246,49 @@ class FoldTraining:
         learning_rates = set_learning_rates(self.optimizer, self.settings, epoch)
         self._learning = True
         try:
-            for batch in self._batches(epoch):
-                loss = self._step(batch)
+            for batch, share in self._batches(epoch):
+                loss, due, stop = self._combine(self._step(batch, share) * share)
+                if not math.isfinite(loss):
+                    raise DivergedError(self._diverged(f"the loss became {loss}"))
                 self.state.step += 1
                 self.state.losses.append(loss)
                 self.state.failures.update((self.fold.train.paths[row], reason) for row, reason in batch.failures)
                 recent = float(np.mean(self.state.losses[-_LOSS_STEPS:]))
                 on_step(FoldProgress(self.state.step, self.total_steps, epoch + 1, recent, learning_rates))
                 done = self.state.step == self.per_epoch * (epoch + 1)
-                if done or self._stop_asked or self.context.checkpoints.older_than(self.context.checkpoints.minutes):
+                if done or due or stop:
                     self._save()
-                if self._stop_asked:
+                if stop:
                     raise StopRequest
         finally:
             self._learning = False
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the remaining batches of an epoch."""
-        n_clips = len(self.fold.train) * self.settings.clips_per_video
+    def _batches(self, epoch: int) -> Iterator[tuple[Batch, float]]:
+        """Yield this process's clips of each remaining batch of an epoch, and their fraction of the batch."""
         seed = [self.settings.seed, self.fold.number, epoch]
-        clips = np.random.default_rng([_ORDER, *seed]).permutation(n_clips)
+        clips = np.random.default_rng([_ORDER, *seed]).permutation(self.n_clips)
         remaining = np.array_split(clips, self.per_epoch)[self.state.step - epoch * self.per_epoch :]
-        yield from self._loader.batches(remaining, [_CLIPS, *seed])
+        own = [batch[self.exchange.rank :: self.exchange.size] for batch in remaining]
+        shares = [len(part) / len(batch) for part, batch in zip(own, remaining, strict=True)]
+        yield from zip(self._loader.batches(own, [_CLIPS, *seed]), shares, strict=True)
 
-    def _step(self, batch: Batch) -> float:
-        """Take a step on a batch, and return its loss."""
+    def _combine(self, loss: float) -> tuple[float, bool, bool]:
+        """Return the loss of a step over all processes, whether a checkpoint is due, and whether to stop."""
+        due = self.context.checkpoints.older_than(self.context.checkpoints.minutes) and self.exchange.rank == 0
+        loss, due, stop = self.exchange.all_sum(np.array([loss, due, self._stop_asked], np.float64)).tolist()
+        return loss, bool(due), bool(stop)
+
+    def _step(self, batch: Batch, share: float) -> float:
+        """Take a step on this process's share of a batch, and return its mean loss."""
         self.model.train()
         frames, draw = batch.frames.to(self.device, non_blocking=True), augment.Draw(batch.draws.to(self.device))
         clips = augment.video_input(frames, self.settings.clip, self.settings.augment, draw)
-        loss = F.cross_entropy(self.model(clips), self._labels[batch.rows].to(self.device))
+        loss = F.cross_entropy(self._network(clips), self._labels[batch.rows].to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        # DistributedDataParallel averages gradients over processes regardless of their numbers of clips.
+        (loss * (share * self.exchange.size) if self.exchange.size > 1 else loss).backward()
         self.optimizer.step()
-        if not math.isfinite(value := float(loss.detach())):
-            raise DivergedError(self._diverged(f"the loss became {value}"))
-        return value
+        return float(loss.detach())
 
     def _end_epoch(self) -> None:
         """Evaluate after an epoch, and log and save the result."""
@@ -275,15 +313,27 @@ class FoldTraining:
         self._save()
 
     def _evaluate(self) -> Predictions:
-        with self.context.reporter.bar(len(self._test), f"testing fold {self.fold.number}", "video") as bar:
-            workers = self.context.workers
-            return evaluate(self.model, self.settings, self.fold, self._test, workers=workers, progress=bar.update)
+        n_own = len(local_rows(len(self._test), self.exchange))
+        with self.context.reporter.bar(n_own, f"testing fold {self.fold.number}", "video") as bar:
+            return evaluate(
+                self.model,
+                self.settings,
+                self.fold,
+                self._test,
+                workers=self.context.workers,
+                exchange=self.exchange,
+                progress=bar.update,
+            )
 
     def _save(self) -> None:
-        """Write a checkpoint; a `DivergedError` if the weights are not finite."""
+        """Write a checkpoint, in the first process; a `DivergedError` if the weights are not finite."""
         if not all(bool(torch.isfinite(value).all()) for value in self.model.state_dict().values()):
             raise DivergedError(self._diverged("the weights became infinite or NaN"))
-        on_gpu = self.device.type == "cuda"
+        lines = [json.dumps(failure) for failure in self.state.failures.items()]
+        self.state.failures = dict(json.loads(line) for line in gather_lines(lines, self.exchange))
+        states = random_states(self.exchange, self.device)
+        if self.exchange.rank != 0:
+            return
         state = {
             "step": self.state.step,
             "losses": torch.tensor(self.state.losses, dtype=torch.float64),
@@ -293,8 +343,7 @@ class FoldTraining:
         content = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state(self.device) if on_gpu else None,
+            **states,
             "state": state,
         }
         write_checkpoint(self.context.checkpoints.next_path(self.state.step), content)
@@ -303,9 +352,7 @@ class FoldTraining:
     def _load_state(self, checkpoint: Mapping[str, Any]) -> None:
         self.model.load_state_dict(checkpoint["model"])
         load_optimizer(self.optimizer, checkpoint["optimizer"])
-        torch.set_rng_state(checkpoint["random"])
-        if checkpoint["cuda_random"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(checkpoint["cuda_random"], self.device)
+        restore_random_states(checkpoint, self.exchange, self.device)
         state = checkpoint["state"]
         epochs, failures = checked_epochs(json.loads(state["epochs"])), json.loads(state["failures"])
         step, losses = state["step"], state["losses"]

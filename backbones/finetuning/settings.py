@@ -48,7 +48,7 @@ class FineTuneSettings:
         False, help="Learn the classifier alone, and leave the network as it is, batch norms too", option="linear-probe"
     )
     epochs: int = setting(12, help="Passes over the videos", minimum=1, option="epochs")
-    batch_size: int = setting(32, help="Clips of one step", minimum=2, option="batch-size")
+    batch_size: int = setting(32, help="Clips of one step, of all processes together", minimum=2, option="batch-size")
     clips_per_video: int = setting(10, help="Clips of each video in an epoch", minimum=1, option="clips")
     optimizer: str = setting("sgd", help="Optimiser; adam has no momentum", choices=("sgd", "adam"), option="optimizer")
     learning_rate: float = setting(

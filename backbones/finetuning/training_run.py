@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from backbones.data.data_source import DataSource, n_loader_processes
+from backbones.finetuning.evaluation import Predictions
 from backbones.finetuning.fold_training import FoldContext, FoldTraining
 from backbones.finetuning.folds import Fold
-from backbones.finetuning.results import FoldResult, write_results
+from backbones.finetuning.results import FoldResult, results_table, write_results
 from backbones.finetuning.settings import FineTuneSettings, input_settings
 from backbones.finetuning.video_clips import VideoOnlyClips
 from backbones.learner.checkpoint import is_weights, read_checkpoint, read_newest, write_checkpoint
@@ -27,6 +28,7 @@ from selavi_ref.report.table import Table
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.checksums import forget_checksum, record_checksum, verify_checksum
+from selavi_ref.runs.processes import Exchange, SingleProcess, raise_together
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.runs.session import training_session
@@ -143,6 +145,7 @@ def finetune(
     device: str = "auto",
     data_source: DataSource = DataSource(),  # noqa: B008
     minutes: float = 15.0,
+    exchange: Exchange = SingleProcess(),  # noqa: B008
     reporter: Reporter = SILENT,
 ) -> Table:
     """
@@ -158,6 +161,8 @@ def finetune(
         How clips are read.
     minutes : float
         Interval of checkpoints within an epoch, minutes; one is also written at the end of each epoch.
+    exchange : Exchange
+        The other processes of the run, which all call this; the first one writes.
 
     Returns
     -------
@@ -170,11 +175,14 @@ def finetune(
         If the system has sent SIGTERM or SIGUSR1; the state is saved.
     """
     run, settings = open_finetuning(run.folder)
-    with training_session(run, reporter=reporter, tensorboard=False) as session:
-        folds = [_read_fold(run, number) for number in settings.folds]
-        unfinished = [fold for fold in folds if not FoldFiles(run, fold.number).result.exists()]
-        clips = VideoOnlyClips(_usable(unfinished), settings.clip, data_source, reporter) if unfinished else None
-        base = None if settings.from_scratch else _base_weights(run)
+    with training_session(run, exchange=exchange, reporter=reporter, tensorboard=False) as session:
+        with raise_together(exchange):
+            folds = [_read_fold(run, number) for number in settings.folds]
+            unfinished = [fold for fold in folds if not FoldFiles(run, fold.number).result.exists()]
+            base = None if settings.from_scratch else _base_weights(run)
+        clips = None
+        if unfinished:
+            clips = VideoOnlyClips(_usable(unfinished), settings.clip, data_source, exchange, session.reporter)
         for fold in unfinished:
             assert clips is not None
             files = FoldFiles(run, fold.number)
@@ -184,19 +192,32 @@ def finetune(
                 choose_device(device),
                 n_loader_processes(train, data_source),
                 session.log,
-                reporter,
+                exchange,
+                session.reporter,
             )
             training = FoldTraining(settings, fold, train, test, base, context)
             session.restore(training)
             predictions = session.learn(training, f"learning fold {fold.number}")
-            predictions.write(files.predictions, fold)
-            if training.state.failures:
-                reasons = sorted(training.state.failures.items())
-                write_text(files.not_decoded, "".join(f"{reason}\n" for _, reason in reasons))
-                reporter.warn(f"some videos could not always be decoded; see {printable(files.not_decoded)}")
-            FoldResult.of(fold, predictions, training.state.epochs).write(files.result)
-            write_results(run, settings, _results(run, settings))
-    return write_results(run, settings, _results(run, settings))
+            with raise_together(exchange):
+                if exchange.rank == 0:
+                    _write_fold(files, fold, predictions, training, reporter)
+                    write_results(run, settings, _results(run, settings))
+        with raise_together(exchange):
+            if exchange.rank == 0:
+                write_results(run, settings, _results(run, settings))
+    return results_table(settings, _results(run, settings))
+
+
+def _write_fold(
+    files: FoldFiles, fold: Fold, predictions: Predictions, training: FoldTraining, reporter: Reporter
+) -> None:
+    """Write what is known of a fold after its training, and last its result."""
+    predictions.write(files.predictions, fold)
+    if training.state.failures:
+        reasons = sorted(training.state.failures.items())
+        write_text(files.not_decoded, "".join(f"{reason}\n" for _, reason in reasons))
+        reporter.warn(f"some videos could not always be decoded; see {printable(files.not_decoded)}")
+    FoldResult.of(fold, predictions, training.state.epochs).write(files.result)
 
 
 def _read_fold(run: Run, number: int) -> Fold:

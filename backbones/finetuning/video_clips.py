@@ -13,6 +13,7 @@ from backbones.data.settings import ClipSettings
 from selavi_ref.datasets import Manifest
 from selavi_ref.media import SquareCrops, read_clip
 from selavi_ref.media.decoder import run_guarded
+from selavi_ref.runs.processes import Exchange, SingleProcess
 from selavi_ref.runs.reporter import SILENT, Reporter
 
 _NO_AUDIO = np.zeros((1, 1), np.float32)  # placeholder for log mel energies
@@ -30,10 +31,21 @@ class VideoOnlyClips:
         Length and format of a clip.
     data_source : DataSource
         How clips are read; `selavi train` can use the same cache.
+    exchange : Exchange
+        The other processes of the run, which all call this.
+    reporter : Reporter
+        Receives progress.
     """
 
-    def __init__(self, manifest: Manifest, clip: ClipSettings, data_source: DataSource, reporter: Reporter = SILENT):
-        self._source = open_clips(manifest, clip, data_source, reporter=reporter)
+    def __init__(
+        self,
+        manifest: Manifest,
+        clip: ClipSettings,
+        data_source: DataSource,
+        exchange: Exchange = SingleProcess(),  # noqa: B008
+        reporter: Reporter = SILENT,
+    ):
+        self._source = open_clips(manifest, clip, data_source, exchange=exchange, reporter=reporter)
         self._rows = {path: row for row, path in enumerate(manifest.paths)}
         self._seconds = [entry.info.video_seconds if entry.info else None for entry in manifest]
         self._clip = replace(clip, audio_seconds=0.02, n_filters=1)  # the least audio that can be cached

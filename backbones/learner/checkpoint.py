@@ -13,6 +13,7 @@ import torch
 from selavi_ref.errors import CheckpointError, InputError, printable
 from selavi_ref.runs.atomic import replacing
 from selavi_ref.runs.checkpoints import Checkpoints
+from selavi_ref.runs.processes import Exchange
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 from selavi_ref.selflabel.training_state import checked_state
@@ -146,6 +147,26 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
         for name, value in values.items():
             if value is not None and (not isinstance(value, torch.Tensor) or value.shape not in ((), parameter.shape)):
                 raise ValueError(f"the optimizer's {name} is of another shape")
+
+
+def random_states(exchange: Exchange, device: torch.device) -> dict[str, torch.Tensor | None]:
+    """Return PyTorch's random states of all processes, as ``random`` and ``cuda_random`` of a checkpoint."""
+    random = exchange.gather(torch.get_rng_state()[None].numpy())
+    if device.type != "cuda":
+        return {"random": torch.from_numpy(random), "cuda_random": None}
+    on_gpu = exchange.gather(torch.cuda.get_rng_state(device)[None].numpy())
+    return {"random": torch.from_numpy(random), "cuda_random": torch.from_numpy(on_gpu)}
+
+
+def restore_random_states(checkpoint: Mapping[str, Any], exchange: Exchange, device: torch.device) -> None:
+    """Restore `random_states` if the number of processes is the same; otherwise each keeps that of its seed."""
+    states = torch.atleast_2d(checkpoint["random"])  # of a single process in older checkpoints of fine-tuning
+    if len(states) == exchange.size:
+        # Copied, since set_rng_state ignores the storage offset of a view, and crashes.
+        torch.set_rng_state(states[exchange.rank].clone())
+    on_gpu = checkpoint["cuda_random"]
+    if on_gpu is not None and device.type == "cuda" and len(torch.atleast_2d(on_gpu)) == exchange.size:
+        torch.cuda.set_rng_state(torch.atleast_2d(on_gpu)[exchange.rank].clone(), device)
 
 
 def first_line(error: BaseException) -> str:

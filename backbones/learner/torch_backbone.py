@@ -18,7 +18,14 @@ from backbones.data.clips import ClipSource, empty_shape
 from backbones.data.loader import Batch, ClipSampling, EvalBatch, TrainingLoader, eval_batches
 from backbones.distributed.processes import local_device
 from backbones.distributed.sync_batch_norm import sync_batch_norms
-from backbones.learner.checkpoint import first_line, load_optimizer, read_training_checkpoint, write_checkpoint
+from backbones.learner.checkpoint import (
+    first_line,
+    load_optimizer,
+    random_states,
+    read_training_checkpoint,
+    restore_random_states,
+    write_checkpoint,
+)
 from backbones.learner.loss import LAYOUTS, TrainingLoss, features_of
 from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
@@ -256,15 +263,12 @@ class TorchBackbone:
         self._broadcast_statistics()
         if not all(bool(torch.isfinite(value).all()) for value in self.model.state_dict().values()):
             raise DivergedError("the weights became infinite or NaN")
-        on_gpu = self.device.type == "cuda"
-        random = self.exchange.gather(torch.get_rng_state()[None].numpy())
-        cuda_random = self.exchange.gather(torch.cuda.get_rng_state(self.device)[None].numpy()) if on_gpu else None
+        states = random_states(self.exchange, self.device)
         if self.exchange.rank == 0:
             content = {
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "random": torch.from_numpy(random),
-                "cuda_random": None if cuda_random is None else torch.from_numpy(cuda_random),
+                **states,
                 "state": {key: _to_tensor(value) for key, value in state.items()},
             }
             write_checkpoint(path, content)
@@ -287,23 +291,13 @@ class TorchBackbone:
         try:
             self.model.load_state_dict(checkpoint["model"])
             load_optimizer(self.optimizer, checkpoint["optimizer"])
-            self._restore_random_states(checkpoint)
+            restore_random_states(checkpoint, self.exchange, self.device)
         except WRONG_CONTENT as error:
             raise InputError(f"{path} does not fit the networks of this run: {first_line(error)}", path=path) from error
         state = {
             key: value.numpy() if isinstance(value, Tensor) else value for key, value in checkpoint["state"].items()
         }
         return checked_state(state, path, clusters=self.clusters)
-
-    def _restore_random_states(self, checkpoint: Mapping[str, Any]) -> None:
-        """Restore the random states if the number of processes is the same; otherwise each keeps that of its seed."""
-        exchange = self.exchange
-        if len(checkpoint["random"]) == exchange.size:
-            # Copied, since set_rng_state ignores the storage offset of a view, and crashes.
-            torch.set_rng_state(checkpoint["random"][exchange.rank].clone())
-        on_gpu = checkpoint["cuda_random"]
-        if on_gpu is not None and self.device.type == "cuda" and len(on_gpu) == exchange.size:
-            torch.cuda.set_rng_state(on_gpu[exchange.rank].clone(), self.device)
 
     def _broadcast_statistics(self) -> None:
         """Broadcast the batch norms' statistics of rank 0, where they are not synchronised."""
