@@ -108,6 +108,7 @@ def _export(collection: Any, pictures: Any, maps: Any, folder: str, previews: bo
 
 
 def _serve(collection: Any, pictures: Any, maps: Any, port: int, no_open: bool) -> None:
+    from selavi_ref.api.page_search import PageSearch
     from selavi_ref.browser.server import make_app, serve
 
     listening = _listening(port)
@@ -118,20 +119,17 @@ def _serve(collection: Any, pictures: Any, maps: Any, port: int, no_open: bool) 
     if not no_open:
         # A browser of the terminal would keep this program waiting.
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-    serve(make_app(collection, pictures, maps), listening, pictures.close)
+    serve(make_app(collection, pictures, maps, PageSearch(collection)), listening, pictures.close)
 
 
 def _prepare(collection: Any, url: str) -> None:
     """Compute the labels, and print links to the videos that a person should look at first."""
-    from selavi_ref.browser.look_next import look_next
+    from selavi_ref.browser.look_next import look_next_in
 
     with suppress(SelaviError):  # the page shows it when it asks for the labels
-        learnt, edits = collection.labelling("consensus"), collection.annotations.read().edits_of("consensus")
-        uncertainty = 1 - learnt.confidence if learnt.entropy is None else learnt.entropy
-        rows = look_next(collection.paths, learnt.label, uncertainty, edits, _LINKS)
-        links = [f"{url}#/video/{row}" for row in rows]
+        links = [f"{url}#/video/{row}" for row in look_next_in(collection, most=_LINKS)]
         if links:
-            click.echo("look at these next, of whose labels least is certain:")
+            click.echo(f"look at these next, of whose labels least is certain (all of them: {url}#/next):")
             click.echo("\n".join(f"  {link}" for link in links))
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from selavi_ref.api.video_runs import Videos, as_manifest, video_runs
-from selavi_ref.errors import InputError
-from selavi_ref.report.neighbours import similar_files
+from selavi_ref.api.video_runs import Videos, as_manifest, text_search, video_runs
+from selavi_ref.datasets import Manifest
+from selavi_ref.errors import FilePath, InputError
+from selavi_ref.heads.any_run import apply
+from selavi_ref.report.neighbours import CLUSTERS, similar_files
 from selavi_ref.report.table import Table
 from selavi_ref.runs.provenance import Provenance
 from selavi_ref.runs.reporter import SILENT, Reporter
-from selavi_ref.runs.run import Run
+from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.store import FeatureStore
 
 
@@ -31,7 +34,7 @@ def find_neighbours(
     Parameters
     ----------
     run : Run
-        A finished run on videos.
+        A finished run on videos, or one of heads on features that encoders have computed.
     queries : path, sequence of paths, or Manifest
         A video, sound file or picture, a folder or a list of them.
     n : int
@@ -51,7 +54,9 @@ def find_neighbours(
     """
     if n < 1:
         raise InputError(f"n must be at least 1, not {n}", option="n", value=n)
-    run = Run.of_videos(run.folder, "compare its store with others: selavi retrieve STORE QUERIES")
+    if run.kind is RunKind.HEADS:
+        return _neighbours_by_encoders(run, as_manifest(queries), n, metric, device, workers, reporter)
+    run = Run.of_videos(run.folder)
     with FeatureStore(run.features_file) as items, TemporaryDirectory(prefix="selavi-neighbours-") as temporary:
         made_by, runs = Provenance.of(items), video_runs()
         store = Path(temporary) / "queries.h5"
@@ -61,3 +66,54 @@ def find_neighbours(
         )
         with FeatureStore(store) as asked:
             return similar_files(items, asked, n, metric=metric)
+
+
+def _neighbours_by_encoders(
+    run: Run, queries: Manifest, n: int, metric: str, device: str, workers: int | None, reporter: Reporter
+) -> Table:
+    """Return the nearest files by features of the encoders that a run has learnt from, and by its clusters."""
+    with TemporaryDirectory(prefix="selavi-neighbours-") as temporary:
+        features, labels = Path(temporary) / "features.h5", Path(temporary) / "labels.h5"
+        learnt_from = run.config["store"]
+        table = find_by_encoders(
+            learnt_from, queries, n, features, metric=metric, device=device, workers=workers, reporter=reporter
+        )
+        apply(run, features, labels)
+        with FeatureStore(run.features_file) as items, FeatureStore(labels) as asked:
+            by_clusters = similar_files(items, asked, n)
+        return replace(table, rows=[*table.rows, *(row for row in by_clusters.rows if row["by"] == CLUSTERS)])
+
+
+def find_by_encoders(
+    store: FilePath,
+    queries: Manifest,
+    n: int,
+    features: FilePath,
+    *,
+    metric: str = "euclidean",
+    device: str = "auto",
+    workers: int | None = None,
+    reporter: Reporter = SILENT,
+) -> Table:
+    """
+    Return the videos of a store of encoders' features that are nearest to other files.
+
+    Parameters
+    ----------
+    store : path
+        The store.
+    queries : Manifest
+        The files to find others for.
+    n, metric, device, workers, reporter
+        See `find_neighbours`.
+    features : path
+        Store to write, with the features of the queries.
+
+    Raises
+    ------
+    InputError
+        If the store was not made by encoders, or no query can be decoded.
+    """
+    text_search().encode_files(store, queries, features, device=device, workers=workers, reporter=reporter)
+    with FeatureStore(store) as items, FeatureStore(features) as asked:
+        return similar_files(items, asked, n, metric=metric)

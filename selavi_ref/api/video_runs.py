@@ -1,4 +1,4 @@
-"""Access to code that needs PyTorch: training on videos and search by texts, which are registered as entry points."""
+"""Access to code that needs PyTorch, which is registered as entry points: training on videos, and encoders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def video_runs() -> Any:
 
 def text_search() -> Any:
     """
-    Return the module that searches by texts: `backbones.encoders.text_search`, or another one with the same classes.
+    Return the module that encodes files and searches by texts: `backbones.encoders.text_search`, or one like it.
 
     Raises
     ------

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.browser.annotations import Annotations, annotations_beside, annotations_of
+from selavi_ref.browser.collection import Collection
 from selavi_ref.browser.edit_history import Edits
 from selavi_ref.ensemble.labels import label_store
 from selavi_ref.errors import FilePath
@@ -52,6 +53,14 @@ def look_next(
         if np.isfinite(key[0]):
             keyed.append((-key[0], counts[key], row))
     return [row for _, _, row in sorted(keyed)[:most]]
+
+
+def look_next_in(collection: Collection, labelling: str = "consensus", most: int = 20) -> list[int]:
+    """Return the rows of the least certain videos of a collection that nobody has judged yet; see `look_next`."""
+    learnt = collection.labelling(labelling)
+    edits = collection.annotations.read().edits_of(labelling)
+    uncertainty = 1 - learnt.confidence if learnt.entropy is None else learnt.entropy
+    return look_next(collection.paths, learnt.label, uncertainty, edits, most)
 
 
 def least_certain(source: FilePath | Run, most: int = 20) -> list[str]:

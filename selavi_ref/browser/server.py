@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from selavi_ref.browser.collection import Collection, video_file
 from selavi_ref.browser.edit_history import ConflictError
 from selavi_ref.browser.final_labels import final_labels
+from selavi_ref.browser.look_next import look_next_in
 from selavi_ref.browser.map_process import MapMaker
 from selavi_ref.browser.page import BUILT, render_page
 from selavi_ref.browser.payloads import (
@@ -29,6 +30,7 @@ from selavi_ref.browser.payloads import (
     labelling_payload,
     proposals_payload,
 )
+from selavi_ref.browser.search import LARGEST_FILE, LimitedRequest, Search, add_search
 from selavi_ref.browser.thumbnails import BusyError, ThumbnailCache
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.report.export import csv_bytes, json_bytes, parquet_bytes
@@ -39,9 +41,9 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_LARGEST_EDIT = 16 << 20  # bytes
 _PIECE = 4 << 20  # bytes of a video per response to an open-ended range request
 _THREADS = 16
+_NEXT = 24  # videos that a person is asked to look at
 _TABLES = {
     "csv": (csv_bytes, "text/csv"),
     "json": (json_bytes, "application/json"),
@@ -49,16 +51,18 @@ _TABLES = {
 }
 
 
-def make_app(collection: Collection, thumbnails: ThumbnailCache, map_maker: MapMaker) -> Flask:
+def make_app(
+    collection: Collection, thumbnails: ThumbnailCache, map_maker: MapMaker, search: Search | None = None
+) -> Flask:
     """
-    Return the application that serves a collection.
+    Return the application that serves a collection; with `search`, videos are found by a text or by a file.
 
     It accepts requests to names of this machine only, from its own page only (`Host`, `Origin` and `Sec-Fetch-Site`
     are checked); edits need the token of the page. Files are addressed by row numbers of videos, never by paths.
     """
     app = Flask(__name__, static_folder=str(BUILT), static_url_path="/static")
     app.url_map.merge_slashes = False
-    app.config["MAX_CONTENT_LENGTH"] = _LARGEST_EDIT
+    app.request_class = LimitedRequest
     token = secrets.token_urlsafe(24)
     rows = collection.rows
 
@@ -67,11 +71,14 @@ def make_app(collection: Collection, thumbnails: ThumbnailCache, map_maker: MapM
 
     @app.get("/")
     def page() -> str:
-        return render_page({"mode": "served", "token": token, "title": collection.title, "previews": True})
+        told: dict[str, str | bool] = {"mode": "served", "token": token, "title": collection.title, "previews": True}
+        return render_page(told | {"search": search is not None})
 
     _add_data(app, collection, thumbnails, map_maker, rows)
     _add_media(app, collection, thumbnails)
     _add_edits(app, collection, rows)
+    if search is not None:
+        add_search(app, search)
     return app
 
 
@@ -91,7 +98,14 @@ def serve(app: Flask, listening: Any, stopping: Callable[[], None]) -> None:
     from waitress.server import create_server
 
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # waiting thumbnails are no reason for a warning
-    server = create_server(app, sockets=[listening], threads=_THREADS, ident=None, clear_untrusted_proxy_headers=True)
+    server = create_server(
+        app,
+        sockets=[listening],
+        threads=_THREADS,
+        ident=None,
+        clear_untrusted_proxy_headers=True,
+        max_request_body_size=LARGEST_FILE,
+    )
 
     def stop(*_: object) -> None:
         logging.getLogger("waitress").setLevel(logging.CRITICAL + 1)  # requests that wait for a decoder fail
@@ -236,6 +250,10 @@ def _add_edits(app: Flask, collection: Collection, rows: Mapping[str, list[int]]
         if "videos" in entry:
             entry["videos"] = [collection.paths[_check_row(collection, row)] for row in _row_numbers(entry["videos"])]
         return _json_response(encoded(annotations_payload(collection.annotations.apply(entry), rows)))
+
+    @app.get("/data/next-<name>.json")
+    def get_next(name: str) -> Response:
+        return _json_response(encoded({"videos": look_next_in(collection, name, _NEXT)}))
 
     @app.get("/api/export/labels.<ending>")
     def export(ending: str) -> Response:

@@ -68,7 +68,9 @@ def similar_files(items: FeatureStore, queries: FeatureStore, n: int, *, metric:
             found[space.name] = asked, *_nearest(space, items, values[asked], n + 1, metric)
     if not found:
         why = next(filter(None, queries.reasons), "it has neither picture nor sound that the networks know")
-        raise InputError(f"{printable(queries.paths[0])} has no neighbours: {printable(why)}", path=queries.paths[0])
+        first = queries.paths[0]
+        why = why.removeprefix(f"{printable(first)}: ")
+        raise InputError(f"{printable(first)} has no neighbours: {printable(why)}", path=first)
     paths, rows = items.paths, []
     for query, path in enumerate(queries.paths):
         for by, (asked, numbers, distances) in found.items():

@@ -321,7 +321,18 @@ def test_single_letters_can_be_turned_off(page, home):
     expect(page.get_by_role("searchbox")).not_to_be_focused()
 
 
-VIEWS = ["", "#/clusters?view=table", "#/cluster/1", "#/cluster/none", "#/video/0", "#/video/25", "#/map", "#/nowhere"]
+VIEWS = [
+    "",
+    "#/clusters?view=table",
+    "#/cluster/1",
+    "#/cluster/none",
+    "#/video/0",
+    "#/video/25",
+    "#/map",
+    "#/find",
+    "#/next",
+    "#/nowhere",
+]
 
 
 def test_a_small_window_needs_no_scrolling_sideways(new_page, home):

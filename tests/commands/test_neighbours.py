@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from selavi_ref import Run
+from selavi_ref.api.page_search import PageSearch
+from selavi_ref.browser.collection import open_collection
 from selavi_ref.errors import InputError
 from selavi_ref.report.neighbours import similar_files
 from selavi_ref.store import FeatureStore
@@ -82,3 +84,27 @@ def test_what_cannot_be_compared_is_refused_in_one_line(place: Path, tmp_path: P
     refused(selavi("retrieve", "run", "missing.mp4", *WORKERS, cwd=place), "missing.mp4")
     refused(selavi("retrieve", "run", cwd=place), "name a video")
     refused(selavi("retrieve", "run", "new", "--pool", "max", cwd=place), "--pool")
+
+
+def test_the_page_finds_the_same_videos(place: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "silent.mp4", fps=8, n_frames=12)
+    table = Run.open(place / "run").neighbours(tmp_path / "silent.mp4", 3, workers=0)
+    collection = open_collection(place / "run")
+    found = PageSearch(collection).by_file(tmp_path / "silent.mp4", 3)
+    named = [(by, collection.paths[row]) for by, videos in found.items() for row, _ in videos]
+    assert named == [(row["by"], row["found"]) for row in table.rows]
+    assert PageSearch(collection).refusals()["file"] == ""
+
+
+def test_a_run_of_heads_finds_neighbours_by_its_encoders(place: Path, tmp_path: Path) -> None:
+    videos = place / "videos"
+    succeeded(selavi("extract", videos, "--encoder", "logmel", "--out", "f.h5", "--workers", "1", cwd=tmp_path))
+    succeeded(selavi("train-heads", "f.h5", "--clusters", "4", "--out", "heads", cwd=tmp_path))
+    query = next((videos / "ball").iterdir())
+    table = Run.open(tmp_path / "heads").neighbours(query, 3, workers=1)
+    assert [(row["by"], row["rank"]) for row in table.rows] == [
+        (by, rank) for by in ("logmel", "clusters") for rank in (1, 2, 3)
+    ]
+    FeatureStore.from_arrays(tmp_path / "a.h5", {"x": np.eye(8, dtype=np.float32)}, paths=list("abcdefgh")).close()
+    succeeded(selavi("train-heads", "a.h5", "--clusters", "2", "--out", "arrays", cwd=tmp_path))
+    refused(selavi("retrieve", "arrays", query, *WORKERS, cwd=tmp_path), "a.h5")

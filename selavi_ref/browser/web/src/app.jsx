@@ -1,7 +1,8 @@
 /** The frame of the page, and which view is in it. */
 import { useEffect, useRef } from "preact/hooks";
-import { gone, served } from "./data.js";
+import { gone, searches, served } from "./data.js";
 import { useKeys } from "./keyboard.js";
+import { DropPlace } from "./parts/drop.jsx";
 import { Header } from "./parts/header.jsx";
 import { Heading } from "./parts/heading.jsx";
 import { Help } from "./parts/help.jsx";
@@ -14,7 +15,9 @@ import { clearSelection, clustering, collection, dialog, message, problem, redo,
 import { visible } from "./text.jsx";
 import { ClusterView } from "./views/cluster.jsx";
 import { ClustersView } from "./views/clusters.jsx";
+import { FindView } from "./views/find.jsx";
 import { MapView } from "./views/map.jsx";
+import { NextView } from "./views/next.jsx";
 import { VideoView } from "./views/video.jsx";
 
 export function App() {
@@ -23,6 +26,8 @@ export function App() {
     "?": () => (dialog.value = { kind: "help" }),
     "g c": () => go(link("clusters")),
     "g m": () => collection.value?.map && go(link("map")),
+    ...(searches && { "g f": () => go(link("find")) }),
+    ...(served && { "g n": () => go(link("next")) }),
     p: switchMotion,
     Escape: leaveOff,
     ...(served && { u: undo, "Shift+u": redo }),
@@ -42,6 +47,7 @@ export function App() {
       <main id="main" ref={main} tabIndex={-1}>
         {clustering.value ? <View /> : <Waiting />}
       </main>
+      {searches && <DropPlace />}
       {served && <SelectionBar />}
       <Message />
       <OpenDialog help={Help} />
@@ -62,6 +68,8 @@ function View() {
   const { view, id } = route.value;
   if (view === "clusters") return <ClustersView />;
   if (view === "map" && collection.value.map) return <MapView />;
+  if (view === "find" && searches) return <FindView />;
+  if (view === "next" && served) return <NextView />;
   if (view === "cluster") {
     const cluster = id === "none" ? -1 : Number(id);
     if (id && Number.isInteger(cluster)) return <ClusterView key={id} id={cluster} />;

@@ -33,7 +33,8 @@ const MOST_EMPTY = 1000;
  * @property {Map<number, Cluster>} byId With the pseudo-cluster.
  * @property {Map<number, number>} merged Clusters that are no more, and the ones that they are part of.
  * @property {Set<number>} wrong
- * @property {Map<number, number>} moved
+ * @property {Map<number, number>} moved Videos that a person has moved to another cluster.
+ * @property {Set<number>} confirmed Videos of which a person has said that they are where they belong.
  */
 
 /**
@@ -47,6 +48,8 @@ export function describe(collection, labelling, edits = {}) {
   const moved = numbered(edits.moved);
   const wrong = new Set(edits.wrong ?? []);
   const of = effective(labelling.label, merged, moved);
+  const confirmed = new Set([...moved.keys()].filter((video) => staysIn(labelling.label[video], of[video], merged)));
+  for (const video of confirmed) moved.delete(video);
   const alive = numbersOf(labelling, edits, of, merged)
     .filter((id) => !merged.has(id))
     .sort((a, b) => a - b);
@@ -64,8 +67,10 @@ export function describe(collection, labelling, edits = {}) {
   for (const video of wrong) if (byId.has(of[video])) byId.get(of[video]).wrong++;
   for (const video of moved.keys()) if (byId.has(of[video])) byId.get(of[video]).moved++;
   for (const [gone, root] of merged) byId.get(root)?.absorbed.push(gone);
-  return { of, list, none, byId, merged, wrong, moved };
+  return { of, list, none, byId, merged, wrong, moved, confirmed };
 }
+
+const staysIn = (label, cluster, merged) => label !== NONE && (merged.get(label) ?? label) === cluster;
 
 /** The cluster of one video under edits, given its label. */
 export function effectiveLabel(label, video, edits = {}) {

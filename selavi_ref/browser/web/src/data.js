@@ -10,6 +10,7 @@ import { signal } from "@preact/signals";
  * @property {string} [token]
  * @property {string} title
  * @property {boolean} [previews] Whether there are previews at all; true unless it says otherwise.
+ * @property {boolean} [search] Whether the server finds videos by a text or a file.
  *
  * @typedef {object} Collection
  * @property {string} title
@@ -58,6 +59,9 @@ export const served = page.mode === "served";
 
 /** Whether sound can be asked for. */
 export const previews = page.previews !== false;
+
+/** Whether videos can be asked for by a text or a file. */
+export const searches = served && page.search === true;
 
 /** Whether the server has stopped answering. */
 export const gone = signal(false);
@@ -116,12 +120,22 @@ export const annotate = (edit) => post("api/annotate", edit);
 /** @returns {Promise<{folder: string, links: number, missing: number}>} */
 export const makeLinks = (labelling) => post("api/export/links", { labelling });
 
-const post = (url, body) =>
-  ask(url, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", "X-Selavi-Token": page.token ?? "" },
-    body: JSON.stringify(body),
-  });
+/**
+ * What was found: by each model or feature space, videos with their similarity (of texts) or distance (of files).
+ * @typedef {{found: {by: string, videos: [number, number][]}[]}} Found
+ */
+
+/** @returns {Promise<Found>} */
+export const findByText = (text) => post("api/find/text", { text });
+
+/** @param {File} file @returns {Promise<Found>} */
+export const findByFile = (file) =>
+  send(`api/find/file?name=${encodeURIComponent(file.name.replace(/[\ud800-\udfff]/gu, "_"))}`, "application/octet-stream", file);
+
+const post = (url, body) => send(url, "application/json", JSON.stringify(body));
+
+const send = (url, type, body) =>
+  ask(url, { method: "POST", headers: { "Content-Type": type, "X-Selavi-Token": page.token ?? "" }, body });
 
 async function ask(url, options) {
   let answer;

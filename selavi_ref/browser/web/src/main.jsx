@@ -12,6 +12,7 @@ import "./styles/clusters.css";
 import "./styles/cluster.css";
 import "./styles/video.css";
 import "./styles/map.css";
+import "./styles/find.css";
 
 effect(applyPreferences);
 keepPlaces();

@@ -6,7 +6,7 @@ import { signal } from "@preact/signals";
 
 /** @typedef {{view: string, id: string | null, query: URLSearchParams, key: string}} Route */
 
-const VIEWS = new Set(["clusters", "cluster", "video", "map"]);
+const VIEWS = new Set(["clusters", "cluster", "video", "map", "find", "next"]);
 
 /** @type {import("@preact/signals").Signal<Route>} */
 export const route = signal(parse());

@@ -188,6 +188,12 @@ export const moveVideos = (videos, to, name) =>
     `Moved ${videosInWords(videos)} to ${to === "new" ? brief(visible(name)) : inWords(to)}.`,
   );
 
+/** Says that a video belongs to the cluster that it is in. */
+export const confirmLabel = (video) => {
+  const to = clustering.value.of[video];
+  return edit({ op: "move", videos: [video], to }, `${brief(nameOfVideo(video))} is in ${inWords(to)}: confirmed.`);
+};
+
 export function renameCluster(cluster, name) {
   const before = inWords(cluster);
   const done = name ? `Renamed ${before} to ${brief(visible(name))}.` : `Removed the name of ${before}.`;

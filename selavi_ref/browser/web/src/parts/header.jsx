@@ -1,6 +1,6 @@
 /** The header: title, views, labelling, search, undo, export, theme, help. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { makeLinks, served } from "../data.js";
+import { makeLinks, searches, served } from "../data.js";
 import { useKeys } from "../keyboard.js";
 import { moving, switchMotion, switchTheme, theme } from "../preferences.js";
 import { go, link, route, setQuery } from "../route.js";
@@ -10,7 +10,7 @@ import { Icon, IconButton } from "./icons.jsx";
 
 export function Header() {
   const { view } = route.value;
-  const at = view === "map" ? "map" : "clusters";
+  const at = ["map", "find", "next"].includes(view) ? view : "clusters";
   const href = (path) => link(path);
   return (
     <header class="header">
@@ -25,6 +25,16 @@ export function Header() {
         {collection.value?.map && (
           <a href={href("map")} aria-current={at === "map" ? "page" : undefined}>
             Map
+          </a>
+        )}
+        {searches && (
+          <a href={href("find")} aria-current={at === "find" ? "page" : undefined}>
+            Find
+          </a>
+        )}
+        {served && (
+          <a href={href("next")} aria-current={at === "next" ? "page" : undefined} title="Videos to look at next (g n)">
+            Look next
           </a>
         )}
       </nav>

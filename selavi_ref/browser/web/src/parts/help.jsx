@@ -1,5 +1,5 @@
 /** Keyboard shortcuts, and the definitions of the measures. */
-import { previews, served } from "../data.js";
+import { previews, searches, served } from "../data.js";
 import { keysOn, switchKeys } from "../keyboard.js";
 import { collection } from "../store.js";
 import { Dialog } from "./dialog.jsx";
@@ -9,6 +9,8 @@ const GROUPS = [
     ["/", "search"],
     ["g then c", "clusters"],
     ["g then m", "map", "map"],
+    ["g then f", "find by a text or a file", "searches"],
+    ["g then n", "videos to look at next", "edits"],
     ["p", "play or pause thumbnails"],
     ["Escape", "close a dialog, stop the sound, clear the selection"],
     ["?", "show this help"],
@@ -27,6 +29,11 @@ const GROUPS = [
     ["u", "undo; with Shift, redo"],
     ["Ctrl a", "select all videos"],
   ], "edits"],
+  ["On the page of videos to look at next", [
+    ["← ↑ → ↓", "previous and next video"],
+    ["y", "the label is right"],
+    ["o", "the second most probable label is right"],
+  ], "edits"],
   ["On the page of a video", [["← →", "previous and next video of the cluster"]]],
   ["On the map", [
     ["← ↑ → ↓", "move the map; the video at the crosshair is named"],
@@ -37,7 +44,7 @@ const GROUPS = [
   ], "map"],
 ];
 
-const isThere = ([, , needs]) => !needs || { edits: served, previews, map: collection.value?.map }[needs];
+const isThere = ([, , needs]) => !needs || { edits: served, previews, searches, map: collection.value?.map }[needs];
 
 /** "g then c": two keys. */
 function Keys({ text }) {

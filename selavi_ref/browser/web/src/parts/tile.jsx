@@ -53,10 +53,10 @@ export function Tile({ video, note, onSelect, ...rest }) {
   );
 }
 
-/** "wrong", "moved". */
+/** "wrong", "moved", "confirmed". */
 export function marksOf(video) {
-  const { wrong, moved } = clustering.value;
-  return [wrong.has(video) && "wrong", moved.has(video) && "moved"].filter(Boolean);
+  const { wrong, moved, confirmed } = clustering.value;
+  return [wrong.has(video) && "wrong", moved.has(video) && "moved", confirmed.has(video) && "confirmed"].filter(Boolean);
 }
 
 export function SoundButton({ video, tabIndex = -1 }) {

@@ -2,7 +2,7 @@
 import { useMemo, useRef } from "preact/hooks";
 import { NONE } from "../clusters.js";
 import { colourOf } from "../colours.js";
-import { served } from "../data.js";
+import { searches, served } from "../data.js";
 import { useKeys } from "../keyboard.js";
 import { RANGES, listClusters, wantedBy } from "../listing.js";
 import { ClassBars, heightOfBars } from "../parts/bars.jsx";
@@ -52,6 +52,11 @@ export function ClustersView() {
           </>
         )}
       </p>
+      {searches && wanted.text !== "" && (
+        <p class="find-hint">
+          <a href={link("find", { text: query.get("q").trim() })}>Find videos by this text</a>
+        </p>
+      )}
       <div ref={body}>
         {shown.length > 0 && (asTable ? <Table clusters={shown} wanted={wanted} /> : <Cards clusters={shown} wanted={wanted} />)}
       </div>
