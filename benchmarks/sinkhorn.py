@@ -15,22 +15,24 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import h5py
+import machine
 import numba
 import numpy as np
 import peers
+from machine import clock, fastest, reading_rate
 from numpy.typing import NDArray
 from peers import STRENGTH
 
-from selavi_ref.transport import Assignment, assign, engines
+from selavi_ref.transport import Assignment, assign
 from selavi_ref.transport.exact import exact_labels, greedy_labels
+from selavi_ref.transport.numba_engine import NumbaPass
 from selavi_ref.transport.rounding import integer_sizes
 
 Problem = tuple[NDArray[np.float32], NDArray[np.float64]]
@@ -38,6 +40,10 @@ SHARPNESS = {"moderate": 0.1, "peaked, 3 x as sharp": 0.3, "peaked, 10 x as shar
 RANDOM = "random heads"
 TOLERANCES = (1e-3, 1e-6)
 COLUMNS = (10, 128, 400, 3000)
+PASSES = (
+    *((60_000, 400), (20_000, 3000), (190_000, 128), (400_000, 64), (2_400_000, 10)),  # out of the caches
+    *((2_000, 400), (4_000, 128), (50_000, 10)),  # in them
+)
 OURS = "ours (numba)"
 
 
@@ -242,24 +248,39 @@ def exact_sizes(given: argparse.Namespace) -> list[str]:
 
 
 def bandwidth(given: argparse.Namespace) -> list[str]:
-    """Return what share of the machine's read bandwidth a pass reaches."""
-    reading = 8 * 2**26 / fastest(reader(np.ones(2**26))) / 1e9
+    """Return how fast a pass is, beside the fastest reader of as many bytes."""
+    threads = numba.config.NUMBA_NUM_THREADS
+    ghz = clock()
     lines = show(
         "## A pass",
         "",
-        f"In float32, beside a plain sum of float64 numbers on as many threads, which reads {reading:.1f} GB/s:",
+        f"In float32 on {threads} threads, at {ghz:.1f} GHz. Next: at other potentials, with the powers that the first",
+        "pass kept (up to 512 MiB); first: computes and keeps them; unkept: computes them, as a pass over a file does.",
+        "Cycles: of a thread, for each entry of the next. Read: GB/s of the fastest reader of as many bytes on as many",
+        "threads, of sums by NumPy, PyTorch and Numba in float32 and float64; share: of it. Walk: the last one, which",
+        "finds labels and the error in float64.",
         "",
-        "| N | K | milliseconds | GB/s | share of the read bandwidth | last walk, in float64 (ms) |",
-        "|---|---|---|---|---|---|",
+        "| N | K | MB | next, ms | GB/s | cycles | read | share | first, ms | unkept, ms | walk, ms |",
+        "|---" * 11 + "|",
     )
     rng = np.random.default_rng(0)
-    for N, K in ((60_000, 400), (20_000, 3000), (190_000, 128), (400_000, 64), (2_400_000, 10)):
-        plan_pass = engines.create("numba", np.log(rng.random((N, K), dtype=np.float32) + 1e-3), STRENGTH)
+    for N, K in PASSES:
+        scores = np.log(rng.random((N, K), dtype=np.float32) + 1e-3)
+        plan_pass = NumbaPass(scores, STRENGTH)
+        computing = NumbaPass(scores, STRENGTH, keeps=False)
         potentials = rng.normal(size=K)
-        seconds = fastest(lambda: plan_pass(potentials))  # noqa: B023
+        reading, _ = reading_rate(4 * N * K, threads)
+        seconds = fastest(lambda: plan_pass(potentials), 15)  # noqa: B023
+        reading = max(reading, reading_rate(4 * N * K, threads)[0])
+        sharper = iter(np.linspace(0.9, 1.1, 100))
+        first = fastest(lambda: plan_pass(potentials, next(sharper)), 5)  # noqa: B023
+        computed = fastest(lambda: computing(potentials), 9)  # noqa: B023
         walk = fastest(lambda: plan_pass.rows(potentials), 5)  # noqa: B023
         rate = 4 * N * K / seconds / 1e9
-        lines += show(f"| {N:,} | {K} | {1e3 * seconds:.2f} | {rate:.1f} | {rate / reading:.0%} | {1e3 * walk:.1f} |")
+        cycles = seconds * threads * ghz * 1e9 / (N * K)
+        figures = f"{1e3 * seconds:.3f} | {rate:.1f} | {cycles:.2f} | {reading:.1f} | {rate / reading:.0%}"
+        others = " | ".join(f"{1e3 * other:.2f}" for other in (first, computed, walk))
+        lines += show(f"| {N:,} | {K} | {4 * N * K / 1e6:.1f} | {figures} | {others} |")
     return lines
 
 
@@ -299,22 +320,6 @@ def gaussian_sizes(rng: np.random.Generator, K: int) -> NDArray[np.float64]:
     return np.asarray(sizes / sizes.sum())
 
 
-def reader(data: NDArray[np.float64]) -> Callable[[], Any]:
-    """Return a function that reads ``data`` on all threads that a pass would use."""
-    n = numba.config.NUMBA_NUM_THREADS
-    pool = ThreadPoolExecutor(n)
-    parts = np.array_split(data, n)
-    return lambda: list(pool.map(total_of, parts))
-
-
-@numba.njit(nogil=True, fastmath=True)
-def total_of(part: NDArray[np.float64]) -> float:
-    s = 0.0
-    for x in part:
-        s += x
-    return s
-
-
 def solving(scores: Any, sizes: NDArray[np.float64], **options: Any) -> Callable[[], Assignment]:
     return lambda: assign(scores, sizes, strength=STRENGTH, **options)
 
@@ -327,11 +332,6 @@ def timed(run: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
         result = run()
         times.append(time.perf_counter() - start)
     return float(np.median(times)), result
-
-
-def fastest(run: Callable[[], Any], n: int = 15) -> float:
-    run()
-    return min(timed(run)[0] for _ in range(n))
 
 
 def header(given: argparse.Namespace, title: str = "# The transport solver beside its peers") -> list[str]:
@@ -347,12 +347,8 @@ def header(given: argparse.Namespace, title: str = "# The transport solver besid
 
 
 def processor() -> str:
-    names = [platform.processor() or platform.machine()]
-    try:
-        lines: Iterable[str] = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")][:1] or names
-    except OSError:
-        pass
+    """Return the models of the processor and of the GPU, if there is one."""
+    names = [machine.processor()]
     if peers.installed("torch"):
         import torch
 

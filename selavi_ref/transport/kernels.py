@@ -50,8 +50,9 @@ def _fill_row(flat: Any, K: int, i: int, scale: Any, f: Any, factor: Any, shift:
     start, P = i * K, f.size
     m, s = shift[i], f.dtype.type(0)
     if start + P <= flat.size and m < UNKNOWN:
+        x = flat[start : start + P]
         for k in range(P):
-            a = exp2(exponent(flat[start + k], scale, m, f[k]))
+            a = exp2(exponent(x[k], scale, m, f[k]))
             e[k] = a
             s += a * factor[k]
     if not (LOW < s < HIGH):
@@ -84,14 +85,14 @@ def wide_pass(
     P = f.size
     keeps = powers.shape[0] > 0
     uniform = weight.size == 1
-    e = np.zeros((GROUP, P), f.dtype)
+    if not keeps:
+        powers = np.zeros((GROUP, P), f.dtype)
     part = np.zeros(P, f.dtype)
     total, c = np.ones(GROUP, f.dtype), np.zeros(GROUP, f.dtype)
     value, product = 0.0, 1.0
     for i in range(lo, hi, GROUP):
         n = min(GROUP, hi - i)
-        if keeps:
-            e = powers[i : i + GROUP]
+        e = powers[i : i + GROUP] if keeps else powers
         if fills:
             for j in range(n):
                 total[j] = _fill_row(flat, K, i + j, scale, f, factor, shift, e[j])
