@@ -53,11 +53,21 @@ class _Cache(FunctionCache):
 
 
 # Sums may be reordered, so that they vectorise, but not in `exact_kernel`, which also compares infinities and NaN.
-kernel = compiled(fastmath={"reassoc", "contract", "nsz", "nnan"}, error_model="numpy", nogil=True)
+_FAST: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz", "nnan"}, "error_model": "numpy", "nogil": True}
+kernel = compiled(**_FAST)
 exact_kernel = compiled(error_model="numpy", nogil=True)
 # For functions inlined into kernels, in which no operation may be moved: ``(x * scale - shift) + f`` loses all its
 # digits if the two large numbers are not subtracted first.
 STRICT: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
+
+
+def inner(function: Callable[..., Any]) -> Any:
+    """Decorate a function that kernels of its file call: compiled with them, it has no entry and no cache of its own.
+
+    Literal integers in a call would compile it once more: write ``np.int64(1)``.
+    """
+    options: dict[str, Any] = {**_FAST, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return function if IS_DISABLED else njit(**options)(function)
 
 
 def n_threads() -> int:

@@ -114,25 +114,5 @@ def exponent(x: Any, scale: Any, shift: Any, f: Any) -> Any:
     return (x * scale - shift) + f
 
 
-@njit(**STRICT)
-def magnitude_bits(a: Any) -> Any:
-    """Return the bits of ``|a|`` as an integer."""
-    return _as_int(abs(a))
-
-
-@njit(**STRICT)
-def magnitude(bits: Any) -> Any:
-    """Undo `magnitude_bits`."""
-    return _as_float(bits)
-
-
 if IS_DISABLED:  # plain Python in place of vector instructions
     lesser, greater = min, max
-
-    def magnitude_bits(a: Any) -> Any:
-        """Return the bits of ``|a|`` as an integer."""
-        return abs(a).view(f"i{a.itemsize}")
-
-    def magnitude(bits: Any) -> Any:
-        """Undo `magnitude_bits`."""
-        return bits.view(f"f{bits.itemsize}")

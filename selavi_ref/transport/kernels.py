@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from selavi_ref.compiler import kernel
-from selavi_ref.transport.arithmetic import exp2, exponent, greater, magnitude, magnitude_bits
+from selavi_ref.compiler import inner, kernel
+from selavi_ref.transport.arithmetic import exp2, exponent, greater
 
 VECTOR = 32  # entries in a whole number of vectors, unrolled
 GROUP = 8  # rows that are added up together
@@ -27,10 +27,9 @@ SIGNIFICANT = 3e-3  # posterior from which an entry counts in the metric
 MOST_SIGNIFICANT = 64  # such entries up to which a row counts as peaked
 LOW, HIGH = 2.0**-16, 2.0**24  # a row whose sum leaves this range is done again with a new shift
 UNKNOWN = np.inf  # shift of a row before the first pass
-SMALL = 1e-6  # posterior below which `PlanStats` counts an entry as small
 
 
-@kernel
+@inner
 def one_row(x: Any, scale: Any, f: Any, factor: Any, e: Any) -> Any:
     """Fill ``e`` with ``2 ** (x * scale + f - m)``, m the largest exponent of the row; return m and the sum."""
     zero = f.dtype.type(0)
@@ -44,7 +43,7 @@ def one_row(x: Any, scale: Any, f: Any, factor: Any, e: Any) -> Any:
     return m, s
 
 
-@kernel
+@inner
 def _fill_row(flat: Any, K: int, i: int, scale: Any, f: Any, factor: Any, shift: Any, e: Any) -> Any:
     """Fill ``e`` with ``2 ** (x * scale + f - shift)`` of row ``i``, the shift corrected if need be; return the sum."""
     start, P = i * K, f.size
@@ -86,9 +85,10 @@ def wide_pass(
     keeps = powers.shape[0] > 0
     uniform = weight.size == 1
     if not keeps:
-        powers = np.zeros((GROUP, P), f.dtype)
-    part = np.zeros(P, f.dtype)
-    total, c = np.ones(GROUP, f.dtype), np.zeros(GROUP, f.dtype)
+        powers = _zeros(GROUP, P, f)
+    part = _zeros(1, P, f)[0]
+    row_sums = _zeros(2, GROUP, f)
+    total, c = row_sums[0], row_sums[1]
     value, product = 0.0, 1.0
     for i in range(lo, hi, GROUP):
         n = min(GROUP, hi - i)
@@ -98,7 +98,7 @@ def wide_pass(
                 total[j] = _fill_row(flat, K, i + j, scale, f, factor, shift, e[j])
         else:
             _dots(e[:n], factor, total)
-        c[:] = 0
+        _clear(c[n:])
         for j in range(n):
             w = weight[0] if uniform else weight[i + j]
             c[j] = w / total[j]
@@ -121,7 +121,24 @@ def wide_pass(
     return value + np.log2(product)
 
 
-@kernel
+@inner
+def _clear(a: Any) -> None:
+    """Set ``a`` to zero; the assignment to a slice takes long to compile."""
+    for i in range(a.size):
+        a[i] = 0
+
+
+@inner
+def _zeros(m: int, n: int, like: Any) -> Any:
+    """Return zeros (m, n) of the type of ``like``."""
+    a = np.empty((m, n), like.dtype)
+    for i in range(m):
+        for j in range(n):
+            a[i, j] = 0
+    return a
+
+
+@inner
 def _dots(e: Any, factor: Any, total: Any) -> None:
     """Fill ``total`` with the sums of the rows of ``e``, times ``factor``."""
     for j in range(e.shape[0]):
@@ -132,12 +149,12 @@ def _dots(e: Any, factor: Any, total: Any) -> None:
         total[j] = s
 
 
-@kernel
+@inner
 def _flush(part: Any, factor: Any, mass: Any) -> None:
     """Add what was summed in the type of the arithmetic to ``mass`` in float64, and begin anew."""
     for k in range(mass.size):
         mass[k] += np.float64(part[k]) * np.float64(factor[k])
-    part[:] = 0
+    _clear(part)
 
 
 @kernel
@@ -162,16 +179,16 @@ def tall_pass(
     K = f.size
     zero = f.dtype.type(0)
     t = np.empty((K, TALL), f.dtype)
-    top = np.empty(TALL, f.dtype)
-    total = np.empty(TALL, f.dtype)
+    row_sums = np.empty((2, TALL), f.dtype)
+    top, total = row_sums[0], row_sums[1]
     value = 0.0
     for start in range(lo, hi, TALL):
         n = min(TALL, hi - start)
         if powers.shape[0] > 0:
             t, top = powers[start // TALL], shift[start : start + TALL]
         if fills:
-            _fill_block(x, start, n, 1, scale, f, by_columns, t, top)
-        total[:] = 0
+            _fill_block(x, start, n, np.int64(1), scale, f, by_columns, t, top)
+        _clear(total)
         for k in range(K):
             a = factor[k]
             for j in range(TALL):
@@ -185,7 +202,7 @@ def tall_pass(
     return value
 
 
-@kernel
+@inner
 def _fill_block(x: Any, start: int, n: int, step: int, scale: Any, f: Any, by_columns: bool, t: Any, top: Any) -> None:
     """Fill ``t`` with ``2 ** (x * scale + f - top)`` of the rows of `_load_block`, ``top`` their largest exponents."""
     _load_block(x, start, n, step, by_columns, t)
@@ -202,31 +219,31 @@ def _fill_block(x: Any, start: int, n: int, step: int, scale: Any, f: Any, by_co
             t[k, j] = exp2(exponent(t[k, j], scale, top[j], fk))
 
 
-@kernel
+@inner
 def _settle_block(start: int, n: int, weight: Any, top: Any, total: Any) -> float:
     """Replace the sums ``total`` of a block by the factors of its rows; return the weighted sum of the logsumexps."""
     value = 0.0
     if weight.size == 1 and n == TALL:
         w = weight[0]
-        product = np.ones(8)
-        for j in range(0, TALL, 8):
-            for i in range(8):
-                product[i] *= np.float64(total[j + i])
+        a = b = c = d = 1.0
+        for j in range(0, TALL, 4):
+            a *= np.float64(total[j])
+            b *= np.float64(total[j + 1])
+            c *= np.float64(total[j + 2])
+            d *= np.float64(total[j + 3])
         for j in range(TALL):
             value += np.float64(top[j])
             total[j] = w / total[j]
-        for i in range(8):
-            value += np.log2(product[i])
-        return value
+        return value + np.log2(a) + np.log2(b) + np.log2(c) + np.log2(d)
     for j in range(n):
         w = weight[0] if weight.size == 1 else weight[start + j]
         value += np.float64(w) * (np.float64(top[j]) + np.log2(np.float64(total[j])))
         total[j] = w / total[j]
-    total[n:] = 0
+    _clear(total[n:])
     return value
 
 
-@kernel
+@inner
 def _load_block(x: Any, start: int, n: int, step: int, by_columns: bool, t: Any) -> None:
     """Fill ``t`` (K, TALL) with ``n`` of every ``step``-th row from ``start * step`` on; the rest repeats the first."""
     if by_columns:
@@ -242,7 +259,7 @@ def _load_block(x: Any, start: int, n: int, step: int, by_columns: bool, t: Any)
             t[k, j] = t[k, 0]
 
 
-@kernel
+@inner
 def logits_of(row: Any, scale: float, f: Any, v: Any) -> float:
     """Fill ``v`` with ``row * scale + f`` and return the largest."""
     top = exponent(row[0], scale, 0.0, f[0])
@@ -262,18 +279,19 @@ def wide_rows(
     """
     labels, confidence, logsumexp = out
     P = f.size
-    v = np.zeros((4, P))
+    v = _zeros(4, P, f)
     v0, v1, v2, v3 = v[0], v[1], v[2], v[3]
-    c, part = np.zeros(4), np.zeros(P)
-    end = np.zeros(P, flat.dtype)
+    c, part = _zeros(1, 4, f)[0], _zeros(1, P, f)[0]
+    end = _zeros(1, P, flat)[0]
     value = score = 0.0
     for i in range(lo, hi, 4):
-        c[:] = 0
+        _clear(c)
         for j in range(min(4, hi - i)):
             start, to = (i + j) * K, v[j]
             x = flat[start : start + P]
             if start + P > flat.size:
-                end[: flat.size - start] = x
+                for k in range(x.size):
+                    end[k] = x[k]
                 x = end
             m = logits_of(x, scale, f, to)
             label = _first(to, m)
@@ -291,14 +309,15 @@ def wide_rows(
         c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
         for k in range(P):
             part[k] += (v0[k] * c0 + v1[k] * c1) + (v2[k] * c2 + v3[k] * c3)
-    mass += part[:K]
+    for k in range(K):
+        mass[k] += part[k]
     return value, score
 
 
-@kernel
-def _first(v: Any, m: float) -> int:
+@inner
+def _first(v: Any, m: float) -> Any:
     """Return the first position at which ``v``, of whole vectors, reaches ``m``."""
-    start = 0
+    start = np.int64(0)
     while _top(v, start) < m:
         start += VECTOR
     while v[start] < m:
@@ -306,7 +325,7 @@ def _first(v: Any, m: float) -> int:
     return start
 
 
-@kernel
+@inner
 def _top(v: Any, start: int) -> Any:
     """Return the largest of as many entries as fill vectors."""
     top = v[start]
@@ -322,13 +341,14 @@ def tall_rows(
     """Do the work of `wide_rows` in blocks of rows laid out by columns."""
     labels, confidence, logsumexp = out
     K = f.size
-    t = np.empty((K, TALL))
-    top, total = np.empty(TALL), np.empty(TALL)
+    t = np.empty((K, TALL), f.dtype)
+    row_sums = np.empty((2, TALL), f.dtype)
+    top, total = row_sums[0], row_sums[1]
     label = np.empty(TALL, np.int64)
     value = score = 0.0
     for start in range(lo, hi, TALL):
         n = min(TALL, hi - start)
-        _load_block(x, start, n, 1, by_columns, t)
+        _load_block(x, start, n, np.int64(1), by_columns, t)
         for j in range(TALL):
             t[0, j] = exponent(t[0, j], scale, 0.0, f[0])
             top[j] = t[0, j]
@@ -355,7 +375,7 @@ def tall_rows(
             value += w * lse
             score += w * x[i, label[j]]
             total[j] = w / total[j]
-        total[n:] = 0
+        _clear(total[n:])
         for k in range(K):
             part = 0.0
             for j in range(TALL):
@@ -381,27 +401,6 @@ def peak_pass(x: Any, lo: int, hi: int, scale: float, f: Any, peak: Any) -> None
 
 
 @kernel
-def stats_pass(x: Any, lo: int, hi: int, step: int, scale: Any, f: Any, mult: Any, weight: Any, sums: Any) -> None:
-    """Add the weights of rows ``lo * step``, ..., ``(hi - 1) * step`` and their `PlanStats` to ``sums``."""
-    K = f.size
-    e = np.empty(K, f.dtype)
-    for i in range(lo, hi):
-        _, s = one_row(x[i * step], scale, f, mult, e)
-        c = 1.0 / np.float64(s)
-        squares = many = small = 0.0
-        for k in range(K):
-            q = np.float64(e[k]) * np.float64(mult[k]) * c
-            squares += q * q
-            many += q > 1e-3
-            small += (q < SMALL) & (mult[k] > 0)
-        w = weight[0] if weight.size == 1 else weight[i * step]
-        sums[0] += w
-        sums[1] += w * (1.0 - squares)
-        sums[2] += w * many
-        sums[3] += w * small
-
-
-@kernel
 def coupling_pass(
     x: Any,
     lo: int,
@@ -421,11 +420,9 @@ def coupling_pass(
     ``powers`` are those of `wide_pass`, or empty.
     """
     K, P = x.shape[1], f.size
-    block = np.zeros((TALL, P), x.dtype)
-    e = np.zeros(P, f.dtype)
-    many = np.zeros((8, K), np.float32)
+    block, e = _zeros(TALL, P, x), _zeros(1, P, f)[0]
+    many, value = _zeros(8, K, total), _zeros(1, MOST_SIGNIFICANT, total)[0]
     columns = np.empty(MOST_SIGNIFICANT, np.int64)
-    value = np.empty(MOST_SIGNIFICANT, np.float32)
     waiting = 0
     for start in range(lo, hi, TALL):
         n = min(TALL, hi - start)
@@ -447,19 +444,26 @@ def coupling_pass(
             if n_columns <= MOST_SIGNIFICANT:
                 _add_pairs(e, c, columns[:n_columns], value, total)
             else:
-                for k in range(K):
-                    q = np.float32(e[k]) * c
-                    many[waiting, k] = q if q > np.float32(1e-15) else np.float32(0)
+                _scaled(e, c, many[waiting])
                 waiting += 1
                 if waiting == 8:
                     _add_products(many, total)
                     waiting = 0
     if waiting > 0:
-        many[waiting:] = 0
+        for j in range(waiting, 8):
+            _clear(many[j])
         _add_products(many, total)
 
 
-@kernel
+@inner
+def _scaled(e: Any, c: Any, out: Any) -> None:
+    """Fill ``out`` with ``e * c``, without products so small that arithmetic on them is slow."""
+    for k in range(out.size):
+        q = np.float32(e[k]) * c
+        out[k] = q if q > np.float32(1e-15) else np.float32(0)
+
+
+@inner
 def _add_pairs(e: Any, c: Any, columns: Any, value: Any, total: Any) -> None:
     """Add the products of the entries in ``columns``, which ascend, to the lower triangle of ``total``."""
     for a in range(columns.size):
@@ -469,7 +473,7 @@ def _add_pairs(e: Any, c: Any, columns: Any, value: Any, total: Any) -> None:
             total[columns[a], columns[b]] += q * value[b]
 
 
-@kernel
+@inner
 def _load_rows(x: Any, start: int, n: int, step: int, by_columns: bool, block: Any) -> None:
     """Fill ``block`` (TALL, P) with ``n`` rows, the first of which is ``start * step``."""
     if by_columns:
@@ -499,7 +503,8 @@ def tall_coupling(
     """Do the work of `coupling_pass` for few columns, with all entries of each row; ``powers`` as in `tall_pass`."""
     K = f.size
     t = np.empty((K, TALL), f.dtype)
-    top, c = np.empty(TALL, f.dtype), np.empty(TALL, f.dtype)
+    row_sums = np.empty((2, TALL), f.dtype)
+    top, c = row_sums[0], row_sums[1]
     q = np.empty((K, TALL), np.float32)
     for start in range(lo, hi, TALL):
         n = min(TALL, hi - start)
@@ -507,7 +512,7 @@ def tall_coupling(
             _gather_block(powers, start, n, step, t)
         else:
             _fill_block(x, start, n, step, scale, f, by_columns, t, top)
-        c[:] = 0
+        _clear(c)
         for k in range(K):
             a = factor[k]
             for j in range(TALL):
@@ -516,7 +521,7 @@ def tall_coupling(
         for j in range(n):
             w = weight[0] if weight.size == 1 else weight[(start + j) * step]
             c[j] = np.sqrt(np.float64(w)) / np.float64(c[j])
-        c[n:] = 0
+        _clear(c[n:])
         for k in range(K):
             qk = q[k]
             for j in range(TALL):
@@ -525,7 +530,7 @@ def tall_coupling(
             _add_row(q, k, total)
 
 
-@kernel
+@inner
 def _gather_block(powers: Any, start: int, n: int, step: int, t: Any) -> None:
     """Do the work of `_load_block` on powers in blocks."""
     for j in range(TALL):
@@ -534,7 +539,7 @@ def _gather_block(powers: Any, start: int, n: int, step: int, t: Any) -> None:
             t[k, j] = powers[i // TALL, k, i % TALL]
 
 
-@kernel
+@inner
 def _add_row(q: Any, k: int, total: Any) -> None:
     """Add the products of row ``k`` of ``q`` with those up to it to ``total``."""
     qk = q[k]
@@ -546,7 +551,7 @@ def _add_row(q: Any, k: int, total: Any) -> None:
         total[k, b] += s
 
 
-@kernel
+@inner
 def _significant(e: Any, least: Any, columns: Any) -> int:
     """Put the positions of ``e > least`` into ``columns``, if they fit; return their number."""
     both = np.int32(0)  # the sum of their positions, and in the low bits their number
@@ -566,7 +571,7 @@ def _significant(e: Any, least: Any, columns: Any) -> int:
     return int(n)
 
 
-@kernel
+@inner
 def _add_products(q: Any, total: Any) -> None:
     """Add the lower triangle of ``q^T q`` of eight rows to ``total``."""
     q0, q1, q2, q3, q4, q5, q6, q7 = q[0], q[1], q[2], q[3], q[4], q[5], q[6], q[7]
@@ -605,10 +610,10 @@ def cholesky(a: Any) -> None:
         for row in range(j, j + 4):
             _finish_row(a, row, j)
     for row in range(whole, K):
-        _finish_row(a, row, 0)
+        _finish_row(a, row, np.int64(0))
 
 
-@kernel
+@inner
 def _finish_row(a: Any, j: int, first: int) -> None:
     """Finish row j of a Cholesky factor, of which the columns before ``first`` are done."""
     row = a[j]
@@ -640,17 +645,3 @@ def cholesky_solve(a: Any, b: Any) -> Any:
         for k in range(i):
             b[k] -= row[k] * b[i]
     return b
-
-
-@kernel
-def largest(x: Any, lo: int, hi: int) -> float:
-    """Return the largest absolute entry of rows ``lo:hi``; infinity or NaN if there is one that is not finite.
-
-    Without their sign, the bits of floats are ordered as integers, and NaN comes last.
-    """
-    most = magnitude_bits(x[lo, 0])
-    for i in range(lo, hi):
-        for k in range(x.shape[1]):
-            bits = magnitude_bits(x[i, k])
-            most = bits if bits > most else most
-    return float(magnitude(most))

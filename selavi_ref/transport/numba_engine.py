@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from selavi_ref.compiler import n_threads
 from selavi_ref.transport import kernels
 from selavi_ref.transport.arguments import Vector, check_size, normalised, refuse_entry
+from selavi_ref.transport.numpy_engine import stats_of
 from selavi_ref.transport.plan_pass import STATS_ROWS, PlanStats, Rows
 
 _LOG2E = 1.4426950408889634
 _LN2 = 0.6931471805599453
 _FEW = 48  # columns up to which a block of rows is vectorised over its rows
 _PART = 1 << 18  # entries that a thread takes at a time, at least
+_STATS_BLOCK = 1 << 17  # entries that the statistics are taken from at a time
 _PARTS = 64  # parts of the data, at most
 _MOST_KEPT = 1 << 29  # bytes of powers that are kept
 _FAR = 20.0  # change of a potential, in base 2, after which they are computed anew
@@ -133,16 +135,13 @@ class NumbaPass:
     def stats(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
         """See `PlanPass`."""
         N, K = self.shape
-        dtype = self._precision(potentials)
-        f, mult, _ = _split(potentials, dtype)
-        scale = dtype(self._scale * sharpness)
         step = max(1, N // STATS_ROWS)
-        parts = _divide(-(-N // step), K)
-        sums = np.zeros((len(parts), 4))
-        self._each(
-            lambda p, lo, hi: kernels.stats_pass(self._x, lo, hi, step, scale, f, mult, self._weight, sums[p]), parts
-        )
-        return PlanStats(*(sums.sum(0) / N).tolist())
+        dtype = self._precision(potentials)
+        f, scale = potentials.astype(dtype), dtype(self._strength * sharpness)
+        weight = np.full(N, 1.0 / N) if self.weight is None else self.weight
+        size = step * max(1, _STATS_BLOCK // K)
+        blocks = [slice(start, start + size, step) for start in range(0, N, size)]
+        return stats_of(((weight[rows], self._x[rows] * scale + f) for rows in blocks), np.isfinite(potentials))
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass.coupling`."""
@@ -210,7 +209,7 @@ class NumbaPass:
 
     def _largest_entry(self) -> float:
         """Return the largest absolute entry; raise if one is not finite or too large."""
-        sizes = self._each(lambda p, lo, hi: kernels.largest(self._x, lo, hi))
+        sizes = self._each(lambda p, lo, hi: _largest(self._x[lo:hi]))
         part = next((p for p, size in enumerate(sizes) if not np.isfinite(size)), None)
         if part is not None:
             lo, hi = self._parts[part]
@@ -246,6 +245,11 @@ def _pool() -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
+def _largest(part: NDArray[Any]) -> float:
+    """Return the largest absolute entry; NaN if there is one."""
+    return float(np.maximum(part.max(), -part.min()))
 
 
 def _divide(N: int, K: int) -> list[tuple[int, int]]:

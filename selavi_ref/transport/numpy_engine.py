@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -64,13 +64,8 @@ class NumpyPass:
     def stats(self, potentials: Vector, sharpness: float = 1.0) -> PlanStats:
         """See `PlanPass`."""
         step = max(1, self.shape[0] // STATS_ROWS)
-        sums = np.zeros(4)
-        for rows, logits in self._blocks(potentials, sharpness, step):
-            posterior = _softmax(logits)[1]
-            small = ((posterior < _SMALL) & np.isfinite(potentials)).sum(1)
-            counts = np.stack([np.ones(len(posterior)), 1.0 - (posterior**2).sum(1), (posterior > _MANY).sum(1), small])
-            sums += counts @ self._weight[rows]
-        return PlanStats(*sums.tolist())
+        blocks = self._blocks(potentials, sharpness, step)
+        return stats_of(((self._weight[rows], logits) for rows, logits in blocks), np.isfinite(potentials))
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass.coupling`."""
@@ -87,6 +82,20 @@ class NumpyPass:
         for start in range(0, self.shape[0], size):
             rows = slice(start, min(start + size, self.shape[0]), step)
             yield rows, sharpness * self._strength * self._log_prob[rows].astype(np.float64) + potentials
+
+
+def stats_of(blocks: Iterable[tuple[Vector, NDArray[Any]]], used: NDArray[np.bool_]) -> PlanStats:
+    """Return the statistics of rows that come in blocks of their weights and their logits, which are overwritten."""
+    sums = np.zeros(4)
+    for weight, logits in blocks:
+        logits -= logits.max(1, keepdims=True)
+        posterior = np.exp(logits, out=logits)
+        posterior /= posterior.sum(1, keepdims=True)
+        soft = 1.0 - np.einsum("ik,ik->i", posterior, posterior)
+        small = np.count_nonzero((posterior < _SMALL) & used, 1)
+        counts = np.stack([np.ones(len(posterior)), soft, np.count_nonzero(posterior > _MANY, 1), small])
+        sums += counts @ weight
+    return PlanStats(*sums.tolist())
 
 
 def _softmax(logits: Vector) -> tuple[Vector, Vector]:
