@@ -157,7 +157,7 @@ def _show(classes: list[str], labellings: dict[str, Any], folder: Any, form: str
         if pairs:
             rows[name] = summary([true for true, _ in pairs], [k for _, k in pairs])
     table = scores_table(rows, tuple(SCORES))
-    table.write(folder / "baselines")
+    table.write(folder / "baselines", figures=[folder / "baselines"])
     bar_figure(
         folder / "baselines",
         list(rows),

@@ -71,6 +71,9 @@ class Command(_WithExamples):
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # so that the message names the command
             raise
+        except SelaviError as error:
+            messages.error(f"{command_name(ctx)}: {_one_line(str(error))}")
+            return ctx.exit(2)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn an error that a user can mend into one line."""

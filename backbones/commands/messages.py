@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ class _State:
     quiet: bool = False
     verbose: bool = False
     log: IO[str] | None = None
+    warned: set[str] = field(default_factory=set)
 
 
 _state = _State()
@@ -47,6 +48,13 @@ def warning(text: str, *, err: bool = True) -> None:
     """Say what the user should know, with -q, too."""
     record(text, "warning")
     click.echo(text, err=err)
+
+
+def warn_once(text: str) -> None:
+    """Say what the user should know, unless this command has said it before: several steps may read one file."""
+    if text not in _state.warned:
+        _state.warned.add(text)
+        warning(text)
 
 
 def error(text: str) -> None:
@@ -80,6 +88,7 @@ def begin() -> None:
     """Forget what an earlier command of the same process was told."""
     close()
     _state.quiet = _state.verbose = False
+    _state.warned.clear()
 
 
 def close() -> None:

@@ -13,7 +13,7 @@ from selavi_ref.errors import InputError
 STANDARD_OUTPUT = "-"
 _LABEL_COLUMNS = {"path", "label", "confidence", "runner_up", "modalities"}
 
-force_option = click.option("--force", is_flag=True, help="Replace an existing file, whatever it is.")
+force_option = click.option("--force", is_flag=True, help="Replace existing files, whatever they are.")
 
 
 class OutPath(click.Path):

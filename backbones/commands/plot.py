@@ -10,7 +10,7 @@ import click
 
 from backbones.commands.command import Command, Interruptible
 from backbones.commands.messages import note, warning
-from backbones.commands.output import OutPath
+from backbones.commands.output import OutPath, force_option
 from backbones.commands.progress import TERMINAL, bar
 from backbones.commands.shared_options import truth_option
 from selavi_ref.errors import InputError, SelaviError
@@ -36,20 +36,22 @@ _FIGURES = ("training", "sizes", "confusion", "agreement", "embedding")
 @click.option("--out", type=OutPath(file_okay=False), help="Folder for figures and tables. [default: RUN/plots]")
 @click.option("--only", type=click.Choice(_FIGURES), multiple=True, help="Draw only this figure; repeatable.")
 @truth_option
+@force_option
 @click.option(
     "--tensorboard/--no-tensorboard",
     default=True,
     show_default=True,
     help="Write the figures to RUN/tensorboard, too, in place of earlier ones.",
 )
-def plot(run: str, out: str | None, only: tuple[str, ...], truth: str | None, tensorboard: bool) -> None:
+def plot(run: str, out: str | None, only: tuple[str, ...], truth: str | None, force: bool, tensorboard: bool) -> None:
     """
     Draw what RUN has learnt, as PNG and SVG, with the tables behind each figure.
 
     Curves of loss, learning rate and agreement; prescribed and actual sizes of clusters; confusion of classes and
     clusters after matching, if true classes are known; agreement of heads; and a map of all videos, on which videos
     with similar features lie together, by cluster and by class. Clusters are as learnt, with the names given on the
-    page of selavi browse. Figures that cannot be drawn are named and left out.
+    page of selavi browse. Figures that cannot be drawn are named and left out. Tables and figures of somebody else are
+    replaced with --force only.
     """
     from selavi_ref.browser.annotations import annotations_of
     from selavi_ref.report.figures import check_drawing
@@ -68,7 +70,7 @@ def plot(run: str, out: str | None, only: tuple[str, ...], truth: str | None, te
     with Interruptible("start it again; an unfinished map is computed anew"):
         with closing(_Bar()) as progress:
             plots = draw_run_figures(
-                opened, folder, only=chosen, truth=truth, state=state, names=names, progress=progress
+                opened, folder, only=chosen, truth=truth, state=state, names=names, progress=progress, force=force
             )
         for name, reason in plots.left_out.items():
             warning(f"{name} is left out: {reason}")

@@ -68,8 +68,8 @@ class TerminalReporter(Reporter):
         messages.note(message, err=True)
 
     def warn(self, message: str) -> None:
-        """Print a warning."""
-        messages.warning(message)
+        """Print a warning, once in a command."""
+        messages.warn_once(message)
 
 
 TERMINAL = TerminalReporter()

@@ -140,7 +140,7 @@ def retrieve(
         note(f"wrote {click.format_filename(folder / 'neighbours.txt')}, .csv and .json")
         return
     table = retrieval_table(gallery, probes, metric=metric)
-    table.write(folder / "retrieval")
+    table.write(folder / "retrieval", figures=[folder / "retrieval"])
     steps = [int(name.removeprefix("at_")) for name in table.columns if name.startswith("at_")]
     line_figure(
         folder / "retrieval",
@@ -300,7 +300,7 @@ def _gallery(
             reporter=TERMINAL,
         )
     with FeatureStore(as_trained) as store:
-        check_same_run(store, run, manifest.paths)
+        check_same_run(store, run, manifest.paths, TERMINAL)
     if not maps.exists():
         write_retrieval_store(
             run,

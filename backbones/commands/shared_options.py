@@ -30,11 +30,23 @@ LAYOUTS = ("vggsound", "kinetics", "kinetics-sound", "ave")  # published collect
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to compute."
 )
+
+
+def _check_segments(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse what is no segmentation, before anything is scanned."""
+    if value != "auto":
+        from selavi_ref.datasets.segmentation import Segmentation
+
+        Segmentation.parse(value)
+    return value
+
+
 segments_option = click.option(
     "--segments",
     metavar="SECONDS|scenes|whole",
     default="auto",
     show_default=False,
+    callback=_check_segments,
     help="Cut videos into segments, each with a label of its own: of so many seconds, or at the cuts between scenes. "
     "[default: videos of more than a minute into segments of 10 s]",
 )

@@ -141,7 +141,7 @@ class Baselines:
         if not path.exists():
             extract(run, self.manifest, path, device=self.device, data_source=self.data_source, reporter=self.reporter)
         with FeatureStore(path) as store:
-            check_same_run(store, run, self.manifest.paths)
+            check_same_run(store, run, self.manifest.paths, self.reporter)
             return label_features(store, self.clusters, "trained networks", seed=self.seed)
 
 

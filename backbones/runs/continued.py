@@ -93,7 +93,7 @@ def continue_learning(
     settings = replace(RunSettings.from_dict(run.config), clusters=clusters)
     if not continued.config_file.exists():
         continued.folder.mkdir(exist_ok=True)
-        state = _start_state(run, settings, len(manifest), head_labels)
+        state = _start_state(run, settings, len(manifest), head_labels, reporter)
         write_checkpoint(Checkpoints(continued.checkpoint_folder).next_path(0), state)
         write_videos(continued, manifest)
         if constraints is not None:
@@ -147,9 +147,11 @@ def _short(settings: RunSettings, epochs: int) -> RunSettings:
     return replace(settings, training=training)
 
 
-def _start_state(run: Run, settings: RunSettings, n_videos: int, head_labels: NDArray[np.int32]) -> dict[str, Any]:
+def _start_state(
+    run: Run, settings: RunSettings, n_videos: int, head_labels: NDArray[np.int32], reporter: Reporter
+) -> dict[str, Any]:
     """Return the newest checkpoint of a run as the start of further learning, with heads of more clusters."""
-    checkpoint = read_newest(run)
+    checkpoint = read_newest(run, reporter)
     old = checkpoint["state"]
     n_heads, K = len(settings.head_sizes), settings.clusters
     labels = np.full((n_videos, n_heads), -1, np.int32)

@@ -24,6 +24,7 @@ from backbones.networks.registry import Base, NetworkSpec
 from backbones.runs.run_settings import RunSettings, choose_device
 from selavi_ref.datasets import Manifest
 from selavi_ref.errors import InputError
+from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 
 POOLS = ("max", "average", "mean")
@@ -60,6 +61,7 @@ def retrieval_features(
     device: str = "auto",
     data_source: DataSource = DataSource(),  # noqa: B008
     progress: Callable[[int], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> RetrievalFeatures:
     """
     Return features for retrieval: L2-normalised maps of each clip, averaged over the clips of a video.
@@ -84,6 +86,8 @@ def retrieval_features(
         As in `backbones.runs.extract.extract`.
     progress : callable, optional
         Called with the number of videos of each finished batch.
+    reporter : Reporter
+        Receives a warning if the newest checkpoint is damaged.
 
     Raises
     ------
@@ -91,7 +95,7 @@ def retrieval_features(
         If the run has no networks, a network has no maps or does not accept so many frames, or `pool` is unknown.
     """
     reader = RetrievalReader(
-        run, manifest, pool=pool, clips=clips, frames=frames, device=device, data_source=data_source
+        run, manifest, pool=pool, clips=clips, frames=frames, device=device, data_source=data_source, reporter=reporter
     )
     table = _FeatureTable(len(manifest))
     for batch, features in reader.read(range(len(manifest))):
@@ -122,6 +126,7 @@ class RetrievalReader:
         frames: int | None = 32,
         device: str = "auto",
         data_source: DataSource = DataSource(),  # noqa: B008
+        reporter: Reporter = SILENT,
     ):
         if pool not in POOLS:
             raise InputError(f"pool={pool!r}: choose {' or '.join(POOLS)}")
@@ -133,7 +138,7 @@ class RetrievalReader:
         self.pool = pool
         self._pooled = specs if pool != "mean" else {}
         self._backbone, self.epoch = _backbone(
-            run, replace(run_settings, backbone=self.settings), manifest, device, data_source
+            run, replace(run_settings, backbone=self.settings), manifest, device, data_source, reporter
         )
 
     @torch.no_grad()
@@ -204,7 +209,7 @@ def _check(specs: dict[str, NetworkSpec], settings: BackboneSettings, pool: str)
 
 
 def _backbone(
-    run: Run, settings: RunSettings, manifest: Manifest, device: str, data_source: DataSource
+    run: Run, settings: RunSettings, manifest: Manifest, device: str, data_source: DataSource, reporter: Reporter
 ) -> tuple[TorchBackbone, int]:
     """Return the networks of a run in evaluation mode, with the clips of the videos, and the epoch."""
     source = open_clips(manifest, settings.backbone.clip, data_source)
@@ -212,7 +217,7 @@ def _backbone(
     backbone = TorchBackbone(
         settings.backbone, settings.head_sizes, source, device=choose_device(device), workers=workers
     )
-    state = backbone.load_state(read_newest(run), run.checkpoint_folder)
+    state = backbone.load_state(read_newest(run, reporter), run.checkpoint_folder)
     backbone.model.eval()
     return backbone, int(state["epoch"])
 

@@ -34,7 +34,7 @@ def write_retrieval_store(
     Path
         The store.
     """
-    reader = RetrievalReader(run, manifest, **options)
+    reader = RetrievalReader(run, manifest, reporter=reporter, **options)
     _, first = next(reader.read([0]))
     writer = StoreWriter(
         out,

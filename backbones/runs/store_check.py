@@ -11,15 +11,17 @@ from backbones.runs.extract import checkpoint_consensus
 from backbones.runs.run_settings import RunSettings
 from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.provenance import Provenance
+from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
 
 
-def check_same_run(store: FeatureStore, run: Run, paths: Sequence[str]) -> None:
+def check_same_run(store: FeatureStore, run: Run, paths: Sequence[str], reporter: Reporter = SILENT) -> None:
     """
     Raise unless a store of `backbones.runs.extract.extract` holds these videos, by the present state of this run.
 
     A run is identified by its settings, its epoch and the agreement of its heads, not by the path of its folder.
+    `reporter` receives a warning if the newest checkpoint is damaged.
 
     Raises
     ------
@@ -29,7 +31,7 @@ def check_same_run(store: FeatureStore, run: Run, paths: Sequence[str]) -> None:
     if store.paths != list(paths):
         raise InputError(f"{printable(store.path)} is of other videos; choose another --out, or remove it")
     settings = RunSettings.from_dict(run.config)
-    state = read_newest(run)["state"]
+    state = read_newest(run, reporter)["state"]
     consensus = checkpoint_consensus({**state, "labels": np.asarray(state["labels"])}, settings)
     stored = Provenance.from_dict(store.provenance)
     same = (

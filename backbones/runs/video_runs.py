@@ -284,6 +284,6 @@ def clip_disagreement(
             reporter=reporter,
         )
     with FeatureStore(clips_store) as store:
-        check_same_run(store, run, paths)
+        check_same_run(store, run, paths, reporter)
         disagreement: NDArray[np.float32] = store.get("disagreement").mean(1)
     return disagreement

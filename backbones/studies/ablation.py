@@ -67,7 +67,7 @@ def study_ablation(trials: Trials) -> list[Table]:
         ],
         {"seeds": list(trials.seeds), "videos": len(trials.manifest)},
     )
-    table.write(trials.folder / "ablation")
+    table.write(trials.folder / "ablation", figures=[trials.folder / "ablation"])
     bar_figure(
         trials.folder / "ablation",
         [str(row["run"]) for row in rows],

@@ -88,7 +88,7 @@ def study_degrade(
                 data_source=data_source,
             )
         with FeatureStore(path) as store:
-            check_same_run(store, run, manifest.paths)
+            check_same_run(store, run, manifest.paths, reporter)
             whole = np.logical_and.reduce([store.present(m) for m in store.modalities])
             labels = {way: label_store(store, only=m).label[whole] for way, m in _modalities(store).items()}
             features = {m: store.features(m)[whole] for m in store.modalities}
@@ -108,7 +108,7 @@ def study_degrade(
         [f"{len(classes)} videos with picture and sound, clips of each: {clips}; networks of {run.folder}."],
         {"run": str(run.folder), "videos": len(classes), "clips": clips},
     )
-    table.write(folder / "degrade")
+    table.write(folder / "degrade", figures=[folder / "degrade"])
     sides = sorted({1, *factors})
     line_figure(
         folder / "degrade",

@@ -51,8 +51,8 @@ def study_marginals(trials: Trials) -> list[Table]:
         quality.append({"sizes": name, **scores, "missed": float(np.mean(missed))})
     note = "Shares of all videos; the first head of the first seed, sorted by size."
     tables = [_quality_table(trials, quality), sizes_table(dict(sizes), note)]
-    tables[0].write(trials.folder / "quality")
-    tables[1].write(trials.folder / "sizes")
+    for name, table in zip(("quality", "sizes"), tables, strict=True):
+        table.write(trials.folder / name, figures=[trials.folder / name])
     draw_summed_sizes(trials.folder / "sizes", sizes)
     bar_figure(
         trials.folder / "quality",

@@ -78,7 +78,7 @@ def write_estimate(estimate: NClustersEstimate, stem: str | os.PathLike[str]) ->
         ],
         {"estimate": estimate.clusters, "gap": estimate.gap, "at_the_end": estimate.at_the_end},
     )
-    table.write(stem)
+    table.write(stem, figures=[stem])
     line_figure(
         stem,
         {

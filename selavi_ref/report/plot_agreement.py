@@ -47,10 +47,12 @@ def agreement_table(labellings: Mapping[str, NDArray[np.int32]]) -> Table:
     )
 
 
-def draw_agreement(stem: str | os.PathLike[str], labellings: Mapping[str, NDArray[np.int32]]) -> None:
-    """Write the table of `agreement_table`, and draw it."""
+def draw_agreement(
+    stem: str | os.PathLike[str], labellings: Mapping[str, NDArray[np.int32]], *, force: bool = False
+) -> None:
+    """Write the table of `agreement_table`, and draw it; `force` is that of `Table.write`."""
     table = agreement_table(labellings)
-    table.write(stem)
+    table.write(stem, figures=[stem], force=force)
     names = list(labellings)
     values = [[row.get(key) for key in list(table.columns)[1:]] for row in table.rows]
     matrix_figure(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from selavi_ref.errors import printable
 from selavi_ref.report.figures import scatter_figure
+from selavi_ref.report.own_files import PLACES_COLUMNS
 from selavi_ref.runs.atomic import replacing
 from selavi_ref.runs.csv_file import write_rows
 
@@ -73,12 +74,11 @@ def write_places(
 ) -> None:
     """Write the place, label and class of each video as CSV; empty where there is none."""
     with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        columns = ("path", "x", "y", "label", "class")
         rows = (
             [video, *(("", "") if x != x else (f"{x:.4f}", f"{y:.4f}")), label if label >= 0 else "", true]
             for video, (x, y), label, true in zip(paths, places.tolist(), labels.tolist(), classes, strict=True)
         )
-        write_rows(file, columns, rows, columns)  # what looks like a formula is a negative number, or read back
+        write_rows(file, PLACES_COLUMNS, rows, PLACES_COLUMNS)  # negative numbers are no formulas
 
 
 def centres_of(places: NDArray[np.float32], groups: NDArray[np.int32]) -> Centres:

@@ -18,6 +18,7 @@ from selavi_ref.errors import InputError, StoreError
 from selavi_ref.install_hints import missing_package
 from selavi_ref.report.embedding import Progress, cached_embedding
 from selavi_ref.report.evaluation import confusion_table, true_classes
+from selavi_ref.report.own_files import refuse_foreign
 from selavi_ref.report.plot_agreement import draw_agreement
 from selavi_ref.report.plot_confusion import cluster_name, draw_confusion
 from selavi_ref.report.plot_map import centres_of, draw_map, spread_colours, write_places
@@ -60,6 +61,7 @@ def draw_run_figures(
     state: Mapping[str, Any] | None = None,
     names: Mapping[int, str] | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> RunFigures:
     """
     Draw a run: figures as PNG and SVG, tables as text, CSV and JSON.
@@ -80,6 +82,8 @@ def draw_run_figures(
         Names that a user gave to clusters.
     progress : callable, optional
         Called with the finished fraction of the map.
+    force : bool
+        Whether tables and figures that this program has not written are replaced.
 
     Returns
     -------
@@ -89,12 +93,14 @@ def draw_run_figures(
     Raises
     ------
     InputError
-        If true classes are given that cannot be read.
+        If true classes are given that cannot be read, or a file of somebody else would be replaced.
     SelaviError
         If a file cannot be written.
     """
     if truth is not None:
         read_truths(truth)
+    for name in () if force else only or FIGURES:
+        refuse_foreign(folder / name, [folder / stem for stem in _STEMS[name]], advice=", or replace it by --force")
     shown = _Shown(run, folder, truth, state, names or {}, progress)
     plots = RunFigures()
     for name in only or FIGURES:
@@ -174,8 +180,8 @@ class _Shown:
 
 
 def _training(shown: _Shown) -> list[str]:
-    training_curve(shown.run, shown.folder / "training")
-    return ["training", "training-loss", "training-rate"]
+    training_curve(shown.run, shown.folder / "training", force=True)  # whatever may not be replaced was refused before
+    return list(_STEMS["training"])
 
 
 def _sizes(shown: _Shown) -> list[str]:
@@ -188,7 +194,7 @@ def _sizes(shown: _Shown) -> list[str]:
         learnt = {f"head {head}, self-labelling": target_and_actual_sizes(shown.state, head) for head in heads}
     stem = shown.folder / "sizes"
     note = "Shares of all labelled videos, sorted by size. Self-labelling: the last one in learning."
-    sizes_table({**ways, **learnt}, note).write(stem)
+    sizes_table({**ways, **learnt}, note).write(stem, force=True)
     draw_sizes(stem, shown.labels, shown.clusters, shown.state)
     if not learnt:
         return ["sizes"]
@@ -198,14 +204,14 @@ def _sizes(shown: _Shown) -> list[str]:
 
 def _confusion(shown: _Shown) -> list[str]:
     table = confusion_table(shown.rows, shown.classes)
-    table.write(shown.folder / "confusion")
+    table.write(shown.folder / "confusion", force=True)
     return _stems(draw_confusion(shown.folder / "confusion", table, shown.names))
 
 
 def _agreement(shown: _Shown) -> list[str]:
     if len(shown.heads) < 2:
         raise InputError("there is only one head")
-    draw_agreement(shown.folder / "agreement", {**shown.heads, "consensus": shown.labels})
+    draw_agreement(shown.folder / "agreement", {**shown.heads, "consensus": shown.labels}, force=True)
     return ["agreement"]
 
 
@@ -270,3 +276,10 @@ _DRAW: dict[str, Callable[[_Shown], list[str]]] = {
     "embedding": _embedding,
 }
 FIGURES = tuple(_DRAW)
+_STEMS = {  # files of each figure, without their endings
+    "training": ("training", "training-loss", "training-rate"),
+    "sizes": ("sizes", "sizes-summed"),
+    "confusion": ("confusion", "confusion-worst"),
+    "agreement": ("agreement",),
+    "embedding": ("embedding", "embedding-classes"),
+}

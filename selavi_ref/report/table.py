@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from selavi_ref.errors import InputError, printable
+from selavi_ref.report.own_files import TABLE_ENDINGS, refuse_foreign
 from selavi_ref.runs.atomic import replacing
 from selavi_ref.runs.csv_file import write_rows
 
 FORMATS = ("text", "csv", "json")
-_ENDINGS = {"json": "json", "txt": "text", "csv": "csv"}  # the JSON comes first: it tells that the others are ours
+_FORMAT_OF = {"json": "json", "txt": "text", "csv": "csv"}  # by the ending of the file
 _VERBATIM = ("path", "class")  # which programs must read back byte for byte
 
 Cell = str | int | float | bool | None
@@ -93,38 +94,34 @@ class Table:
             raise InputError(f"a table can be had as {', '.join(FORMATS)}, not as {kind}")
         return {"text": self.text, "csv": self.csv, "json": self.json}[kind]()
 
-    def write(self, stem: str | os.PathLike[str]) -> list[Path]:
+    def write(
+        self, stem: str | os.PathLike[str], *, figures: Sequence[str | os.PathLike[str]] = (), force: bool = False
+    ) -> list[Path]:
         """
         Write ``STEM.txt``, ``STEM.csv`` and ``STEM.json``, each whole or not at all, and return their paths.
+
+        Parameters
+        ----------
+        stem : path
+            Path of the files without their endings.
+        figures : sequence of path
+            Paths, without endings, of the figures that the caller draws of the table.
+        force : bool
+            Whether files of these names are replaced, whoever has written them.
 
         Raises
         ------
         InputError
-            If there are files of these names that this program has not written.
+            If there are tables or figures of these names that this program has not written.
         """
-        paths = {kind: Path(f"{os.fspath(stem)}.{ending}") for ending, kind in _ENDINGS.items()}
-        _refuse_foreign(paths)
+        paths = {_FORMAT_OF[ending]: Path(f"{os.fspath(stem)}.{ending}") for ending in TABLE_ENDINGS}
+        if not force:
+            refuse_foreign(stem, figures)
         for kind, path in paths.items():
             content = self.to(kind)
             with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
                 file.write(content if content.endswith("\n") else content + "\n")
         return [paths[kind] for kind in FORMATS]
-
-
-def _refuse_foreign(paths: Mapping[str, Path]) -> None:
-    """Refuse to replace files beside which there is no table as JSON, which is written first."""
-    existing = [path for path in paths.values() if os.path.lexists(path)]
-    if not existing:
-        return
-    try:
-        with open(paths["json"], encoding="utf-8", errors="replace") as file:
-            own = '"columns":' in file.read(4096)
-    except OSError:
-        own = False
-    if not own:
-        path = existing[0]
-        message = f"{printable(path)} is no table that selavi has written; move it, or name another folder by --out"
-        raise InputError(message, path=path, option="--out")
 
 
 def results_folder(out: str | os.PathLike[str]) -> Path:

@@ -18,7 +18,7 @@ _LABELLING = {
 }
 
 
-def training_curve(run: Run, stem: str | os.PathLike[str]) -> list[Table]:
+def training_curve(run: Run, stem: str | os.PathLike[str], *, force: bool = False) -> list[Table]:
     """
     Write how loss, rate and agreements of a run went: ``STEM.txt`` and so on, and figures of agreements, loss and rate.
 
@@ -32,6 +32,8 @@ def training_curve(run: Run, stem: str | os.PathLike[str]) -> list[Table]:
         That has learnt at least one epoch.
     stem : path
         Of the files.
+    force : bool
+        As of `Table.write`.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def training_curve(run: Run, stem: str | os.PathLike[str]) -> list[Table]:
         ["Rows with an epoch: mean loss, and rate, at its end. Other rows: a self-labelling before that step."],
         {"run": str(run.folder)},
     )
-    table.write(stem)
+    table.write(stem, figures=[stem, f"{os.fspath(stem)}-loss", f"{os.fspath(stem)}-rate"], force=force)
     rows = [_row(record) for record in labellings]
     lines = {
         text: ([r["step"] for r in rows if name in r], [r[name] for r in rows if name in r])

@@ -76,6 +76,8 @@ def test_cut_off_labels_of_a_run_are_neither_scored_nor_shown(place):
         ["convert", "run", "--to", "x.pth"],
         ["extract", "run", "videos", "--out", "x.h5", "--workers", "0"],
         ["train", "videos", *OPTIONS, "--epochs", "1", "--init", "run", "--out", "x"],
+        ["retrieve", "videos", "videos", "--run", "run", "--out", "x", "--workers", "0"],
+        ["baseline", "videos", "--run", "run", "--out", "x", "--workers", "0"],
     ],
 )
 def test_a_damaged_newest_checkpoint_is_mentioned(place, command):
@@ -83,5 +85,15 @@ def test_a_damaged_newest_checkpoint_is_mentioned(place, command):
     newest.write_bytes(newest.read_bytes()[:-100])
     done = selavi(*command, cwd=place)
     succeeded(done)
-    assert newest.name in done.stderr
+    assert done.stderr.count(newest.name) == 1
     assert before.name in done.stderr
+
+
+def test_a_damaged_newest_checkpoint_is_mentioned_where_features_are_used_again(place):
+    command = ["retrieve", "videos", "videos", "--run", "run", "--out", "x", "--workers", "0"]
+    newest, _ = sorted((place / "run" / "checkpoints").glob("*-step-*"))[:-3:-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    succeeded(selavi(*command, cwd=place))
+    again = selavi(*command, cwd=place)
+    succeeded(again)
+    assert again.stderr.count(newest.name) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from selavi_ref.media import read_video
-from tests.support.command_line import rows_of, selavi, succeeded
+from tests.support.command_line import refused, rows_of, selavi, succeeded
 from tests.support.composed_videos import compose, videos_by_kind
 from tests.support.small_runs import small_place
 
@@ -76,3 +76,13 @@ def test_a_segmentation_that_there_is_not_is_refused(place: Path, tmp_path: Path
     result = selavi(command, *run, place / "long", "--segments", "ten", "--out", tmp_path / "out", *sources)
     assert result.exit_code == 2
     assert "--segments" in result.output
+
+
+@pytest.mark.parametrize("asked", ["often", "0.5", "nan", "-2"])
+@pytest.mark.parametrize(
+    "command", [["label", "run", "videos"], ["scan", "videos"], ["extract", "run", "videos", "--out", "x.h5"]]
+)
+def test_segments_that_are_none_are_refused_before_anything_is_read(tmp_path, command, asked):
+    line = refused(selavi(*command, "--segments", asked, cwd=tmp_path), f"--segments {asked}")
+    assert line.startswith(f"selavi {command[0]}: ")
+    assert not list(tmp_path.iterdir())

@@ -55,6 +55,19 @@ def labelled(place):
     return rows_of(place / "drawn" / "labels.csv")
 
 
+@pytest.mark.parametrize("name", ["sizes.svg", "training-loss.png", "embedding-classes.svg", "agreement.json"])
+def test_files_of_somebody_else_are_replaced_by_force_only(place, tmp_path, name):
+    mine = tmp_path / "figures" / name
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    command = ["plot", "drawn", "--out", mine.parent]
+    assert name in refused(selavi(*command, cwd=place), "--force", "--out")
+    assert [path.name for path in mine.parent.iterdir()] == [name]
+    succeeded(selavi(*command, "--force", cwd=place))
+    assert mine.read_text(errors="replace") != "mine"
+    succeeded(selavi(*command, cwd=place))  # what it has written itself
+
+
 def column(rows, name):
     return np.array([int(row[name]) if row[name] else -1 for row in rows])
 

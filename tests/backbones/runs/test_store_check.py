@@ -36,7 +36,7 @@ def write_store(path, settings, epoch=4):
 def run(tmp_path, monkeypatch):
     run = Run.prepare(tmp_path / "run")
     run.rewrite_config(SETTINGS.to_dict())
-    monkeypatch.setattr(store_check, "read_newest", lambda run: {"state": {"epoch": 4, "labels": LABELS}})
+    monkeypatch.setattr(store_check, "read_newest", lambda run, reporter: {"state": {"epoch": 4, "labels": LABELS}})
     return run
 
 
