@@ -15,6 +15,7 @@ _LAZY = {
     "assign": "selavi_ref.transport",
     "label_videos": "selavi_ref.api",
     "sinkhorn": "selavi_ref.transport",
+    "train_heads": "selavi_ref.api",
 }
 __all__ = [
     "BalancedKMeans",
@@ -25,6 +26,7 @@ __all__ = [
     "assign",
     "label_videos",
     "sinkhorn",
+    "train_heads",
 ]
 
 

@@ -82,24 +82,19 @@ def train_heads(
     needed.
     """
     from backbones.commands.progress import TERMINAL
-    from selavi_ref.heads.any_run import apply, train
-    from selavi_ref.heads.crossfit_run import cluster_sizes, describe_run, start_crossfit
-    from selavi_ref.heads.pilot import finish_pilot, start_pilot
+    from selavi_ref.api.feature_labelling import finish_heads_run, start_heads_run
+    from selavi_ref.heads.crossfit_run import describe_run
     from selavi_ref.runs.pilot_run import PilotRun
-    from selavi_ref.runs.run import Run, RunKind
+    from selavi_ref.runs.run import Run
     from selavi_ref.runs.run_lock import locked
 
     if resume and not PilotRun(Path(out)).under_way:
         Run.open(out)  # raises an error that says what is missing
     with locked(out):
-        pilot = PilotRun(Path(out))
         if resume:
             refuse_options(["clusters", *options], "cannot be changed with --resume; the run keeps its settings")
             if store is not None:
                 raise InputError("STORE cannot be changed with --resume; the run keeps its settings")
-            run = pilot.pilot if pilot.under_way else Run.open(out)
-            if run.kind is not RunKind.HEADS:
-                raise InputError(f"{out} is a run on videos; continue with: selavi train --resume --out {out}")
         else:
             refuse_options(
                 _OLD, "was an option of version 0.1.0; cross-fitted heads choose their settings from the data"
@@ -108,19 +103,13 @@ def train_heads(
                 raise InputError("name the store of features, or continue a run by --resume")
             if clusters is None:
                 raise InputError("--clusters is missing: how many kinds of videos are to be found?")
-            distribution, soft_sizes = options["distribution"], options["soft_sizes"]
+            number = {"most": clusters.most} if isinstance(clusters, Estimated) else {"n_clusters": clusters}
             if isinstance(clusters, Estimated):
                 refuse_options(["use"], "goes with a number of --clusters; it is estimated from both spaces of a store")
-                sizes = cluster_sizes(distribution, soft_sizes, None)
-                start_pilot(store, out, clusters.most, sizes=sizes, seed=options["seed"])
-            else:
-                sizes = cluster_sizes(distribution, soft_sizes, clusters)
-                run = start_crossfit(store, out, clusters, use=options["use"], sizes=sizes, seed=options["seed"])
+            chosen = {name: options[name] for name in ("use", "distribution", "soft_sizes", "seed")}
+            start_heads_run(store, out, **number, **chosen)
         with Interruptible(f"continue with: {shlex.join(['selavi', 'train-heads', '--resume', '--out', out])}"):
-            if pilot.under_way:
-                run = finish_pilot(pilot, TERMINAL)
-            train(run, TERMINAL)
-            apply(run, run.config["store"], run.features_file, TERMINAL)
+            run = finish_heads_run(out, TERMINAL)
         write_labels(str(run.features_file), str(run.labels_file), source=out, as_json=as_json)
         if not as_json and (description := describe_run(run)):
             note(description)

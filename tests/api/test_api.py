@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 
 import selavi_ref
-from selavi_ref import FeatureStore, Run, label_videos
+from selavi_ref import FeatureStore, Run, label_videos, train_heads
 from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.heads import any_run
 from selavi_ref.heads.crossfit_run import start_crossfit
 from selavi_ref.heads.training_run import start_heads
+from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.runs.reporter import Reporter
 from selavi_ref.runs.run import Run as RunFolder
 from tests.support.command_line import rows_of, selavi, succeeded
 from tests.support.gaussian_features import gaussians
+from tests.support.refusal import refused
 from tests.support.small_runs import small_place
 
 
@@ -208,3 +210,28 @@ def test_missing_packages_are_named(run, monkeypatch):
 def test_names_of_the_package_are_complete():
     for name in selavi_ref.__all__:
         assert getattr(selavi_ref, name) is not None
+
+
+def test_heads_are_trained_on_arrays(tmp_path):
+    rng = np.random.default_rng(0)
+    kinds = np.repeat([0, 1, 2], 40)
+    spaces = {name: (5 * np.eye(3, 6)[kinds] + rng.normal(size=(120, 6))).astype(np.float32) for name in ("a", "b")}
+    run = train_heads(spaces, 3, tmp_path / "run", paths=[f"{row}.mp4" for row in range(120)])
+    assert run.paths[7] == "7.mp4"
+    assert normalized_mutual_info_score(kinds, run.labels) == pytest.approx(1)
+    assert (run.folder / "labels.csv").exists()
+    assert (run.predict({name: x[:5] for name, x in spaces.items()}).labels == run.labels[:5]).all()
+    # The same as on the command line, from a store; and from where it is, if it is asked for again.
+    succeeded(selavi("train-heads", run.folder / "input.h5", "--clusters", "3", "--out", "other", cwd=tmp_path))
+    assert (Run.open(tmp_path / "other").labels == run.labels).all()
+    assert (train_heads(spaces, 3, tmp_path / "run", resume=True).labels == run.labels).all()
+    for wrong in ({"n_clusters": 1}, {"n_clusters": "many"}, {"use": ["c"]}, {"paths": ["x"]}):
+        options = {"n_clusters": 3, "out": tmp_path / "new"} | wrong
+        with refused():
+            train_heads(spaces, **options)
+        assert not (tmp_path / "new" / "config.toml").exists()
+        shutil.rmtree(tmp_path / "new", ignore_errors=True)
+    with refused():
+        train_heads(spaces, 3, tmp_path / "run")
+    with refused(option="features"):
+        train_heads(spaces["a"], 3, tmp_path / "new")
