@@ -81,7 +81,7 @@ class NumpyPass:
         size = step * max(1, _BLOCK // self.shape[1])
         for start in range(0, self.shape[0], size):
             rows = slice(start, min(start + size, self.shape[0]), step)
-            yield rows, sharpness * self._strength * self._log_prob[rows].astype(np.float64) + potentials
+            yield rows, sharpness * self._strength * self._log_prob[rows].astype(np.float64, order="F") + potentials
 
 
 def stats_of(blocks: Iterable[tuple[Vector, NDArray[Any]]], used: NDArray[np.bool_]) -> PlanStats:
