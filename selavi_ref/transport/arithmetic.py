@@ -51,6 +51,30 @@ def _add_exponent(typingctx: Any, power: Any, whole: Any) -> Any:
     return power(power, whole), codegen
 
 
+@intrinsic
+def _above(typingctx: Any, array: Any, start: Any, least: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = args[2].type
+        vector = ir.VectorType(kind, 32)
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        entries = builder.load(builder.bitcast(builder.gep(data, [args[1]]), vector.as_pointer()), align=4)
+        whole = builder.insert_element(ir.Constant(vector, ir.Undefined), args[2], ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 32), [0] * 32)
+        whole = builder.shuffle_vector(whole, whole, zeros)
+        bits = builder.bitcast(builder.fcmp_ordered(">", entries, whole), ir.IntType(32))
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.int64(array, start, least), codegen
+
+
+@intrinsic
+def _count_trailing_zeros(typingctx: Any, bits: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return bits(bits), codegen
+
+
 def _one_of(which: str) -> Any:
     """Make the function of two floats, neither of them NaN, that is one vector instruction."""
 
@@ -114,5 +138,25 @@ def exponent(x: Any, scale: Any, shift: Any, f: Any) -> Any:
     return (x * scale - shift) + f
 
 
+@njit(**STRICT)
+def above(array: Any, start: Any, least: Any) -> Any:
+    """Return the positions of ``array[start : start + 32] > least`` as bits of an integer."""
+    return _above(array, start, least)
+
+
+@njit(**STRICT)
+def lowest_bit(bits: Any) -> Any:
+    """Return the position of the lowest bit that is set."""
+    return _count_trailing_zeros(bits)
+
+
 if IS_DISABLED:  # plain Python in place of vector instructions
     lesser, greater = min, max
+
+    def above(array: Any, start: Any, least: Any) -> Any:
+        """Return the positions of ``array[start : start + 32] > least`` as bits of an integer."""
+        return sum(1 << k for k in range(32) if array[start + k] > least)
+
+    def lowest_bit(bits: Any) -> Any:
+        """Return the position of the lowest bit that is set."""
+        return (int(bits) & -int(bits)).bit_length() - 1

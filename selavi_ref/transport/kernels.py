@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from selavi_ref.compiler import inner, kernel
-from selavi_ref.transport.arithmetic import exp2, exponent, greater
+from selavi_ref.transport.arithmetic import above, exp2, exponent, greater, lowest_bit
 
-VECTOR = 32  # entries in a whole number of vectors, unrolled
+VECTOR = 32  # entries in a whole number of vectors, unrolled; the number that `above` looks at
 GROUP = 8  # rows that are added up together
 FLUSH = 64  # rows summed in the type of the arithmetic before they are added in float64
 TALL = 64  # rows in a block of the kernels for few columns
@@ -318,7 +318,7 @@ def wide_rows(
 def _first(v: Any, m: float) -> Any:
     """Return the first position at which ``v``, of whole vectors, reaches ``m``."""
     start = np.int64(0)
-    while _top(v, start) < m:
+    while _top(v[start : start + VECTOR]) < m:
         start += VECTOR
     while v[start] < m:
         start += 1
@@ -326,10 +326,10 @@ def _first(v: Any, m: float) -> Any:
 
 
 @inner
-def _top(v: Any, start: int) -> Any:
+def _top(v: Any) -> Any:
     """Return the largest of as many entries as fill vectors."""
-    top = v[start]
-    for k in range(start, start + VECTOR):
+    top = v[0]
+    for k in range(VECTOR):
         top = greater(top, v[k])
     return top
 
@@ -422,7 +422,7 @@ def coupling_pass(
     K, P = x.shape[1], f.size
     block, e = _zeros(TALL, P, x), _zeros(1, P, f)[0]
     many, value = _zeros(8, K, total), _zeros(1, MOST_SIGNIFICANT, total)[0]
-    columns = np.empty(MOST_SIGNIFICANT, np.int64)
+    columns = np.empty(MOST_SIGNIFICANT, np.uint64)  # without a sign, they are not looked at before they index
     waiting = 0
     for start in range(lo, hi, TALL):
         n = min(TALL, hi - start)
@@ -469,8 +469,9 @@ def _add_pairs(e: Any, c: Any, columns: Any, value: Any, total: Any) -> None:
     for a in range(columns.size):
         q = np.float32(e[columns[a]]) * c
         value[a] = q
+        row = total[columns[a]]
         for b in range(a + 1):
-            total[columns[a], columns[b]] += q * value[b]
+            row[columns[b]] += q * value[b]
 
 
 @inner
@@ -553,22 +554,17 @@ def _add_row(q: Any, k: int, total: Any) -> None:
 
 @inner
 def _significant(e: Any, least: Any, columns: Any) -> int:
-    """Put the positions of ``e > least`` into ``columns``, if they fit; return their number."""
-    both = np.int32(0)  # the sum of their positions, and in the low bits their number
-    for k in range(e.size):
-        both += np.int32(65536 * k + 1) if e[k] > least else np.int32(0)
-    n = both & 65535
-    if n == 1:
-        columns[0] = both >> 16
-    elif n <= columns.size:
-        at = 0
-        for start in range(0, e.size, VECTOR):
-            if _top(e, start) > least:
-                for k in range(start, start + VECTOR):
-                    if e[k] > least:
-                        columns[at] = k
-                        at += 1
-    return int(n)
+    """Put the positions of ``e > least`` into ``columns``; return their number, or more than fit."""
+    at = 0
+    for start in range(0, e.size, VECTOR):
+        bits = above(e, start, least)
+        while bits != 0:
+            if at == columns.size:
+                return at + 1
+            columns[at] = start + lowest_bit(bits)
+            at += 1
+            bits &= bits - 1
+    return at
 
 
 @inner

@@ -17,7 +17,7 @@ _HARMLESS = 1e4  # spread of potentials, and so of exponents, whose rounding is 
 _OVER = 1.8  # over-relaxation, tempered where it does not pay
 _FARTHEST = 1e12  # starting potentials are clipped to this
 _SINGLE = 2e-7  # lowest error aimed at in single precision; lower ones are left to double
-_SOFT = 0.2  # softness of a plan at which annealing starts
+_SOFT = 0.02  # softness of a plan at which annealing starts
 _GROWTH = 2.0  # of the sharpness from stage to stage
 _MOST_STAGES = 40
 _STAGE = 0.03  # error, relative to the softness of the rows, at which the log-plan is made sharper
@@ -156,7 +156,7 @@ def _annealed(dual: Dual, potentials: Vector, stages: int, stage: float, tol: fl
             break
         soft = dual.stats(potentials, _GROWTH**-j).softness
         point = dual.at(potentials, _GROWTH**-j)
-        potentials = _GROWTH * quasi_newton(dual, point, max(tol, stage * soft)).potentials
+        potentials = _GROWTH * quasi_newton(dual, point, max(tol, stage * soft, 1e-3)).potentials
     dual.max_passes += 1
     if dual.exhausted and dual.best is not None:
         return dual.best
