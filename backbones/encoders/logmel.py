@@ -10,31 +10,24 @@ from numpy.typing import NDArray
 
 from backbones.encoders.encoder import ClipInput
 from selavi_ref.errors import InputError
-from selavi_ref.media import log_mel, mel_statistics
-
-_BANDS = 64
-_LOUDNESS_FLOOR = -5.0  # of log energies: below the rounding of 16-bit samples, where only silence and codecs differ
+from selavi_ref.media.sound_features import N_FEATURES, SAMPLE_RATE, SECONDS, sound_statistics
 
 
 class LogMel:
-    """Mean, standard deviation and mean absolute difference over time of each log mel band: 192 features."""
+    """Mean, standard deviation and mean absolute difference over time of each of 128 log mel bands: 384 features."""
 
     name = "logmel"
-    input = ClipInput(sample_rate=16_000, seconds=60.0)
-    n_features = 3 * _BANDS
+    input = ClipInput(sample_rate=SAMPLE_RATE, seconds=SECONDS)
+    n_features = N_FEATURES
     class_names: Sequence[str] = ()
 
     def encode(self, batch: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Return the statistics of each sound; see `Encoder`."""
-        return np.stack([self._statistics(samples) for samples in batch])
+        return np.stack([sound_statistics(samples) for samples in batch])
 
     def classify(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return nothing: there are no classes."""
         return features[:, :0]
-
-    def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        bands = np.maximum(log_mel(samples, self.input.sample_rate, n_filters=_BANDS), _LOUDNESS_FLOOR)
-        return mel_statistics(bands)
 
 
 def load(model: str, weights: str, device: str) -> LogMel:

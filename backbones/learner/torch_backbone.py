@@ -31,7 +31,6 @@ from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.networks.model import SelaviModel
 from selavi_ref.errors import WRONG_CONTENT, DivergedError, InputError
-from selavi_ref.media import mel_statistics
 from selavi_ref.runs.cores import usable_cores
 from selavi_ref.runs.processes import Exchange, SingleProcess
 from selavi_ref.selflabel.training_state import checked_state
@@ -221,15 +220,16 @@ class TorchBackbone:
         progress: Callable[[int], None] | None = None,
         self_labels: NDArray[np.int32] | None = None,
         first: int = 0,
-        change: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = None,
+        change: Callable[[NDArray[np.int64], dict[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = None,
     ) -> None:
         """
         Write features and log-probabilities of the given heads for the remaining videos of a store.
 
         Both are means over the clips and crops of `sampling`. ``disagreement`` is the fraction of clips whose own label
         differs from the video's. A video that cannot be decoded gets only its reason. `self_labels` (N, H) are written
-        as ``labels``, if given. The writer's first video is video `first` of the collection. `change` gets the values
-        of each batch, with ``features/logmel`` (`mel_statistics`), and returns those to write.
+        as ``labels``, if given. The writer's first video is video `first` of the collection. `change` gets the rows
+        and the values of each batch, and returns the values to write; a video lacks a feature space that `change` adds
+        where its features are NaN.
         """
         self.model.eval()
         for batch in self._eval_batches((writer.remaining + first).tolist(), sampling):
@@ -237,12 +237,12 @@ class TorchBackbone:
             if self_labels is not None:
                 values["labels"] = self_labels[batch.rows]
             if change is not None:
-                statistics = mel_statistics(batch.mel.float().numpy()).reshape(len(batch.rows), sampling.n_clips, -1)
-                values["features/logmel"] = np.where(present["audio"][:, None], statistics.mean(1), np.float32(np.nan))
-                present = {**present, "logmel": present["audio"]}
-                values = change(values)
+                values = change(batch.rows, values)
             reasons = self._reasons(batch.reasons, present)
-            present = {modality: present[modality] for modality in writer.modalities}
+            present = {
+                space: present[space] if space in present else np.isfinite(values[f"features/{space}"]).all(1)
+                for space in writer.modalities
+            }
             writer.write(batch.rows - first, values, present=present, reason=reasons)
             if progress is not None:
                 progress(len(batch.rows))

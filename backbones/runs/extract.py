@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,18 @@ from selavi_ref.crossfit import CrossfitModel
 from selavi_ref.crossfit.checkpoint import load_model
 from selavi_ref.datasets import Manifest, read_manifest
 from selavi_ref.ensemble.consensus import HeadConsensus, find_consensus
-from selavi_ref.errors import InputError
+from selavi_ref.errors import InputError, MediaError
+from selavi_ref.media import read_sound_statistics
+from selavi_ref.media.decoder import parallel_map, run_guarded
+from selavi_ref.media.sound_features import N_FEATURES
 from selavi_ref.runs.processes import Exchange, SingleProcess, local_rows, raise_together
 from selavi_ref.runs.provenance import Provenance
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 from selavi_ref.store import StoreWriter, join, shard_path
+
+STATISTICS = "logmel"  # feature space of the statistics of sounds
+_AHEAD = 32  # sounds per thread that are read before their turn
 
 
 def extract(
@@ -69,7 +76,7 @@ def extract(
     device, data_source, exchange
         As in `train`; by default every clip is decoded from its file.
     audio_statistics : bool
-        Write statistics of the sounds, ``features/logmel``, and no final labels.
+        Write `sound_statistics` of the whole sounds, ``features/logmel``, and no final labels.
 
     Returns
     -------
@@ -94,13 +101,10 @@ def extract(
     datasets = {**backbone.datasets(), "disagreement": settings.heads}
     datasets |= {f"log_prob/{space}/{head}": settings.clusters for space in backbone.spaces for head in heads}
     model = None if audio_statistics else final_model(run)
-    change: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = None
     if audio_statistics:
-        datasets["features/logmel"] = 3 * settings.backbone.clip.n_filters
-        change = dict  # writes them as they are
+        datasets[f"features/{STATISTICS}"] = N_FEATURES
     elif model is not None:
         datasets["log_posterior"] = settings.clusters
-        change = partial(_with_final_labels, model)
     self_labels = None
     if run.videos_file.exists() and manifest.paths == read_manifest(run.videos_file).paths:
         self_labels = state["labels"][:, : settings.heads].astype(np.int32)
@@ -125,6 +129,10 @@ def extract(
                 start=own.start,
                 total=len(manifest),
             )
+            change = None
+            if audio_statistics or model is not None:
+                rows = (writer.remaining + own.start).tolist()
+                change = _SoundStatistics(manifest, rows, model, degradation, data_source.n_workers)
             done = int(writer.done.sum())
             with writer, reporter.bar(len(own), "extracting", "video", done) as bar:
                 backbone.extract(writer, heads, sampling, bar.update, self_labels, own.start, change)
@@ -140,11 +148,47 @@ def final_model(run: Run) -> CrossfitModel | None:
     return load_model(run.final_labels_file) if run.final_labels_file.exists() else None
 
 
-def _with_final_labels(model: CrossfitModel, values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return values of some videos with the log-posterior of their final labels, in place of statistics of sounds."""
-    features = {name: values[f"features/{name}"] for name in model.components}
-    others = {name: array for name, array in values.items() if name != "features/logmel"}
-    return others | {"log_posterior": model.log_posterior(features)}
+class _SoundStatistics:
+    """
+    Adds statistics of sounds to the values of videos, which come in the order of `rows`.
+
+    With a model, which takes them, its log-posterior stands in their place.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        rows: Sequence[int],
+        model: CrossfitModel | None,
+        degradation: Degradation,
+        workers: int,
+    ):
+        def read(row: int) -> NDArray[np.float32]:
+            entry = manifest.entries[row]
+            if entry.skipped or (entry.info and not entry.info.has_audio):
+                return nothing
+            change = partial(degradation.degrade_samples, seed=(row,))
+            try:
+                return run_guarded(read_sound_statistics, entry.path, change)
+            except MediaError:
+                return nothing
+
+        nothing = np.full(N_FEATURES, np.nan, np.float32)
+        self._model = model
+        self._read = parallel_map(read, rows, workers, _AHEAD)
+
+    def __call__(self, rows: NDArray[np.int64], values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the values of the next rows with what is added."""
+        read = dict(islice(self._read, len(rows)))
+        statistics = np.stack([read[row] for row in rows.tolist()])
+        if self._model is None:
+            return values | {f"features/{STATISTICS}": statistics}
+        features = {f"features/{STATISTICS}": statistics, **values}
+        return values | {
+            "log_posterior": self._model.log_posterior(
+                {name: features[f"features/{name}"] for name in self._model.components}
+            )
+        }
 
 
 def _shards(out: str | os.PathLike[str], n_videos: int, size: int) -> list[Path]:

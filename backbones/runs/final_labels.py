@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from backbones.data.data_source import DataSource
 from backbones.data.loader import ClipSampling
-from backbones.runs.extract import extract
+from backbones.runs.extract import STATISTICS, extract
 from backbones.runs.run_settings import RunSettings
 from selavi_ref.crossfit import CrossfitModel, CrossfitSettings, add_modality, fit_crossfit, refine_crossfit
 from selavi_ref.crossfit.checkpoint import save_model
@@ -29,7 +29,6 @@ from selavi_ref.runs.run import FINAL_CLIPS, Run
 from selavi_ref.selflabel.constraints import Constraints, HeadConstraints
 from selavi_ref.store import FeatureStore, StoreWriter
 
-_STATISTICS = "logmel"  # feature space of the statistics of sounds
 _FEWEST = 16  # videos for each cluster, with picture and sound, that cross-fitting needs
 
 
@@ -101,7 +100,7 @@ def _finish(
     """Find the final labels, save the heads for other videos, and write the run's store."""
     settings, search = RunSettings.from_dict(run.config), CrossfitSettings()
     spaces = {m: StoredFeatures(store, m) for m in store.modalities if store.has(f"features/{m}")}
-    chosen = {name: spaces[name] for name in ("video", _STATISTICS)}
+    chosen = {name: spaces[name] for name in ("video", STATISTICS)}
     fewest = _FEWEST * settings.clusters
     if any(store.present(name).sum() < fewest for name in chosen):
         reporter.info(f"fewer than {fewest} videos with picture and sound: the labels are those of the heads")
@@ -166,7 +165,7 @@ def _copy(
     corrected: HeadConstraints | None = None,
 ) -> None:
     """Write the run's store: all but the statistics of sounds, and the log-posterior of the final labels."""
-    names = [name for name in store.names if name != f"features/{_STATISTICS}"]
+    names = [name for name in store.names if name != f"features/{STATISTICS}"]
     widths = {name: store.width(name) for name in names}
     if model is not None:
         widths["log_posterior"] = clusters

@@ -7,6 +7,7 @@ from selavi_ref.media.container import VideoInfo
 from selavi_ref.media.decoder import Decoder
 from selavi_ref.media.mel import log_mel, mel_statistics
 from selavi_ref.media.probing import probe
+from selavi_ref.media.sound_features import read_sound_statistics, sound_statistics
 
 __all__ = [
     "Clip",
@@ -17,5 +18,7 @@ __all__ = [
     "mel_statistics",
     "probe",
     "read_clip",
+    "read_sound_statistics",
     "read_video",
+    "sound_statistics",
 ]
