@@ -21,6 +21,9 @@ FINAL_CLIPS = 3  # clips of each video from which cross-fitted final labels are 
 _LARGEST = 2.0**63  # of a number in the log
 
 
+_COMMON = {"clusters": int, "heads": int, "store": str}  # settings that are read whatever the kind of run
+
+
 class RunKind(StrEnum):
     """What a run has learnt: networks for videos, heads on features, or a classifier of known classes."""
 
@@ -157,13 +160,19 @@ class Run:
         Raises
         ------
         InputError
-            If the file cannot be read.
+            If the file cannot be read, or a setting that every kind of run has is of another type.
         """
         try:
-            return with_current_names(tomllib.loads(self.config_file.read_text(encoding="utf-8")))
+            config = with_current_names(tomllib.loads(self.config_file.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError) as error:
             message = f"{printable(self.config_file)} cannot be read: {error}"
             raise InputError(message, path=self.config_file) from error
+        for name, kind in _COMMON.items():
+            if name in config and type(config[name]) is not kind:
+                what = "a whole number" if kind is int else "a text"
+                message = f"{printable(self.config_file)}: {name} is {config[name]!r:.40}; it must be {what}"
+                raise InputError(message, path=self.config_file, option=name, value=config[name])
+        return config
 
     def rewrite_config(self, config: Mapping[str, Any]) -> None:
         """Write the settings, in place of those that were there."""

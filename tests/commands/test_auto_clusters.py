@@ -76,6 +76,7 @@ def test_one_that_was_killed_before_the_run_was_started_goes_on(place, tmp_path)
         ("auto:1", ["--clusters", "auto:1"]),
         ("auto:x", ["--clusters", "'auto:x' is not a whole number of at least 2, auto"]),
         ("0", ["--clusters", "'0' is not"]),
+        ("1", ["--clusters"]),
         ("many", ["--clusters", "'many' is not"]),
     ],
 )

@@ -1,51 +1,17 @@
 """Labels without truth: heads are brought together, every video has one row, and names survive."""
 
-import errno
-import os
-
 import numpy as np
 import pytest
 
 from selavi_ref.ensemble.consensus import find_consensus
-from selavi_ref.ensemble.label_table import read_csv, read_truths, write_csv
 from selavi_ref.ensemble.labels import label_store
-from selavi_ref.ensemble.posterior import STRENGTH, posterior
-from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.ensemble.posterior import posterior
+from selavi_ref.errors import InputError
 from selavi_ref.metrics import normalized_mutual_info_score
-from selavi_ref.selflabel.self_labelling import ClusterSizes, align_modalities, predicted_mass, self_label
+from selavi_ref.selflabel.self_labelling import self_label
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
 from selavi_ref.store.joint_log_prob import joint_log_prob
-from selavi_ref.transport import assign
-from selavi_ref.transport.store_scores import joint_scores
-
-K = 4
-
-
-def log_softmax(x):
-    return (x - np.log(np.exp(x).sum(-1, keepdims=True))).astype(np.float32)
-
-
-def head_log_probs(classes, sharpness, rng, permutation):
-    logits = rng.normal(size=(len(classes), K))
-    logits[np.arange(len(classes)), permutation[classes]] += sharpness
-    return log_softmax(logits)
-
-
-def make_store(path, *, n=200, heads=5, sharpness=1.5, seed=0, paths=None, present=None, **kwargs):
-    """Heads that see the same classes through noise, each with a numbering of its own."""
-    rng = np.random.default_rng(seed)
-    classes = rng.integers(K, size=n)
-    paths = paths or [f"videos/{c}/{i}.mp4" for i, c in enumerate(classes)]
-    datasets = {f"log_prob/{m}/{h}": K for m in ("video", "audio") for h in range(heads)}
-    with StoreWriter(path, paths, datasets, **kwargs) as writer:
-        values = {}
-        for h in range(heads):
-            permutation = rng.permutation(K)
-            for m in ("video", "audio"):
-                values[f"log_prob/{m}/{h}"] = head_log_probs(classes, sharpness, rng, permutation)
-        writer.write(slice(None), values, present=present)
-        writer.finish()
-    return classes
+from tests.support.noisy_heads import K, log_softmax, make_store
 
 
 def test_the_consensus_is_better_than_the_mean_head(tmp_path):
@@ -98,16 +64,6 @@ def test_the_entropy_of_a_posterior_is_between_certainty_and_none(tmp_path):
         assert np.allclose(label_store(store).entropy, -(shares * np.log(shares)).sum(1), atol=1e-5)
 
 
-def test_names_stand_behind_the_labels(tmp_path):
-    make_store(tmp_path / "s.h5", n=20)
-    with FeatureStore(tmp_path / "s.h5") as store:
-        found = label_store(store)
-    write_csv(found, tmp_path / "labels.csv", {0: '"dogs",\u202e cats', 7: "nobody"})
-    rows = read_csv(tmp_path / "labels.csv")
-    assert list(rows[0])[:4] == ["path", "label", "name", "confidence"]
-    assert all(row["name"] == ('"dogs",\u202e cats' if row["label"] == "0" else "") for row in rows)
-
-
 def test_renumbered_heads_are_matched_exactly():
     rng = np.random.default_rng(1)
     truth = rng.integers(K, size=500)
@@ -156,27 +112,6 @@ def test_a_video_is_labelled_by_what_it_has(tmp_path):
     assert found.modalities[1] == ""
 
 
-def test_hostile_names_survive_the_table(tmp_path):
-    paths = ["a b.mp4", 'quote".mp4', "new\nline.mp4", "comma,.mp4", "emoji 🎬.mp4", "bytes \udcff.mp4", "=1+1.mp4"]
-    make_store(tmp_path / "s.h5", n=len(paths), paths=paths)
-    with FeatureStore(tmp_path / "s.h5") as store:
-        found = label_store(store)
-    write_csv(found, tmp_path / "labels.csv")
-    rows = read_csv(tmp_path / "labels.csv")
-    assert [row["path"] for row in rows] == paths
-    assert [int(row["label"]) for row in rows] == found.label.tolist()
-    assert [int(row["head_4"]) for row in rows] == found.heads[:, 4].tolist()
-    assert not list(tmp_path.glob("*.partial"))
-
-
-def test_what_is_no_table_of_labels_is_refused(tmp_path):
-    (tmp_path / "x.csv").write_text("name,number\na,1\n")
-    with pytest.raises(InputError, match="path"):
-        read_csv(tmp_path / "x.csv")
-    with pytest.raises(InputError, match="No such file"):
-        read_csv(tmp_path / "missing.csv")
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_log_probability_that_is_no_number_is_named(tmp_path, bad):
     make_store(tmp_path / "s.h5")
@@ -186,49 +121,6 @@ def test_a_log_probability_that_is_no_number_is_named(tmp_path, bad):
         store.replace("log_prob/audio/1", values)
         with pytest.raises(InputError, match=r"log_prob/audio/1 is .* in row 17, cluster 2"):
             joint_log_prob(store, 1)
-
-
-def test_the_largest_size_goes_to_the_cluster_with_the_largest_mass(tmp_path):
-    make_store(tmp_path / "s.h5", heads=1)
-    with FeatureStore(tmp_path / "s.h5") as store:
-        sizes = np.array([0.1, 0.4, 0.2, 0.3])
-        found, marginal = self_label(store, 0, sizes)
-        mass = predicted_mass(joint_log_prob(store, 0))
-    assert np.array_equal(np.argsort(marginal), np.argsort(mass))
-    counts = np.bincount(found.labels, minlength=K) / 200
-    assert np.abs(counts - marginal).sum() < 0.1
-    assert STRENGTH == 10.0
-
-
-@pytest.mark.parametrize("silent", [False, True])
-def test_scores_too_large_for_memory_are_left_in_the_file(tmp_path, silent):
-    rng = np.random.default_rng(3)
-    names = {"log_prob/video/0": K, "log_prob/audio/0": K}
-    has_sound = np.ones(300, bool)
-    has_sound[7:40] = not silent
-    with StoreWriter(tmp_path / "s.h5", [f"{i}" for i in range(300)], names) as writer:
-        values = {name: log_softmax(2 * rng.normal(size=(300, K))) for name in names}
-        writer.write(slice(None), values, present={"video": True, "audio": has_sound})
-        writer.finish()
-    with FeatureStore(tmp_path / "s.h5") as store:
-        inside, outside = joint_log_prob(store, 0), joint_scores(store, 0, most_bytes=1000)
-        assert not isinstance(outside, np.ndarray)
-        assert np.array_equal(outside.array(), inside)
-        assert np.allclose(predicted_mass(outside), posterior(inside).mean(0), atol=1e-6)
-        assert np.array_equal(assign(outside).labels, assign(inside).labels)
-
-
-def test_alignment_undoes_a_permutation_of_the_sounds_clusters(tmp_path):
-    rng = np.random.default_rng(3)
-    video = log_softmax(2 * rng.normal(size=(300, K)))
-    permutation = rng.permutation(K)
-    with StoreWriter(
-        tmp_path / "s.h5", [f"{i}" for i in range(300)], {"log_prob/video/0": K, "log_prob/audio/0": K}
-    ) as writer:
-        writer.write(slice(None), {"log_prob/video/0": video, "log_prob/audio/0": video[:, permutation]})
-        writer.finish()
-    with FeatureStore(tmp_path / "s.h5") as store:
-        assert np.array_equal(permutation[align_modalities(store, 0)], np.arange(K))
 
 
 def test_a_modality_with_features_alone_does_not_count(tmp_path):
@@ -292,93 +184,6 @@ def test_each_head_counts_only_for_the_videos_that_it_can_see(tmp_path):
     assert video.label.tolist() == [0, -1, 2, 3]
     assert video.confidence[1] == 0
     assert video.modalities == ["video", "", "video", "video"]
-
-
-@pytest.mark.parametrize("header", ["path,{}", '"path","{}"'])
-def test_tables_from_a_spreadsheet_with_a_byte_order_mark_are_read(tmp_path, header):
-    for name, column in (("t.csv", "class"), ("l.csv", "label")):
-        text = f"\ufeff{header.format(column)}\r\na/\udcff.mp4,3\r\n"
-        (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert read_truths(tmp_path / "t.csv") == {"a/\udcff.mp4": "3"}
-    assert read_csv(tmp_path / "l.csv") == [{"path": "a/\udcff.mp4", "label": "3"}]
-
-
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [("file/l.csv", "Not a directory"), ("none/l.csv", "No such file"), ("l" * 250, "File name too long")],
-)
-def test_a_table_that_cannot_be_written_is_one_clear_error(tmp_path, name, why):
-    make_store(tmp_path / "s.h5", n=4)
-    (tmp_path / "file").write_text("")
-    with FeatureStore(tmp_path / "s.h5") as store:
-        found = label_store(store)
-    with pytest.raises(SelaviError, match=f"{name} cannot be written: {why}"):
-        write_csv(found, tmp_path / name)
-    assert not list(tmp_path.glob("*.partial"))
-
-
-def test_a_table_on_a_disk_that_became_read_only_leaves_the_old_one(tmp_path, monkeypatch):
-    make_store(tmp_path / "s.h5", n=4)
-    with FeatureStore(tmp_path / "s.h5") as store:
-        found = label_store(store)
-    (tmp_path / "l.csv").write_text("old")
-
-    def refuse(*_, **__):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    for name in ("replace", "unlink"):
-        monkeypatch.setattr(os, name, refuse)
-    with pytest.raises(SelaviError, match=r"l\.csv cannot be written: Read-only file system"):
-        write_csv(found, tmp_path / "l.csv")
-    assert (tmp_path / "l.csv").read_text() == "old"
-
-
-@pytest.mark.parametrize("read", [read_csv, read_truths])
-def test_messages_name_any_path_in_one_printable_line(tmp_path, read):
-    folder = tmp_path / "two\nlines \udcff"
-    folder.mkdir()
-    (folder / "x.csv").write_text("a,b\n1,2\n")
-    for name in ("x.csv", "missing.csv"):
-        with pytest.raises(InputError) as caught:
-            read(folder / name)
-        assert str(caught.value).isprintable()
-        assert name in str(caught.value)
-
-
-def test_messages_name_any_store_in_one_printable_line(tmp_path):
-    path = tmp_path / "two\nlines.h5"
-    make_store(path, heads=1)
-    with FeatureStore(path) as store, pytest.raises(InputError, match="no potentials") as caught:
-        label_store(store, balanced=True)
-    assert str(caught.value).isprintable()
-
-
-@pytest.mark.parametrize("distribution", ["uniform", "gaussian", "zipf"])
-def test_sizes_are_shares_of_at_least_one_video(distribution):
-    sizes = ClusterSizes(distribution, spread=2.0).draw(10, 40, np.random.default_rng(0))
-    assert sizes.shape == (10,)
-    assert sizes.sum() == pytest.approx(1)
-    assert sizes.min() >= 1 / 40 - 1e-12
-
-
-def test_sizes_follow_their_spread_and_their_generator():
-    def draw(spread, seed):
-        return ClusterSizes("gaussian", spread).draw(10, 1000, np.random.default_rng(seed))
-
-    assert np.allclose(draw(0.0, 0), 0.1)
-    assert 0.05 < draw(0.1, 0).std() / 0.1 < 0.2
-    assert np.array_equal(draw(0.1, 0), draw(0.1, 0))
-    assert not np.array_equal(draw(0.1, 0), draw(0.1, 1))
-
-
-def test_given_sizes_win_over_a_distribution_and_must_be_as_many_as_clusters():
-    rng = np.random.default_rng(0)
-    sizes = ClusterSizes("sizes.txt", given=(1.0, 1.0, 2.0))
-    assert sizes.draw(3, 100, rng).tolist() == [0.25, 0.25, 0.5]
-    with pytest.raises(InputError, match="4 clusters"):
-        sizes.draw(4, 100, rng)
-    with pytest.raises(InputError, match="'even' is neither uniform, gaussian, zipf nor a file"):
-        ClusterSizes("even").draw(3, 100, rng)
 
 
 def test_potentials_of_another_shape_are_refused(tmp_path):

@@ -6,10 +6,12 @@ import os
 
 import pytest
 
+from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.pilot_run import PilotRun
 from selavi_ref.runs.run import Run
+from tests.support.refusal import refused
 
 
 def test_a_run_is_one_from_its_settings_on(tmp_path):
@@ -96,6 +98,15 @@ def test_a_run_of_another_kind_is_refused_where_networks_are_needed(tmp_path, ki
     Run(tmp_path / "r").rewrite_config({"kind": kind})
     with pytest.raises(InputError, match=message):
         Run.of_videos(tmp_path / "r", "do that")
+
+
+@pytest.mark.parametrize("setting", ["clusters = inf", 'heads = "5"', "heads = true", "store = 3", "clusters = [4]"])
+def test_a_setting_of_another_type_is_named(tmp_path, setting):
+    run, name = Run(tmp_path), setting.split()[0]
+    run.config_file.write_text(setting + "\n")
+    for read in (lambda: run.config, lambda: annotations_of(run)):
+        with refused(path=run.config_file, option=name):
+            read()
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"[" * 100_000, b"a = " + b"[" * 100_000, b'{"options": 3}', b"[]", b"3"])
