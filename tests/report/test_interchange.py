@@ -1,7 +1,10 @@
 """Labels for other programs: what each of them reads is there, and nothing is replaced unasked."""
 
+import contextlib
 import csv
+import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -10,6 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from selavi_ref import Run
 from selavi_ref.api.exporting import FORMS
@@ -137,6 +141,46 @@ def test_coco(place, final):
     found = {videos[one["video_id"]]["file_name"]: categories[one["category_id"]] for one in data["annotations"]}
     kept = [row for row in range(len(final.paths)) if final.cluster[row] >= 0 and final.mark[row] != "wrong"]
     assert found == {final.paths[row]: name_of(final, row) for row in kept}
+
+
+def test_pycocotools_reads_coco(place, final):
+    coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed")
+    with contextlib.redirect_stdout(io.StringIO()):
+        loaded = coco.COCO(write("coco"))
+    folder = loaded.dataset["info"]["folder"]
+    names = {one["id"]: one["name"] for one in loaded.loadCats(loaded.getCatIds())}
+    found = {
+        os.path.join(folder, loaded.imgs[one["image_id"]]["file_name"]): names[one["category_id"]]
+        for one in loaded.loadAnns(loaded.getAnnIds())
+    }
+    kept = [row for row in range(len(final.paths)) if final.cluster[row] >= 0 and final.mark[row] != "wrong"]
+    assert found == {final.paths[row]: name_of(final, row) for row in kept}
+
+
+def test_datumaro_reads_coco_and_cvat(place, final):
+    datumaro = pytest.importorskip("datumaro", reason="datumaro is not installed")
+    for folder in ("coco/annotations", "coco/images/train", "task/images"):
+        Path(folder).mkdir(parents=True)
+    shutil.move(write("coco"), "coco/annotations/labels_train.json")
+    row = next(row for row in usable(final) if "windmill" in final.paths[row])
+    file = Path(final.paths[row])
+    shutil.copy(write("cvat") / "annotations" / f"{file.name}.xml", "task")
+    Image.new("RGB", (32, 32)).save("task/images/frame_000000", "PNG")  # the frame that is annotated
+    for place_, form in (("coco", "coco_labels"), ("task", "cvat")):
+        loaded = datumaro.Dataset.import_from(place_, form)
+        names = [one.name for one in loaded.categories()[datumaro.AnnotationType.label]]
+        item = next(item for item in loaded if item.id.endswith(file.stem) or form == "cvat")
+        assert [names[one.label] for one in item.annotations] == [name_of(final, row)]
+
+
+def test_webdataset_reads_its_shards(place, final):
+    webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
+    shards = sorted(map(str, write("webdataset").glob("shard-*.tar")))
+    loaded = list(webdataset.WebDataset(shards, shardshuffle=False).decode().to_tuple("mp4", "cls", "json"))
+    names = json.loads(Path("webdataset/classes.json").read_text())
+    for row, (content, cls, about) in zip(usable(final), loaded, strict=True):
+        assert content == Path(final.paths[row]).read_bytes()
+        assert names[cls] == name_of(final, row) == about["name"]
 
 
 @pytest.mark.parametrize("copy", [False, True])

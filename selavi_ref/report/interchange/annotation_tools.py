@@ -183,6 +183,16 @@ def _cvat_task(videos: LabelledVideos, row: int, name: str) -> ElementTree.Eleme
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
     size = {} if info is None else {"width": str(info.width), "height": str(info.height)}
+    task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
+    ElementTree.SubElement(task, "name").text = _xml_text(without_surrogates(Path(videos.files[row]).name))
+    ElementTree.SubElement(task, "mode").text = "annotation"
+    label = ElementTree.SubElement(ElementTree.SubElement(task, "labels"), "label")
+    ElementTree.SubElement(label, "name").text = _xml_text(name)
+    ElementTree.SubElement(label, "type").text = "tag"
+    if size:
+        original = ElementTree.SubElement(task, "original_size")
+        for side, pixels in size.items():
+            ElementTree.SubElement(original, side).text = pixels
     image = ElementTree.SubElement(root, "image", {"id": "0", "name": "frame_000000", **size})
     ElementTree.SubElement(image, "tag", {"label": _xml_text(name), "source": "auto"})
     return ElementTree.ElementTree(root)

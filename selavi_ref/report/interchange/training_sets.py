@@ -27,8 +27,10 @@ def write_coco(videos: LabelledVideos, out: FilePath, *, force: bool = False) ->
     """
     Write labels as JSON in the manner of COCO: ``videos``, ``categories`` (clusters), ``annotations``.
 
-    Numbers of categories are those of the clusters plus 1, as COCO's begin at 1. All videos are listed; those that have
-    no label, or are marked as wrong, have no annotation. ``score`` is the confidence.
+    ``images`` lists the same files for programs that know pictures only (such as pycocotools and Datumaro): their names
+    are relative to the common folder of all files, ``info.folder``. Numbers of categories are those of the clusters
+    plus 1, as COCO's begin at 1. All videos are listed; those that have no label, or are marked as wrong, have no
+    annotation. ``score`` is the confidence.
 
     Parameters
     ----------
@@ -59,18 +61,27 @@ def write_coco(videos: LabelledVideos, out: FilePath, *, force: bool = False) ->
             entry["length"] = round(info.video_seconds * info.fps)
         listed.append(entry)
         if videos.class_of(row) and videos.labels.mark[row] != "wrong":
-            annotation: dict[str, Any] = {"id": len(annotations) + 1, "video_id": row + 1}
+            annotation: dict[str, Any] = {"id": len(annotations) + 1, "video_id": row + 1, "image_id": row + 1}
             annotation["category_id"] = int(videos.labels.cluster[row]) + 1
-            annotations.append(annotation | {"score": videos.confidence_of(row)})
+            score = videos.confidence_of(row)  # none of a video that a person has moved
+            annotations.append(annotation | ({} if score is None else {"score": score}))
+    files = [os.path.abspath(file) for file in videos.files]
+    common = os.path.commonpath(map(os.path.dirname, files)) if files else ""
+    images = [
+        entry | {"file_name": without_surrogates(Path(os.path.relpath(file, common)).as_posix())}
+        for entry, file in zip(listed, files, strict=True)
+    ]
     content = {
         "info": {
             "description": "labels of selavi-ref",
+            "folder": without_surrogates(common),
             "source": without_surrogates(videos.labels.source),
             "date_created": datetime.now(UTC).isoformat(timespec="seconds"),
         },
         "licenses": [],
         "categories": [{"id": k + 1, "name": name, "supercategory": "cluster"} for k, name in videos.classes.items()],
         "videos": listed,
+        "images": images,
         "annotations": annotations,
     }
     with replacing(out, "w", encoding="utf-8") as target:
