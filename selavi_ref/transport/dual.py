@@ -62,6 +62,7 @@ class Dual:
         self.n_passes = 0
         self.precise = False
         self.best: Point | None = None
+        self._stats: tuple[Vector, float, PlanStats] | None = None  # the last, with what they belong to
 
     @property
     def exhausted(self) -> bool:
@@ -110,7 +111,10 @@ class Dual:
 
     def stats(self, potentials: Vector, sharpness: float) -> PlanStats:
         """Return statistics of the plan at these potentials."""
-        return self.plan_pass.stats(self.full(potentials), sharpness).mean()
+        if self._stats is None or self._stats[1] != sharpness or not np.array_equal(self._stats[0], potentials):
+            found = self.plan_pass.stats(self.full(potentials), sharpness).mean()
+            self._stats = potentials.copy(), sharpness, found
+        return self._stats[2]
 
     def stiffness(self, sharpness: float) -> float:
         """Return the curvature that a penalty adds, as a multiple of the target; 0 without a penalty."""

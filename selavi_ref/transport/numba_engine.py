@@ -141,7 +141,8 @@ class NumbaPass:
         weight = np.full(N, 1.0 / N) if self.weight is None else self.weight
         size = step * max(1, _STATS_BLOCK // K)
         blocks = [slice(start, start + size, step) for start in range(0, N, size)]
-        return stats_of(((weight[rows], self._x[rows] * scale + f) for rows in blocks), np.isfinite(potentials))
+        layout = np.asfortranarray if K <= _FEW else np.asarray  # reductions of short rows are slow
+        return stats_of(((weight[rows], layout(self._x[rows]) * scale + f) for rows in blocks), np.isfinite(potentials))
 
     def coupling(self, potentials: Vector, step: int, sharpness: float = 1.0) -> Vector:
         """See `PlanPass.coupling`."""

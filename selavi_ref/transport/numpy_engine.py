@@ -92,9 +92,8 @@ def stats_of(blocks: Iterable[tuple[Vector, NDArray[Any]]], used: NDArray[np.boo
         posterior = np.exp(logits, out=logits)
         posterior /= posterior.sum(1, keepdims=True)
         soft = 1.0 - np.einsum("ik,ik->i", posterior, posterior)
-        small = np.count_nonzero((posterior < _SMALL) & used, 1)
-        counts = np.stack([np.ones(len(posterior)), soft, np.count_nonzero(posterior > _MANY, 1), small])
-        sums += counts @ weight
+        small = ((posterior < _SMALL) & used).sum(1)
+        sums += np.stack([np.ones(len(posterior)), soft, (posterior > _MANY).sum(1), small]) @ weight
     return PlanStats(*sums.tolist())
 
 

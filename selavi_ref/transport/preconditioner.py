@@ -94,7 +94,7 @@ def curvature(dual: Dual, point: Point, effort: int = 1) -> Preconditioner | Non
     if not dual.spares_one:
         return None
     potentials = dual.full(point.potentials)
-    stats = dual.plan_pass.stats(potentials, point.sharpness).mean()
+    stats = dual.stats(point.potentials, point.sharpness)
     peaked, soft = stats.many <= _PEAKED, stats.softness
     n = max(_ROWS, int(_SOFT_ROWS * K / max(soft, 1e-6)) if peaked else _SOFT_ROWS * K)
     if K > _MOST_COLUMNS or (not peaked and n * K > _DEAR * N):
