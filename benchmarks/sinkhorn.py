@@ -55,6 +55,7 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=5, help="runs of ours, of which the median counts")
     options.add_argument("--gigabytes", type=float, default=4.0, help="size of the largest problem in memory")
     options.add_argument("--only", choices=list(SECTIONS), action="append", help="do this section alone; repeatable")
+    options.add_argument("--before", type=Path, help="folder of the source of an earlier version, to compare with")
     options.add_argument("--note", default="", help="a remark to keep with the figures, such as what else was running")
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "sinkhorn.md")
     given = options.parse_args()
@@ -98,6 +99,64 @@ def beside_peers(given: argparse.Namespace) -> list[str]:
                 figures = f"{run.seconds:.3f} | {run.iterations} | {run.error:.1e} | {same:.2%} | {ratio}"
                 lines += show(f"| {name} | {tol:.0e} | {solver} | {figures} |")
     return lines
+
+
+BEFORE = (
+    *((name, 60_000, 400) for name in (*SHARPNESS, RANDOM)),
+    *(("moderate", N, K) for N, K in ((20_000, 3000), (100_000, 128), (100_000, 10), (5_000, 50), (5_000, 10))),
+)
+RUNS = """
+import sys, time
+import numpy as np
+from selavi_ref.transport import assign
+given = np.load(sys.argv[1])
+for _ in range(int(sys.argv[2])):
+    start = time.perf_counter()
+    found = assign(given["scores"], given["sizes"], strength=float(sys.argv[3]))
+    print(time.perf_counter() - start, found.n_passes)
+"""
+
+
+def beside_before(given: argparse.Namespace) -> list[str]:
+    """Compare with an earlier version in turns, each in processes of its own."""
+    if given.before is None:
+        return show("(no --before: no comparison with an earlier version)")
+    lines = show(
+        "## Beside the version before",
+        "",
+        "Seconds from scores to labels, to 1e-6, and passes: the fastest of nine runs in three processes of each",
+        "version, in turns. First: the first call of a process that finds no cache of compiled code.",
+        "",
+        "| problem | N | K | before | now | faster by | first, before | first, now |",
+        "|---|---|---|---|---|---|---|---|",
+    )
+    here = Path(__file__).parent.parent
+    with tempfile.TemporaryDirectory() as folder:
+        for name, N, K in BEFORE:
+            scores, sizes = problem(name, N, K)
+            path = Path(folder) / "problem.npz"
+            np.savez(path, scores=scores, sizes=sizes)
+            versions = {"before": given.before, "now": here}
+            first = {
+                way: runs_of(code, path, 1, Path(folder) / f"{way}{N}{K}{name}")[0] for way, code in versions.items()
+            }
+            runs: dict[str, list[tuple[float, int]]] = {way: [] for way in versions}
+            for _ in range(3):
+                for way, code in versions.items():
+                    runs[way] += runs_of(code, path, 4)[1:]
+            (before, b), (now, n) = (min(runs[way]) for way in versions)
+            ratio = f"{before:.4f} ({b}) | {now:.4f} ({n}) | {before / now:.1f} x"
+            firsts = " | ".join(f"{first[way][0]:.1f}" for way in versions)
+            lines += show(f"| {name} | {N:,} | {K} | {ratio} | {firsts} |")
+    return lines
+
+
+def runs_of(code: Path, path: Path, n: int, cache: Path | None = None) -> list[tuple[float, int]]:
+    """Return seconds and passes of ``n`` runs of the version in ``code`` in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(code)} | ({} if cache is None else {"NUMBA_CACHE_DIR": str(cache)})
+    command = [sys.executable, "-c", RUNS, str(path), str(n), str(STRENGTH)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=path.parent, env=environment)
+    return [(float(line.split()[0]), int(line.split()[1])) for line in run.stdout.splitlines()]
 
 
 def sizes_of_problems(given: argparse.Namespace) -> list[str]:
@@ -365,6 +424,7 @@ def show(*lines: str) -> list[str]:
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     "peers": beside_peers,
+    "before": beside_before,
     "sizes": sizes_of_problems,
     "out-of-core": out_of_core,
     "memory": memory_in_core,
