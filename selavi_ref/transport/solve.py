@@ -17,11 +17,12 @@ _HARMLESS = 1e4  # spread of potentials, and so of exponents, whose rounding is 
 _OVER = 1.8  # over-relaxation, tempered where it does not pay
 _FARTHEST = 1e12  # starting potentials are clipped to this
 _SINGLE = 2e-7  # lowest error aimed at in single precision; lower ones are left to double
-_SOFT = 0.02  # softness of a plan at which annealing starts
-_GROWTH = 2.0  # of the sharpness from stage to stage
+_SOFT = 0.1  # softness of a plan at which annealing starts
+_GROWTH = 3.0  # of the sharpness from stage to stage
 _MOST_STAGES = 40
 _STAGE = 0.03  # error, relative to the softness of the rows, at which the log-plan is made sharper
 _CAREFUL = 1e-4  # the same where that has failed
+_PEAKED = 0.03  # softness that counts in this at least
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def automatic(dual: Dual, start: Vector, cold: bool, tol: float) -> None:
 
 
 def _annealed(dual: Dual, potentials: Vector, stages: int, stage: float, tol: float) -> Point:
-    """Solve at sharpness 2^-stages, ..., 1/2, 1, each from the potentials of the one before, doubled.
+    """Solve at sharpness 3^-stages, ..., 1/3, 1, each from the potentials of the one before, three times as large.
 
     The softer the rows still are, the less is gained by a low error before the end.
     """
@@ -156,7 +157,7 @@ def _annealed(dual: Dual, potentials: Vector, stages: int, stage: float, tol: fl
             break
         soft = dual.stats(potentials, _GROWTH**-j).softness
         point = dual.at(potentials, _GROWTH**-j)
-        potentials = _GROWTH * quasi_newton(dual, point, max(tol, stage * soft, 1e-3)).potentials
+        potentials = _GROWTH * quasi_newton(dual, point, max(tol, stage * max(soft, _PEAKED))).potentials
     dual.max_passes += 1
     if dual.exhausted and dual.best is not None:
         return dual.best
@@ -164,7 +165,7 @@ def _annealed(dual: Dual, potentials: Vector, stages: int, stage: float, tol: fl
 
 
 def _softening(dual: Dual, is_soft: Callable[[PlanStats], bool]) -> int:
-    """Return the number of halvings of the sharpness after which the plan at f = 0 is soft."""
+    """Return how often the sharpness is divided until the plan at f = 0 is soft."""
     start = np.zeros_like(dual.sizes)
     if start.size == 1:
         return 0
