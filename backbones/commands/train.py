@@ -36,7 +36,7 @@ from backbones.runs.run_settings import RunSettings
 from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.modality_names import CHOICES
 from selavi_ref.runs.setting_fields import settings_of
-from selavi_ref.selflabel.self_labelling import ClusterSizes
+from selavi_ref.selflabel.cluster_sizes import ClusterSizes
 from selavi_ref.selflabel.settings import TrainingSettings
 
 # Options of the command, not settings of the run: they may differ when a run is continued.

@@ -17,7 +17,7 @@ from selavi_ref.errors import InputError
 from selavi_ref.runs.modality_names import BOTH
 from selavi_ref.runs.old_names import with_current_names
 from selavi_ref.runs.setting_fields import published, settings_of
-from selavi_ref.selflabel.self_labelling import ClusterSizes
+from selavi_ref.selflabel.cluster_sizes import ClusterSizes
 from selavi_ref.selflabel.settings import TrainingSettings, overclustering_for
 from selavi_ref.transport import marginals
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.ensemble.consensus import HeadConsensus, find_consensus, groups_of
-from selavi_ref.ensemble.posterior import STRENGTH, HeadPosteriors
+from selavi_ref.ensemble.posterior import HeadPosteriors
+from selavi_ref.ensemble.strength import STRENGTH
 from selavi_ref.errors import InputError, printable
 from selavi_ref.runs.provenance import Provenance
 from selavi_ref.store import FeatureStore

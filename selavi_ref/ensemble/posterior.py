@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.joint_log_prob import joint_log_prob, labelling_modalities
 
-STRENGTH = 10.0  # default of the transport: lambda / 2 of the paper, 1 / reg of POT
-
 
 class HeadPosteriors:
     """

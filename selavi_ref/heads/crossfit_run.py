@@ -22,7 +22,7 @@ from selavi_ref.runs.provenance import Provenance
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.runs.session import training_session
-from selavi_ref.selflabel.self_labelling import ClusterSizes
+from selavi_ref.selflabel.cluster_sizes import ClusterSizes
 from selavi_ref.store import FeatureStore, StoreWriter
 from selavi_ref.transport import marginals
 

@@ -15,7 +15,7 @@ from selavi_ref.report.n_clusters import start_with_estimate
 from selavi_ref.runs.pilot_run import PilotRun, pilot_options
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
-from selavi_ref.selflabel.self_labelling import ClusterSizes
+from selavi_ref.selflabel.cluster_sizes import ClusterSizes
 from selavi_ref.store import FeatureStore
 
 

@@ -22,7 +22,7 @@ from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.runs.session import training_session
 from selavi_ref.runs.setting_fields import check_settings, described
 from selavi_ref.selflabel.backbone import working_datasets
-from selavi_ref.selflabel.self_labelling import ClusterSizes
+from selavi_ref.selflabel.cluster_sizes import ClusterSizes
 from selavi_ref.selflabel.settings import TrainingSettings, overclustering_for
 from selavi_ref.selflabel.training import Training
 from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore

@@ -16,10 +16,11 @@ from selavi_ref.errors import ConvergenceWarning, InputError
 from selavi_ref.metrics import adjusted_mutual_info_score, mean_entropy, mean_purity, normalized_mutual_info_score
 from selavi_ref.runs.processes import Exchange, engine, local_rows
 from selavi_ref.selflabel.backbone import Backbone, working_names
+from selavi_ref.selflabel.cluster_sizes import ClusterSizes
 from selavi_ref.selflabel.constraints import Constraints, HeadConstraints
 from selavi_ref.selflabel.kmeans import kmeans_labels
 from selavi_ref.selflabel.overclustering import matching_columns, merge_overclusters
-from selavi_ref.selflabel.self_labelling import ClusterSizes, align_modalities, predicted_mass, self_label
+from selavi_ref.selflabel.self_labelling import align_modalities, predicted_mass, self_label
 from selavi_ref.selflabel.settings import TrainingSettings
 from selavi_ref.store import WorkingStore
 from selavi_ref.transport import assign, marginals

@@ -2,72 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from selavi_ref.ensemble.posterior import STRENGTH
+from selavi_ref.ensemble.strength import STRENGTH
 from selavi_ref.runs.processes import Exchange, SingleProcess, engine, local_rows, raise_together
-from selavi_ref.runs.setting_fields import check_settings, setting
 from selavi_ref.selflabel.constraints import HeadConstraints
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.joint_log_prob import labelling_modalities
 from selavi_ref.transport import Assignment, Blocks, assign, engines, marginals
 from selavi_ref.transport.store_scores import joint_scores
-
-
-@dataclass(frozen=True)
-class ClusterSizes:
-    """Prescribed sizes of the clusters; the help of each field describes it."""
-
-    distribution: str = setting(
-        "gaussian",
-        help="Distribution of cluster sizes: uniform, gaussian, zipf, or a file of sizes",
-        option="distribution",
-    )
-    spread: float = setting(
-        0.02,
-        help="Standard deviation of gaussian sizes, relative to the mean size",
-        minimum=0,
-        option="spread",
-        published=0.1,
-    )
-    given: tuple[float, ...] = setting(
-        (), help="Sizes of K clusters, in any unit; empty for the distributions with a name"
-    )
-    per_head: bool = setting(True, help="Draw sizes for each head anew, not once for all", option="size-per-head")
-    redrawn: bool = setting(
-        False, help="Draw sizes anew for each self-labelling, not once for the run", option="redraw-sizes"
-    )
-    matched: bool = setting(
-        True,
-        help="Give the largest size to the cluster with the largest predicted mass, not keep the order of the draw",
-        option="match-sizes",
-    )
-    # In training, sizes are met in any case until over-clustering starts: networks that have learnt nothing yet would
-    # rather put all videos into one cluster.
-    marginal_penalty: float = setting(
-        0.0,
-        help="Price of missing the sizes (marginal_penalty of selavi_ref.transport.assign) from over-clustering on: "
-        "10 bends them, 1000 hardly; 0: they are met exactly",
-        minimum=0,
-        option="soft-sizes",
-        default_text="10, or 0 with --distribution",
-        published=0.0,
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self, "training.sizes.")
-
-    def draw(self, K: int, N: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Return the sizes of K clusters of N videos as a marginal, float64, shape (K,)."""
-        if self.given:
-            return marginals.given(self.given, K)
-        if self.distribution == "gaussian":
-            return marginals.gaussian(K, N, self.spread, rng)
-        return marginals.make(self.distribution, K, N, rng)
 
 
 def self_label(

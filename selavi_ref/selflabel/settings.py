@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from selavi_ref.ensemble.posterior import STRENGTH
+from selavi_ref.ensemble.strength import STRENGTH
 from selavi_ref.runs.setting_fields import check_settings, setting
-from selavi_ref.selflabel.self_labelling import ClusterSizes
+from selavi_ref.selflabel.cluster_sizes import ClusterSizes
 
 _OVERCLUSTERS, _MIN_SIZE = 5, 8  # over-clusters for each cluster, and videos of each over-cluster, at least
 _MAX_OVERCLUSTERS = 2000  # of all over-clustering heads together; time and memory grow with the square
@@ -185,6 +183,8 @@ class TrainingSettings:
 
     def labelling_steps(self, n_videos: int, processes: int = 1) -> set[int]:
         """Return the steps before which the pseudo-labels are found anew."""
+        import numpy as np
+
         total = self.epochs * self.steps_per_epoch(n_videos, processes)
         fractions = np.linspace(0, 1, max(2, self.labellings + 1))[:-1] ** self.labelling_power
         return set((total * fractions).astype(int).tolist())

@@ -8,11 +8,14 @@ import io
 import json
 import os
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from selavi_ref.errors import FilePath, InputError, printable
 from selavi_ref.runs.atomic import replacing
 from selavi_ref.runs.csv_file import encodable
-from selavi_ref.timeline.stretches import Timeline
+
+if TYPE_CHECKING:
+    from selavi_ref.timeline.stretches import Timeline  # imports NumPy
 
 COLUMNS = ("path", "start", "end", "label", "name", "confidence")
 
@@ -69,7 +72,7 @@ def _elan(timelines: Sequence[Timeline]) -> str:
     return "".join(["Tier\tBegin Time\tEnd Time\tAnnotation\n", *rows])
 
 
-_Format = Callable[[Sequence[Timeline]], str]
+_Format = Callable[[Sequence["Timeline"]], str]
 FORMATS: dict[str, tuple[str, _Format]] = {  # name: ending, and how it is written
     "csv": (".csv", _csv),
     "json": (".json", _json),

@@ -9,8 +9,9 @@ from test_training import SETTINGS, start
 from selavi_ref.ensemble.matching import match_numbers
 from selavi_ref.errors import InputError
 from selavi_ref.metrics import normalized_mutual_info_score
+from selavi_ref.selflabel.cluster_sizes import ClusterSizes
 from selavi_ref.selflabel.kmeans import FeatureScaler, kmeans, kmeans_of_each
-from selavi_ref.selflabel.self_labelling import ClusterSizes, self_label
+from selavi_ref.selflabel.self_labelling import self_label
 from selavi_ref.store import FeatureStore, StoreWriter
 from selavi_ref.store.joint_log_prob import joint_log_prob
 

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from selavi_ref.ensemble.posterior import STRENGTH, posterior
+from selavi_ref.ensemble.posterior import posterior
+from selavi_ref.ensemble.strength import STRENGTH
 from selavi_ref.errors import InputError
-from selavi_ref.selflabel.self_labelling import ClusterSizes, align_modalities, predicted_mass, self_label
+from selavi_ref.selflabel.cluster_sizes import ClusterSizes
+from selavi_ref.selflabel.self_labelling import align_modalities, predicted_mass, self_label
 from selavi_ref.store import FeatureStore, StoreWriter
 from selavi_ref.store.joint_log_prob import joint_log_prob
 from selavi_ref.transport import assign

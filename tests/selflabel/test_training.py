@@ -15,7 +15,7 @@ from selavi_ref.runs.processes import SingleProcess, gather_lines, local_rows, r
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.selflabel import pseudo_labels
 from selavi_ref.selflabel.backbone import working_datasets
-from selavi_ref.selflabel.self_labelling import ClusterSizes
+from selavi_ref.selflabel.cluster_sizes import ClusterSizes
 from selavi_ref.selflabel.settings import TrainingSettings
 from selavi_ref.selflabel.training import Training
 from selavi_ref.store import WorkingStore
