@@ -32,7 +32,7 @@ from backbones.data.settings import ClipSettings
 from backbones.distributed.processes import process_group
 from selavi_ref.datasets import Manifest, read_manifest, write_manifest
 from selavi_ref.datasets.manifest import ManifestEntry
-from selavi_ref.ensemble.posterior import STRENGTH
+from selavi_ref.ensemble.strength import STRENGTH
 from selavi_ref.media.container import VideoInfo
 from selavi_ref.runs.processes import Exchange, barrier, local_rows
 from selavi_ref.selflabel.self_labelling import self_label
