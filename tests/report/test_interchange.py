@@ -157,6 +157,29 @@ def test_pycocotools_reads_coco(place, final):
     assert found == {final.paths[row]: name_of(final, row) for row in kept}
 
 
+def test_fiftyone_reads_its_samples(place, final, monkeypatch):
+    monkeypatch.setenv("HOME", str(place))
+    monkeypatch.setenv("FIFTYONE_DO_NOT_TRACK", "1")
+    importers = pytest.importorskip("fiftyone.utils.data.importers", reason="fiftyone is not installed")
+    importer = importers.LegacyFiftyOneDatasetImporter(str(write("fiftyone")))  # the reader of this layout, no database
+    importer.setup()
+    samples = list(importer)
+    assert [sample.filepath for sample in samples] == list(final.paths)
+    assert [sample.label and sample.label.label for sample in samples] == [
+        name_of(final, row) for row in range(len(final.paths))
+    ]
+
+
+def test_label_studio_accepts_its_tasks(place, final):
+    sdk = pytest.importorskip("label_studio_sdk.label_interface", reason="label-studio-sdk is not installed")
+    tasks = json.loads(write("label-studio").read_text())
+    interface = sdk.LabelInterface(Path("tasks.xml").read_text())
+    interface.validate()
+    for task in tasks:
+        assert interface.validate_task({"data": task["data"]})
+        assert all(interface.validate_prediction(one) for one in task.get("predictions", []))
+
+
 def test_datumaro_reads_coco_and_cvat(place, final):
     datumaro = pytest.importorskip("datumaro", reason="datumaro is not installed")
     for folder in ("coco/annotations", "coco/images/train", "task/images"):
