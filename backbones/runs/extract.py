@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from selavi_ref.ensemble.consensus import HeadConsensus, find_consensus
 from selavi_ref.errors import InputError, MediaError
 from selavi_ref.media import read_sound_statistics
 from selavi_ref.media.decoder import parallel_map, run_guarded
+from selavi_ref.media.segments import file_of
+from selavi_ref.media.segments import groups as neighbours
 from selavi_ref.media.sound_features import N_FEATURES
 from selavi_ref.runs.processes import Exchange, SingleProcess, local_rows, raise_together
 from selavi_ref.runs.provenance import Provenance
@@ -37,7 +39,8 @@ from selavi_ref.runs.run import Run
 from selavi_ref.store import StoreWriter, join, shard_path
 
 STATISTICS = "logmel"  # feature space of the statistics of sounds
-_AHEAD = 32  # sounds per thread that are read before their turn
+_AHEAD = 8  # files, or groups of segments, per thread whose sounds are read before their turn
+_GROUP_SECONDS = 300.0  # of one file whose segments are read at once
 
 
 def extract(
@@ -163,24 +166,22 @@ class _SoundStatistics:
         degradation: Degradation,
         workers: int,
     ):
-        def read(row: int) -> NDArray[np.float32]:
-            entry = manifest.entries[row]
-            if entry.skipped or (entry.info and not entry.info.has_audio):
-                return nothing
-            change = partial(degradation.degrade_samples, seed=(row,))
+        def read(group: list[int]) -> NDArray[np.float32]:
+            own = [rows[number] for number in group]
+            degrade = partial(_degraded, degradation, own)
+            names = [manifest.entries[row].path for row in own]
             try:
-                return run_guarded(read_sound_statistics, entry.path, change)
+                return run_guarded(read_sound_statistics, file_of(names[0]), names, degrade)
             except MediaError:
-                return nothing
+                return np.full((len(own), N_FEATURES), np.nan, np.float32)
 
-        nothing = np.full(N_FEATURES, np.nan, np.float32)
         self._model = model
-        self._read = parallel_map(read, rows, workers, _AHEAD)
+        groups = neighbours([manifest.entries[row].path for row in rows], _GROUP_SECONDS)
+        self._read = chain.from_iterable(read for _, read in parallel_map(read, groups, workers, _AHEAD))
 
     def __call__(self, rows: NDArray[np.int64], values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the values of the next rows with what is added."""
-        read = dict(islice(self._read, len(rows)))
-        statistics = np.stack([read[row] for row in rows.tolist()])
+        statistics = np.stack(list(islice(self._read, len(rows))))
         if self._model is None:
             return values | {f"features/{STATISTICS}": statistics}
         features = {f"features/{STATISTICS}": statistics, **values}
@@ -189,6 +190,12 @@ class _SoundStatistics:
                 {name: features[f"features/{name}"] for name in self._model.components}
             )
         }
+
+
+def _degraded(
+    degradation: Degradation, rows: Sequence[int], number: int, samples: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    return degradation.degrade_samples(samples, seed=(rows[number],))
 
 
 def _shards(out: str | os.PathLike[str], n_videos: int, size: int) -> list[Path]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selavi_ref.errors import FilePath, MediaError
 from selavi_ref.media.clip import read_clip
 from selavi_ref.media.mel import log_mel, mel_statistics
 from selavi_ref.media.probing import probe
+from selavi_ref.media.segment_reader import read_segments
 
 SAMPLE_RATE = 24_000
 SECONDS = 60.0  # of a longer sound, the middle
@@ -43,45 +46,58 @@ def sound_statistics(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def read_sound_statistics(
-    path: str | os.PathLike[str], change: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+    path: FilePath,
+    names: Sequence[str] | None = None,
+    change: Callable[[int, NDArray[np.float32]], NDArray[np.float32]] | None = None,
 ) -> NDArray[np.float32]:
     """
-    Return `sound_statistics` of the sound of a file or segment, or of the middle minute of a longer one.
+    Return `sound_statistics` of the sounds of a file, or of segments of one file, which is decoded once.
+
+    Of a sound of more than a minute, its middle minute counts.
 
     Parameters
     ----------
     path : path
-        A video, a sound, or a segment of one.
+        A video or sound.
+    names : sequence of n str, optional
+        Segments of it, in ascending order of their starts.
     change : callable, optional
-        Degrades the samples before they are measured.
+        Gets the position of each name and its samples, and returns those to be measured.
 
     Returns
     -------
     array
-        float32, shape (384,); NaN without sound.
-
-    Raises
-    ------
-    MediaError
-        If it cannot be decoded.
+        float32, shape (n, 384); NaN for those without sound, and where the sound cannot be decoded.
     """
-    nothing = np.full(N_FEATURES, np.nan, np.float32)
-    info = probe(os.fspath(path))
+    names = [os.fspath(path)] if names is None else names
+    try:
+        sounds = [_middle_minute(names[0])] if len(names) == 1 else _sounds_of_segments(names)
+    except MediaError:
+        sounds = [_NO_SOUND] * len(names)
+    statistics = np.full((len(names), N_FEATURES), np.nan, np.float32)
+    for number, samples in enumerate(sounds):
+        if samples.size:
+            statistics[number] = sound_statistics(samples if change is None else change(number, samples))
+    return statistics
+
+
+_NO_SOUND = np.empty(0, np.float32)
+_OPTIONS: dict[str, Any] = {"fps": 1.0, "size": 1, "sample_rate": SAMPLE_RATE, "want_video": False}
+
+
+def _middle_minute(name: str) -> NDArray[np.float32]:
+    info = probe(name)
     if not info.has_audio:
-        return nothing
+        return _NO_SOUND
     length = min(SECONDS, info.audio_seconds)
     start = (info.audio_seconds - length) / 2
-    clip = read_clip(
-        os.fspath(path),
-        start,
-        max(length, 1e-3),
-        fps=1.0,
-        frames=1,
-        size=1,
-        sample_rate=SAMPLE_RATE,
-        want_video=False,
-    )
-    samples = clip.samples
-    if not samples.size:
-        return nothing
-    return sound_statistics(samples if change is None else change(samples))
+    return read_clip(name, start, max(length, 1e-3), frames=1, **_OPTIONS).samples
+
+
+def _sounds_of_segments(names: Sequence[str]) -> list[NDArray[np.float32]]:
+    longest, sounds = round(SECONDS * SAMPLE_RATE), []
+    for part in read_segments(names, **_OPTIONS):
+        samples = _NO_SOUND if isinstance(part, MediaError) else part.samples
+        start = max(0, len(samples) - longest) // 2
+        sounds.append(samples[start : start + longest])
+    return sounds
