@@ -92,7 +92,10 @@ def _of_store(source: str, clusters: int | None, truth: str | None, seed: int) -
 
     with FeatureStore(source) as store:
         if clusters is None and not store.heads:
-            raise InputError("--clusters is missing: the store has no heads whose number of clusters could be taken")
+            raise InputError(
+                "--clusters is missing: the store has no heads whose number of clusters could be taken",
+                option="clusters",
+            )
         classes = true_classes(source, store.paths, store.classes, truth)
         return classes, label_features(store, clusters or store.n_clusters, "features", seed=seed)
 
@@ -123,7 +126,7 @@ def _of_videos(
     run_settings = None if run is None else RunSettings.from_dict(run.config)
     K = clusters or (None if run_settings is None else run_settings.clusters)
     if K is None:
-        raise InputError("--clusters is missing: how many clusters should K-means find?")
+        raise InputError("--clusters is missing: how many clusters should K-means find?", option="clusters")
     names = {name: networks[name] for name in ("video_net", "audio_net")}
     if run_settings is not None and not any(names.values()):
         names = {"video_net": run_settings.backbone.video_net, "audio_net": run_settings.backbone.audio_net}
@@ -134,7 +137,7 @@ def _of_videos(
     least = usable_length(random.backbone.clip)
     manifest = scan_videos(list_collection(source), data_source["workers"], min_seconds=least).usable
     if len(manifest) < K:
-        raise InputError(f"--clusters {K}: {source} has too few usable videos ({len(manifest)})")
+        raise InputError(f"--clusters {K}: {source} has too few usable videos ({len(manifest)})", option="clusters")
     classes = true_classes(source, manifest.paths, manifest.classes, truth)
     baselines = Baselines(manifest, K, results_folder(out), device, DataSource(**data_source), seed, TERMINAL)
     ours = {} if run is None else baselines.label_run(run)

@@ -144,6 +144,6 @@ def _listening(port: int) -> socket.socket:
         listening.bind(("127.0.0.1", port))
     except OSError as error:
         listening.close()
-        raise InputError(f"--port {port} cannot be used: {error.strerror}") from error
+        raise InputError(f"--port {port} cannot be used: {error.strerror}", option="port") from error
     listening.listen()
     return listening

@@ -66,7 +66,9 @@ def convert(source: str, out: str | None, to: str | None, force: bool, sound_lev
     if to is not None:
         refuse_options([*clip, "sound_level"], "goes with --out")
         if os.path.lexists(to) and not force:
-            raise InputError(f"--to {to} exists already; name another file, or replace it by --force", path=to)
+            raise InputError(
+                f"--to {to} exists already; name another file, or replace it by --force", path=to, option="to"
+            )
         from backbones.commands.progress import TERMINAL
 
         export_published(Run.of_videos(source), to, TERMINAL)
@@ -75,9 +77,14 @@ def convert(source: str, out: str | None, to: str | None, force: bool, sound_lev
     assert out is not None
     refuse_options(["force"], "goes with --to")
     if os.path.isdir(source):
-        raise InputError(f"{source} is a folder; name the file of a checkpoint, or write one of a run by --to FILE")
+        raise InputError(
+            f"{source} is a folder; name the file of a checkpoint, or write one of a run by --to FILE", path=source
+        )
     if sound_level == "collection":
-        raise InputError("--sound-level collection: a checkpoint has no collection; none, published, or MEAN,STD")
+        raise InputError(
+            "--sound-level collection: a checkpoint has no collection; none, published, or MEAN,STD",
+            option="sound-level",
+        )
     names = {option.replace("-", "_"): name for name, option, _ in _CLIP_OPTIONS}
     given = {names[option]: value for option, value in clip.items() if value is not None}
     with locked(out):

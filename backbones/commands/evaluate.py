@@ -68,7 +68,7 @@ def evaluate(
     if out is not None:
         check_drawing()
     if form == "csv" and (clusters or confusion):
-        raise InputError("--format csv prints one table; --out writes them all")
+        raise InputError("--format csv prints one table; --out writes them all", option="format")
     rows, classes = _labels_of_run(labels, truth) if os.path.isdir(labels) else read_labelled(labels, truth)
     tables = {"scores": evaluation_table(rows, classes, heads=heads, intervals=intervals)}
     if clusters or out is not None:
@@ -106,5 +106,7 @@ def _labels_of_run(folder: str, truth: str | None) -> tuple[list[dict[str, str]]
         note(f"{folder} was edited on its page; as learnt: selavi evaluate {folder}/labels.csv", err=True)
     classes = true_classes(folder, labels.paths, labels.classes, truth)
     if not any(true and row["label"] for true, row in zip(classes, rows, strict=True)):
-        raise InputError(f"{folder}: none of {len(rows)} videos has both a label and a true class; see --truth")
+        raise InputError(
+            f"{folder}: none of {len(rows)} videos has both a label and a true class; see --truth", path=folder
+        )
     return rows, classes

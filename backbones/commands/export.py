@@ -99,10 +99,10 @@ def export(
     writers = {".csv": write_csv, ".json": write_json, ".parquet": write_parquet}
     for path in out:
         if Path(path).suffix.lower() not in writers:
-            raise InputError(f"--out {path}: the name must end in .csv, .json or .parquet")
+            raise InputError(f"--out {path}: the name must end in .csv, .json or .parquet", option="out")
     collection = open_collection(source, truth=truth, videos=videos)
     if head not in collection.labels.titles:
-        raise InputError(f"--head {head}: {source} has {', '.join(collection.labels.titles)}")
+        raise InputError(f"--head {head}: {source} has {', '.join(collection.labels.titles)}", option="head")
     _check_outputs(source, out, targets, embeddings, force)
     if links is not None or cut is not None:
         _check_files(collection.files, source)

@@ -165,7 +165,7 @@ def _check_arguments(
     else:
         refuse_options(("test_split",), "goes without --layout, whose lists name the test videos")
     if options["test_split"] == "train":
-        raise InputError("--test-split train: these are the videos that are learnt from")
+        raise InputError("--test-split train: these are the videos that are learnt from", option="test-split")
     if options["linear_probe"]:
         refuse_options(("base_learning_rate",), "goes without --linear-probe, which leaves the network as it is")
     return run, videos
@@ -188,7 +188,9 @@ def _start_or_check(source: tuple[str, str] | None, out: str, options: dict[str,
         earlier = open_finetuning(out)[1]
         if changed := earlier.changes(settings):
             what = f"was started with another {', '.join(changed)}"
-            raise InputError(f"{out} {what}; continue with --resume --out {out} alone, or choose another --out")
+            raise InputError(
+                f"{out} {what}; continue with --resume --out {out} alone, or choose another --out", path=out
+            )
         return
     listed = list_folds(
         videos, settings.layout, annotations=annotations, numbers=settings.folds, test_split=settings.test_split

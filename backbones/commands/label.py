@@ -110,7 +110,9 @@ def label(
     }
     if videos is None:
         if os.path.isdir(source):
-            raise InputError(f"{source} is a folder: name the videos to label too, as in selavi label RUN VIDEOS")
+            raise InputError(
+                f"{source} is a folder: name the videos to label too, as in selavi label RUN VIDEOS", path=source
+            )
         refuse_options(viewing, "goes with RUN VIDEOS; a store has its log-probabilities already")
         refuse_options(["as_learnt"], "goes with RUN VIDEOS; a store is labelled as learnt")
         write_labels(source, out, head, balanced, source=source, **summary)
@@ -127,7 +129,7 @@ def label(
         refuse_options(viewing, f"goes with a run on videos; {source} has learnt from features")
     known = [str(number) for number in range(run.config.get("heads", 0))]
     if head not in ("consensus", "heads", "best", *known):
-        raise InputError(f"--head {head}: choose consensus, heads, best, or one of {', '.join(known)}")
+        raise InputError(f"--head {head}: choose consensus, heads, best, or one of {', '.join(known)}", option="head")
     # Read before the long work, so that damaged annotations are refused at once.
     annotations = None if as_learnt else annotations_of(run).read()
     with ExitStack() as stack:
@@ -161,7 +163,10 @@ def _label_over_time(
     refused = ("balanced", "min_confidence", "drop_misfits", "as_json", "crops", "shrink", "attenuate", "noise")
     refuse_options(refused, "does not go with --timeline")
     if videos is None or out == STANDARD_OUTPUT:
-        raise InputError("--timeline goes with RUN VIDEOS and a file or folder: selavi label RUN VIDEOS --timeline")
+        raise InputError(
+            "--timeline goes with RUN VIDEOS and a file or folder: selavi label RUN VIDEOS --timeline",
+            option="timeline",
+        )
     write_timeline_files(
         source,
         videos,

@@ -124,7 +124,10 @@ def name(
         if vocabulary is not None and not encoders:
             encoders = _with_texts(collection, source)
         if not (files or classes or encoders or program):
-            raise InputError("--no-files leaves nothing to take names from; give --encoder, --features or --command")
+            raise InputError(
+                "--no-files leaves nothing to take names from; give --encoder, --features or --command",
+                option="no-files",
+            )
         classes = [*classes, *_encoded(collection, encoders, vocabulary, device, workers)]
         found = propose_names(
             collection,

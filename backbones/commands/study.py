@@ -188,7 +188,7 @@ def _run_study(
     from selavi_ref.report.table import results_folder
 
     if long_tail is not None and not math.isfinite(long_tail):
-        raise InputError(f"--long-tail {long_tail}: a finite number above 0")
+        raise InputError(f"--long-tail {long_tail}: a finite number above 0", option="long-tail")
     check_drawing()
     shared["config"] = read_config(config)
     known = run_settings(1000, **shared, device=device)  # refuses settings that do not fit before the long scan
@@ -227,5 +227,5 @@ def _whole_numbers(text: str) -> list[int]:
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 1:
-        raise InputError(f"--factors {text}: whole numbers of at least 1, separated by commas")
+        raise InputError(f"--factors {text}: whole numbers of at least 1, separated by commas", option="factors")
     return numbers

@@ -256,7 +256,7 @@ def _check_run(videos: str | None, out: str, resume: bool) -> bool:
     elif videos is None:
         raise InputError("name the folder of videos, or continue a run by --resume")
     elif exists and not resume:
-        raise InputError(f"{out} holds a run already; continue it with --resume, or choose another --out")
+        raise InputError(f"{out} holds a run already; continue it with --resume, or choose another --out", path=out)
     return exists
 
 

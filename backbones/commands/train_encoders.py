@@ -43,7 +43,9 @@ def train_on_encoders(
         context.invoke(train_heads, out=out, resume=True)
     else:
         if videos is None or options["clusters"] is None:
-            raise InputError("--encoder goes with VIDEOS and --clusters: how many kinds of videos are to be found?")
+            raise InputError(
+                "--encoder goes with VIDEOS and --clusters: how many kinds of videos are to be found?", option="encoder"
+            )
         layout, split = options["layout"], options["split"]
         listed = list_collection(videos, layout, options["annotations"], split or ("train" if layout else None), 1)
         store = str(Run.prepare(out).folder / "encoded.h5")

@@ -102,7 +102,7 @@ def train_heads(
             if store is None:
                 raise InputError("name the store of features, or continue a run by --resume")
             if clusters is None:
-                raise InputError("--clusters is missing: how many kinds of videos are to be found?")
+                raise InputError("--clusters is missing: how many kinds of videos are to be found?", option="clusters")
             number = {"most": clusters.most} if isinstance(clusters, Estimated) else {"n_clusters": clusters}
             if isinstance(clusters, Estimated):
                 refuse_options(["use"], "goes with a number of --clusters; it is estimated from both spaces of a store")

@@ -42,12 +42,13 @@ class Degradation:
 
     def __post_init__(self) -> None:
         if self.shrink < 1:
-            raise InputError(f"--shrink {self.shrink}: a factor of at least 1")
+            raise InputError(f"--shrink {self.shrink}: a factor of at least 1", option="shrink")
         if not 0 <= self.attenuate <= _MOST_DECIBELS:
-            raise InputError(f"--attenuate {self.attenuate:g}: decibels, 0 to {_MOST_DECIBELS:g}")
+            raise InputError(f"--attenuate {self.attenuate:g}: decibels, 0 to {_MOST_DECIBELS:g}", option="attenuate")
         if not self.noise >= -_MOST_DECIBELS:
             raise InputError(
-                f"--noise {self.noise:g}: decibels of the sound above the noise, {-_MOST_DECIBELS:g} or more"
+                f"--noise {self.noise:g}: decibels of the sound above the noise, {-_MOST_DECIBELS:g} or more",
+                option="noise",
             )
 
     def __bool__(self) -> bool:

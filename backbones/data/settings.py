@@ -131,7 +131,7 @@ class AugmentSettings:
             name, equals, value = text.partition("=")
             name = name.strip().replace("-", "_")
             if name not in known or not equals:
-                raise InputError(f"--augment {text}: write name=value; names are {', '.join(known)}")
+                raise InputError(f"--augment {text}: write name=value; names are {', '.join(known)}", option="augment")
             values[name] = _value_of(text, value, known[name].default)
         return replace(self, **values)
 
@@ -145,7 +145,9 @@ def _value_of(text: str, value: str, like: Any) -> Any:
             return float(low), float(high)
         return type(like)(value)
     except ValueError:
-        raise InputError(f"--augment {text}: {text.partition('=')[0]} takes {kinds[type(like)]}") from None
+        raise InputError(
+            f"--augment {text}: {text.partition('=')[0]} takes {kinds[type(like)]}", option="augment"
+        ) from None
 
 
 NO_AUGMENTATION = AugmentSettings(

@@ -123,7 +123,7 @@ def encode_collection(
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise SelaviError(f"{printable(folder)} cannot be made: {error.strerror or error}") from error
+        raise SelaviError(f"{printable(folder)} cannot be made: {error.strerror or error}", path=folder) from error
     store = folder / f"{space}.h5"
     if store in [found.store for found in earlier]:
         store.unlink()  # the collection has grown since

@@ -87,7 +87,7 @@ class FoldResult:
             return cls(**{**values, "failures": failures, "epochs": checked_epochs(values["epochs"])})
         except (OSError, *WRONG_CONTENT) as error:
             raise InputError(
-                f"{printable(path)} cannot be read; without it, the fold is learnt again: {error}"
+                f"{printable(path)} cannot be read; without it, the fold is learnt again: {error}", path=path
             ) from error
 
     @property

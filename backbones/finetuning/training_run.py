@@ -135,7 +135,7 @@ def open_finetuning(folder: str | os.PathLike[str]) -> tuple[Run, FineTuneSettin
     """
     run = Run.open(folder)
     if run.kind is not RunKind.FINETUNE:
-        raise InputError(f"{printable(folder)} holds a run that is no fine-tuning; choose another --out")
+        raise InputError(f"{printable(folder)} holds a run that is no fine-tuning; choose another --out", path=folder)
     return run, FineTuneSettings.from_dict(run.config)
 
 
@@ -256,4 +256,4 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SelaviError(f"{printable(folder)} cannot be made: {error.strerror}") from error
+        raise SelaviError(f"{printable(folder)} cannot be made: {error.strerror}", path=folder) from error

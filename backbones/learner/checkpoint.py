@@ -50,20 +50,22 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:  # PyTorch itself does not verify checksums
             broken = archive.testzip()
         if broken is not None:
-            raise CheckpointError(f"{name} is damaged")
+            raise CheckpointError(f"{name} is damaged", path=path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{name} does not exist; the run has no checkpoint yet") from error
+        raise CheckpointError(f"{name} does not exist; the run has no checkpoint yet", path=path) from error
     except OSError as error:
-        raise CheckpointError(f"{name} cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{name} cannot be read: {error.strerror or error}", path=path) from error
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{name} is damaged or not a checkpoint") from error
+        raise CheckpointError(f"{name} is damaged or not a checkpoint", path=path) from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != _FORMAT:
-        raise InputError(f"{name} is not a checkpoint of selavi")
+        raise InputError(f"{name} is not a checkpoint of selavi", path=path)
     if checkpoint.get("version") != _VERSION:
-        raise InputError(f"{name} is a checkpoint of version {checkpoint.get('version')}; this selavi reads {_VERSION}")
+        raise InputError(
+            f"{name} is a checkpoint of version {checkpoint.get('version')}; this selavi reads {_VERSION}", path=path
+        )
     return checkpoint
 
 
@@ -88,13 +90,17 @@ def read_training_checkpoint(path: str | os.PathLike[str], *, n_heads: int | Non
     checkpoint = read_checkpoint(path)
     weights = checkpoint.get("model")
     if not is_weights(weights):
-        raise InputError(f"{printable(path)} is no checkpoint of a training: its model is no table of weights")
+        raise InputError(
+            f"{printable(path)} is no checkpoint of a training: its model is no table of weights", path=path
+        )
     for name in ("optimizer", "random", "cuda_random"):
         if name not in checkpoint:
-            raise InputError(f"{printable(path)} is no checkpoint of a training: {name} is missing")
+            raise InputError(f"{printable(path)} is no checkpoint of a training: {name} is missing", path=path)
     random = checkpoint["random"]
     if not isinstance(random, torch.Tensor) or random.ndim != 2:
-        raise InputError(f"{printable(path)} is no checkpoint of a training: random is no table of random states")
+        raise InputError(
+            f"{printable(path)} is no checkpoint of a training: random is no table of random states", path=path
+        )
     checkpoint["state"] = checked_state(checkpoint.get("state"), path, n_heads=n_heads)
     return checkpoint
 
@@ -123,7 +129,7 @@ def read_newest(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
         lambda path: read_training_checkpoint(path, n_heads=n_heads), reporter=reporter
     )
     if newest is None:
-        raise InputError(f"{run.folder} has no checkpoint yet: the run has not learnt anything")
+        raise InputError(f"{run.folder} has no checkpoint yet: the run has not learnt anything", path=run.folder)
     return newest[1]
 
 

@@ -116,4 +116,5 @@ class BackboneSettings:
             parts = {"clip": ClipSettings(**values["clip"]), "augment": AugmentSettings(**augment)}
             return cls(**{**values, **parts})
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"settings of the backbone do not fit: {error}") from error
+            option = getattr(error, "option", None)
+            raise InputError(f"settings of the backbone do not fit: {error}", option=option) from error

@@ -75,7 +75,11 @@ class NetworkSpec:
         ]
         if wrong:
             takes = " and ".join(_range_text(name, low, high) for name, (low, high) in self.limits.items())
-            raise InputError(f"{self.modality} network {self.name} takes {takes}, not {', '.join(wrong)}")
+            raise InputError(
+                f"{self.modality} network {self.name} takes {takes}, not {', '.join(wrong)}",
+                option=f"{self.modality}_net",
+                value=self.name,
+            )
 
 
 class Base(nn.Module):

@@ -152,7 +152,8 @@ def _state_dict(content: Any, path: str | os.PathLike[str]) -> dict[str, Tensor]
         if is_state_dict(candidate):
             return without_module_prefix(candidate)
     raise InputError(
-        f"{os.fspath(path)} holds no weights; expected a dict of tensors by name, or one under 'state_dict' or 'model'"
+        f"{os.fspath(path)} holds no weights; expected a dict of tensors by name, or one under 'state_dict' or 'model'",
+        path=os.fspath(path),
     )
 
 

@@ -54,7 +54,9 @@ def import_published(
     """
     checkpoint = read_published(path)
     if len(set(checkpoint.clusters)) > 1:
-        raise InputError(f"{printable(path)} has heads of different numbers of clusters: {checkpoint.clusters}")
+        raise InputError(
+            f"{printable(path)} has heads of different numbers of clusters: {checkpoint.clusters}", path=path
+        )
     settings = run_settings(
         2,
         preset="published",
@@ -162,11 +164,13 @@ def export_published(run: Run, path: str | os.PathLike[str], reporter: Reporter 
     settings = RunSettings.from_dict(run.config)
     if settings.backbone.modalities != BOTH:
         raise InputError(
-            f"{printable(run.folder)} has learnt on {settings.backbone.modalities} alone; published networks on both"
+            f"{printable(run.folder)} has learnt on {settings.backbone.modalities} alone; published networks on both",
+            path=run.folder,
         )
     if settings.backbone.concatenate:
         raise InputError(
-            f"{printable(run.folder)} has heads on concatenated features, which published networks have not"
+            f"{printable(run.folder)} has heads on concatenated features, which published networks have not",
+            path=run.folder,
         )
     checkpoint = read_newest(run, reporter)
     state, heads = checkpoint["state"], range(settings.heads)
@@ -203,7 +207,8 @@ def _check_hidden_width(checkpoint: PublishedCheckpoint, settings: RunSettings, 
         if checkpoint.hidden and checkpoint.hidden[modality] != width:
             raise InputError(
                 f"{printable(path)}: its {modality} heads have {checkpoint.hidden[modality]} hidden units; "
-                f"those of {name} have {width} here"
+                f"those of {name} have {width} here",
+                path=path,
             )
 
 

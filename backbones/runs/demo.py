@@ -43,10 +43,10 @@ def run_demo(
     choose_device(device)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is there already; name another folder with --out")
+        raise InputError(f"{folder} is there already; name another folder with --out", path=folder)
     with locked(folder):
         if any(path.name != LOCK_NAME for path in folder.iterdir()):
-            raise InputError(f"{folder} is there already; name another folder with --out")
+            raise InputError(f"{folder} is there already; name another folder with --out", path=folder)
         return _run_demo(folder, n_videos, seed, device, reporter)
 
 

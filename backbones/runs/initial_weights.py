@@ -58,7 +58,10 @@ def check_initial_weights(settings: RunSettings) -> RunSettings:
         absolute[name] = os.path.abspath(path) if path else ""
     networks = settings.backbone.video_net, settings.backbone.audio_net
     if settings.init and (given := _networks_of(settings.init)) != networks:
-        raise InputError(f"--init {settings.init} has the networks {' and '.join(given)}, not {' and '.join(networks)}")
+        raise InputError(
+            f"--init {settings.init} has the networks {' and '.join(given)}, not {' and '.join(networks)}",
+            option="init",
+        )
     for modality, name in zip(MODALITIES, networks, strict=True):
         if path := absolute[f"{modality}_weights"]:
             if modality not in settings.backbone.modalities:
@@ -88,7 +91,8 @@ def _load_networks(backbone: TorchBackbone, source: str, reporter: Reporter) -> 
         for name in (name for name in own if name.startswith(prefix)):
             if name not in given or given[name].shape != own[name].shape:
                 raise InputError(
-                    f"--init {source}: its {modality} network is not that of this run; the first difference is {name}"
+                    f"--init {source}: its {modality} network is not that of this run; the first difference is {name}",
+                    option="init",
                 )
             own[name] = given[name]
     backbone.model.load_state_dict(own)

@@ -48,7 +48,8 @@ def start_pilot(
     distribution = options.get("distribution")
     if distribution not in (None, "uniform", "gaussian", "zipf"):
         raise InputError(
-            f"--distribution {distribution} has sizes for a number of clusters; give --clusters this number"
+            f"--distribution {distribution} has sizes for a number of clusters; give --clusters this number",
+            option="distribution",
         )
     n_videos = len(manifest.usable)
     n_clusters = pilot_n_clusters(n_videos, most)

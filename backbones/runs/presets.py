@@ -101,13 +101,13 @@ def run_settings(
         raise InputError(f"there is no setting {unknown[0]}; there are {known}", option=unknown[0])
     for option, value in given.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"--{option.replace('_', '-')} must be a finite number, not {value}")
+            raise InputError(f"--{option.replace('_', '-')} must be a finite number, not {value}", option=option)
     clusters = given.get("clusters", file.get("clusters", LAYOUT_CLUSTERS.get(layout or "")))
     if clusters is None:
-        raise InputError("--clusters is missing: how many kinds of videos are to be found?", option="--clusters")
+        raise InputError("--clusters is missing: how many kinds of videos are to be found?", option="clusters")
     if isinstance(clusters, int) and clusters < 2:
         raise InputError(
-            f"--clusters {clusters}: at least 2, for one cluster has nothing to tell apart", option="--clusters"
+            f"--clusters {clusters}: at least 2, for one cluster has nothing to tell apart", option="clusters"
         )
     file_backbone = file["backbone"]
     named = file_backbone.pop("video_net", None), file_backbone.pop("audio_net", None)
@@ -137,7 +137,7 @@ def _parse_file(config: Mapping[str, Any] | None) -> dict[str, Any]:
     file: dict[str, Any] = {"training": {}, "backbone": {}} | deepcopy(dict(config or {}))
     for table in ("training", "backbone"):
         if not isinstance(file[table], Mapping):
-            raise InputError(f"{table} is a table of settings, not {file[table]!r}")
+            raise InputError(f"{table} is a table of settings, not {file[table]!r}", option=table)
     kinds = RunSettings(1, 1, 1, TrainingSettings(), BackboneSettings()).to_dict()
     _merge(kinds, file, "")  # raises if a setting is unknown or of another type
     RunSettings.from_dict(kinds)
@@ -147,7 +147,7 @@ def _parse_file(config: Mapping[str, Any] | None) -> dict[str, Any]:
 def _networks(preset: str, video_net: str | None, audio_net: str | None) -> BackboneSettings:
     """Return the settings of the given networks, or of the preset's."""
     if preset not in PRESETS:
-        raise InputError(f"--preset {preset}: known are {', '.join(PRESETS)}")
+        raise InputError(f"--preset {preset}: known are {', '.join(PRESETS)}", option="preset")
     video_net = video_net or ("tiny" if preset == "small" else "r2plus1d_18")
     return BackboneSettings.for_networks(video_net, audio_net or ("tiny" if video_net == "tiny" else "resnet9"))
 
@@ -167,9 +167,9 @@ def read_config(path: str | os.PathLike[str] | None) -> dict[str, Any] | None:
         with open(path, "rb") as file:
             return with_current_names(tomllib.load(file))
     except OSError as error:
-        raise InputError(f"--config {path} cannot be read: {error.strerror}") from error
+        raise InputError(f"--config {path} cannot be read: {error.strerror}", option="config") from error
     except ValueError as error:
-        raise InputError(f"--config {path} cannot be read: {error}") from error
+        raise InputError(f"--config {path} cannot be read: {error}", option="config") from error
 
 
 def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chosen: Mapping[str, Any]) -> RunSettings:
@@ -223,20 +223,20 @@ def _merge(values: dict[str, Any], chosen: Mapping[str, Any], prefix: str) -> No
     for name, value in chosen.items():
         path = f"{prefix}{name}"
         if name not in values:
-            raise InputError(f"the settings have no {path}; known here are {', '.join(values)}")
+            raise InputError(f"the settings have no {path}; known here are {', '.join(values)}", option=path)
         default = values[name]
         if isinstance(default, Mapping):
             if not isinstance(value, Mapping):
-                raise InputError(f"{path} is a table of settings, not {value!r}")
+                raise InputError(f"{path} is a table of settings, not {value!r}", option=path)
             _merge(values[name], value, f"{path}.")
         elif isinstance(default, (tuple, list)):
             if not isinstance(value, (tuple, list)):
-                raise InputError(f"{path} is a list of numbers, not {value!r}")
+                raise InputError(f"{path} is a list of numbers, not {value!r}", option=path)
             values[name] = tuple(value)
         else:
             number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
             if type(value) is not type(default) and not number:
-                raise InputError(f"{path} is {value!r}; it must be of the kind of {default!r}")
+                raise InputError(f"{path} is {value!r}; it must be of the kind of {default!r}", option=path)
             values[name] = float(value) if number else value
 
 
@@ -256,7 +256,10 @@ def _distribution(chosen: str, clusters: int) -> dict[str, Any]:
     if chosen in ("uniform", "gaussian", "zipf"):
         return {"distribution": chosen, "given": ()}
     if not os.path.exists(chosen):
-        raise InputError(f"--distribution {chosen}: not uniform, gaussian or zipf, and no file of that name exists")
+        raise InputError(
+            f"--distribution {chosen}: not uniform, gaussian or zipf, and no file of that name exists",
+            option="distribution",
+        )
     return {"distribution": chosen, "given": tuple(marginals.read(chosen, clusters).tolist())}
 
 
@@ -288,7 +291,9 @@ def _parse_audio_level(text: str) -> tuple[float, float]:
     except ValueError:
         mean, std = math.nan, 0.0
     if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-        raise InputError(f"--sound-level {text}: collection, none, published, or MEAN,STD such as 1.93,17.89")
+        raise InputError(
+            f"--sound-level {text}: collection, none, published, or MEAN,STD such as 1.93,17.89", option="sound-level"
+        )
     return mean, std
 
 
@@ -297,7 +302,7 @@ def _augmentation(default: AugmentSettings, assignments: Sequence[str]) -> Augme
     known = {"none": NO_AUGMENTATION, "published": PUBLISHED_AUGMENTATION, "strong": AugmentSettings()}
     named = [text for text in assignments if text in known]
     if len(named) > 1:
-        raise InputError(f"--augment {' --augment '.join(named)}: name one of them")
+        raise InputError(f"--augment {' --augment '.join(named)}: name one of them", option="augment")
     start = known[named[0]] if named else default
     return start.changed([text for text in assignments if text not in known])
 
@@ -308,18 +313,22 @@ def _check(settings: RunSettings) -> RunSettings:
 
     clip, training = settings.backbone.clip, settings.training
     if clip.sample_rate % 100:
-        raise InputError(f"--sound-rate {clip.sample_rate}: a multiple of 100, so that 10 ms are whole samples")
+        raise InputError(
+            f"--sound-rate {clip.sample_rate}: a multiple of 100, so that 10 ms are whole samples", option="sound-rate"
+        )
     if clip.audio_seconds < _MIN_AUDIO_SECONDS or clip.n_filters < _MIN_BANDS:
         raise InputError(
             f"--sound-seconds {clip.audio_seconds:g} --mel-bands {clip.n_filters}: at least {_MIN_AUDIO_SECONDS} s and "
-            f"{_MIN_BANDS} bands"
+            f"{_MIN_BANDS} bands",
+            option="sound-seconds",
         )
     for modality, name in (("video", settings.backbone.video_net), ("audio", settings.backbone.audio_net)):
         registry.find(modality, name).check(clip)
     if training.overclustering_heads and training.overclustering_heads * settings.overclusters < settings.clusters:
         raise InputError(
             f"--overclustering-heads {training.overclustering_heads}: "
-            f"there are too few videos for finer labels than {settings.clusters}"
+            f"there are too few videos for finer labels than {settings.clusters}",
+            option="overclustering-heads",
         )
     if settings.backbone.modalities != BOTH:
         _check_single_modality(settings)
@@ -328,10 +337,11 @@ def _check(settings: RunSettings) -> RunSettings:
     if training.overclustering_heads and training.label_by != "both":
         raise InputError(
             f"--label-by {training.label_by}: over-clustering merges clusters by both modalities; "
-            "give --overclustering-heads 0"
+            "give --overclustering-heads 0",
+            option="label-by",
         )
     if training.groups > settings.heads:
-        raise InputError(f"--groups {training.groups}: there are only {settings.heads} heads to split")
+        raise InputError(f"--groups {training.groups}: there are only {settings.heads} heads to split", option="groups")
     return settings
 
 
@@ -340,10 +350,11 @@ def _check_single_modality(settings: RunSettings) -> None:
     training, only = settings.training, settings.backbone.modalities
     if training.overclustering_heads:
         raise InputError(
-            f"--modalities {only}: over-clustering merges clusters by both modalities; give --overclustering-heads 0"
+            f"--modalities {only}: over-clustering merges clusters by both modalities; give --overclustering-heads 0",
+            option="modalities",
         )
     if training.label_by not in ("both", only):
-        raise InputError(f"--label-by {training.label_by} does not go with --modalities {only}")
+        raise InputError(f"--label-by {training.label_by} does not go with --modalities {only}", option="label-by")
 
 
 def _check_concatenated(settings: RunSettings) -> None:

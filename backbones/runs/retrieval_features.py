@@ -129,7 +129,7 @@ class RetrievalReader:
         reporter: Reporter = SILENT,
     ):
         if pool not in POOLS:
-            raise InputError(f"pool={pool!r}: choose {' or '.join(POOLS)}")
+            raise InputError(f"pool={pool!r}: choose {' or '.join(POOLS)}", option="pool", value=pool)
         run_settings = RunSettings.from_dict(Run.of_videos(run.folder).config)
         self.settings = _with_frames(run_settings.backbone, frames)
         specs = {m: registry.find(m, getattr(self.settings, f"{m}_net")) for m in self.settings.modalities.split("+")}
@@ -205,7 +205,11 @@ def _check(specs: dict[str, NetworkSpec], settings: BackboneSettings, pool: str)
     for modality, spec in specs.items():
         spec.check(settings.clip)
         if pool != "mean" and not spec.maps:
-            raise InputError(f"the {modality} network {spec.name} has no feature maps to pool; choose mean")
+            raise InputError(
+                f"the {modality} network {spec.name} has no feature maps to pool; choose mean",
+                option="pool",
+                value=pool,
+            )
 
 
 def _backbone(

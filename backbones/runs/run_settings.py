@@ -98,7 +98,7 @@ def choose_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: PyTorch finds no CUDA device here; choose cpu or auto")
+        raise InputError("--device cuda: PyTorch finds no CUDA device here; choose cpu or auto", option="device")
     return device
 
 

@@ -29,7 +29,9 @@ def check_same_run(store: FeatureStore, run: Run, paths: Sequence[str], reporter
         If the store belongs to other videos, another run or another state of it.
     """
     if store.paths != list(paths):
-        raise InputError(f"{printable(store.path)} is of other videos; choose another --out, or remove it")
+        raise InputError(
+            f"{printable(store.path)} is of other videos; choose another --out, or remove it", path=store.path
+        )
     settings = RunSettings.from_dict(run.config)
     state = read_newest(run, reporter)["state"]
     consensus = checkpoint_consensus({**state, "labels": np.asarray(state["labels"])}, settings)
@@ -43,7 +45,8 @@ def check_same_run(store: FeatureStore, run: Run, paths: Sequence[str], reporter
     if not same:
         raise InputError(
             f"{printable(store.path)} is of another run than {printable(run.folder)}, or of an earlier state of it; "
-            "choose another --out, or remove it"
+            "choose another --out, or remove it",
+            path=store.path,
         )
 
 

@@ -74,14 +74,18 @@ def check_usable(manifest: Manifest, clusters: int) -> None:
     if not len(usable):
         first = skipped.entries[0]
         raise InputError(
-            f"{manifest.source}: none of {len(manifest)} videos can be used; {first.path}: {first.skipped}"
+            f"{manifest.source}: none of {len(manifest)} videos can be used; {first.path}: {first.skipped}",
+            path=manifest.source,
         )
     if len(usable) < 2:
-        raise InputError(f"{manifest.source} has only one usable video; learning needs at least two")
+        raise InputError(
+            f"{manifest.source} has only one usable video; learning needs at least two", path=manifest.source
+        )
     if len(usable) < clusters:
         raise InputError(
             f"--clusters {clusters}: {manifest.source} has only {len(usable)} usable videos, "
-            "and every cluster needs at least one"
+            "and every cluster needs at least one",
+            option="clusters",
         )
 
 
@@ -135,7 +139,7 @@ class CheckpointPolicy:
 
     def __post_init__(self) -> None:
         if self.scratch is not None and not os.path.isdir(self.scratch):
-            raise InputError(f"--scratch {self.scratch} is not a folder")
+            raise InputError(f"--scratch {self.scratch} is not a folder", option="scratch")
 
     def checkpoints(self, run: Run) -> Checkpoints:
         """Return the checkpoints of a run."""

@@ -70,7 +70,9 @@ def study_degrade(
         Seed of K-means.
     """
     if len(set(manifest.classes) - {""}) < 2:
-        raise InputError(f"{printable(manifest.source)}: a study needs at least two true classes for scores")
+        raise InputError(
+            f"{printable(manifest.source)}: a study needs at least two true classes for scores", path=manifest.source
+        )
     rows: list[dict[str, Cell]] = []
     original: tuple[FeatureScaler, NDArray[np.float32]] | None = None
     for factor in sorted({1, *factors}):

@@ -75,7 +75,10 @@ def _right_sizes(trials: Trials, clusters: int) -> Path:
     counts = Counter(trials.manifest.classes)
     counts.pop("", None)
     if len(counts) != clusters:
-        raise InputError(f"--clusters {clusters}: the study of sizes needs one for each of {len(counts)} true classes")
+        raise InputError(
+            f"--clusters {clusters}: the study of sizes needs one for each of {len(counts)} true classes",
+            option="clusters",
+        )
     path = trials.folder / "right_sizes.txt"
     with replacing(path, "w") as file:
         file.write("".join(f"{count}\n" for count in sorted(counts.values(), reverse=True)))

@@ -84,7 +84,8 @@ class Trials:
             if manifest is not None and len(set(manifest.classes) - {""}) < 2:
                 raise InputError(
                     f"{printable(manifest.source)}: {what} of a study need at least two true classes for "
-                    "scores; put them into folders by class, or give a list with a column class"
+                    "scores; put them into folders by class, or give a list with a column class",
+                    path=manifest.source,
                 )
 
     def run_all(self, trials: Sequence[Trial]) -> dict[str, list[tuple[Run, dict[str, float]]]]:
@@ -114,9 +115,14 @@ class Trials:
         run = Run(self.folder / name)
         if run.config_file.exists():
             if not _same_settings(RunSettings.from_dict(run.config), settings):
-                raise InputError(f"{run.folder} is a run with other settings; give the study another --out")
+                raise InputError(
+                    f"{run.folder} is a run with other settings; give the study another --out", path=run.folder
+                )
             if _paths_and_classes(read_manifest(run.videos_file)) != _paths_and_classes(self.manifest):
-                raise InputError(f"{run.folder} has learnt from other videos or classes; give the study another --out")
+                raise InputError(
+                    f"{run.folder} has learnt from other videos or classes; give the study another --out",
+                    path=run.folder,
+                )
         else:
             run = jobs.start(run.folder, self.manifest, settings)
         if not jobs.is_finished(run):
@@ -155,7 +161,7 @@ class Trials:
                 )
             with FeatureStore(path) as store:
                 if store.paths != self.unseen.paths or store.classes != self.unseen.classes:
-                    raise InputError(f"{path} is of other videos or classes; give the study another --out")
+                    raise InputError(f"{path} is of other videos or classes; give the study another --out", path=path)
                 unseen = score_labels(store.classes, label_store(store).label)
             scores |= {"unseen_nmi": unseen["nmi"], "unseen_accuracy": unseen["accuracy"]}
         return scores

@@ -195,7 +195,9 @@ class Run:
             if self._folder.kind is RunKind.HEADS:
                 apply(self._folder, as_feature_store(videos, temporary), store, reporter)
             elif isinstance(videos, Mapping):
-                raise InputError(f"{self.folder} has learnt from videos; name videos, not arrays", option="videos")
+                raise InputError(
+                    f"{self.folder} has learnt from videos; name videos, not arrays", option="videos", path=self.folder
+                )
             else:
                 runs = video_runs()
                 runs.extract_videos(
@@ -306,7 +308,11 @@ class Run:
             )
         pairs = [(true, k) for true, k in zip(classes, final.cluster.tolist(), strict=True) if true and k >= 0]
         if not pairs:
-            raise InputError(f"{self.folder}: no video has both a label and a true class; give truth", option="truth")
+            raise InputError(
+                f"{self.folder}: no video has both a label and a true class; give truth",
+                option="truth",
+                path=self.folder,
+            )
         counts = {"videos": len(final.paths), "unlabelled": int((final.cluster < 0).sum())}
         return counts | summary(*map(list, zip(*pairs, strict=True)))
 

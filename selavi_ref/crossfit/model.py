@@ -307,7 +307,7 @@ def _reduce(
 ) -> tuple[dict[str, NDArray[np.uint64]], dict[str, Components], list[FeatureSpace], NDArray[np.int64]]:
     """Return hashes and components of the videos to fit on, and their numbers."""
     if not features:
-        raise InputError("there are no features to label videos from; give at least one modality")
+        raise InputError("there are no features to label videos from; give at least one modality", option="features")
     if K < 2:
         raise InputError(f"the number of clusters must be at least 2, not {K}", option="clusters", value=K)
     for x in features.values():
@@ -315,7 +315,7 @@ def _reduce(
     counts = {name: x.shape[0] for name, x in features.items()}
     if len(set(counts.values())) > 1:
         each = ", ".join(f"{name} {n}" for name, n in counts.items())
-        raise InputError(f"all modalities must have one row for each video, but rows are: {each}")
+        raise InputError(f"all modalities must have one row for each video, but rows are: {each}", option="features")
     N, most = next(iter(counts.values())), settings.sample_size(K)
     rows = np.sort(rng.choice(N, most, replace=False)) if most < N else np.arange(N)
     components, keys, spaces = {}, {}, []

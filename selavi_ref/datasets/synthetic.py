@@ -111,7 +111,7 @@ def _write(path: str, frames: NDArray[np.uint8], fps: Fraction, samples: NDArray
             _encode_frames(av, out, video, frames, fps)
             _encode_samples(av, out, audio, samples)
     except media_errors() as error:
-        raise MediaError(f"{printable(path)} cannot be written: {reason(error)}") from error
+        raise MediaError(f"{printable(path)} cannot be written: {reason(error)}", path=path) from error
 
 
 def _encode_frames(av: Any, out: Any, video: Any, frames: NDArray[np.uint8], fps: Fraction) -> None:

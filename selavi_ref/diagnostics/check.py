@@ -102,7 +102,10 @@ def check(
         If the labels are not of the store's videos, or it has no log-probabilities.
     """
     if labels.paths != store.paths or not store.heads:
-        raise InputError(f"{printable(store.path)}: the labels must be of its videos, and it needs log-probabilities")
+        raise InputError(
+            f"{printable(store.path)}: the labels must be of its videos, and it needs log-probabilities",
+            path=store.path,
+        )
     K = store.n_clusters
     view = modality_views(store, labels.groups)
     outlying = far_out(store, labels.label)

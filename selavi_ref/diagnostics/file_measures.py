@@ -309,9 +309,9 @@ def _read_kept(keep: FilePath) -> dict[str, Measures]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise InputError(f"{printable(keep)} cannot be read: {reason(error)}") from error
+        raise InputError(f"{printable(keep)} cannot be read: {reason(error)}", path=keep) from error
     if damaged == lines and first[: len(_OPENING)] != _OPENING[: len(first)]:
-        raise InputError(f"{printable(keep)} holds no measures of videos; name another file")
+        raise InputError(f"{printable(keep)} holds no measures of videos; name another file", path=keep)
     if damaged or lines > 2 * len(kept):
         with replacing(keep, "w", encoding="ascii") as file:
             file.writelines(_to_line(measures) for measures in kept.values())
@@ -327,14 +327,14 @@ def _journal(keep: FilePath | None) -> Iterator[Callable[[Measures], None]]:
     try:
         file = open(keep, "a", encoding="ascii")  # noqa: SIM115
     except OSError as error:
-        raise SelaviError(f"{printable(keep)} cannot be written: {reason(error)}") from error
+        raise SelaviError(f"{printable(keep)} cannot be written: {reason(error)}", path=keep) from error
 
     def note(measures: Measures) -> None:
         try:
             file.write(_to_line(replace(measures, path=os.path.abspath(measures.path))))
             file.flush()
         except OSError as error:
-            raise SelaviError(f"{printable(keep)} cannot be written: {reason(error)}") from error
+            raise SelaviError(f"{printable(keep)} cannot be written: {reason(error)}", path=keep) from error
 
     with file:
         yield note

@@ -93,7 +93,7 @@ def shortcuts(labels: ArrayLike, measures: Sequence[Measures], rng: np.random.Ge
     """
     codes = np.asarray(labels, np.int64)
     if codes.shape != (len(measures),):
-        raise InputError(f"{len(measures)} measures do not go with labels of shape {codes.shape}")
+        raise InputError(f"{len(measures)} measures do not go with labels of shape {codes.shape}", option="labels")
     used = np.array([code >= 0 and not video.reason for code, video in zip(codes, measures, strict=True)], bool)
     if used.sum() < FEWEST:
         return []

@@ -204,11 +204,15 @@ def stored_consensus(store: FeatureStore, H: int) -> HeadConsensus | None:
 def _scaled_potentials(store: FeatureStore, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Return the potentials of each head, divided by the strength: in the unit of log-probabilities."""
     if not store.has("potentials"):
-        raise InputError(f"{printable(store.path)} has no potentials of a self-labelling; leave --balanced out")
+        raise InputError(
+            f"{printable(store.path)} has no potentials of a self-labelling; leave --balanced out", path=store.path
+        )
     strength = Provenance.of(store).strength or STRENGTH
     potentials, shape = store.get("potentials"), (len(names), store.n_clusters)
     if potentials.shape != shape:
-        raise InputError(f"{printable(store.path)}: potentials have shape {potentials.shape}, not {shape}")
+        raise InputError(
+            f"{printable(store.path)}: potentials have shape {potentials.shape}, not {shape}", path=store.path
+        )
     return {name: (potentials[h] / strength).astype(np.float32) for h, name in enumerate(names)}
 
 

@@ -86,7 +86,8 @@ def estimate_n_clusters(store: FeatureStore, *, most: int | None = None) -> NClu
     if len(heads) < 2 or len(store.modalities) < 2 or not 2 <= most <= F:
         raise InputError(
             f"{printable(store.path)}: an estimate needs two modalities and two heads of at least "
-            f"{max(2, most)} clusters; it has {len(store.modalities)} and {len(heads)} of {F}"
+            f"{max(2, most)} clusters; it has {len(store.modalities)} and {len(heads)} of {F}",
+            path=store.path,
         )
     confusion = cross_modal_confusion(store, heads)
     rows = np.unique(np.linspace(0, store.n_videos - 1, min(store.n_videos, _COMPARED)).astype(np.int64))

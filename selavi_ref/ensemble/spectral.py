@@ -33,7 +33,7 @@ def cross_modal_confusion(store: FeatureStore, heads: list[str]) -> NDArray[np.f
         part = video.astype(np.float64).T @ audio
         total = part if total is None else np.add(total, part, out=total)
     if total is None:
-        raise InputError(f"{store.path} holds no videos")
+        raise InputError(f"{store.path} holds no videos", path=store.path)
     return total
 
 
@@ -68,7 +68,7 @@ def leading_vectors(confusion: NDArray[np.float64], K: int) -> tuple[NDArray[np.
     """
     F = len(confusion)
     if F < K:
-        raise InputError(f"{F} clusters cannot be merged to {K}")
+        raise InputError(f"{F} clusters cannot be merged to {K}", option="K", value=K)
     graph = confusion + confusion.T
     degree = np.maximum(graph.sum(0), np.finfo(np.float64).tiny)
     graph *= 1 / np.sqrt(degree)

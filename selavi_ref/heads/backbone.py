@@ -253,7 +253,7 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
     except OSError as error:
         raise CheckpointError(f"{printable(path)} cannot be read: {reason(error)}", path=path) from error
     except (EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, *WRONG_CONTENT) as error:
-        raise CheckpointError(f"{printable(path)} is damaged or missing") from error
+        raise CheckpointError(f"{printable(path)} is damaged or missing", path=path) from error
 
 
 def standardizer_of(checkpoint: Mapping[str, NDArray[Any]]) -> Standardizer:

@@ -229,7 +229,7 @@ def apply_crossfit(
     """
     newest = Checkpoints(run.checkpoint_folder, suffix=".npz").read_newest(load_model, reporter=reporter)
     if newest is None:
-        raise InputError(f"{run.folder} has no checkpoint yet: the run has not learnt anything")
+        raise InputError(f"{run.folder} has no checkpoint yet: the run has not learnt anything", path=run.folder)
     return write_log_prob(newest[1], store, out, Provenance(run=os.path.abspath(run.folder)), reporter)
 
 
@@ -299,7 +299,8 @@ def cluster_sizes(distribution: str | None, marginal_penalty: float | None, clus
         return sizes
     if clusters is None:
         raise InputError(
-            f"--distribution {distribution} has sizes for a number of clusters; give --clusters this number"
+            f"--distribution {distribution} has sizes for a number of clusters; give --clusters this number",
+            option="distribution",
         )
     return replace(sizes, given=tuple(marginals.read(distribution, clusters).tolist()))
 

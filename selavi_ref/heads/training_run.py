@@ -102,7 +102,10 @@ def heads_settings(
         If there are fewer videos than clusters.
     """
     if clusters > n_videos:
-        raise InputError(f"--clusters {clusters}: only {n_videos} videos of {printable(store)} have both modalities")
+        raise InputError(
+            f"--clusters {clusters}: only {n_videos} videos of {printable(store)} have both modalities",
+            option="clusters",
+        )
     batch = batch_size or (32 if n_videos < 1000 else 64 if n_videos < 4000 else 256)
     per_epoch = max(1, round(n_videos / batch))
     default_epochs = max(5, round(_STEPS / per_epoch))
@@ -205,7 +208,8 @@ def apply_heads(
         for m, width in backbone.standardizer.widths.items():
             if not features.has(f"features/{m}") or features.width(f"features/{m}") != width:
                 raise InputError(
-                    f"{printable(store)} has no features/{m} of {width} numbers, which the heads learnt from"
+                    f"{printable(store)} has no features/{m} of {width} numbers, which the heads learnt from",
+                    path=store,
                 )
         heads = range(settings.heads)
         consensus = find_consensus(state["labels"][:, : settings.heads].astype(np.int32), settings.clusters)
@@ -284,7 +288,7 @@ def _trained_heads(run: Run, settings: HeadsSettings, reporter: Reporter) -> tup
 
     newest = _checkpoints(run).read_newest(read, reporter=reporter)
     if newest is None:
-        raise InputError(f"{run.folder} has no checkpoint yet: the run has not learnt anything")
+        raise InputError(f"{run.folder} has no checkpoint yet: the run has not learnt anything", path=run.folder)
     return newest[1]
 
 

@@ -38,7 +38,7 @@ class Shard:
         file = self.file
         try:
             if file.attrs["format"] != _FORMAT or int(file.attrs["version"]) != _VERSION:
-                raise StoreError(f"{path} is no part of a cache of this version; delete it")
+                raise StoreError(f"{path} is no part of a cache of this version; delete it", path=path)
             texts = [[os.fsdecode(text) for text in file[name][:]] for name in ("path", "stamp", "reason")]
             self.keys = list(zip(texts[0], texts[1], strict=True))
             self.reasons = texts[2]

@@ -74,7 +74,7 @@ def contact_sheet(
     except OSError as error:
         with suppress(OSError):
             os.unlink(partial)
-        raise SelaviError(f"{printable(out)} cannot be written: {error.strerror or error}") from error
+        raise SelaviError(f"{printable(out)} cannot be written: {error.strerror or error}", path=out) from error
 
 
 def _middle_frame(path: str, side: int) -> NDArray[np.uint8]:

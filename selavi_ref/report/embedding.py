@@ -130,7 +130,8 @@ def sources(store: FeatureStore, stack: ExitStack) -> tuple[FeatureStore, list[s
                 return opened, names
     if names := _named(store, "log_prob/"):
         return store, names
-    raise StoreError(f"{printable(store.path)} has neither features nor log-probabilities, so there is nothing to map")
+    message = f"{printable(store.path)} has neither features nor log-probabilities, so there is nothing to map"
+    raise StoreError(message, path=store.path)
 
 
 def saved_embedding(store: str | os.PathLike[str], folder: str | os.PathLike[str]) -> SavedEmbedding | None:

@@ -58,12 +58,16 @@ def read_labelled(
         labelled = [true for true, row in zip(classes, rows, strict=True) if row["label"] != ""]
         if labelled and len(set(labelled) - {""}) < 2:
             raise InputError(
-                f"{printable(labels)}: all labelled videos are in one folder, so folders name no classes; give --truth"
+                f"{printable(labels)}: all labelled videos are in one folder, so folders name no classes; give --truth",
+                path=labels,
+                option="truth",
             )
     else:
         classes = look_up_classes([row["path"] for row in rows], truth)
     if not any(true and row["label"] != "" for true, row in zip(classes, rows, strict=True)):
-        raise InputError(f"{printable(labels)}: none of {len(rows)} videos has both a label and a true class")
+        raise InputError(
+            f"{printable(labels)}: none of {len(rows)} videos has both a label and a true class", path=labels
+        )
     return rows, classes
 
 
@@ -200,7 +204,8 @@ def true_classes(
     if len(set(found) - {""}) < 2:
         raise InputError(
             f"{printable(source)} names fewer than two true classes to score against; put the videos into folders by "
-            "class, or give --truth"
+            "class, or give --truth",
+            path=source,
         )
     return found
 

@@ -362,6 +362,6 @@ def _write(figure: Any, stem: str | os.PathLike[str], dpi: int | None = None) ->
         except OSError as error:
             with suppress(OSError):
                 os.unlink(partial)
-            raise SelaviError(f"{printable(path)} cannot be written: {error.strerror or error}") from error
+            raise SelaviError(f"{printable(path)} cannot be written: {error.strerror or error}", path=path) from error
         written.append(path)
     return written

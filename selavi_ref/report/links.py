@@ -104,7 +104,9 @@ def write_links(finished: FinalLabels, folder: FilePath, *, files: Sequence[str]
             write_linked_csv(finished, [p if made else "" for p, made in zip(places, done, strict=True)], new / INDEX)
             _put_in_place(new, target)
         except OSError as error:
-            raise SelaviError(f"{printable(target)} cannot be written: {error.strerror or error}") from error
+            raise SelaviError(
+                f"{printable(target)} cannot be written: {error.strerror or error}", path=target
+            ) from error
         finally:
             if new is not None:
                 shutil.rmtree(new, ignore_errors=True)
@@ -231,7 +233,7 @@ def way_of_linking(folder: Path, paths: Sequence[str], target: Path) -> tuple[st
             continue
         probe.unlink()
         return kind, link
-    raise InputError(f"{printable(target)}: no links can be made there; choose a folder beside the videos")
+    raise InputError(f"{printable(target)}: no links can be made there; choose a folder beside the videos", path=target)
 
 
 def _linked(link: Callable[[str, Path], None], path: str, place: Path) -> bool:
@@ -254,18 +256,22 @@ def _check_replaceable(folder: Path) -> None:
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or not folder.is_dir():
-        raise InputError(f"{printable(folder)} is there already and is no folder; name another")
+        raise InputError(f"{printable(folder)} is there already and is no folder; name another", path=folder)
     if not any(folder.iterdir()):
         return
     if not (folder / LINKS_MARKER).is_file():
-        raise InputError(f"{printable(folder)} is there already and was not made by an export of links; name another")
+        raise InputError(
+            f"{printable(folder)} is there already and was not made by an export of links; name another", path=folder
+        )
     for where, _, files in os.walk(folder):
         for file in files:
             path = Path(where, file)
             ours = Path(where) == folder and file in (LINKS_MARKER, INDEX)
             status = path.lstat()
             if not ours and not stat.S_ISLNK(status.st_mode) and status.st_nlink < 2:
-                raise InputError(f"{printable(path)} would be lost: it is no link; take it out of the folder of links")
+                raise InputError(
+                    f"{printable(path)} would be lost: it is no link; take it out of the folder of links", path=path
+                )
 
 
 def _put_in_place(new: Path, target: Path) -> None:

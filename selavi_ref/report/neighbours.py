@@ -58,7 +58,9 @@ def similar_files(items: FeatureStore, queries: FeatureStore, n: int, *, metric:
     if heads := [head for head in queries.heads if head in items.heads]:
         spaces.append(_Posteriors(heads))
     if not spaces:
-        raise InputError(f"{printable(items.path)} and {printable(queries.path)} have no feature space in common")
+        raise InputError(
+            f"{printable(items.path)} and {printable(queries.path)} have no feature space in common", path=items.path
+        )
     found: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = {}
     for space in spaces:
         values, has = space.read(queries, slice(0, queries.n_videos))

@@ -48,7 +48,7 @@ class Gallery:
         """Take a store's log-probabilities, and its features or those of another store of the same videos."""
         other = features or store
         if other.paths != store.paths:
-            raise InputError(f"{other.path} is of other videos than {store.path}")
+            raise InputError(f"{other.path} is of other videos than {store.path}", path=other.path)
         modalities = [m for m in other.modalities if other.has(f"features/{m}")]
         present = {m: store.present(m) & other.present(m) for m in modalities}
         values = {m: other.features(m) for m in modalities}

@@ -128,7 +128,7 @@ class _Shown:
     def rows(self) -> list[dict[str, str]]:
         """The run's table of labels."""
         if not self.run.labels_file.exists():
-            raise InputError(f"{self.run.folder} has no labels yet; go on with it first")
+            raise InputError(f"{self.run.folder} has no labels yet; go on with it first", path=self.run.folder)
         return read_csv(self.run.labels_file)
 
     @property
@@ -218,7 +218,7 @@ def _agreement(shown: _Shown) -> list[str]:
 def _embedding(shown: _Shown) -> list[str]:
     run, labels = shown.run, shown.labels
     if not run.features_file.exists():
-        raise InputError(f"{run.features_file} is missing")
+        raise InputError(f"{run.features_file} is missing", path=run.features_file)
     try:
         found = cached_embedding(run.features_file, run.browser_folder, shown.progress)
     except ModuleNotFoundError as error:

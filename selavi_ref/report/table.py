@@ -91,7 +91,7 @@ class Table:
             If there is no such format.
         """
         if kind not in FORMATS:
-            raise InputError(f"a table can be had as {', '.join(FORMATS)}, not as {kind}")
+            raise InputError(f"a table can be had as {', '.join(FORMATS)}, not as {kind}", option="kind", value=kind)
         return {"text": self.text, "csv": self.csv, "json": self.json}[kind]()
 
     def write(
@@ -137,7 +137,7 @@ def results_folder(out: str | os.PathLike[str]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{printable(folder)} cannot be made: {error.strerror}") from error
+        raise InputError(f"{printable(folder)} cannot be made: {error.strerror}", path=folder) from error
     return folder
 
 

@@ -44,7 +44,9 @@ def training_curve(run: Run, stem: str | os.PathLike[str], *, force: bool = Fals
     labellings = [record for record in records if _is_number(record.get("changed"))]
     epochs = [record for record in records if _is_number(record.get("epoch"))]
     if not labellings or not epochs:
-        raise InputError(f"{run.folder} has learnt nothing yet: {run.log_file.name} has no whole epoch")
+        raise InputError(
+            f"{run.folder} has learnt nothing yet: {run.log_file.name} has no whole epoch", path=run.folder
+        )
     table = Table(
         f"Course of {run.folder}",
         {

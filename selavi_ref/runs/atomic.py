@@ -43,7 +43,7 @@ def replacing(path: str | os.PathLike[str], mode: str = "wb", **options: Any) ->
         if not isinstance(error, (OSError, RuntimeError)):  # PyTorch and HDF5 raise RuntimeErrors for a full disk
             raise
         why = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
-        raise SelaviError(f"{printable(path)} cannot be written: {why}") from error
+        raise SelaviError(f"{printable(path)} cannot be written: {why}", path=path) from error
 
 
 def write_text(path: Path, text: str) -> None:

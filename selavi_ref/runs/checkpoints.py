@@ -95,7 +95,7 @@ class Checkpoints:
                 if damage is not None:
                     reporter.warn(f"{damage}; using the checkpoint before it, {path.name}")
                 return path, read_here[0]
-            damage = damage or CheckpointError(f"{path} cannot be read by every process")
+            damage = damage or CheckpointError(f"{path} cannot be read by every process", path=path)
         if damage is not None:
             raise damage
         return None

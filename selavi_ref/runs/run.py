@@ -84,11 +84,13 @@ class Run:
         """
         run = cls(folder)
         if run.config_file.exists():
-            raise InputError(f"{run.folder} holds a run already; go on with --resume, or choose another --out")
+            raise InputError(
+                f"{run.folder} holds a run already; go on with --resume, or choose another --out", path=run.folder
+            )
         try:
             run.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{run.folder} cannot be made: {error.strerror}") from error
+            raise InputError(f"{run.folder} cannot be made: {error.strerror}", path=run.folder) from error
         for file in (run.videos_file, run.labels_file, run.features_file, run.annotations_file, run.log_file):
             if file.exists() and not is_recorded(file):  # an interrupted start has left recorded ones
                 what = "which no run has written and a new one would replace"
@@ -107,9 +109,12 @@ class Run:
         """
         run = cls(folder)
         if not run.folder.is_dir():
-            raise InputError(f"{run.folder} is not a folder; name the folder of a run, as made by selavi train --out")
+            raise InputError(
+                f"{run.folder} is not a folder; name the folder of a run, as made by selavi train --out",
+                path=run.folder,
+            )
         if not run.config_file.exists():
-            raise InputError(f"{run.folder} holds no run: it has no config.toml")
+            raise InputError(f"{run.folder} holds no run: it has no config.toml", path=run.folder)
         return run
 
     @classmethod
@@ -132,9 +137,11 @@ class Run:
         run = cls.open(folder)
         if run.kind is RunKind.HEADS:
             advice = f"; {instead}" if instead else ""
-            raise InputError(f"{run.folder} has learnt from features, and has no networks for videos{advice}")
+            raise InputError(
+                f"{run.folder} has learnt from features, and has no networks for videos{advice}", path=run.folder
+            )
         if run.kind is not RunKind.VIDEOS:
-            raise InputError(f"{run.folder} is no run of selavi train, but one of selavi {run.kind}")
+            raise InputError(f"{run.folder} is no run of selavi train, but one of selavi {run.kind}", path=run.folder)
         return run
 
     @property
@@ -149,7 +156,10 @@ class Run:
         """
         kind = self.config.get("kind", RunKind.VIDEOS)
         if kind not in list(RunKind):
-            raise InputError(f"{printable(self.config_file)}: kind is {kind!r}; known are {', '.join(RunKind)}")
+            raise InputError(
+                f"{printable(self.config_file)}: kind is {kind!r}; known are {', '.join(RunKind)}",
+                path=self.config_file,
+            )
         return RunKind(kind)
 
     @property
@@ -184,7 +194,9 @@ class Run:
             with open(self.log_file, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise SelaviError(f"{printable(self.log_file)} cannot be written: {error.strerror or error}") from error
+            raise SelaviError(
+                f"{printable(self.log_file)} cannot be written: {error.strerror or error}", path=self.log_file
+            ) from error
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -203,7 +215,9 @@ class Run:
         try:
             lines = self.log_file.read_bytes().splitlines()
         except OSError as error:
-            raise SelaviError(f"{printable(self.log_file)} cannot be read: {error.strerror or error}") from error
+            raise SelaviError(
+                f"{printable(self.log_file)} cannot be read: {error.strerror or error}", path=self.log_file
+            ) from error
         return [record for record in map(_record, lines) if record is not None]
 
     def keep_records(self, keep: Callable[[Mapping[str, Any]], bool]) -> None:

@@ -93,7 +93,9 @@ class StagedFiles:
                 record_checksum(*tables)
             self.journal.unlink()
         except OSError as error:
-            raise SelaviError(f"{printable(self.run.folder)} cannot be updated: {error.strerror or error}") from error
+            raise SelaviError(
+                f"{printable(self.run.folder)} cannot be updated: {error.strerror or error}", path=self.run.folder
+            ) from error
         self.discard()
         return True
 

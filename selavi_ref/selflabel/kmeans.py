@@ -52,7 +52,9 @@ def kmeans_centres(
     from sklearn.exceptions import ConvergenceWarning
 
     if len(values) < K:
-        raise InputError(f"K-means with {K} clusters needs as many videos; there are {len(values)}")
+        raise InputError(
+            f"K-means with {K} clusters needs as many videos; there are {len(values)}", option="K", value=K
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than clusters
         result = KMeans(K, n_init=starts, random_state=seed).fit(values)

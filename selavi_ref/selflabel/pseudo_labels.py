@@ -86,7 +86,9 @@ class PseudoLabels:
         self.exchange = exchange
         N, H = backbone.n_videos, len(backbone.clusters)
         if settings.labeller != "transport" and exchange.size > 1:
-            raise InputError(f"--labeller {settings.labeller} runs in one process, not in {exchange.size}")
+            raise InputError(
+                f"--labeller {settings.labeller} runs in one process, not in {exchange.size}", option="labeller"
+            )
         self.own = local_rows(N, exchange)
         self.labels = np.full((N, H), -1, np.int32)
         self.potentials: list[NDArray[np.float64] | None] = [None] * H

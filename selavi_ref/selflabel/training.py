@@ -122,9 +122,11 @@ class Training:
         self.reporter = reporter
         N, size = backbone.n_videos, exchange.size
         if max(backbone.clusters) > N:
-            raise InputError(f"{max(backbone.clusters)} clusters need as many videos, but only {N} can be used")
+            K = max(backbone.clusters)
+            raise InputError(f"{K} clusters need as many videos, but only {N} can be used", option="clusters", value=K)
         if 2 * size > N * settings.clips_per_video:
-            raise InputError(f"{size} processes need at least {2 * size} videos to learn from, but there are {N}")
+            message = f"{size} processes need at least {2 * size} videos to learn from, but there are {N}"
+            raise InputError(message, option="processes", value=size)
         self.per_epoch = settings.steps_per_epoch(N, size)
         self.labelling_steps = settings.labelling_steps(N, size)
         self.step = 0
@@ -230,7 +232,7 @@ class Training:
                 self.failures.update(batch.failures)
                 loss, save, stop = self._combine(loss * weight)
                 if not math.isfinite(loss):
-                    raise DivergedError(self._diverged(f"the loss became {loss}", learning_rate))
+                    raise self._diverged(f"the loss became {loss}", learning_rate)
                 self.step += 1
                 self._losses.append(loss)
                 if len(self._losses) % _LOSS_STEPS == 0:
@@ -336,14 +338,14 @@ class Training:
         try:
             self.backbone.save(path, state)
         except DivergedError as error:
-            raise DivergedError(self._diverged(str(error), learning_rate)) from error
+            raise self._diverged(str(error), learning_rate) from error
         self._saved = self.step, self.finished
         if self.exchange.rank == 0:
             self.checkpoints.prune()
 
     def _load_state(self, state: Mapping[str, Any], path: Path) -> None:
         if state["labels"].shape != self.labels.shape:
-            raise InputError(f"{path} is a checkpoint of another number of videos or heads")
+            raise InputError(f"{path} is a checkpoint of another number of videos or heads", path=path)
         self.pseudo_labels.restore(state)
         # A run that is resumed with more processes has more clips in a step.
         self.step = int(state["step"]) * self.per_epoch // int(state["per_epoch"])
@@ -353,10 +355,16 @@ class Training:
         self._saved = self.step, self.finished
         self.failures = {int(row): str(reason) for row, reason in json.loads(str(state["failures"]))}
 
-    def _diverged(self, problem: str, learning_rate: float) -> str:
+    def _diverged(self, problem: str, learning_rate: float) -> DivergedError:
+        """Return an error with the last good checkpoint as its path, and the learning rate as the value to lower."""
         good = self.checkpoints.newest_first()
         last = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
-        return f"{problem} at step {self.step} (learning rate {learning_rate:.3g}); {last}; try a lower --learning-rate"
+        return DivergedError(
+            f"{problem} at step {self.step} (learning rate {learning_rate:.3g}); {last}; try a lower --learning-rate",
+            path=good[0] if good else None,
+            option="learning-rate",
+            value=learning_rate,
+        )
 
 
 def modality_agreement(spectrum: NDArray[np.float64]) -> float:

@@ -108,7 +108,7 @@ class WorkingStore(FeatureStore):
                 expected = (count(numbers), self._rows[name].shape[1])
                 if array.shape != expected:
                     message = f"{name} of {expected[0]} rows has shape {array.shape}, not {expected}"
-                    raise InputError(message, option=name)
+                    raise InputError(message, option=name, path=self.path)
                 with self._writing(name):
                     write_rows(self._rows[name], numbers, array)
                 written[name][numbers] = True

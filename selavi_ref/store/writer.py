@@ -144,7 +144,7 @@ class StoreWriter:
         given = {layout.modality_of(name) for name in arrays}
         if unknown := set(present or {}) - set(self.modalities):
             message = f"{self.path} has no modality {', '.join(map(repr, unknown))}, only {self.modalities}"
-            raise InputError(message, option="present")
+            raise InputError(message, option="present", path=self.path)
         for modality in self.modalities:
             has = (present or {}).get(modality, modality in given)
             arrays[f"videos/has_{modality}"] = _for_each_row(np.asarray(has, bool), n, f"present[{modality!r}]")
@@ -233,34 +233,34 @@ class StoreWriter:
 
     def _check_arguments(self) -> None:
         if not self._paths:
-            raise InputError(f"{self.path}: a store needs at least one video", option="paths")
+            raise InputError(f"{self.path}: a store needs at least one video", option="paths", path=self.path)
         if self._classes is not None and len(self._classes) != self.n_videos:
             message = f"{self.path}: {len(self._classes)} classes for {self.n_videos} videos"
-            raise InputError(message, option="classes")
+            raise InputError(message, option="classes", path=self.path)
         if self._position[0] < 0 or self._position[0] + self.n_videos > self._position[1]:
             start, total = self._position
             message = f"{self.path}: {self.n_videos} videos from row {start} do not fit into {total} rows"
-            raise InputError(message, option="start")
+            raise InputError(message, option="start", path=self.path)
         for name, width in self._datasets.items():
             if not layout.is_row_dataset(name):
                 message = f"{self.path}: {name!r} is no data set of a store, such as features/video"
-                raise InputError(message, option="datasets", value=name)
+                raise InputError(message, option="datasets", value=name, path=self.path)
             if width < 1:
                 message = f"{self.path}: {name} needs at least one column, not {width}"
-                raise InputError(message, option="datasets", value=width)
+                raise InputError(message, option="datasets", value=width, path=self.path)
         for name in self._whole:
             if layout.is_row_dataset(name) or name.split("/")[0] in ("videos", "done", "shards"):
                 message = f"{self.path}: {name!r} cannot be given as a whole"
-                raise InputError(message, option="whole", value=name)
+                raise InputError(message, option="whole", value=name, path=self.path)
 
     def _checked(self, name: str, value: ArrayLike, n_rows: int) -> NDArray[Any]:
         if name not in self._datasets:
             message = f"{self.path} was opened without {name!r}; it has {', '.join(self._datasets)}"
-            raise InputError(message, option=name)
+            raise InputError(message, option=name, path=self.path)
         array = np.asarray(value, layout.dtype_of(name))
         if array.shape != (n_rows, self._datasets[name]):
             message = f"{name} of {n_rows} rows has shape {array.shape}, not {(n_rows, self._datasets[name])}"
-            raise InputError(message, option=name)
+            raise InputError(message, option=name, path=self.path)
         return array
 
     def _failed(self, error: Exception) -> StoreError:

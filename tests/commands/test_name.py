@@ -14,6 +14,7 @@ from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.runs.run import Run as RunFolder
 from tests.support.browser_run import make_run, make_videos
 from tests.support.command_line import refused, rows_of, selavi, succeeded
+from tests.support.refusal import refused as refused_error
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_from_python(place):
     assert found.accepted == {0: "zero", 1: "one"} == run.names == found.names
     assert found.proposals[0][0].source == "mine"
     assert not run.propose_names(accept=0.99, classes=[classes]).accepted.keys() & {0, 1}
-    with pytest.raises(ValueError, match="other videos"):
+    with refused_error(ValueError, option="classes"):
         run.propose_names(classes=[ClassProbabilities("mine", ["a"], ["x.mp4"], log_prob[:1, :1])])
 
 

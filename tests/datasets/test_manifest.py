@@ -9,6 +9,7 @@ from selavi_ref.datasets import Manifest, ManifestEntry, find_videos, read_manif
 from selavi_ref.datasets.manifest import is_scan_list
 from selavi_ref.errors import InputError, SelaviError
 from tests.support.media_files import tone, write_video
+from tests.support.refusal import refused
 
 
 def touch(root: Path, *names: str) -> None:
@@ -47,9 +48,9 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
 
 def test_folders_without_videos_and_missing_ones_are_input_errors(tmp_path: Path) -> None:
     touch(tmp_path, "a.txt")
-    with pytest.raises(InputError, match=r"1 \.txt"):
+    with refused(path=tmp_path):
         scan(tmp_path)
-    with pytest.raises(InputError, match="does not exist"):
+    with refused(path=tmp_path / "nothing"):
         scan(tmp_path / "nothing")
 
 
@@ -134,13 +135,10 @@ def test_what_was_scanned_is_read_back(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "list.csv").entries == manifest.entries
 
 
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [("file/l.csv", "Not a directory"), ("none/l.csv", "No such file"), ("taken", "Is a directory")],
-)
-def test_a_list_that_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path: Path, name: str, why: str) -> None:
+@pytest.mark.parametrize("name", ["file/l.csv", "none/l.csv", "taken"])
+def test_a_list_that_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "file", "taken/x.mp4")
-    with pytest.raises(SelaviError, match=rf"{name} cannot be written: {why}"):
+    with refused(SelaviError, path=tmp_path / name):
         write_manifest(Manifest([ManifestEntry("/a.mp4")]), tmp_path / name)
     assert sorted(os.listdir(tmp_path)) == ["file", "taken"]
 

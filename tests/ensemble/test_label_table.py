@@ -12,6 +12,7 @@ from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.store import FeatureStore, StoreWriter
 from tests.support.command_line import rows_of
 from tests.support.noisy_heads import make_store
+from tests.support.refusal import refused
 
 
 def test_names_stand_behind_the_labels(tmp_path):
@@ -39,9 +40,9 @@ def test_hostile_names_survive_the_table(tmp_path):
 
 def test_what_is_no_table_of_labels_is_refused(tmp_path):
     (tmp_path / "x.csv").write_text("name,number\na,1\n")
-    with pytest.raises(InputError, match="path"):
+    with refused(path=tmp_path / "x.csv", option="path"):
         read_csv(tmp_path / "x.csv")
-    with pytest.raises(InputError, match="No such file"):
+    with refused(path=tmp_path / "missing.csv"):
         read_csv(tmp_path / "missing.csv")
 
 
@@ -54,16 +55,13 @@ def test_tables_from_a_spreadsheet_with_a_byte_order_mark_are_read(tmp_path, hea
     assert read_csv(tmp_path / "l.csv") == [{"path": "a/\udcff.mp4", "label": "3"}]
 
 
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [("file/l.csv", "Not a directory"), ("none/l.csv", "No such file"), ("l" * 250, "File name too long")],
-)
-def test_a_table_that_cannot_be_written_is_one_clear_error(tmp_path, name, why):
+@pytest.mark.parametrize("name", ["file/l.csv", "none/l.csv", "l" * 250])
+def test_a_table_that_cannot_be_written_is_one_clear_error(tmp_path, name):
     make_store(tmp_path / "s.h5", n=4)
     (tmp_path / "file").write_text("")
     with FeatureStore(tmp_path / "s.h5") as store:
         found = label_store(store)
-    with pytest.raises(SelaviError, match=f"{name} cannot be written: {why}"):
+    with refused(SelaviError, path=tmp_path / name):
         write_csv(found, tmp_path / name)
     assert not list(tmp_path.glob("*.partial"))
 
@@ -79,7 +77,7 @@ def test_a_table_on_a_disk_that_became_read_only_leaves_the_old_one(tmp_path, mo
 
     for name in ("replace", "unlink"):
         monkeypatch.setattr(os, name, refuse)
-    with pytest.raises(SelaviError, match=r"l\.csv cannot be written: Read-only file system"):
+    with refused(SelaviError, path=tmp_path / "l.csv"):
         write_csv(found, tmp_path / "l.csv")
     assert (tmp_path / "l.csv").read_text() == "old"
 
@@ -99,9 +97,8 @@ def test_messages_name_any_path_in_one_printable_line(tmp_path, read):
 def test_messages_name_any_store_in_one_printable_line(tmp_path):
     path = tmp_path / "two\nlines.h5"
     make_store(path, heads=1)
-    with FeatureStore(path) as store, pytest.raises(InputError, match="no potentials") as caught:
+    with FeatureStore(path) as store, refused(path=path):
         label_store(store, balanced=True)
-    assert str(caught.value).isprintable()
 
 
 def test_no_cell_is_calculated_by_a_spreadsheet_but_paths_stay_as_they_are(tmp_path):

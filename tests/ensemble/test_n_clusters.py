@@ -10,6 +10,7 @@ from selavi_ref.errors import InputError
 from selavi_ref.report.n_clusters import describe, write_estimate
 from selavi_ref.runs.pilot_run import PilotRun
 from selavi_ref.store import FeatureStore, StoreWriter
+from tests.support.refusal import refused
 
 
 def fine_store(path, kinds, per_kind, *, heads=4, n=1200, unsure=0.1, seed=0):
@@ -63,12 +64,11 @@ def test_the_curve_is_written_as_tables_and_figures(tmp_path):
 
 def test_stores_without_enough_heads_or_videos_are_refused(tmp_path):
     path = fine_store(tmp_path / "one.h5", 3, 4, heads=1, n=60)
-    with FeatureStore(path) as store, pytest.raises(InputError, match="two modalities and two heads of at least 6"):
+    with FeatureStore(path) as store, refused(path=tmp_path / "one.h5"):
         estimate_n_clusters(store)
-    for n_videos, most, needed in ((31, None, "32 videos"), (400, 30, "480 videos")):
-        with pytest.raises(InputError, match=f"at least {needed}") as error:
+    for n_videos, most in ((31, None), (400, 30)):
+        with refused(option="clusters", value=n_videos):
             pilot_n_clusters(n_videos, most)
-        assert (error.value.option, error.value.value) == ("clusters", n_videos)
     assert [pilot_n_clusters(n) for n in (32, 400, 1500, 230_976)] == [4, 30, 58, 721]
     assert pilot_n_clusters(400, 20) == 40
 
@@ -82,7 +82,7 @@ def test_a_pilot_run_notes_what_the_run_will_be_started_from(tmp_path):
     assert pilot_run.under_way
     assert PilotRun(out).note == {"options": {"heads": 3, "learning_rate": 0.1}, "most": None}
     pilot_run.note_file.write_text("{")
-    with pytest.raises(InputError, match=r"counting\.json cannot be read"):
+    with refused(path=tmp_path / "run/counting.json"):
         _ = pilot_run.note
     (out / "config.toml").write_text("")
     assert not pilot_run.under_way

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from selavi_ref.errors import CheckpointError, InputError
+from selavi_ref.errors import CheckpointError
 from selavi_ref.heads.backbone import FeatureBatch, HeadOptions, HeadsBackbone
 from selavi_ref.heads.features import PairedFeatures
 from selavi_ref.heads.training_run import start_heads
@@ -24,6 +24,7 @@ from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.store import FeatureStore, StoreWriter
 from tests.support.old_heads import train_old_heads
+from tests.support.refusal import refused
 from tests.support.training_states import training_state
 
 ROOT = Path(__file__).parents[2]
@@ -289,11 +290,11 @@ def test_a_changed_byte_of_a_checkpoint_is_noticed(place, tmp_path):
     data = bytearray((tmp_path / "c.npz").read_bytes())
     data[len(data) // 3] ^= 1
     (tmp_path / "c.npz").write_bytes(data)
-    with pytest.raises(CheckpointError, match="damaged"):
+    with refused(CheckpointError, path=tmp_path / "c.npz"):
         backbone.load(tmp_path / "c.npz")
     other = a_backbone(place[0] / "f.h5", clusters=(4,))
     other.save(tmp_path / "d.npz", training_state(400, (4,)))
-    with pytest.raises(InputError, match="does not fit"):
+    with refused(path=tmp_path / "d.npz"):
         backbone.load(tmp_path / "d.npz")
 
 

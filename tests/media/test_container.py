@@ -8,10 +8,11 @@ import av
 import numpy as np
 import pytest
 
-from selavi_ref.errors import InputError, MediaError
+from selavi_ref.errors import MediaError
 from selavi_ref.media import probe, read_clip
 from selavi_ref.media.container import import_av, open_media
 from tests.support.media_files import tone, write_video
+from tests.support.refusal import refused
 
 
 def test_probe_tells_what_a_file_holds(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_any_error_inside_an_open_file_names_the_file(tmp_path: Path) -> None:
     """Sizes that no picture has make PyAV raise errors of many kinds."""
     path = write_video(tmp_path / "a.mp4", n_frames=5)
     for error in (OverflowError("value too large"), av.error.PatchWelcomeError(0, "not implemented")):
-        with pytest.raises(MediaError, match=r"a\.mp4: damaged: "), open_media(path):
+        with refused(MediaError, path=tmp_path / "a.mp4"), open_media(path):
             raise error
 
 
@@ -97,9 +98,9 @@ def test_a_damaged_pixel_aspect_is_taken_for_square(tmp_path: Path) -> None:
 
 def test_other_files_are_errors_with_a_reason(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
-    with pytest.raises(MediaError, match=r"text\.mp4: of no format"):
+    with refused(MediaError, path=tmp_path / "text.mp4"):
         probe(tmp_path / "text.mp4")
-    with pytest.raises(MediaError, match="No such file"):
+    with refused(MediaError, path=tmp_path / "missing.mp4"):
         probe(tmp_path / "missing.mp4")
 
 
@@ -119,5 +120,5 @@ def test_importing_the_package_loads_neither_pyav_nor_torch() -> None:
 
 def test_without_pyav_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(InputError, match=r"pip install .*\[video\]"):
+    with refused():
         import_av()

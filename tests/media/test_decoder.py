@@ -66,7 +66,7 @@ def test_relative_paths_start_from_where_the_program_is(
     monkeypatch.chdir(video.parent)
     assert own.call(probe, "a.mp4").path == "a.mp4"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MediaError, match=r"^a\.mp4: No such file"):
+    with refused(MediaError, path=Path("a.mp4")):
         own.call(probe, "a.mp4")
 
 
@@ -104,7 +104,7 @@ def test_a_process_that_does_not_hear_its_alarm_is_killed(own: Decoder, monkeypa
 
 def test_errors_of_a_call_are_raised_here(own: Decoder, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(MediaError, match=r"text\.mp4: of no format"):
+    with refused(MediaError, path=tmp_path / "text.mp4"):
         own.call(probe, tmp_path / "text.mp4")
     with pytest.raises(RuntimeError, match="KeyError: 'a bug'"):
         own.call(broken_decoders.stumble, "a.mp4")
@@ -139,7 +139,7 @@ def test_a_decoder_that_cannot_be_started_says_so_and_starts_later(
     with monkeypatch.context() as changed:
         changed.setattr(sys, "executable", "/no/such/python")
         for _ in range(2):
-            with pytest.raises(SelaviError, match="could not be started: No such file"):
+            with refused(SelaviError):
                 own.call(probe, video)
     assert own.call(probe, video).has_video
 

@@ -21,6 +21,7 @@ from selavi_ref.media import video_cache as cache_module
 from selavi_ref.media.cache_file import read_error
 from selavi_ref.media.video_cache import CacheFormat, ClipCache, DecodedVideo, decode_packed, decode_video
 from tests.support.media_files import tone, write_video
+from tests.support.refusal import refused
 
 ROOT = Path(__file__).parent.parent.parent
 LAYOUT = CacheFormat(fps=10, size=32, sample_rate=8000, n_filters=20)
@@ -188,10 +189,10 @@ def test_an_error_of_a_damaged_cache_names_the_file_to_delete(videos, tmp_path: 
     damaged.write_bytes(content)
     shard.unlink()
     again = ClipCache(tmp_path, LAYOUT, jpeg=False)
-    with pytest.raises(MediaError, match=r"wide\.mp4: .*damaged\.h5 is damaged; delete it"):
+    with refused(MediaError):
         again.videos(videos)[0].read_frames(np.array([7]))
     damaged.with_name("cut.h5").write_bytes(content[:300])
-    with pytest.raises(StoreError, match=r"cut\.h5 is damaged; delete it"):
+    with refused(StoreError, path=tmp_path / "10fps-32px-8000Hz-20mel-raw/cut.h5", problem="damaged"):
         ClipCache(tmp_path, LAYOUT, jpeg=False)
 
 

@@ -285,7 +285,7 @@ def test_singletons_take_no_table_of_all_against_all():
         assert getattr(metrics, name)(labels, clusters) == 1
     assert metrics.purity_score(labels, clusters) == 1
     assert metrics.fowlkes_mallows_score(labels, clusters) == 0
-    with pytest.raises(InputError, match="60000 classes by 60000 clusters"):
+    with refused():
         metrics.contingency_table(labels, clusters)
 
 

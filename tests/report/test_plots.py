@@ -16,7 +16,6 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from backbones.learner.checkpoint import read_newest
 from selavi_ref.browser.annotations import annotations_of
-from selavi_ref.errors import InputError
 from selavi_ref.report.figures import matrix_figure, scatter_figure
 from selavi_ref.report.plot_agreement import agreement_table
 from selavi_ref.report.plot_confusion import draw_confusion
@@ -29,6 +28,7 @@ from selavi_ref.runs.run import Run
 from selavi_ref.runs.tensorboard import Events
 from tests.support.command_line import refused, rows_of, selavi, succeeded
 from tests.support.old_heads import train_old_heads
+from tests.support.refusal import refused as refused_error
 from tests.support.small_runs import figure_at, read_store, small_place, written
 
 pytest.importorskip("openTSNE")
@@ -130,7 +130,7 @@ def test_agreement_is_that_of_every_two_labellings(place, labelled):
 
 
 def test_labellings_that_share_no_video_do_not_agree():
-    with pytest.raises(InputError, match="no video is labelled by two heads"):
+    with refused_error():
         agreement_table({"a": np.array([0, 1, -1, -1], np.int32), "b": np.array([-1, -1, 0, 1], np.int32)})
 
 

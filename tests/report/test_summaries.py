@@ -13,6 +13,7 @@ from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.report.contact_sheet import contact_sheet
 from selavi_ref.report.evaluation import BRIEF, SCORES, evaluate_csv, scores_table
 from selavi_ref.report.summaries import labels_summary
+from tests.support.refusal import refused
 
 
 def write_labels(path, rows):
@@ -39,7 +40,7 @@ def test_labels_are_compared_with_a_list_of_classes(tmp_path):
     assert (scores["n"], scores["videos"]) == (8, 10)  # two videos have no class
     assert scores["nmi"] < 0.1
     (tmp_path / "t.csv").write_text("path,class\nelsewhere.mp4,dog\n")
-    with pytest.raises(InputError, match="none of 10 videos has both a label and a true class"):
+    with refused(path=tmp_path / "l.csv"):
         evaluate_csv(tmp_path / "l.csv", tmp_path / "t.csv")
 
 
@@ -56,7 +57,7 @@ def test_a_list_of_classes_names_videos_as_seen_from_its_folder(tmp_path):
 )
 def test_a_single_folder_names_no_classes(tmp_path, unlabelled):
     write_labels(tmp_path / "l.csv", [["videos/a.mp4", 0, 1], ["videos/b.mp4", 1, 1], *unlabelled])
-    with pytest.raises(InputError, match=r"one folder.*--truth"):
+    with refused(path=tmp_path / "l.csv", option="truth"):
         evaluate_csv(tmp_path / "l.csv")
     (tmp_path / "t.csv").write_text("path,class\nvideos/a.mp4,x\nvideos/b.mp4,y\n")
     assert evaluate_csv(tmp_path / "l.csv", tmp_path / "t.csv")["accuracy"] == 1
@@ -71,7 +72,7 @@ def test_a_single_cluster_of_several_classes_has_scores(tmp_path):
 
 def test_without_any_label_there_is_nothing_to_compare(tmp_path):
     write_labels(tmp_path / "l.csv", [["videos/a.mp4", "", ""]])
-    with pytest.raises(InputError, match="none of 1 videos"):
+    with refused(path=tmp_path / "l.csv"):
         evaluate_csv(tmp_path / "l.csv")
 
 
@@ -139,12 +140,10 @@ def test_the_sheet_shows_frames_and_grey_for_what_is_gone(tmp_path):
     assert picture[10:30, 145:175].std() > 0
 
 
-@pytest.mark.parametrize(
-    ("name", "why"), [("l.csv/s.png", "Not a directory"), ("none/s.png", "No such file"), ("taken", "Is a directory")]
-)
-def test_a_sheet_that_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path, name, why):
+@pytest.mark.parametrize("name", ["l.csv/s.png", "none/s.png", "taken"])
+def test_a_sheet_that_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path, name):
     write_labels(tmp_path / "l.csv", [[tmp_path / "gone.mp4", 0, 0.9]])
     (tmp_path / "taken").mkdir()
-    with pytest.raises(SelaviError, match=f"{name} cannot be written: {why}"):
+    with refused(SelaviError, path=tmp_path / name):
         contact_sheet(tmp_path / "l.csv", tmp_path / name)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["l.csv", "taken"]

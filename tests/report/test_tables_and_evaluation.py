@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cli
-from selavi_ref.errors import InputError, SelaviError
+from selavi_ref.errors import SelaviError
 from selavi_ref.metrics import summary
 from selavi_ref.report.evaluation import (
     clusters_table,
@@ -30,6 +30,7 @@ from selavi_ref.report.evaluation import (
 )
 from selavi_ref.report.figures import bar_figure, line_figure, matrix_figure
 from selavi_ref.report.table import FORMATS, Table, results_folder
+from tests.support.refusal import refused
 
 ROOT = Path(__file__).parents[2]
 CELLS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats() | st.text(max_size=8)
@@ -65,9 +66,9 @@ def test_a_table_is_written_in_all_formats(tmp_path):
     assert [path.name for path in paths] == ["out.of.it.txt", "out.of.it.csv", "out.of.it.json"]
     assert json.loads(paths[2].read_text())["sizes"] == [0, 1]
     assert [table.to(form) != "" for form in FORMATS] == [True] * 3
-    with pytest.raises(InputError, match="text, csv, json, not as latex"):
+    with refused(option="kind", value="latex"):
         table.to("latex")
-    with pytest.raises(SelaviError, match=r"nowhere/t\.json cannot be written"):
+    with refused(SelaviError, path=tmp_path / "nowhere/t.json"):
         table.write(tmp_path / "nowhere" / "t")
 
 
@@ -75,7 +76,7 @@ def test_a_folder_of_results_is_made_or_refused(tmp_path):
     assert results_folder(tmp_path / "a" / "b").is_dir()
     assert results_folder(tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="file cannot be made"):
+    with refused(path=tmp_path / "file"):
         results_folder(tmp_path / "file")
 
 
@@ -104,7 +105,7 @@ def test_figures_are_png_and_svg_whatever_the_names(tmp_path, kind):
     first = svg.read_bytes()
     draw(tmp_path / "figure")
     assert svg.read_bytes() == first
-    with pytest.raises(SelaviError, match="cannot be written"):
+    with refused(SelaviError, path=tmp_path / "nowhere/figure.png"):
         draw(tmp_path / "nowhere" / "figure")
 
 
@@ -149,7 +150,7 @@ def test_classes_come_from_a_list_or_a_file(tmp_path):
     assert true_classes("v", ["a", "b"], ["x", "y"]) == ["x", "y"]
     (tmp_path / "t.csv").write_text("path,class\na,p\nb,q\n")
     assert true_classes("v", ["a", "b", "c"], ["", "", ""], tmp_path / "t.csv") == ["p", "q", ""]
-    with pytest.raises(InputError, match="v names fewer than two true classes"):
+    with refused():
         true_classes("v", ["a", "b"], ["x", ""])
 
 

@@ -11,6 +11,7 @@ from selavi_ref.errors import InputError, SelaviError
 from selavi_ref.runs.checksums import CHECKSUMS_NAME, forget_checksum, record_checksum, verify_checksum
 from selavi_ref.runs.run import Run
 from selavi_ref.runs.staged import StagedFiles
+from tests.support.refusal import refused
 
 TABLE = b'path,label\n"a,\nb.mp4",0\nc\xff.mp4,1\nd.mp4,1\n'
 
@@ -30,21 +31,20 @@ def test_an_unchanged_table_is_accepted(table):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    "content",
     [
-        (TABLE[: TABLE.index(b"d.mp4")], "2 rows, of 3"),
-        (TABLE[:-1], "has changed"),
-        (TABLE + b"d.mp4,1\n", "4 rows, of 3"),
-        (TABLE.replace(b"d.mp4", b"e.mp4"), "has changed"),
-        (b"", "0 rows, of 3"),
-        (b"\0" * 50, "t.csv"),
+        TABLE[: TABLE.index(b"d.mp4")],
+        TABLE[:-1],
+        TABLE + b"d.mp4,1\n",
+        TABLE.replace(b"d.mp4", b"e.mp4"),
+        b"",
+        b"\0" * 50,
     ],
 )
-def test_a_changed_table_is_refused_with_its_numbers_of_rows(table, content, words):
+def test_a_changed_table_is_refused(table, content):
     table.write_bytes(content)
-    with pytest.raises(InputError, match=words) as caught:
+    with refused(path=table) as caught:
         verify_checksum(table, "restore it")
-    assert caught.value.path == table
     assert str(caught.value).endswith("restore it")
     forget_checksum(table)
     verify_checksum(table, "")
@@ -85,7 +85,7 @@ def test_labels_of_a_run_that_were_cut_off_are_refused_and_a_copy_is_a_table_lik
     for changed in (text[:-30], text.replace("3.mp4", "other.mp4"), text + text.splitlines()[-1] + "\n"):
         run.labels_file.write_text(changed)
         for read in (read_csv, LabelTable.read):
-            with pytest.raises(InputError, match=r"labels\.csv"):
+            with refused(path=tmp_path / "run/labels.csv"):
                 read(run.labels_file)
     run.labels_file.write_text(text.replace("3.mp4", "other.mp4"))
     (tmp_path / "labels.csv").write_bytes(run.labels_file.read_bytes())

@@ -15,26 +15,26 @@ from tests.support.refusal import refused
 
 
 def test_a_run_is_one_from_its_settings_on(tmp_path):
-    with pytest.raises(InputError, match="not a folder"):
+    with refused(path=tmp_path / "run"):
         Run.open(tmp_path / "run")
     run = Run.prepare(tmp_path / "run")
-    with pytest.raises(InputError, match="no run"):
+    with refused(path=tmp_path / "run"):
         Run.open(tmp_path / "run")
     run.rewrite_config({"clusters": 3})
     assert Run.open(tmp_path / "run").config == {"clusters": 3}
-    with pytest.raises(InputError, match="--resume"):
+    with refused(path=tmp_path / "run"):
         Run.prepare(tmp_path / "run")
     run.config_file.write_text("clusters = ")
-    with pytest.raises(InputError, match=r"config\.toml cannot be read"):
+    with refused(path=tmp_path / "run/config.toml"):
         _ = run.config
 
 
 def test_a_run_cannot_be_made_or_opened_in_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(InputError, match="cannot be made"):
+        with refused():
             Run.prepare(folder)
-        with pytest.raises(InputError, match="not a folder"):
+        with refused():
             Run.open(folder)
 
 
@@ -60,17 +60,16 @@ def test_records_that_will_be_written_again_are_removed_from_the_log(tmp_path):
     assert kept == [{"step": 0, "changed": 1.0}, {"step": 6, "epoch": 1}, {"step": 7}]
 
 
-@pytest.mark.parametrize(("name", "why"), [("file", "Not a directory"), ("none", "No such file"), ("a\nb", "No such")])
-def test_what_cannot_be_written_is_one_line_that_names_it(tmp_path, name, why):
+@pytest.mark.parametrize("name", ["file", "none", "a\nb"])
+def test_what_cannot_be_written_is_one_line_that_names_it(tmp_path, name):
     (tmp_path / "file").write_text("")
     run = Run(tmp_path / name)
     for write, file in (
         (lambda: run.log({"step": 0}), "metrics.jsonl"),
         (lambda: run.rewrite_config({"clusters": 3}), "config.toml"),
     ):
-        with pytest.raises(SelaviError, match=rf"{file}\'? cannot be written: {why}") as caught:
+        with refused(SelaviError, path=run.folder / file):
             write()
-        assert str(caught.value).isprintable()
 
 
 def test_a_text_that_cannot_take_its_place_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):
@@ -80,23 +79,17 @@ def test_a_text_that_cannot_take_its_place_leaves_the_old_one_and_nothing_else(t
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(SelaviError, match=r"x\.txt cannot be written: Read-only file system"):
+    with refused(SelaviError, path=tmp_path / "x.txt"):
         write_text(tmp_path / "x.txt", "new")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("x.txt", "old")]
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("heads", "r has learnt from features, and has no networks for videos; do that"),
-        ("finetune", "r is no run of selavi train, but one of selavi finetune"),
-    ],
-)
-def test_a_run_of_another_kind_is_refused_where_networks_are_needed(tmp_path, kind, message):
+@pytest.mark.parametrize("kind", ["heads", "finetune"])
+def test_a_run_of_another_kind_is_refused_where_networks_are_needed(tmp_path, kind):
     Run.prepare(tmp_path / "r").rewrite_config({"clusters": 2})
     assert Run.of_videos(tmp_path / "r").config["clusters"] == 2
     Run(tmp_path / "r").rewrite_config({"kind": kind})
-    with pytest.raises(InputError, match=message):
+    with refused(path=tmp_path / "r"):
         Run.of_videos(tmp_path / "r", "do that")
 
 

@@ -20,6 +20,7 @@ from selavi_ref.selflabel.settings import TrainingSettings
 from selavi_ref.selflabel.training import Training
 from selavi_ref.store import WorkingStore
 from selavi_ref.transport import assign
+from tests.support.refusal import refused
 
 ALONE = SingleProcess()
 
@@ -301,7 +302,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path)
     for path in second.checkpoints.newest_first():
         path.write_bytes(b"")
     second.pseudo_labels.store.close()
-    with pytest.raises(CheckpointError, match="damaged"):
+    with refused(CheckpointError):
         start(tmp_path / "b")[0].restore()
 
 
@@ -419,7 +420,7 @@ def test_what_one_process_cannot_do_no_process_goes_on_with():
                 if exchange.rank == 1:
                     raise InputError("seven")
 
-        with pytest.raises(InputError if exchange.rank == 1 else ElsewhereError, match=r"seven|process 1 cannot"):
+        with refused(InputError if exchange.rank == 1 else ElsewhereError):
             one_fails()
         return gather_lines([f"line {n} of {exchange.rank} \udcff" for n in range(exchange.rank)], exchange)
 
@@ -428,7 +429,7 @@ def test_what_one_process_cannot_do_no_process_goes_on_with():
 
 
 def test_too_few_videos_for_so_many_processes_are_refused(tmp_path):
-    with pytest.raises(InputError, match="3 processes need at least 6 videos"):
+    with refused(option="processes", value=3):
         Threads(3).run(lambda exchange: start(tmp_path, exchange=exchange, clusters=(2,), n=5))
 
 
@@ -603,8 +604,11 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path):
     training, _ = start(tmp_path)
     step = training.backbone.train_step
     training.backbone.train_step = lambda *args: math.nan if training.step == 20 else step(*args)
-    with pytest.raises(
-        DivergedError, match=r"step 20 \(learning rate 0.275\).*000002-step-18.npz.*lower --learning-rate"
+    with refused(
+        DivergedError,
+        path=tmp_path / "checkpoints/000002-step-18.npz",
+        option="learning-rate",
+        value=0.2753231717119405,
     ):
         training.run()
 
@@ -617,7 +621,9 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
         if now.step == 18:
             training.backbone.weights[key] = training.backbone.weights[key] * np.inf
 
-    with pytest.raises(DivergedError, match=r"step 18 .*000001-step-9.npz"):
+    with refused(
+        DivergedError, path=tmp_path / "checkpoints/000001-step-9.npz", option="learning-rate", value=0.2820302086770166
+    ):
         training.run(spoil)
 
 
@@ -645,7 +651,7 @@ def test_sizes_as_drawn_stay_with_their_clusters(tmp_path):
 
 
 def test_more_clusters_than_videos_are_refused(tmp_path):
-    with pytest.raises(InputError, match="400 clusters need as many videos, but only 300"):
+    with refused(option="clusters", value=400):
         start(tmp_path, clusters=(400,))
 
 
@@ -683,16 +689,10 @@ def test_the_published_rate_rises_by_epochs_from_its_base_to_as_many_times_as_th
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "why"),
-    [
-        ("decay", "linear", "known are cosine"),
-        ("epochs", 0, "at least 1"),
-        ("learning_rate", math.nan, "must be a number"),
-        ("learning_rate", 0.0, "above"),
-    ],
+    ("field", "value"), [("decay", "linear"), ("epochs", 0), ("learning_rate", math.nan), ("learning_rate", 0.0)]
 )
-def test_settings_that_cannot_be_are_named(field, value, why):
-    with pytest.raises(InputError, match=f"training.{field}.*{why}"):
+def test_settings_that_do_not_fit_are_named(field, value):
+    with refused(option=f"training.{field}"):
         replace(SETTINGS, **{field: value})
 
 

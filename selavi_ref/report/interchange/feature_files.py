@@ -78,7 +78,9 @@ def check_features_file(out: FilePath, force: bool) -> None:
         If it does not fit.
     """
     if os.path.splitext(os.fspath(out))[1].lower() not in ENDINGS:
-        raise InputError(f"--embeddings {printable(out)}: the name must end in .npz or .parquet", path=out)
+        raise InputError(
+            f"--embeddings {printable(out)}: the name must end in .npz or .parquet", path=out, option="embeddings"
+        )
     refuse_existing(out, force)
 
 

@@ -147,6 +147,6 @@ def replacing_folder(folder: FilePath, force: bool) -> Iterator[Path]:
             raise
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise SelaviError(f"{printable(target)} cannot be written: {error.strerror or error}") from error
+        raise SelaviError(f"{printable(target)} cannot be written: {error.strerror or error}", path=target) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from backbones.data.augment import DRAWS, Draw, audio_input, video_input
 from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
 from backbones.learner.settings import BackboneSettings
-from selavi_ref.errors import InputError
+from tests.support.refusal import refused
 
 CLIP = ClipSettings(frames=3, decode_size=24, size=20, mel_mean=2.0, mel_std=3.0, mel_floor=-5.0)
 NOTHING = NO_AUGMENTATION
@@ -123,22 +123,22 @@ class TestSettings:
         assert (changed.flip, changed.scale, changed.time_shift, changed.band_mask) == (0.5, (1.1, 1.4), 0.5, 3)
 
     @pytest.mark.parametrize(
-        ("text", "why"),
+        ("text", "option"),
         [
-            ("flop=1", "names are rotation, zoom"),
-            ("flip", "write name=value"),
-            ("flip=x", "flip takes a number"),
-            ("scale=2", "two numbers"),
-            ("band_mask=1.5", "a whole number"),
-            ("flip=2", "augment.flip is 2.0"),
-            ("scale=0.5,2", "two numbers from 1 up"),
-            ("rotation=-1", "augment.rotation is -1.0"),
-            ("jitter=1.5", "augment.jitter is 1.5"),
-            ("zoom=nan", "augment.zoom is nan"),
+            ("flop=1", "augment"),
+            ("flip", "augment"),
+            ("flip=x", "augment"),
+            ("scale=2", "augment"),
+            ("band_mask=1.5", "augment"),
+            ("flip=2", "augment.flip"),
+            ("scale=0.5,2", "augment.scale"),
+            ("rotation=-1", "augment.rotation"),
+            ("jitter=1.5", "augment.jitter"),
+            ("zoom=nan", "augment.zoom"),
         ],
     )
-    def test_what_does_not_fit_is_named(self, text, why):
-        with pytest.raises(InputError, match=why):
+    def test_what_does_not_fit_is_named(self, text, option):
+        with refused(option=option):
             AugmentSettings().changed([text])
 
     def test_they_survive_a_file_of_settings(self):

@@ -19,12 +19,13 @@ from backbones.data.clips import Crop, StoredClips, StreamedClips
 from backbones.data.degradation import Degradation
 from backbones.data.loader import ClipSampling, TrainingClips, TrainingLoader, eval_batches, prefetch
 from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
-from selavi_ref.errors import InputError, MediaError
+from selavi_ref.errors import MediaError
 from selavi_ref.media import log_mel, read_clip
 from selavi_ref.media.decoder import run_guarded
 from selavi_ref.media.video_cache import ClipCache
 from tests.support import broken_decoders
 from tests.support.media_files import bursts, tone, write_video
+from tests.support.refusal import refused
 
 CLIP = ClipSettings(frames=4, fps=10.0, decode_size=32, size=28, sample_rate=8000, n_filters=20)
 PUBLISHED = replace(PUBLISHED_AUGMENTATION, scale=(1.0, 32 / 28), time_shift=0.2)
@@ -154,7 +155,7 @@ def test_a_collection_of_broken_videos_ends_in_one_error(tmp_path: Path) -> None
     for n in range(2):
         (tmp_path / f"{n}.mp4").write_text("no video")
         broken.append(str(tmp_path / f"{n}.mp4"))
-    with pytest.raises(MediaError, match=r"20 videos one after the other could not be decoded; the last: .*\d\.mp4"):
+    with refused(MediaError):
         all_batches(StreamedClips(broken, CLIP), 0, numbers=((0, 1),))
 
 
@@ -273,7 +274,7 @@ class TestDegradation:
 
     @pytest.mark.parametrize("wrong", [{"shrink": 0}, {"attenuate": -1.0}, {"noise": float("nan")}])
     def test_what_cannot_be_is_refused(self, wrong) -> None:
-        with pytest.raises(InputError, match=rf"--{next(iter(wrong))}"):
+        with refused(option=next(iter(wrong))):
             Degradation(**wrong)
 
     def test_a_source_gives_degraded_clips(self, paths: list[str]) -> None:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from backbones.engines import torch_engine as plan_pass
 from backbones.engines.torch_engine import TorchPass
-from selavi_ref.errors import InputError
 from selavi_ref.transport import assign, engines
 from selavi_ref.transport import preconditioner as metric
 from selavi_ref.transport.engines import create
+from tests.support.refusal import refused
 from tests.support.transport_reference import logsumexp, plan
 
 ROOT = Path(__file__).parents[3]
@@ -199,12 +199,12 @@ def test_an_entry_that_is_not_finite_is_named(value: float, order: str, monkeypa
     x[317, 4] = value
     x[390, 1] = np.nan
     for given_as in (x, torch.from_numpy(x), torch.from_numpy(x).bfloat16()):
-        with pytest.raises(InputError, match=f"{value} in row 317, column 4"):
+        with refused(option="log_prob", row=317, column=4):
             TorchPass(given_as, 1.0)
 
 
 def test_entries_too_large_to_mean_anything_are_refused() -> None:
-    with pytest.raises(InputError, match="1e\\+35"):
+    with refused(option="log_prob", value=1e35):
         TorchPass(np.array([[1e35, 0.0]]), 1.0)
 
 
@@ -289,7 +289,7 @@ def test_the_engine_is_known_by_name_and_looked_for_once(monkeypatch: pytest.Mon
 def test_without_triton_a_pass_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_pass, "FUSED", "there_is.no_triton")
     assert TorchPass(data(5, 3), 1.0)._fused is None
-    with pytest.raises(InputError, match=r"no fused pass .* 'there_is'"):
+    with refused():
         TorchPass(data(5, 3), 1.0, fused=True)
 
 
@@ -307,7 +307,7 @@ def test_where_triton_fails_a_pass_is_plain(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.warns(RuntimeWarning, match="C compiler"):
         assert passing._find_fused(None) is None
     assert passing._find_fused(False) is None
-    with pytest.raises(InputError, match="C compiler"):
+    with refused():
         passing._find_fused(True)
 
 
@@ -343,7 +343,7 @@ def test_the_fused_kernel_in_triton_s_interpreter() -> None:
 
 def test_the_fused_kernel_is_not_for_the_cpu() -> None:
     pytest.importorskip("triton")
-    with pytest.raises(InputError, match="does not run on cpu"):
+    with refused():
         TorchPass(torch.from_numpy(data(5, 3)), 1.0, fused=True)
 
 

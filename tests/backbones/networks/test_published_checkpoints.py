@@ -14,6 +14,7 @@ from backbones.networks.published_checkpoints import read_published, write_publi
 from selavi_ref.errors import InputError, SelaviError
 from tests.support import original_model
 from tests.support.original_model import OriginalModel, learnt_model
+from tests.support.refusal import refused
 
 
 def save(content, path, zipped=True):
@@ -162,7 +163,7 @@ def test_files_cut_short_are_refused(tmp_path, zipped):
         with pytest.raises(InputError) as caught:
             read_published(cut)
         assert caught.value.path == cut
-    with pytest.raises(InputError, match="does not exist"):
+    with refused(path=tmp_path / "none.pth"):
         read_published(tmp_path / "none.pth")
 
 
@@ -298,12 +299,11 @@ def test_what_is_not_known_is_left_out(tmp_path):
 def test_what_does_not_fit_is_not_written(tmp_path):
     weights = TINY.state_dict()
     path = tmp_path / "c.pth"
-    cannot = r"c\.pth cannot be written as a SeLaVi checkpoint"
-    with pytest.raises(InputError, match=rf"{cannot}: its 'selflabels' are not one whole number"):
+    with refused(option="selflabels"):
         write_published(path, weights, epoch=1, selflabels=np.zeros((3, 5), int))
-    with pytest.raises(InputError, match=rf"{cannot}: its cluster sizes"):
+    with refused(option="dist"):
         write_published(path, weights, epoch=1, sizes=[np.ones(3)])
-    with pytest.raises(InputError, match=rf"{cannot} of tiny and tiny: it has other\.weight"):
+    with refused(option="other.weight"):
         write_published(path, {**weights, "other.weight": torch.zeros(1)}, epoch=1)
     assert not os.listdir(tmp_path)
 
@@ -311,10 +311,10 @@ def test_what_does_not_fit_is_not_written(tmp_path):
 def test_a_file_that_cannot_be_replaced_stays(tmp_path):
     weights = TINY.state_dict()
     (tmp_path / "c.pth").mkdir()
-    with pytest.raises(SelaviError, match=r"c\.pth cannot be written"):
+    with refused(SelaviError, path=tmp_path / "c.pth"):
         write_published(tmp_path / "c.pth", weights, epoch=1)
     assert os.listdir(tmp_path) == ["c.pth"]
-    with pytest.raises(SelaviError, match="cannot be written"):
+    with refused(SelaviError, path=tmp_path / "nowhere/c.pth"):
         write_published(tmp_path / "nowhere" / "c.pth", weights, epoch=1)
 
 

@@ -18,6 +18,7 @@ from backbones.networks import registry
 from backbones.networks.registry import Base, NetworkSpec
 from backbones.networks.weights import load_weights, read_torch
 from selavi_ref.errors import InputError
+from tests.support.refusal import refused as refused_error
 
 ROOT = Path(__file__).parents[3]
 SHOWN = {"r2plus1d_18": 512, "r3d_18": 512, "mc3_18": 512, "s3d": 1024, "mvit_v2_s": 768, "swin3d_t": 768, "tiny": 192}
@@ -107,7 +108,7 @@ def test_a_clip_that_does_not_fit_is_refused_with_all_that_does():
     assert str(caught.value) == (
         "video network mvit_v2_s takes frames of 15 to 16 and size of 221 to 224, not frames=30"
     )
-    with pytest.raises(InputError, match=r"s3d takes frames of 13 or more and size of 209 or more, not .*, size=40"):
+    with refused_error(option="video_net", value="s3d"):
         registry.find("video", "s3d").check(ClipSettings())
 
 
@@ -191,9 +192,9 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 
 def test_files_that_are_not_pytorchs_are_refused(tmp_path):
-    with pytest.raises(InputError, match="none does not exist"):
+    with refused_error(path=tmp_path / "none"):
         read_torch(tmp_path / "none")
-    with pytest.raises(InputError, match="cannot be read"):
+    with refused_error(path=tmp_path):
         read_torch(tmp_path)
     for content in (b"", b"hello", b"\x80\x02", b"PK\x03\x04 and no more", bytes(10_000)):
         (tmp_path / "f").write_bytes(content)
@@ -248,7 +249,7 @@ def test_a_broken_package_prevents_only_its_own_use(installed):
         assert reason in str(caught.value)
         assert str(caught.value) in registry.load_errors()
     assert len(registry.load_errors()) == 3
-    with pytest.raises(InputError, match=r"no video network 'vgg'; known are: good, .*cannot be loaded"):
+    with refused_error(option="video_net", value="vgg"):
         registry.find("video", "vgg")
 
 

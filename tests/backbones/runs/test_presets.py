@@ -8,7 +8,7 @@ import tomli_w
 from backbones.data.settings import PUBLISHED_AUGMENTATION
 from backbones.runs.presets import read_config, run_settings
 from backbones.runs.run_settings import RunSettings
-from selavi_ref.errors import InputError
+from tests.support.refusal import refused
 
 
 def test_the_published_recipe_has_the_published_values():
@@ -116,39 +116,39 @@ def test_every_option_reaches_its_setting():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "why"),
+    ("wanted", "option"),
     [
-        ({}, "--clusters is missing"),
-        ({"clusters": 3, "config": {"nothing": 1}}, "no nothing; known here are clusters, heads"),
-        ({"clusters": 3, "config": {"training": {"rat": 1}}}, r"no training\.rat"),
-        ({"clusters": 3, "config": {"training": {"epochs": 1.5}}}, r"training\.epochs is 1\.5"),
-        ({"clusters": 3, "config": {"training": {"align": 1}}}, r"training\.align is 1"),
-        ({"clusters": 3, "config": {"training": 1}}, "training is a table"),
-        ({"config": {"clusters": "3"}}, "clusters is '3'"),
-        ({"config": {"clusters": 0}}, "clusters is 0"),
-        ({"clusters": 3, "config": {"training": {"batch_size": "many"}}}, r"training\.batch_size is 'many'"),
-        ({"clusters": 3, "config": {"training": {"decay": "linear"}}}, r"training\.decay is 'linear'"),
-        ({"clusters": 3, "config": {"backbone": {"precision": "float8"}}}, r"backbone\.precision"),
-        ({"clusters": 3, "config": {"backbone": {"augment": {"scale": 2.0}}}}, r"backbone\.augment\.scale is a list"),
-        ({"clusters": 3, "sound_level": "loud"}, "--sound-level loud"),
-        ({"clusters": 3, "sound_level": "1,0"}, "--sound-level 1,0"),
-        ({"clusters": 3, "groups": 6}, "--groups 6: there are only 5 heads"),
-        ({"clusters": 3, "video_net": "mvit_v2_s", "frames": 30}, "mvit_v2_s takes frames of 15 to 16"),
-        ({"clusters": 3, "video_net": "vgg"}, "no video network 'vgg'"),
-        ({"clusters": 3, "distribution": "nowhere"}, "--distribution nowhere"),
-        ({"clusters": 3, "learning_rate": float("inf")}, "--learning-rate must be a finite number"),
+        ({}, "clusters"),
+        ({"clusters": 3, "config": {"nothing": 1}}, "nothing"),
+        ({"clusters": 3, "config": {"training": {"rat": 1}}}, "training.rat"),
+        ({"clusters": 3, "config": {"training": {"epochs": 1.5}}}, "training.epochs"),
+        ({"clusters": 3, "config": {"training": {"align": 1}}}, "training.align"),
+        ({"clusters": 3, "config": {"training": 1}}, "training"),
+        ({"config": {"clusters": "3"}}, "clusters"),
+        ({"config": {"clusters": 0}}, "clusters"),
+        ({"clusters": 3, "config": {"training": {"batch_size": "many"}}}, "training.batch_size"),
+        ({"clusters": 3, "config": {"training": {"decay": "linear"}}}, "training.decay"),
+        ({"clusters": 3, "config": {"backbone": {"precision": "float8"}}}, "backbone.precision"),
+        ({"clusters": 3, "config": {"backbone": {"augment": {"scale": 2.0}}}}, "backbone.augment.scale"),
+        ({"clusters": 3, "sound_level": "loud"}, "sound-level"),
+        ({"clusters": 3, "sound_level": "1,0"}, "sound-level"),
+        ({"clusters": 3, "groups": 6}, "groups"),
+        ({"clusters": 3, "video_net": "mvit_v2_s", "frames": 30}, "video_net"),
+        ({"clusters": 3, "video_net": "vgg"}, "video_net"),
+        ({"clusters": 3, "distribution": "nowhere"}, "distribution"),
+        ({"clusters": 3, "learning_rate": float("inf")}, "learning_rate"),
     ],
 )
-def test_what_does_not_fit_is_named(wanted, why):
-    with pytest.raises(InputError, match=why):
+def test_what_does_not_fit_is_named(wanted, option):
+    with refused(option=option):
         run_settings(900, **wanted)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "x.toml").write_text("a = ")
-    with pytest.raises(InputError, match=r"--config .*x\.toml cannot be read"):
+    with refused(option="config"):
         read_config(str(tmp_path / "x.toml"))
-    with pytest.raises(InputError, match="No such file"):
+    with refused(option="config"):
         read_config(str(tmp_path / "none.toml"))
 
 
@@ -156,9 +156,9 @@ def test_one_modality_goes_without_side_heads():
     assert run_settings(900, clusters=7).training.overclustering_heads == 5
     assert run_settings(900, clusters=7, label_by="video").training.overclustering_heads == 0
     assert run_settings(900, clusters=7, overclustering_heads=3).training.overclustering_heads == 3
-    with pytest.raises(InputError, match="--label-by video: over-clustering merges clusters by both"):
+    with refused(option="label-by"):
         run_settings(900, clusters=7, label_by="video", overclustering_heads=2)
-    with pytest.raises(InputError, match="--overclustering-heads 1: there are too few videos for finer labels than 7"):
+    with refused(option="overclustering-heads"):
         run_settings(40, clusters=7, overclustering_heads=1)
 
 

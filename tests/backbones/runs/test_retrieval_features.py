@@ -20,10 +20,10 @@ from backbones.runs.extract import extract
 from backbones.runs.retrieval_features import clip_mean, pool_maps, retrieval_features
 from backbones.runs.run_settings import RunSettings
 from selavi_ref.datasets import make_collection, scan
-from selavi_ref.errors import InputError
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
 from tests.support.original_model import checkpoint, learnt_model
+from tests.support.refusal import refused
 from tests.support.silent_videos import write_silent
 
 WITH_MAPS = [
@@ -166,15 +166,15 @@ def test_clips_are_brought_to_length_one_before_they_are_averaged():
 
 
 def test_what_cannot_be_is_said(place, run, manifest):
-    with pytest.raises(InputError, match="pool='sum'"):
+    with refused(option="pool", value="sum"):
         retrieval_features(run, manifest, pool="sum")
     (place / "heads").mkdir(exist_ok=True)
     (place / "heads" / "config.toml").write_text('kind = "heads"\n')
-    with pytest.raises(InputError, match="has learnt from features"):
+    with refused():
         retrieval_features(Run.open(place / "heads"), manifest)
     settings = RunSettings.from_dict(run.config)
     other = Run.prepare(place / "transformer")
     backbone = BackboneSettings.for_networks("swin3d_t", "tiny")
     other.rewrite_config(replace(settings, backbone=backbone).to_dict())
-    with pytest.raises(InputError, match="swin3d_t"):
+    with refused(option="pool", value="max"):
         retrieval_features(other, manifest)
