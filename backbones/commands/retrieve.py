@@ -201,10 +201,10 @@ def _print_found(
                 reporter=TERMINAL,
             )
         except InputError as error:
-            if queries is None or error.option != "encoder":
+            if queries is None or encoder is not None or error.option != "encoder":
                 raise
             raise InputError(
-                f"there is no file {printable(queries)}, so that it is taken for a text, but {error}", option="queries"
+                f'"{printable(queries)}" names no file, so it is taken for a text; but {error}', option="queries"
             ) from error
     if given_on_command_line("out"):
         table.write(results_folder(out) / "found")

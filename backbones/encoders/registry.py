@@ -11,6 +11,7 @@ from pathlib import PurePath
 
 from backbones.encoders.encoder import Encoder
 from selavi_ref.errors import InputError
+from selavi_ref.install_hints import install_command
 
 GROUP = "selavi.encoders"
 
@@ -118,7 +119,7 @@ def _loader(name: EncoderName) -> _Loader:
             load: _Loader = import_module(f"backbones.encoders.{module}").load
         except ModuleNotFoundError as error:
             raise InputError(
-                f'--encoder {name.text} needs the package {error.name}; install with pip install "selavi-ref[{extra}]"',
+                f"--encoder {name.text} needs the package {error.name}; install it with: {install_command(extra)}",
                 option="encoder",
                 value=name.text,
             ) from error

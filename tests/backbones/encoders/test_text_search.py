@@ -116,7 +116,7 @@ def test_words_are_proposed_and_searched(place):
 
 def test_videos_are_found_by_a_text(place):
     make_clip(place / "m")
-    refused_command(selavi("retrieve", "run", "a dog"), "a dog", "no file", "--encoder")
+    refused_command(selavi("retrieve", "run", "a dog"), "a dog", "names no file", "--encoder")
     refused_command(selavi("retrieve", "run", "--text", "a dog"), "--encoder")
     encoder = f"clip=transformers:{place / 'm'}"
     out = ("--out", "found", "--format", "json", "--workers", "1")
