@@ -313,7 +313,7 @@ def bandwidth(given: argparse.Namespace) -> list[str]:
     lines = show(
         "## A pass",
         "",
-        f"In float32 on {threads} threads, at {ghz:.1f} GHz. Next: at other potentials, with the powers that the first",
+        f"In float32, {threads} thread(s), at {ghz:.1f} GHz. Next: at other potentials, with the powers that the first",
         "pass kept (up to 512 MiB); first: computes and keeps them; unkept: computes them, as a pass over a file does.",
         "Cycles: of a thread, for each entry of the next. Read: GB/s of the fastest reader of as many bytes on as many",
         "threads, of sums by NumPy, PyTorch and Numba in float32 and float64; share: of it. Walk: the last one, which",

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selavi_ref.transport import engines
+from selavi_ref.transport.numba_engine import NumbaPass
 from tests.support.engines import ENGINES, plan_pass
 from tests.support.refusal import refused
 from tests.support.transport_reference import logsumexp, plan
@@ -100,6 +101,24 @@ def test_a_column_of_potential_minus_infinity_receives_nothing(engine: str, K: i
     assert np.isfinite(value)
     assert not (rows.labels == 1).any()
     assert passing.peak(f)[1] == -np.inf
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("K", [10, 70])
+def test_powers_kept_by_one_pass_serve_the_next_ones_while_potentials_wander(K: int, order) -> None:
+    x = np.asarray(data(200, K), np.float32, order=order)
+    rng = np.random.default_rng(0)
+    kept, computed = NumbaPass(x, 2.0), NumbaPass(x, 2.0, keeps=False)
+    f = np.zeros(K)
+    for step in range(30):
+        f = f + rng.normal(size=K) * 3
+        given = np.where(np.arange(K) == step % 7, -np.inf, f) if step % 3 == 0 else f
+        q = plan(x, given, 2.0)
+        for passing in (kept, computed):
+            value, mass = passing(given)
+            assert value == pytest.approx(logsumexp(x, given, 2.0).mean(), rel=2e-6)
+            assert np.abs(mass - q.sum(0)).sum() < 2e-6
+            assert np.abs(passing.coupling(given, 1) - 200 * q.T @ q).max() < 2e-4
 
 
 @pytest.mark.parametrize("K", [4, 80])
