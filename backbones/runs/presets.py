@@ -30,6 +30,7 @@ _MIN_EPOCHS = 10
 _SOFT_SIZES_PENALTY = 10.0  # marginal penalty unless sizes are requested
 _MIN_AUDIO_SECONDS, _MIN_BANDS = 0.1, 4
 _MAX_STEPS = 4000  # or twice the usual steps, if more: settling begins even if the modalities do not agree
+_STABLE_CHANGE = 0.03  # of the labels, below which a run is finished sooner
 _MIN_SETTLING_STEPS = 800  # or half of the usual steps, if more
 _PUBLISHED_AUDIO_LEVEL = (1.93, 17.89)  # mean and standard deviation of log energies in the published code
 _BACKBONE_OPTIONS = {"modalities": "modalities", "concatenate_features": "concatenate"}  # on which heads depend
@@ -187,6 +188,7 @@ def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chos
     training = TrainingSettings(
         epochs=most if adaptive else usual,
         settle_epochs=settling if adaptive else 0,
+        stable_change=_STABLE_CHANGE if adaptive else 0.0,
         batch_size=batch,
         labellings=160 if adaptive else 80,
         sizes=ClusterSizes(marginal_penalty=_SOFT_SIZES_PENALTY),

@@ -33,6 +33,13 @@ class TrainingSettings:
         "then falls to zero over so many epochs, which end the run, after at most epochs; 0: it falls over all epochs",
         minimum=0,
     )
+    stable_change: float = setting(
+        0.0,
+        help="With settle_epochs: after three self-labellings in a row that each changed at most this proportion of "
+        "the labels, the rest of the fall is shortened to an eighth of settle_epochs; 0: never",
+        minimum=0,
+        maximum=1,
+    )
     agreement: float = setting(
         0.3,
         help="Mean of eigenvalues 2 to K of the graph of over-clustering heads from which picture and sound agree",
@@ -163,8 +170,24 @@ class TrainingSettings:
         n_clips = n_videos * self.clips_per_video
         return max(1, min(round(n_clips / (self.batch_size * processes)), n_clips // (2 * processes)))
 
-    def learning_rate_at(self, step: int, n_videos: int, settle_from: int | None = None, processes: int = 1) -> float:
-        """Return the learning rate of a step, counted from 0; it falls from epoch `settle_from` on."""
+    @property
+    def finish_epochs(self) -> int:
+        """Epochs of a run from where its labels are stable (`stable_change`) to its end."""
+        return math.ceil(self.settle_epochs / 8)
+
+    def learning_rate_at(
+        self,
+        step: int,
+        n_videos: int,
+        settle_from: int | None = None,
+        processes: int = 1,
+        finish_from: int | None = None,
+    ) -> float:
+        """
+        Return the learning rate of a step, counted from 0.
+
+        It falls from epoch `settle_from` on, and faster from epoch `finish_from` on.
+        """
         per_epoch = self.steps_per_epoch(n_videos, processes)
         done = step + 1 if self.warmup_by == "step" else step // per_epoch * per_epoch
         rise = min(1.0, done / max(1.0, self.warmup_epochs * per_epoch)) if self.warmup_epochs else 1.0
@@ -173,13 +196,15 @@ class TrainingSettings:
         learning_rate = start + (full - start) * rise
         if self.decay == "constant":
             return learning_rate
+        epoch, end = step / per_epoch, 1.0
         if not self.settle_epochs:
-            progress = step / (self.epochs * per_epoch)
-        elif settle_from is None:
-            progress = 0.0
-        else:
-            progress = max(0.0, (step / per_epoch - settle_from) / self.settle_epochs)
-        return learning_rate * max(1e-3, 0.5 * (1 + math.cos(math.pi * progress)))
+            return learning_rate * max(1e-3, _cosine(epoch / self.epochs))
+        if settle_from is None:
+            return learning_rate
+        if finish_from is not None:
+            end = _cosine(max(0.0, epoch - finish_from) / self.finish_epochs)
+            epoch = min(epoch, finish_from)
+        return learning_rate * max(1e-3, _cosine(max(0.0, epoch - settle_from) / self.settle_epochs) * end)
 
     def labelling_steps(self, n_videos: int, processes: int = 1) -> set[int]:
         """Return the steps before which the pseudo-labels are found anew."""
@@ -188,6 +213,11 @@ class TrainingSettings:
         total = self.epochs * self.steps_per_epoch(n_videos, processes)
         fractions = np.linspace(0, 1, max(2, self.labellings + 1))[:-1] ** self.labelling_power
         return set((total * fractions).astype(int).tolist())
+
+
+def _cosine(progress: float) -> float:
+    """Return the factor that falls from 1 to 0 along a cosine while `progress` goes from 0 to 1."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def overclustering_for(n_videos: int, clusters: int) -> tuple[int, int]:

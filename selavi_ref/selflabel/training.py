@@ -23,6 +23,7 @@ from selavi_ref.selflabel.settings import TrainingSettings
 from selavi_ref.store import WorkingStore
 
 _LOSS_STEPS = 50  # steps between two records of the loss
+_STABLE = 3  # self-labellings in a row that must change few labels
 _LABELLING_SECONDS = 60.0  # a checkpoint of at least this age is renewed before a self-labelling, which takes long
 # First entries of the seeds of independent random streams; 2 and 3 are those of `selavi_ref.selflabel.pseudo_labels`.
 _ORDER, _CLIPS, _WARM_UP = 0, 1, 4
@@ -131,10 +132,12 @@ class Training:
         self.labelling_steps = settings.labelling_steps(N, size)
         self.step = 0
         self.settle_from: int | None = None
+        self.finish_from: int | None = None
         self.finished = False
         self.pseudo_labels = PseudoLabels(backbone, settings, store, exchange, classes, constraints)
         self.failures: dict[int, str] = {}  # reasons by row
         self._losses: list[float] = []  # of the steps of this epoch
+        self._n_stable = 0  # self-labellings in a row that changed few labels
         self._last_labelling = (0.0, 0.0)  # seconds, and fraction of labels changed
         self._saved: tuple[int, bool] | None = None  # step of the last checkpoint, and whether it was final
         self._stop_requested = False
@@ -154,7 +157,10 @@ class Training:
     def total_steps(self) -> int:
         """Steps of the whole run; the largest possible number until the modalities agree (see `settle_epochs`)."""
         s = self.settings
-        return self.per_epoch * (s.epochs if self.settle_from is None else self.settle_from + s.settle_epochs)
+        if self.settle_from is None:
+            return self.per_epoch * s.epochs
+        last = self.settle_from + s.settle_epochs
+        return self.per_epoch * (last if self.finish_from is None else min(last, self.finish_from + s.finish_epochs))
 
     def restore(self) -> bool:
         """
@@ -226,7 +232,7 @@ class Training:
                 if self.step in self.labelling_steps or self.labels[0, 0] < 0:
                     self._relabel()
                 learning_rate = s.learning_rate_at(
-                    self.step, self.backbone.n_videos, self.settle_from, self.exchange.size
+                    self.step, self.backbone.n_videos, self.settle_from, self.exchange.size, self.finish_from
                 )
                 loss = self.backbone.train_step(batch, self.labels[batch.rows], learning_rate, weight)
                 self.failures.update(batch.failures)
@@ -288,6 +294,10 @@ class Training:
         undecided = self.settings.settle_epochs and self.settle_from is None
         if undecided and spectrum is not None and modality_agreement(spectrum) >= self.settings.agreement:
             self.settle_from = self.epoch + 1
+        if settled and self.settings.settle_epochs and self.finish_from is None:
+            self._n_stable = self._n_stable + 1 if record["changed"] <= self.settings.stable_change else 0
+            if self._n_stable == _STABLE:
+                self.finish_from = self.epoch + 1
 
     def _has_settled(self) -> bool:
         """Return whether merged over-clusters label the main heads now, and cluster sizes are soft."""
@@ -331,6 +341,8 @@ class Training:
             "per_epoch": self.per_epoch,
             "finished": self.finished,
             "settle_from": -1 if self.settle_from is None else self.settle_from,
+            "finish_from": -1 if self.finish_from is None else self.finish_from,
+            "n_stable": self._n_stable,
             "losses": np.array(self._losses, np.float64),
             "failures": json.dumps(sorted(self.failures.items())),
         } | self.pseudo_labels.state()
@@ -350,6 +362,8 @@ class Training:
         # A run that is resumed with more processes has more clips in a step.
         self.step = int(state["step"]) * self.per_epoch // int(state["per_epoch"])
         self.settle_from = int(state["settle_from"]) if int(state["settle_from"]) >= 0 else None
+        self.finish_from = int(state["finish_from"]) if int(state["finish_from"]) >= 0 else None
+        self._n_stable = int(state["n_stable"])
         self.finished = bool(state["finished"])
         self._losses = state["losses"].tolist() if self.step % self.per_epoch else []
         self._saved = self.step, self.finished

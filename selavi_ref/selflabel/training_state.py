@@ -35,7 +35,7 @@ def checked_state(
     """
     if not isinstance(state, Mapping):
         raise InputError(f"{printable(path)} is no checkpoint of a training: its state is no table", path=path)
-    values = {str(name): value for name, value in state.items()}
+    values = _ADDED | {str(name): value for name, value in state.items()}
     for name, (fits, kind) in _ENTRIES.items():
         if name not in values:
             raise _misfit(path, name, "is missing")
@@ -109,8 +109,11 @@ _ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epoch": (_is_whole(0), "a whole number"),
     "per_epoch": (_is_whole(1), "a whole number from 1"),
     "settle_from": (_is_whole(-1), "a whole number"),
+    "finish_from": (_is_whole(-1), "a whole number"),
+    "n_stable": (_is_whole(0), "a whole number"),
     "finished": (_is_flag, "true or false"),
     "losses": (_is_numbers, "a list of finite numbers"),
     "failures": (_is_failures, "a list of rows and reasons"),
     "labels": (_is_labels, "a table of cluster numbers"),
 }
+_ADDED = {"finish_from": np.int64(-1), "n_stable": np.int64(0)}  # entries that version 0.1.0 did not write

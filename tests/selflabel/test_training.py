@@ -537,8 +537,23 @@ def test_it_settles_when_the_modalities_agree_and_at_the_end_in_any_case(tmp_pat
     assert (never.settle_from, never.epoch) == (4, 10)
 
 
-def test_a_resumed_run_settles_where_an_uninterrupted_one_does(tmp_path):
+def test_it_finishes_sooner_once_labels_are_stable(tmp_path):
+    settings = replace(SETTINGS, overclustering_heads=2, epochs=60, settle_epochs=16, labellings=120, warmup_epochs=0)
+    training, classes = start(tmp_path, replace(settings, stable_change=0.1), clusters=(4, 20, 20))
+    rates = []
+    training.run(lambda now: rates.append(now.learning_rate))
+    assert training.settle_from <= training.finish_from
+    assert training.epoch == training.finish_from + 2 < training.settle_from + 16
+    per_epoch = settings.steps_per_epoch(len(classes))
+    assert np.all(np.diff(rates[training.settle_from * per_epoch :]) < 0)
+    assert rates[-1] < 0.3 * rates[training.finish_from * per_epoch]
+    assert normalized_mutual_info_score(classes, training.labels[:, 0]) > 0.95
+
+
+@pytest.mark.parametrize("stable_change", [0.0, 0.2])
+def test_a_resumed_run_settles_where_an_uninterrupted_one_does(tmp_path, stable_change):
     settings = replace(SETTINGS, overclustering_heads=2, epochs=60, settle_epochs=6, labellings=60)
+    settings = replace(settings, stable_change=stable_change)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     whole, _ = start(tmp_path / "a", settings, clusters=(4, 20, 20))
@@ -552,6 +567,8 @@ def test_a_resumed_run_settles_where_an_uninterrupted_one_does(tmp_path):
     second.restore()
     second.run()
     assert second.settle_from == whole.settle_from
+    assert second.finish_from == whole.finish_from
+    assert (whole.finish_from is None) == (stable_change == 0)
     assert np.array_equal(whole.labels, second.labels)
 
 
