@@ -13,6 +13,8 @@ from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore, StoreWriter
 from tests.support.command_line import refused, rows_of, selavi, start_process
 
+pytestmark = pytest.mark.processes  # each trains runs
+
 AUTO = ["--clusters", "auto:2", "--epochs", "1", "--labellings", "2", "--heads", "2", "--workers", "0"]
 
 

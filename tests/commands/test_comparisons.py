@@ -40,6 +40,8 @@ from tests.support.small_runs import (
     written,
 )
 
+pytestmark = pytest.mark.processes  # each trains runs
+
 BASE = ["--workers", "0"]
 
 

@@ -37,6 +37,7 @@ def test_a_long_video_gets_a_label_for_each_segment(place: Path, tmp_path: Path)
     assert "start" not in row
 
 
+@pytest.mark.processes
 def test_a_list_of_segments_is_trained_on_exported_and_evaluated(place: Path, tmp_path: Path) -> None:
     listed, run = tmp_path / "list.csv", tmp_path / "run"
     with open(listed, "w", newline="") as file:

@@ -132,6 +132,7 @@ def test_training_skips_what_it_cannot_use_and_lists_it(place, tmp_path):
     assert labels["text.mp4"]["reason"]
 
 
+@pytest.mark.processes
 def test_an_interrupted_run_is_resumed_to_the_same_labels(place):
     running = start_process("train", "videos", *SHORT, "--out", "stopped", cwd=place)
     deadline = time.monotonic() + 120
@@ -150,6 +151,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_labels(place):
     assert first == second
 
 
+@pytest.mark.processes
 def test_sizes_can_be_given_in_a_file(place):
     (place / "two.txt").write_text("3 1\n")
     options = ["--clusters", "2", "--epochs", "1", "--labellings", "2", "--heads", "1", "--distribution", "two.txt"]
@@ -174,6 +176,7 @@ def test_resuming_a_finished_run_changes_nothing(place):
     assert before == {name: (place / "done" / name).read_bytes() for name in before}
 
 
+@pytest.mark.processes
 def test_streamed_videos_are_learnt_from_and_those_that_vanish_are_told(place, tmp_path):
     shutil.copytree(place / "videos", tmp_path / "videos")
     options = [*SHORT[:2], "--epochs", "2", "--labellings", "2", "--heads", "1", "--memory", "0", "--workers", "2"]
@@ -221,6 +224,7 @@ def test_a_published_collection_is_scanned_by_its_lists(tmp_path):
     ]
 
 
+@pytest.mark.processes
 def test_a_cache_gives_the_labels_that_memory_gives(place, tmp_path):
     options = [*SHORT, "--cache", tmp_path / "cache", "--cache-format", "raw"]
     done = selavi("train", "videos", *options, "--out", tmp_path / "run", cwd=place)
@@ -231,6 +235,7 @@ def test_a_cache_gives_the_labels_that_memory_gives(place, tmp_path):
     assert list((tmp_path / "cache").rglob("*.h5"))
 
 
+@pytest.mark.processes
 def test_clips_and_augmentation_can_be_set(place, tmp_path):
     changed = [
         "--frames",

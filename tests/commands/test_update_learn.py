@@ -23,6 +23,8 @@ from selavi_ref.store import FeatureStore
 from tests.support.command_line import refused, rows_of, selavi, start_process, succeeded
 from tests.support.small_runs import PARTS
 
+pytestmark = pytest.mark.processes  # each trains runs
+
 LEARN = ["--learn", "--epochs", "2", "--workers", "0"]
 
 

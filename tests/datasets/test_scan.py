@@ -158,6 +158,7 @@ print(len(manifest), peak)  # kB since the program began, unlike getrusage's, wh
 
 
 @pytest.mark.parametrize("n_files", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.processes
 def test_memory_grows_by_little_more_than_the_list_itself(tmp_path: Path, n_files: int) -> None:
     """Files with as long a path and as much to tell as real ones: at most 3 kB each."""
     peaks = {}

@@ -143,6 +143,7 @@ def test_nothing_of_pytorch_or_video_decoding_is_loaded(place):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.processes
 def test_a_run_of_version_0_1_that_is_killed_or_stopped_ends_with_the_same_labels(place, number):
     folder, _ = place
     out = f"ended-{number}"

@@ -18,6 +18,8 @@ from selavi_ref.media.decoder import DecoderError
 from tests.support import broken_decoders
 from tests.support.media_files import tone, write_video
 
+pytestmark = pytest.mark.processes  # hundreds of damaged files
+
 N_FILES = 1000
 LIMIT = 20.0  # seconds that one file may take
 SIZE = 32

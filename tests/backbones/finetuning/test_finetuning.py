@@ -64,6 +64,7 @@ def everything(folder):
     return {name: (folder / name).read_bytes() for name in names}
 
 
+@pytest.mark.processes
 def test_three_folds_are_learnt_above_chance_and_leave_tables_figure_and_answers(place, whole):
     rows = rows_of(place / "whole" / "results.csv")
     assert [row["fold"] for row in rows] == ["1", "2", "3", "mean"]

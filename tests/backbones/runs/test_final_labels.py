@@ -57,6 +57,7 @@ def test_other_videos_get_them_by_their_heads_and_by_the_heads_of_the_networks_o
     assert [int(row["label"]) for row in rows_of(place / "heads.csv")] == of_heads.label.tolist()
 
 
+@pytest.mark.processes
 def test_interrupted_before_the_final_labels_it_ends_with_the_same(place, tmp_path):
     """What was extracted is not extracted again, and nothing is left behind."""
     shutil.copytree(place / "run", tmp_path / "run")
@@ -77,6 +78,7 @@ def test_interrupted_before_the_final_labels_it_ends_with_the_same(place, tmp_pa
     assert not list(run.folder.glob("extracted*"))
 
 
+@pytest.mark.processes
 def test_too_few_videos_or_the_option_leave_the_labels_of_the_heads(place, tmp_path):
     options = ["--clusters", "3", *SHORT, "--out", tmp_path / "few"]
     succeeded(selavi("train", "videos", *options, cwd=place))
@@ -90,6 +92,7 @@ def test_too_few_videos_or_the_option_leave_the_labels_of_the_heads(place, tmp_p
             assert label_store(store).label.tolist() == label_store(store, head="heads").label.tolist()
 
 
+@pytest.mark.processes
 def test_prescribed_sizes_are_met(place, tmp_path):
     (tmp_path / "sizes.txt").write_text("24\n8\n")
     options = ["--clusters", "2", "--distribution", tmp_path / "sizes.txt", *SHORT, "--out", tmp_path / "run"]
