@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from backbones.commands.messages import GROUP as MESSAGES
+
 
 def option_group(title: str, *options: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that gives a command some options, which its help shows under a title of their own."""
@@ -23,18 +25,19 @@ def option_group(title: str, *options: Callable[[Any], Any]) -> Callable[[Callab
 
 
 def write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    """Write the options of a command in their groups; those without one are in the first."""
+    """Write the options of a command in their groups, messages last; those without a group are in the first."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(ctx):
         record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
         if record is not None and isinstance(parameter, click.Option):
             title = getattr(parameter, "help_group", "")
             groups.setdefault(title, []).append((_names(record[0]), _described(parameter)))
-    others = groups.pop("", [])
+    others, messages = groups.pop("", []), groups.pop(MESSAGES, [])
     first = next(iter(groups), "Options")
-    for title, records in (groups | {first: [*groups.get(first, []), *others]}).items():
-        with formatter.section(title):
-            formatter.write_dl(records)
+    for title, records in (groups | {first: [*groups.get(first, []), *others]} | {MESSAGES: messages}).items():
+        if records:
+            with formatter.section(title):
+                formatter.write_dl(records)
     if isinstance(command, click.Group):
         command.format_commands(ctx, formatter)
 

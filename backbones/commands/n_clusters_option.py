@@ -22,6 +22,10 @@ class NumberOfClusters(click.ParamType):
 
     name = "N|auto"
 
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return how the value is written in the help; click would write it in capitals."""
+        return self.name
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Estimated:
         """Return the number, or that it is to be estimated."""
         if isinstance(value, (int, Estimated)):
