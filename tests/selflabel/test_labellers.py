@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_training import SETTINGS, start
 
 from selavi_ref.ensemble.matching import match_numbers
 from selavi_ref.metrics import normalized_mutual_info_score
@@ -13,6 +12,7 @@ from selavi_ref.selflabel.kmeans import FeatureScaler, kmeans, kmeans_of_each
 from selavi_ref.selflabel.self_labelling import self_label
 from selavi_ref.store import FeatureStore, StoreWriter
 from selavi_ref.store.joint_log_prob import joint_log_prob
+from tests.support.linear_backbone import SETTINGS, start
 from tests.support.refusal import refused
 
 
