@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +43,7 @@ class PageSearch:
 
     def refusals(self) -> dict[str, str]:
         """Return why videos cannot be found by ``"text"`` or by ``"file"``; "" where they can."""
-        source = printable(self.collection.source)
+        source = shlex.quote(printable(self.collection.source))
         try:
             encoded = text_search().encoded_videos(self.collection)
         except SelaviError as error:

@@ -24,7 +24,9 @@ export function NextView() {
         </p>
       </header>
       {failed && <p class="notice find-notice">{visible(failed)}</p>}
-      {videos?.length === 0 && <p role="status">Every video with a label has been judged.</p>}
+      {videos?.length === 0 && (
+        <p role="status">Nothing is left: every video with a label has been judged, or nothing says how certain labels are.</p>
+      )}
       {videos?.length > 0 && (
         <>
           <div class="videos-head">
