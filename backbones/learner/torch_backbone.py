@@ -26,6 +26,7 @@ from backbones.learner.checkpoint import (
     restore_random_states,
     write_checkpoint,
 )
+from backbones.learner.clip_inputs import ClipInputs
 from backbones.learner.loss import LAYOUTS, TrainingLoss, features_of
 from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
@@ -82,6 +83,7 @@ class TorchBackbone:
         self.exchange = exchange
         self.device = local_device(device)
         self.workers = workers
+        self._inputs = ClipInputs(source, self._eval_inputs)
         self._loader = TrainingLoader(source, settings.augment, workers, pin=self.device.type == "cuda")
         torch.manual_seed(seed)
         specs = {m: registry.find(m, getattr(settings, f"{m}_net")) for m in settings.modalities.split("+")}
@@ -186,8 +188,9 @@ class TorchBackbone:
         last_values: list[NDArray[np.float32]] = []
         with store.rewrite(*self.datasets()) as write:
             sampling = ClipSampling(seed=None if seed is None else tuple(seed))
-            for batch in self._eval_batches(rows, sampling):
-                features = self._batch_features(batch)
+            batches = self._eval_batches(rows, sampling)
+            for batch in self._inputs.batches(rows, batches, same_every_time=seed is None):
+                features = self._features_of(batch.inputs)
                 values = {f"features/{space}": features[space].float().cpu().numpy() for space in self.spaces}
                 failed = np.array([bool(reason) for reason in batch.reasons])
                 if failed.any():
@@ -337,16 +340,18 @@ class TorchBackbone:
         size = max(1, self.settings.eval_batch_size // (sampling.n_clips * sampling.n_crops))
         return eval_batches(self.source, rows, self.settings.augment, sampling, batch_size=size, workers=self.workers)
 
-    def _batch_features(self, batch: EvalBatch) -> dict[str, Tensor]:
-        """Return features: (B * M, D) of the audio, (B * M * P, D) of the video and of both concatenated."""
+    def _eval_inputs(self, batch: EvalBatch) -> dict[str, Tensor]:
+        """Return the inputs of the networks: of B * M clips for audio, of B * M * P for video."""
         clip = self.settings.clip
         if batch.draws is not None:
-            inputs = self._augmented_inputs(batch.frames, batch.mel, dict.fromkeys(self.modalities, batch.draws))
-        else:
-            inputs = {
-                "video": augment.video_input(batch.frames.to(self.device), clip, None, None),
-                "audio": augment.audio_input(batch.mel.to(self.device), clip, None, None),
-            }
+            return self._augmented_inputs(batch.frames, batch.mel, dict.fromkeys(self.modalities, batch.draws))
+        return {
+            "video": augment.video_input(batch.frames.to(self.device), clip, None, None),
+            "audio": augment.audio_input(batch.mel.to(self.device), clip, None, None),
+        }
+
+    def _features_of(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the features, (B * M, D) or (B * M * P, D), of each modality or of both concatenated."""
         return self.model.of_spaces({m: self._features(m, inputs[m]) for m in self.modalities})
 
     def _batch_values(
@@ -354,7 +359,7 @@ class TorchBackbone:
     ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
         """Return a store's values for some videos, means over their clips, and the feature spaces they have."""
         n_videos = len(batch.rows)
-        features = self._batch_features(batch)
+        features = self._features_of(self._eval_inputs(batch))
         present = {s: np.logical_and.reduce([batch.present[m] for m in s.split("+")]) for s in self.spaces}
         has = {space: torch.from_numpy(there)[:, None, None].to(self.device) for space, there in present.items()}
         values: dict[str, NDArray[Any]] = {}

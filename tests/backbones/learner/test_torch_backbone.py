@@ -183,6 +183,23 @@ def test_features_and_log_probabilities_reach_the_store(tmp_path):
         assert np.allclose(np.exp(store.log_prob("audio", "current3")).sum(1), 1, atol=1e-5)
 
 
+def test_held_inputs_give_the_features_that_clips_read_anew_give(tmp_path):
+    backbone, fresh = tiny_backbone(), tiny_backbone()
+    with WorkingStore.create(tmp_path / "w.h5", [f"{i}" for i in range(12)], working_datasets(backbone)) as store:
+        backbone.write_features(store, range(12), None)
+        before = store.features("video")
+        with torch.no_grad():
+            for weights in backbone.model.parameters():
+                weights.mul_(1.1)
+        backbone.write_features(store, range(12), None)
+        held = [store.features(modality) for modality in ("video", "audio")]
+        assert not np.array_equal(held[0], before)
+        fresh.model.load_state_dict(backbone.model.state_dict())
+        fresh.write_features(store, range(12), None)
+        for modality, values in zip(("video", "audio"), held, strict=True):
+            assert np.array_equal(values, store.features(modality))
+
+
 def test_extraction_marks_what_is_missing_and_measures_disagreement(tmp_path):
     settings = BackboneSettings(eval_batch_size=16)
     kept = random_videos(settings, 6, seconds=4.0)
