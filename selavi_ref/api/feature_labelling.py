@@ -101,9 +101,14 @@ def train_heads(
         if not exists:
             number = None if n_clusters == "auto" else _checked(n_clusters)
             store = _stored(features, Path(out) / _INPUT, paths, classes)
-            start_heads_run(
-                store, out, n_clusters=number, use=use, distribution=distribution, soft_sizes=soft_sizes, seed=seed
-            )
+            try:
+                start_heads_run(
+                    store, out, n_clusters=number, use=use, distribution=distribution, soft_sizes=soft_sizes, seed=seed
+                )
+            except InputError:
+                if store is not features:  # the same call with other options must not find it in its way
+                    Path(store).unlink()
+                raise
         run = finish_heads_run(out, choose_reporter(reporter, progress))
         write_csv(label_features(run.features_file)[0], run.labels_file)
     return Run.open(run.folder)

@@ -229,8 +229,7 @@ def test_heads_are_trained_on_arrays(tmp_path):
         options = {"n_clusters": 3, "out": tmp_path / "new"} | wrong
         with refused():
             train_heads(spaces, **options)
-        assert not (tmp_path / "new" / "config.toml").exists()
-        shutil.rmtree(tmp_path / "new", ignore_errors=True)
+        assert not [path for path in (tmp_path / "new").glob("*") if path.suffix in (".toml", ".h5")]
     with refused():
         train_heads(spaces, 3, tmp_path / "run")
     with refused(option="features"):
