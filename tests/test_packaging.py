@@ -19,7 +19,7 @@ def listed(text):
     return {line.replace(" ", "") for line in text.strip().splitlines() if line and not line.startswith("#")}
 
 
-def test_the_conda_recipe_says_what_setup_cfg_says():
+def test_the_conda_recipe_agrees_with_setup_cfg():
     yaml = pytest.importorskip("yaml")
     recipe = yaml.safe_load((ROOT / "packaging" / "conda-forge" / "recipe.yaml").read_text(encoding="utf-8"))
     options = SETUP["options"]

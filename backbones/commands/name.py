@@ -61,7 +61,7 @@ from selavi_ref.errors import InputError, printable, reason
         "--seconds",
         type=click.FloatRange(0, min_open=True),
         default=60.0,
-        help="Longest time for an answer of --command.",
+        help="Seconds that the program or HTTP address of --command has to answer for a cluster.",
     ),
 )
 @click.option(

@@ -331,7 +331,7 @@ def _refuse_other_widths(items: str, gallery: Any, queries: str, probes: Any) ->
         raise InputError(
             f"{queries} has features of {', '.join(probes.features)}; {items} of {', '.join(gallery.features)}"
         )
-    for what, name in (("features", "features"), ("opinions", "log-probabilities")):
+    for what, name in (("features", "features"), ("root_posteriors", "log-probabilities")):
         theirs, ours = getattr(probes, what), getattr(gallery, what)
         for m in ours:
             if m in theirs and theirs[m].shape[1] != ours[m].shape[1]:

@@ -89,6 +89,6 @@ class Segmentation:
         return list(found) if len(found) > 1 else []
 
     def segments(self, info: VideoInfo, limit: float = LIMIT) -> list[Segment]:
-        """Return the segments of a file; only the whole file if it is not cut. Parameters as in `bounds`."""
+        """Cut a file into its segments; a file that stays whole is one segment. Parameters are those of `bounds`."""
         bounds = self.bounds(info, limit)
         return [Segment(info.path, start, end) for start, end in bounds] or [Segment(info.path)]

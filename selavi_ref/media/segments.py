@@ -47,7 +47,7 @@ class Segment:
         return f"{self.file}{_MARK}{_written(self.start)}{end}"
 
     def limit(self, seconds: float) -> float:
-        """Return the length of what is left of a stream of so many seconds within the segment, seconds."""
+        """Return how much of a stream, which has a length in seconds, lies within the segment, in seconds."""
         return max(0.0, min(seconds, self.end) - self.start)
 
 
@@ -68,12 +68,12 @@ def segment_of(name: FilePath) -> Segment:
 
 
 def file_of(name: FilePath) -> str:
-    """Return the path of the file that a string stands for, or for a part of."""
+    """Return the path of the file that a name of a file or of a segment refers to."""
     return segment_of(name).file
 
 
 def with_file(name: FilePath, file: str) -> str:
-    """Return the string for the same part of another file."""
+    """Return the name of the same segment of another file."""
     return replace(segment_of(name), file=file).name
 
 
@@ -162,7 +162,7 @@ def groups_by_file(names: Sequence[str], longest: float) -> list[list[int]]:
 
 
 def _gap(segment: Segment) -> float:
-    """Return the seconds that are rather decoded than jumped over."""
+    """Return the longest gap before the next segment that is decoded instead of skipped by seeking, seconds."""
     return min(10.0, segment.end - segment.start)
 
 

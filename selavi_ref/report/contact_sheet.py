@@ -55,13 +55,13 @@ def contact_sheet(
     for row in read_csv(labels):
         if row["label"] != "":
             members[int(row["label"])].append((-float(row.get("confidence") or 0), row["path"]))
-    shown = sorted(sorted(members, key=lambda label: -len(members[label]))[:most_clusters])
+    chosen = sorted(sorted(members, key=lambda label: -len(members[label]))[:most_clusters])
     margin = 96
     step = side + _GAP
-    sheet = Image.new("RGB", (margin + columns * step + _GAP, max(1, len(shown)) * step + _GAP), _PAPER)
+    sheet = Image.new("RGB", (margin + columns * step + _GAP, max(1, len(chosen)) * step + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(14)
-    for line, label in enumerate(shown):
+    for line, label in enumerate(chosen):
         top = _GAP + line * step
         draw.text((10, top + side // 2 - 16), f"label {label}", _INK, font)
         draw.text((10, top + side // 2 + 2), f"{len(members[label])} videos", _INK, font)

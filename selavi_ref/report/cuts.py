@@ -74,11 +74,11 @@ def write_cuts(
     (target / LINKS_MARKER).write_text(_MADE, encoding="utf-8")
     places, failures, done = places_of(finished), [], 0
     for row, name in enumerate(finished.paths if files is None else files):
-        place = target / places[row]
-        place.parent.mkdir(parents=True, exist_ok=True)
+        clip_file = target / places[row]
+        clip_file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if not place.exists():
-                cut(name, place)
+            if not clip_file.exists():
+                cut(name, clip_file)
             done += 1
         except MediaError as error:
             failures.append(str(error))

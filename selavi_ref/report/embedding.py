@@ -335,8 +335,8 @@ def _lay_out(vectors: NDArray[np.float32], rng: np.random.Generator, on_progress
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
     perplexity = _perplexity(len(vectors))
-    found = _FOUND - _READ
-    indices, distances = _neighbours(vectors, int(3 * perplexity), lambda share: on_progress(found * share))
+    share_of_search = _FOUND - _READ
+    indices, distances = _neighbours(vectors, int(3 * perplexity), lambda share: on_progress(share_of_search * share))
     threads = _threads(len(vectors))
     affinities = PerplexityBasedNN(
         perplexity=perplexity, knn_index=PrecomputedNeighbors(indices, distances), n_jobs=threads
@@ -345,7 +345,7 @@ def _lay_out(vectors: NDArray[np.float32], rng: np.random.Generator, on_progress
     spread = float(vectors[:, 0].std()) or 1.0
     # Without the noise, equal vectors could never part, and those in one line never leave it.
     begin = vectors[:, :2].astype(np.float64) / spread * 1e-4 + rng.normal(scale=1e-6, size=(len(vectors), 2))
-    steps = _Steps(lambda share: on_progress(found + (1 - found) * share))
+    steps = _Steps(lambda share: on_progress(share_of_search + (1 - share_of_search) * share))
     layout = openTSNE.TSNE(
         n_jobs=threads,
         callbacks=[steps],
@@ -387,10 +387,10 @@ def _neighbours(
     indices, distances = np.empty((N, k), np.int32), np.empty((N, k))
     for start in range(0, N, _QUERIES):
         rows = np.arange(start, min(start + _QUERIES, N))
-        found, apart = nearest(vectors[rows], vectors, k + 1)
-        others = found != rows[:, None]
+        nearest_rows, apart = nearest(vectors[rows], vectors, k + 1)
+        others = nearest_rows != rows[:, None]
         others[others.all(1), -1] = False  # among many equal ones a vector may not have found itself
-        indices[rows] = found[others].reshape(len(rows), k)
+        indices[rows] = nearest_rows[others].reshape(len(rows), k)
         distances[rows] = apart[others].reshape(len(rows), k)
         on_progress(rows[-1] / N)
     return indices, distances

@@ -132,14 +132,14 @@ def evaluation_table(
         if count:
             notes.append(f"{count:,} of {len(rows):,} videos have no {what} and do not count")
     if intervals:
-        found = bootstrap_intervals(
+        bounds = bootstrap_intervals(
             *_pairs(rows, classes, "label"),
             n_resamples=_RESAMPLES,
             rng=np.random.default_rng(0),
             scores=_WITH_INTERVALS,
         )
-        for name, place in (("95 % from", 0), ("95 % to", 1)):
-            lines.insert(place + 1, {"labels": name, **{key: found[key][place] for key in found}})
+        for name, side in (("95 % from", 0), ("95 % to", 1)):
+            lines.insert(side + 1, {"labels": name, **{key: bounds[key][side] for key in bounds}})
     facts = {**table.facts, "unlabelled": unlabelled, "without_class": unknown}
     return Table("", table.columns, lines, notes, facts)
 
@@ -198,19 +198,19 @@ def true_classes(
     InputError
         If there are fewer than two classes to be scored against.
     """
-    found = list(classes)
+    known = list(classes)
     if truth is not None:
-        found = look_up_classes(paths, truth)
-    if len(set(found) - {""}) < 2:
+        known = look_up_classes(paths, truth)
+    if len(set(known) - {""}) < 2:
         raise InputError(
             f"{printable(source)} names fewer than two true classes to score against; put the videos into folders by "
             "class, or give --truth",
             path=source,
         )
-    return found
+    return known
 
 
 def _pairs(rows: Sequence[Mapping[str, str]], classes: Sequence[str], column: str) -> tuple[list[str], list[str]]:
     """Return class and label of the videos that have both."""
     both = [(true, row[column]) for true, row in zip(classes, rows, strict=True) if true and row.get(column)]
-    return [true for true, _ in both], [found for _, found in both]
+    return [true for true, _ in both], [label for _, label in both]

@@ -88,10 +88,10 @@ def line_figure(
         colour = COLOURS[index % len(COLOURS)]
         dash = _DASHES[(index // len(COLOURS) + (name in twins)) % len(_DASHES)]
         axes.plot(xs, ys, dash, color=colour, marker="o" if points else None, markersize=4, label=_label(name))
-    for name, place in (marks or {}).items():
-        axes.axvline(place, color="#999999", linestyle=":", linewidth=1)
+    for name, position in (marks or {}).items():
+        axes.axvline(position, color="#999999", linestyle=":", linewidth=1)
         axes.annotate(
-            _label(name), (place, 1), (3, -10), xycoords=("data", "axes fraction"), textcoords="offset points"
+            _label(name), (position, 1), (3, -10), xycoords=("data", "axes fraction"), textcoords="offset points"
         )
     if log_x:
         axes.set_xscale("log", base=2)
@@ -195,9 +195,9 @@ def matrix_figure(
             set_ticks(np.arange(count), [_label(name) for name in names], rotation=turn)
     if matrix.size <= 400:
         for (row, column), value in np.ndenumerate(matrix):
-            shown = f"{value:.0f}" if float(value).is_integer() else f"{value:.{digits}f}"
+            text = f"{value:.0f}" if float(value).is_integer() else f"{value:.{digits}f}"
             ink = "white" if shade(value) > 0.5 else "black"
-            axes.text(column, row, shown, ha="center", va="center", fontsize=8, color=ink)
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
     _texts(axes, title, x, y)
     return _write(figure, stem)
 
@@ -287,14 +287,14 @@ def scatter_figure(
     from matplotlib.colors import to_rgba_array
 
     figure, axes = _blank(7.2 if len(names) <= MOST_NAMED else 10.0, 7.2 if len(names) <= MOST_NAMED else 10.0)
-    shown = np.flatnonzero(np.isfinite(places).all(1))
-    shown = np.random.default_rng(0).permutation(shown)  # no group lies over all others
+    drawn = np.flatnonzero(np.isfinite(places).all(1))
+    drawn = np.random.default_rng(0).permutation(drawn)  # no group lies over all others
     inks = to_rgba_array([*(colours[group] for group in sorted(colours)), "#C8C8C8"])
-    place = {group: number for number, group in enumerate(sorted(colours))}
-    ink = np.array([place.get(group, len(place)) for group in groups[shown].tolist()], int)
-    shown, ink = (of[np.argsort(ink != len(place), kind="stable")] for of in (shown, ink))  # grey ones lie below
-    area = float(np.clip(25_000 / max(1, len(shown)), 0.8, 22))
-    axes.scatter(*places[shown].T, s=area, c=inks[ink], linewidths=0, alpha=0.85, rasterized=True)
+    colour_of = {group: number for number, group in enumerate(sorted(colours))}
+    ink = np.array([colour_of.get(group, len(colour_of)) for group in groups[drawn].tolist()], int)
+    drawn, ink = (of[np.argsort(ink != len(colour_of), kind="stable")] for of in (drawn, ink))  # grey ones lie below
+    area = float(np.clip(25_000 / max(1, len(drawn)), 0.8, 22))
+    axes.scatter(*places[drawn].T, s=area, c=inks[ink], linewidths=0, alpha=0.85, rasterized=True)
     size = float(np.clip(70 / np.sqrt(max(1, len(names))), 4.5, 12))
     for group, name in names.items():
         if group in centres:
@@ -318,14 +318,14 @@ def check_drawing() -> None:
 
 def _matplotlib() -> Any:
     """Import matplotlib with the backend that draws to files, whatever MPLBACKEND names: in notebooks, none of ours."""
-    wanted = os.environ.get("MPLBACKEND")
-    if "matplotlib" not in sys.modules and wanted is not None:
+    backend = os.environ.get("MPLBACKEND")
+    if "matplotlib" not in sys.modules and backend is not None:
         os.environ["MPLBACKEND"] = "agg"
     try:
         return import_module("matplotlib")
     finally:
-        if wanted is not None:
-            os.environ["MPLBACKEND"] = wanted
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
 
 
 def _blank(width: float = 6.4, height: float = 4.2) -> tuple[Any, Any]:
@@ -344,8 +344,8 @@ def _texts(axes: Any, title: str, x: str, y: str) -> None:
 
 def _label(text: str) -> str:
     """Return a text as it can be drawn; a leading underscore would hide a line's name."""
-    shown = printable(text)
-    return f" {shown}" if shown.startswith("_") else shown
+    readable = printable(text)
+    return f" {readable}" if readable.startswith("_") else readable
 
 
 def _write(figure: Any, stem: str | os.PathLike[str], dpi: int | None = None) -> list[Path]:

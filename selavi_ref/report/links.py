@@ -124,11 +124,11 @@ def places_of(finished: FinalLabels) -> list[str]:
     taken: dict[str, Names] = {}
     places = []
     for path, cluster, mark in zip(finished.paths, finished.cluster, finished.mark, strict=True):
-        place = folders.get(int(cluster), UNLABELLED)
-        if mark == "wrong" and place != UNLABELLED:
-            place = f"{WRONG}/{place}"
-        file = taken.setdefault(place, Names()).take(_file_name(path), ending=True)
-        places.append(f"{place}/{file}")
+        folder = folders.get(int(cluster), UNLABELLED)
+        if mark == "wrong" and folder != UNLABELLED:
+            folder = f"{WRONG}/{folder}"
+        file = taken.setdefault(folder, Names()).take(_file_name(path), ending=True)
+        places.append(f"{folder}/{file}")
     return places
 
 

@@ -62,14 +62,14 @@ def write_estimate(estimate: NClustersEstimate, stem: str | os.PathLike[str]) ->
     from selavi_ref.report.figures import line_figure
     from selavi_ref.report.table import Table
 
-    shown = min(len(estimate.spectrum), int(estimate.tried[-1]))
+    n_eigenvalues = min(len(estimate.spectrum), int(estimate.tried[-1]))
     agreement = dict(zip(estimate.tried.tolist(), estimate.agreement.tolist(), strict=True))
     table = Table(
         f"Estimated number of clusters: {estimate.clusters}",
         {"clusters": "clusters", "agreement": "agreement", "eigenvalue": "eigenvalue"},
         [
             {"clusters": K, "agreement": agreement.get(K), "eigenvalue": float(estimate.spectrum[K - 1])}
-            for K in range(1, shown + 1)
+            for K in range(1, n_eigenvalues + 1)
         ],
         [
             "agreement: adjusted MI of the labels by different halves of the heads",
@@ -83,7 +83,7 @@ def write_estimate(estimate: NClustersEstimate, stem: str | os.PathLike[str]) ->
         stem,
         {
             "agreement of the heads (adjusted MI)": (estimate.tried, estimate.agreement),
-            "eigenvalues": (np.arange(1, shown + 1), estimate.spectrum[:shown]),
+            "eigenvalues": (np.arange(1, n_eigenvalues + 1), estimate.spectrum[:n_eigenvalues]),
         },
         title=f"Estimated number of clusters: {estimate.clusters}",
         x="clusters",

@@ -61,23 +61,23 @@ def similar_files(items: FeatureStore, queries: FeatureStore, n: int, *, metric:
         raise InputError(
             f"{printable(items.path)} and {printable(queries.path)} have no feature space in common", path=items.path
         )
-    found: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = {}
+    nearest_by_space: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = {}
     for space in spaces:
         values, has = space.read(queries, slice(0, queries.n_videos))
         if has.any():
             asked = np.flatnonzero(has)
             # Some more, of which a query that is an item itself loses one.
-            found[space.name] = asked, *_nearest(space, items, values[asked], n + 1, metric)
-    if not found:
+            nearest_by_space[space.name] = asked, *_nearest(space, items, values[asked], n + 1, metric)
+    if not nearest_by_space:
         why = next(filter(None, queries.reasons), "it has neither picture nor sound that the networks know")
         first = queries.paths[0]
         why = why.removeprefix(f"{printable(first)}: ")
         raise InputError(f"{printable(first)} has no neighbours: {printable(why)}", path=first)
     paths, rows = items.paths, []
     for query, path in enumerate(queries.paths):
-        for by, (asked, numbers, distances) in found.items():
-            for place in np.flatnonzero(asked == query):
-                rows += _ranked(path, by, paths, numbers[place], distances[place], n)
+        for by, (asked, numbers, distances) in nearest_by_space.items():
+            for row in np.flatnonzero(asked == query):
+                rows += _ranked(path, by, paths, numbers[row], distances[row], n)
     columns = {"query": "query", "by": "by", "rank": "rank", "found": "found", "distance": "distance"}
     return Table("Nearest files", columns, rows, [_NOTE], {"metric": metric})
 
@@ -138,8 +138,8 @@ def _nearest(
         if not len(numbers):
             continue
         by = "cosine" if space.name == CLUSTERS else metric
-        found, far = nearest(queries, values[numbers], min(n, len(numbers)), metric=by)
-        best = np.concatenate([best, numbers[found] + rows.start], 1)
+        nearest_rows, far = nearest(queries, values[numbers], min(n, len(numbers)), metric=by)
+        best = np.concatenate([best, numbers[nearest_rows] + rows.start], 1)
         distances = np.concatenate([distances, far], 1)
         order = np.argsort(distances, axis=1, kind="stable")[:, :n]
         best, distances = np.take_along_axis(best, order, 1), np.take_along_axis(distances, order, 1)

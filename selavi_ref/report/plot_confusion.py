@@ -60,8 +60,8 @@ def draw_confusion(stem: str | os.PathLike[str], table: Table, names: Mapping[in
     # Beside the clusters matched with them, the other clusters that hold most of their videos.
     rest = np.setdiff1d(np.arange(counts.shape[1]), own)
     taken = rest[np.argsort(-counts[np.ix_(worst, rest)].sum(0), kind="stable")[: MOST_NAMED - 1 - len(own)]]
-    shown = np.concatenate([own, taken])
-    part = counts[np.ix_(worst, shown)]
+    chosen = np.concatenate([own, taken])
+    part = counts[np.ix_(worst, chosen)]
     beyond = counts[worst].sum(1) - part.sum(1)
     return written + matrix_figure(
         f"{os.fspath(stem)}-worst",
@@ -70,6 +70,6 @@ def draw_confusion(stem: str | os.PathLike[str], table: Table, names: Mapping[in
         x="cluster",
         y="class",
         rows=[classes[row] for row in worst],
-        columns=[*(clusters[column] for column in shown), _REST],
+        columns=[*(clusters[column] for column in chosen), _REST],
         root=True,
     )

@@ -26,8 +26,8 @@ def target_and_actual_sizes(state: Mapping[str, Any], head: int = 0) -> tuple[Si
     head : int
         The head.
     """
-    wanted = np.sort(np.asarray(state[f"sizes_{head}"], np.float64))[::-1]
-    return wanted / wanted.sum(), relative_sizes(np.asarray(state["labels"])[:, head], len(wanted))
+    target = np.sort(np.asarray(state[f"sizes_{head}"], np.float64))[::-1]
+    return target / target.sum(), relative_sizes(np.asarray(state["labels"])[:, head], len(target))
 
 
 def relative_sizes(labels: ArrayLike, K: int) -> Sizes:
@@ -49,12 +49,12 @@ def sizes_table(ways: Mapping[str, tuple[Sizes | None, Sizes]], note: str) -> Ta
         What they are sizes of.
     """
     rows: list[Mapping[str, Cell]] = []
-    for name, (wanted, got) in ways.items():
-        for k in range(len(got)):
-            row: dict[str, Cell] = {"sizes": name, "cluster": k + 1, "got": float(got[k])}
-            row["got_sum"] = float(got[: k + 1].sum())
-            if wanted is not None:
-                row |= {"wanted": float(wanted[k]), "wanted_sum": float(wanted[: k + 1].sum())}
+    for name, (target, actual) in ways.items():
+        for k in range(len(actual)):
+            row: dict[str, Cell] = {"sizes": name, "cluster": k + 1, "got": float(actual[k])}
+            row["got_sum"] = float(actual[: k + 1].sum())
+            if target is not None:
+                row |= {"wanted": float(target[k]), "wanted_sum": float(target[: k + 1].sum())}
             rows.append(row)
     return Table(
         "Cluster sizes, wanted and got, the largest first",
@@ -114,10 +114,10 @@ def draw_sizes(
     order = np.argsort(-counts, kind="stable")
     lines: dict[str, Sequence[float]] = {}
     if state is not None:
-        wanted, got = target_and_actual_sizes(state)
-        if len(wanted) == len(counts):
+        target, actual = target_and_actual_sizes(state)
+        if len(target) == len(counts):
             total = len(labelled)
-            lines = {"wanted": list(wanted * total), "got by the last self-labelling": list(got * total)}
+            lines = {"wanted": list(target * total), "got by the last self-labelling": list(actual * total)}
     sizes_figure(
         stem,
         counts[order].tolist(),

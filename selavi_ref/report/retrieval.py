@@ -29,7 +29,7 @@ class Gallery:
         The N videos and their true classes, "" where unknown.
     features : mapping of str to array
         Of each modality, float32, shape (N, D).
-    opinions : mapping of str to array
+    root_posteriors : mapping of str to array
         Of each modality, float32, shape (N, sum of K over the heads): square roots of the posteriors of all heads that
         look at all of these modalities, whose products add up to Bhattacharyya's coefficient. Both modalities mean the
         same clusters, so that a picture can be compared with a sound.
@@ -40,7 +40,7 @@ class Gallery:
     paths: list[str]
     classes: list[str]
     features: Mapping[str, NDArray[np.float32]]
-    opinions: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    root_posteriors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     present: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @classmethod
@@ -53,15 +53,17 @@ class Gallery:
         present = {m: store.present(m) & other.present(m) for m in modalities}
         values = {m: other.features(m) for m in modalities}
         seen_by = {head: set(labelling_modalities(store, head)) for head in store.heads}
-        with_opinions = [m for m in modalities if any(m in seen for seen in seen_by.values())]
-        heads = [head for head, seen in seen_by.items() if seen.issuperset(with_opinions)]  # others cannot be compared
-        opinions = {}
-        for m in with_opinions if heads else ():
+        with_posteriors = [m for m in modalities if any(m in seen for seen in seen_by.values())]
+        heads = [
+            head for head, seen in seen_by.items() if seen.issuperset(with_posteriors)
+        ]  # others cannot be compared
+        root_posteriors = {}
+        for m in with_posteriors if heads else ():
             of_heads = HeadPosteriors(store, heads, only=m)
             columns = [of_heads.of_head(head, slice(0, store.n_videos))[0] for head in heads]
-            opinions[m] = np.sqrt(np.concatenate(columns, 1) / len(heads))
+            root_posteriors[m] = np.sqrt(np.concatenate(columns, 1) / len(heads))
         finite = {m: present[m] & np.isfinite(values[m]).all(1) for m in modalities}
-        return cls(store.paths, store.classes, values, opinions, finite)
+        return cls(store.paths, store.classes, values, root_posteriors, finite)
 
 
 def retrieval_table(
@@ -93,15 +95,15 @@ def retrieval_table(
     names = list(items.features)
     rows: list[Mapping[str, Cell]] = []
     most = 0
-    for by, spaces in (("features", ("features",)), ("clusters", ("opinions",))):
+    for by, spaces in (("features", ("features",)), ("clusters", ("root_posteriors",))):
         for a in names:
             for b in names if by == "clusters" else (a,):
-                found = _recall(asked, items, a, b, spaces[0], metric, at, queries is None)
-                if found is not None:
-                    n, recall = found
+                result = _recall(asked, items, a, b, spaces[0], metric, at, queries is None)
+                if result is not None:
+                    n, recall = result
                     most = max(most, n)
-                    shown = {f"at_{k}": value for k, value in recall.items()}
-                    rows.append({"query": a, "item": b, "by": by, "queries": n, **shown})
+                    recalls = {f"at_{k}": value for k, value in recall.items()}
+                    rows.append({"query": a, "item": b, "by": by, "queries": n, **recalls})
     if not rows:
         raise InputError("there are no two videos with features and true classes, so nothing can be retrieved")
     used = [k for k in at if any(f"at_{k}" in row for row in rows)]
@@ -122,21 +124,25 @@ def neighbours_table(items: Gallery, queries: Gallery | None, k: int, *, metric:
     asked = queries or items
     rows: list[Mapping[str, Cell]] = []
     for m in (m for m in items.features if m in asked.features):
-        who, what = np.flatnonzero(asked.present[m]), np.flatnonzero(items.present[m])
-        wanted = min(k, len(what) - (queries is None))
-        if not len(who) or wanted < 1:
+        query_rows, item_rows = np.flatnonzero(asked.present[m]), np.flatnonzero(items.present[m])
+        n_nearest = min(k, len(item_rows) - (queries is None))
+        if not len(query_rows) or n_nearest < 1:
             continue
-        found, distances = nearest(
-            asked.features[m][who], items.features[m][what], wanted, metric=metric, leave_out_self=queries is None
+        nearest_rows, distances = nearest(
+            asked.features[m][query_rows],
+            items.features[m][item_rows],
+            n_nearest,
+            metric=metric,
+            leave_out_self=queries is None,
         )
-        for row, neighbours, far in zip(who, found, distances, strict=True):
-            for rank, (place, distance) in enumerate(zip(neighbours, far, strict=True), 1):
+        for row, neighbours, far in zip(query_rows, nearest_rows, distances, strict=True):
+            for rank, (index, distance) in enumerate(zip(neighbours, far, strict=True), 1):
                 rows.append(
                     {
                         "query": asked.paths[row],
                         "modality": m,
                         "rank": rank,
-                        "found": items.paths[what[place]],
+                        "found": items.paths[item_rows[index]],
                         "distance": float(distance),
                     }
                 )
@@ -162,7 +168,7 @@ def _recall(
     who, what = asked.present[a] & with_class[0], items.present[b] & with_class[1]
     if alone:
         who = what = who & what
-    if space == "opinions":
+    if space == "root_posteriors":
         metric = "cosine"
     n_items = int(what.sum()) - alone
     known = [k for k in at if k <= n_items]

@@ -101,11 +101,11 @@ def draw_run_figures(
         read_truths(truth)
     for name in () if force else only or FIGURES:
         refuse_foreign(folder / name, [folder / stem for stem in _STEMS[name]], advice=", or replace it by --force")
-    shown = _Shown(run, folder, truth, state, names or {}, progress)
+    data = _RunData(run, folder, truth, state, names or {}, progress)
     plots = RunFigures()
     for name in only or FIGURES:
         try:
-            drawn = _DRAW[name](shown)
+            drawn = _DRAW[name](data)
         except (InputError, StoreError) as error:
             plots.left_out[name] = str(error)
         else:
@@ -114,7 +114,7 @@ def draw_run_figures(
 
 
 @dataclass
-class _Shown:
+class _RunData:
     """A run, the classes and names of its videos and clusters, and the folder of its figures."""
 
     run: Run
@@ -179,81 +179,81 @@ class _Shown:
         return [known.get(path, "") for path in paths]
 
 
-def _training(shown: _Shown) -> list[str]:
-    training_curve(shown.run, shown.folder / "training", force=True)  # whatever may not be replaced was refused before
+def _training(data: _RunData) -> list[str]:
+    training_curve(data.run, data.folder / "training", force=True)  # whatever may not be replaced was refused before
     return list(_STEMS["training"])
 
 
-def _sizes(shown: _Shown) -> list[str]:
-    K = len(shown.clusters)
-    labellings = {"consensus": shown.labels, **shown.heads}
+def _sizes(data: _RunData) -> list[str]:
+    K = len(data.clusters)
+    labellings = {"consensus": data.labels, **data.heads}
     ways: dict[str, tuple[Sizes | None, Sizes]] = {n: (None, relative_sizes(of, K)) for n, of in labellings.items()}
     learnt = {}
-    if shown.state is not None:
-        heads = range(int(shown.run.config.get("heads", 1)))
-        learnt = {f"head {head}, self-labelling": target_and_actual_sizes(shown.state, head) for head in heads}
-    stem = shown.folder / "sizes"
+    if data.state is not None:
+        heads = range(int(data.run.config.get("heads", 1)))
+        learnt = {f"head {head}, self-labelling": target_and_actual_sizes(data.state, head) for head in heads}
+    stem = data.folder / "sizes"
     note = "Shares of all labelled videos, sorted by size. Self-labelling: the last one in learning."
     sizes_table({**ways, **learnt}, note).write(stem, force=True)
-    draw_sizes(stem, shown.labels, shown.clusters, shown.state)
+    draw_sizes(stem, data.labels, data.clusters, data.state)
     if not learnt:
         return ["sizes"]
     draw_summed_sizes(f"{stem}-summed", dict(list(learnt.items())[:1]))
     return ["sizes", "sizes-summed"]
 
 
-def _confusion(shown: _Shown) -> list[str]:
-    table = confusion_table(shown.rows, shown.classes)
-    table.write(shown.folder / "confusion", force=True)
-    return _stems(draw_confusion(shown.folder / "confusion", table, shown.names))
+def _confusion(data: _RunData) -> list[str]:
+    table = confusion_table(data.rows, data.classes)
+    table.write(data.folder / "confusion", force=True)
+    return _stems(draw_confusion(data.folder / "confusion", table, data.names))
 
 
-def _agreement(shown: _Shown) -> list[str]:
-    if len(shown.heads) < 2:
+def _agreement(data: _RunData) -> list[str]:
+    if len(data.heads) < 2:
         raise InputError("there is only one head")
-    draw_agreement(shown.folder / "agreement", {**shown.heads, "consensus": shown.labels}, force=True)
+    draw_agreement(data.folder / "agreement", {**data.heads, "consensus": data.labels}, force=True)
     return ["agreement"]
 
 
-def _embedding(shown: _Shown) -> list[str]:
-    run, labels = shown.run, shown.labels
+def _embedding(data: _RunData) -> list[str]:
+    run, labels = data.run, data.labels
     if not run.features_file.exists():
         raise InputError(f"{run.features_file} is missing", path=run.features_file)
     try:
-        found = cached_embedding(run.features_file, run.browser_folder, shown.progress)
+        embedding = cached_embedding(run.features_file, run.browser_folder, data.progress)
     except ModuleNotFoundError as error:
         raise InputError(missing_package(error.name)) from error
     with FeatureStore(run.features_file) as store:
-        at = dict(zip(store.paths, found.xy, strict=True))
+        at = dict(zip(store.paths, embedding.xy, strict=True))
     nowhere = np.full(2, np.nan, np.float32)
-    places = np.stack([at.get(row["path"], nowhere) for row in shown.rows])
+    places = np.stack([at.get(row["path"], nowhere) for row in data.rows])
     try:
-        classes = shown.classes
+        classes = data.classes
     except InputError:
         classes = []
-    stem = shown.folder / "embedding"
-    paths = [row["path"] for row in shown.rows]
+    stem = data.folder / "embedding"
+    paths = [row["path"] for row in data.rows]
     write_places(stem.with_suffix(".csv"), paths, places, labels, classes or [""] * len(paths))
     colours = spread_colours(centres_of(places, labels))
-    by = f"{found.words}, {int(np.isfinite(places).all(1).sum()):,} videos"
-    named = {k: shown.clusters[k] for k in colours}
+    by = f"{embedding.words}, {int(np.isfinite(places).all(1).sum()):,} videos"
+    named = {k: data.clusters[k] for k in colours}
     drawn = draw_map(stem, places, labels, title="Videos by cluster", names=named, colours=colours, note=by)
     if classes:
-        drawn += _by_class(shown, places, colours, by)
+        drawn += _by_class(data, places, colours, by)
     return _stems(drawn)
 
 
-def _by_class(shown: _Shown, places: NDArray[np.float32], colours: Mapping[int, str], by: str) -> list[Path]:
+def _by_class(data: _RunData, places: NDArray[np.float32], colours: Mapping[int, str], by: str) -> list[Path]:
     """Draw the map by true class; a class has the colour of the cluster that it is matched with."""
-    table = confusion_table(shown.rows, shown.classes)
-    names = sorted(set(shown.classes) - {""})
+    table = confusion_table(data.rows, data.classes)
+    names = sorted(set(data.classes) - {""})
     number = {name: k for k, name in enumerate(names)}
     clusters = list(table.columns.values())[1:]
     pairs = list(zip(table.rows, clusters, strict=False))[: int(table.facts["matched"])]
     given = {number[str(row["class"])]: colours[int(k)] for row, k in pairs if int(k) in colours}
-    classes = np.array([number.get(name, -1) for name in shown.classes], np.int32)
+    classes = np.array([number.get(name, -1) for name in data.classes], np.int32)
     return draw_map(
-        shown.folder / "embedding-classes",
+        data.folder / "embedding-classes",
         places,
         classes,
         title="Videos by true class, in the colours of the clusters matched with them",
@@ -268,7 +268,7 @@ def _stems(files: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys(file.stem for file in files))
 
 
-_DRAW: dict[str, Callable[[_Shown], list[str]]] = {
+_DRAW: dict[str, Callable[[_RunData], list[str]]] = {
     "training": _training,
     "sizes": _sizes,
     "confusion": _confusion,

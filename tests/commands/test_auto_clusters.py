@@ -82,7 +82,7 @@ def test_one_that_was_killed_before_the_run_was_started_goes_on(place, tmp_path)
         ("many", ["--clusters", "'many' is not"]),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(place, clusters, words):
+def test_wrong_arguments_are_refused_in_one_line(place, clusters, words):
     refused(selavi("train", "videos", "--clusters", clusters, "--out", "other", cwd=place), *words)
     assert not (place / "other" / "config.toml").exists()
 

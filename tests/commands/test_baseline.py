@@ -205,7 +205,9 @@ class TestBaseline:
             (["videos", "-k", "4", "--out", "quick.toml"], "quick.toml"),
         ],
     )
-    def test_what_cannot_be_is_one_line_before_anything_is_computed(self, place, compared, arguments, why, monkeypatch):
+    def test_wrong_arguments_are_refused_before_anything_is_computed(
+        self, place, compared, arguments, why, monkeypatch
+    ):
         def computed(*args, **kwargs):
             raise AssertionError("it computes what will be refused")
 

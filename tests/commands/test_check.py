@@ -90,7 +90,7 @@ class TestOfARun:
             said = path in listed and f"picture says {picture}, sound says {sound}" in listed[path]["why"]
             assert said == (picture != sound)
 
-    def test_three_clips_of_each_video_are_looked_at(self, checked):
+    def test_three_clips_of_each_video_are_compared(self, checked):
         with h5py.File(checked[0] / "clips3.h5") as file:
             disagreement = file["disagreement"][:].mean(1)
             assert '"clips": 3' in file.attrs["provenance"]
@@ -130,7 +130,7 @@ class TestOfARun:
         assert figures_in(place / "itself")["stability"]["nmi"] == pytest.approx(1)
         assert not any("second run" in row["why"] for row in rows_of(place / "itself" / "videos.csv"))
 
-    def test_without_files_and_clips_these_are_not_looked_at(self, place):
+    def test_without_files_and_clips_these_checks_are_left_out(self, place):
         out = succeeded(selavi("check", "run", "--no-files", "--clips", "1", "--out", "bare", cwd=place))
         figures = figures_in(place / "bare")
         for name in ("clips", "stability", "shortcuts", "duplicates"):
@@ -148,7 +148,7 @@ class TestOfARun:
         assert told == (place / "own" / "check" / "check.json").read_text()
         assert list(csv.DictReader(table.splitlines())) == json.loads(told)["rows"]
 
-    def test_the_same_command_looks_at_nothing_again(self, place, checked):
+    def test_the_same_command_measures_nothing_again(self, place, checked):
         folder, out = checked
         before = times_of(folder, "clips3.h5", "files.jsonl")
         done = selavi("check", "run", "--other", "another", *BASE, "--out", "checked", cwd=place)
@@ -208,7 +208,7 @@ class TestOfAStore:
         assert "the file could not be read" in why["text.mp4"]
         assert figures_in(place / "check")["sizes"]["labelled"] == 17
 
-    def test_no_true_class_is_looked_at(self, place, copies):
+    def test_no_true_class_is_read(self, place, copies):
         shutil.copy(place / copies, place / "renamed.h5")
         with h5py.File(place / "renamed.h5", "r+") as file:
             del file["videos/class"]
@@ -255,7 +255,7 @@ class TestOfAStore:
         ([], "Missing argument 'RUN|STORE'"),
     ],
 )
-def test_what_cannot_be_is_one_line(place, arguments, why):
+def test_wrong_arguments_are_refused_in_one_line(place, arguments, why):
     if not (place / "features.h5").exists():
         with StoreWriter(place / "features.h5", ["a.mp4", "b.mp4"], {"features/video": 2}) as writer:
             writer.write(slice(None), {"features/video": np.eye(2)})

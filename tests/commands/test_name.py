@@ -65,7 +65,7 @@ def test_accepted_names_never_replace_those_of_a_person(place):
     assert {row["name"] for row in rows_of("named.csv") if row["label"] == "1"} == {"mine"}
 
 
-def test_a_program_is_told_of_each_nameless_cluster(place):
+def test_a_program_receives_each_nameless_cluster(place):
     annotations(place).apply({"op": "rename", "cluster": 2, "name": "done"})
     (place / "name.py").write_text(
         "import json, sys\nfacts = json.load(sys.stdin)\n"

@@ -74,7 +74,7 @@ def test_an_update_waits_for_its_turn(tmp_path):
         refused(selavi("update", "run", "videos", cwd=tmp_path), "run is in use", f"process {os.getpid()}")
 
 
-def test_python_is_told_who_writes(tmp_path):
+def test_python_callers_get_an_error_with_the_holder(tmp_path):
     with another_job(tmp_path / "run"), pytest.raises(RunInUseError) as caught:
         label_videos(tmp_path / "videos", 2, out=tmp_path / "run")
     assert caught.value.process == os.getpid()

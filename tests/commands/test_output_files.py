@@ -60,7 +60,7 @@ class TestLabel:
 
 
 class TestScan:
-    def test_the_list_of_another_collection_is_kept(self, tmp_path):
+    def test_the_list_of_another_collection_is_not_replaced(self, tmp_path):
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
             (tmp_path / name / f"{name}.mp4").write_text("no video")

@@ -28,7 +28,7 @@ def modules_after(code):
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_the_table_says_what_the_command_says_of_itself(name):
+def test_the_table_has_the_first_sentence_of_each_command(name):
     command = cli.main.get_command(None, name)
     assert command.get_short_help_str(limit=1000) == cli.COMMANDS[name][1]
     assert command.name == name
@@ -78,7 +78,7 @@ def test_python_m_names_the_program_as_the_console_script_does():
     assert (done.returncode, done.stderr) == (2, "selavi: No such command 'lable'. See selavi --help.\n")
 
 
-def test_python_m_says_what_to_do_where_the_program_is_not_installed(tmp_path):
+def test_python_m_names_the_next_step_where_the_program_is_not_installed(tmp_path):
     (tmp_path / "selavi_ref").symlink_to(ROOT / "selavi_ref")
     done = run_python("-S", "-m", "selavi_ref", cwd=tmp_path)
     assert done.returncode == 1

@@ -124,7 +124,7 @@ class TestRetrieval:
         assert "each video looks for others, not for itself" in (place / "alone" / "retrieval.txt").read_text()
 
     @pytest.mark.parametrize(("pool", "frames"), [("max", []), ("mean", ["--frames", "4"])])
-    def test_collections_are_looked_at_by_the_networks_of_a_run(self, place, pool, frames):
+    def test_collections_are_compared_by_the_networks_of_a_run(self, place, pool, frames):
         options = ["--run", "run", "--pool", pool, *frames, "--clips", "2", *BASE, "--out", f"by_{pool}"]
         command = ["retrieve", "new", "few", *options]
         out = succeeded(selavi(*command, cwd=place))
@@ -185,7 +185,7 @@ class TestRetrieval:
         }
         assert not {"aaa.mp4", "zzz.mp4"} & found
 
-    def test_queries_that_lack_a_modality_look_with_the_other(self, place):
+    def test_queries_that_lack_a_modality_are_compared_by_the_other(self, place):
         rng = np.random.default_rng(0)
         write_store(place / "both.h5", {m: rng.normal(size=(6, 3)) for m in ("video", "audio")}, classes=list("aabbcc"))
         write_store(place / "silent.h5", {"video": rng.normal(size=(2, 3))}, classes=["a", "b"])
@@ -233,7 +233,7 @@ class TestRetrieval:
             ([], "Missing argument 'ITEMS'"),
         ],
     )
-    def test_what_cannot_be_is_one_line(self, place, arguments, why):
+    def test_wrong_arguments_are_refused_in_one_line(self, place, arguments, why):
         for name, features, classes in (
             ("unnamed", {"video": np.eye(4)}, None),
             ("wide", {"video": np.eye(5)}, list("aabbb")),

@@ -23,7 +23,7 @@ def names(path, **options):
         return [entry.path.rpartition("/")[2] for entry in list_collection(str(path), **options)]
 
 
-def test_training_takes_the_training_videos_and_says_so(listed, capsys):
+def test_training_takes_the_training_videos_with_a_note(listed, capsys):
     assert names(listed, usual_split="train") == ["v0.mp4", "v1.mp4", "v4.mp4"]
     assert "train (3), test (1), val (1): taking train" in capsys.readouterr().err
 

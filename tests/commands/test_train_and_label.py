@@ -38,7 +38,7 @@ def place(tmp_path_factory):
     return folder
 
 
-def test_training_leaves_labels_of_every_video_and_says_what_classes_are_for(place):
+def test_training_labels_every_video_and_notes_the_use_of_classes(place):
     rows = rows_of(place / "run" / "labels.csv")
     assert len(rows) == 32
     assert {row["label"] for row in rows} <= {"0", "1", "2"}
@@ -177,7 +177,7 @@ def test_resuming_a_finished_run_changes_nothing(place):
 
 
 @pytest.mark.processes
-def test_streamed_videos_are_learnt_from_and_those_that_vanish_are_told(place, tmp_path):
+def test_streamed_videos_are_learnt_from_and_those_that_vanish_are_reported(place, tmp_path):
     shutil.copytree(place / "videos", tmp_path / "videos")
     options = [*SHORT[:2], "--epochs", "2", "--labellings", "2", "--heads", "1", "--memory", "0", "--workers", "2"]
     running = start_process("train", "videos", *options, "--out", "run", cwd=tmp_path, code=VANISH)

@@ -38,7 +38,7 @@ def here(folder):
     return sorted(str(path) for path in folder.rglob("*.mp4"))
 
 
-def test_each_kind_of_change_is_told_from_the_others(tmp_path):
+def test_each_kind_of_change_is_recognised(tmp_path):
     paths = [write(tmp_path / f"{name}.mp4", name) for name in "abcdef"]
     known = known_of(*paths)
     a, b, c, d, e, f = paths
@@ -93,7 +93,7 @@ def test_a_new_video_in_the_place_of_a_moved_one_is_new(tmp_path):
     assert not found.changed
 
 
-def test_large_files_that_differ_only_between_the_pieces_are_told_apart(tmp_path):
+def test_large_files_that_differ_only_between_the_pieces_are_different(tmp_path):
     a, b = (write(tmp_path / f"{name}.mp4", 1, LARGE) for name in "ab")
     with open(b, "r+b") as file:
         file.seek(100_000)
@@ -111,7 +111,7 @@ def test_large_files_that_differ_only_between_the_pieces_are_told_apart(tmp_path
     assert find_changes(found.contents, here(tmp_path)).new == [other]
 
 
-def test_without_digests_size_and_time_tell_what_was_moved(tmp_path):
+def test_without_digests_moved_files_are_found_by_size_and_time(tmp_path):
     a, b = (write(tmp_path / f"{name}.mp4", name) for name in "ab")
     known = {path: Content(path, stamp_of(path)) for path in (a, b)}
     os.rename(a, tmp_path / "c.mp4")

@@ -23,7 +23,7 @@ def npy(tmp_path, name, array):
     return str(tmp_path / f"{name}.npy")
 
 
-def test_spaces_are_called_as_their_files_or_as_said(tmp_path, videos):
+def test_spaces_are_named_by_their_files_or_by_options(tmp_path, videos):
     read = read_embeddings([npy(tmp_path, "clip", X), f"sound={npy(tmp_path, 'b', Y)}", videos])
     assert list(read.spaces) == ["clip", "sound"]
     assert np.array_equal(read.spaces["sound"], Y)

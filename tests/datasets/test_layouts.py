@@ -243,7 +243,7 @@ def test_missing_annotations_are_named_with_the_places_and_the_option(tmp_path: 
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_annotations_are_found_beside_above_and_where_they_are_said_to_be(tmp_path: Path, layout: str) -> None:
+def test_annotations_are_found_beside_above_and_at_the_given_place(tmp_path: Path, layout: str) -> None:
     touch(tmp_path, "up/videos/a.mp4")
     found = []
     for place in ("elsewhere", "up/annotations", "up", "up/videos"):

@@ -66,7 +66,7 @@ def test_files_without_the_modality_are_skipped_with_the_reason() -> None:
     assert rows_modalities(seen.usable, "audio", 1.1) == [("audio",), ("audio",)]
 
 
-def test_one_line_says_what_is_learnt_on() -> None:
+def test_one_line_names_the_modalities_that_are_learnt() -> None:
     rows = rows_modalities(collection(3, 2, 0), "video+audio", 1.1)
     assert "2 have a picture only" in modalities_sentence(rows, "video+audio")
     assert "sound alone" in modalities_sentence([("audio",)], "audio")

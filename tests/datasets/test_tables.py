@@ -104,7 +104,7 @@ def test_paths_match_however_they_are_written(tmp_path: Path, monkeypatch: pytes
     assert match_paths(["p/c.mp4", "q/c.mp4"], ["c.mp4"], tmp_path) == [None, None]
 
 
-def test_evaluation_says_how_many_have_no_true_class(tmp_path: Path) -> None:
+def test_evaluation_counts_videos_without_a_true_class(tmp_path: Path) -> None:
     rows = [("a/1.mp4", 0), ("a/2.mp4", 0), ("b/3.mp4", 1), ("b/4.mp4", 1), ("b/5.mp4", "")]
     (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
     (tmp_path / "truth.csv").write_text("path,class\n./a/1.mp4,x\n3.mp4,y\n")

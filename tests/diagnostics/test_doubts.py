@@ -47,7 +47,7 @@ RANDOM = np.random.default_rng(0).integers(0, K, (4, N))
         ([(CLEAR, CLEAR)], {"search": {"agreement": 0.1}}, "runs"),
     ],
 )
-def test_labels_are_doubted_with_the_reason_and_the_command_that_tells_more(tmp_path, heads, provenance, doubt):
+def test_labels_are_doubted_with_the_reason_and_the_command_for_details(tmp_path, heads, provenance, doubt):
     write(tmp_path / "f.h5", heads, provenance)
     lines = succeeded(selavi("label", "f.h5", cwd=tmp_path)).splitlines()
     summary = json.loads(succeeded(selavi("label", "f.h5", "--json", "--force", cwd=tmp_path)))

@@ -231,7 +231,7 @@ def test_clips_are_compared(tmp_path):
     assert len(report.videos.rows) == 200
 
 
-def test_heads_are_compared_and_those_that_learnt_the_same_labels_say_little(tmp_path):
+def test_heads_are_compared_and_equal_heads_give_little_evidence(tmp_path):
     path = make_store(tmp_path / "s.h5", even())
     assert named(report_of(path))["heads"].figures["nmi"] == pytest.approx(1, abs=0.05)
     taught = make_store(tmp_path / "t.h5", even(), provenance={"settings": {"training": {"overclustering_heads": 5}}})

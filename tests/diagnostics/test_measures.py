@@ -66,13 +66,13 @@ def test_a_turned_picture_has_the_size_that_is_shown(folder):
     assert (measure(folder / "turned.mp4").width, measure(folder / "turned.mp4").height) == (48, 64)
 
 
-def test_a_file_that_cannot_be_read_says_why(folder, tmp_path):
+def test_a_file_that_cannot_be_read_has_its_reason(folder, tmp_path):
     assert measure(folder / "damaged.mp4").reason
     assert "No such file" in measure(tmp_path / "missing.mp4").reason
     assert measure(tmp_path / "missing.mp4").bytes is None
 
 
-def test_a_long_video_is_looked_at_in_the_same_places(folder, monkeypatch):
+def test_a_long_video_is_measured_in_the_same_places(folder, monkeypatch):
     whole = measure_here(folder / "a.mp4")
     monkeypatch.setattr(module, "_SHORT", 0.5)
     sought = measure_here(folder / "a.mp4")
@@ -146,7 +146,7 @@ def test_a_file_of_something_else_is_not_written_over(folder, tmp_path):
         measure_all([str(folder / "a.mp4")], keep=tmp_path / "no" / "folder")
 
 
-def test_a_crash_is_not_kept(folder, tmp_path):
+def test_measures_of_a_crash_are_not_saved(folder, tmp_path):
     keep, path = tmp_path / "keep.jsonl", str(folder / "a.mp4")
     assert "longer than" in measure_all([path], keep=keep, limit=1e-4)[0].reason
     assert not measure_all([path], keep=keep)[0].reason

@@ -122,7 +122,7 @@ def test_videos_without_a_label_or_that_cannot_be_read_do_not_count():
         shortcuts(labels[:5], measures, rng)
 
 
-def test_too_few_videos_say_nothing():
+def test_too_few_videos_give_no_shortcut():
     rng = np.random.default_rng(6)
     for n in (0, 1, 2, 29):
         assert shortcuts(np.arange(n) % 2, some_measures(n, rng), rng) == []

@@ -41,7 +41,7 @@ def fitted(modalities):
     return SelfLabeller(4, n_runs=6, n_rounds=12, random_state=0).fit(modalities)
 
 
-def test_modalities_together_tell_what_none_tells_alone(fitted, kinds, modalities):
+def test_modalities_together_distinguish_what_none_does_alone(fitted, kinds, modalities):
     assert normalized_mutual_info_score(kinds, fitted.labels_) > 0.9
     assert fitted.probabilities_.shape == (240, 4)
     assert np.array_equal(fitted.probabilities_.argmax(1), fitted.labels_)

@@ -86,7 +86,7 @@ def test_the_kinds_are_found(place, run):
 
 
 @pytest.mark.parametrize("run", ["run", "old"])
-def test_another_store_of_the_same_models_is_labelled_and_what_is_missing_is_told(place, run):
+def test_another_store_of_the_same_models_is_labelled_and_missing_spaces_are_reported(place, run):
     folder, _ = place
     features, kinds = views(seed=1)
     features["audio"][:3] = np.nan
@@ -273,7 +273,7 @@ def test_learning_with_a_hidden_layer_equals_pytorch(place):
         assert np.allclose(network.log_prob(backbone.features.rows(m, rows), 0), theirs, atol=1e-4)
 
 
-def test_features_are_standardised_whether_kept_or_read(place):
+def test_features_are_standardised_in_memory_and_from_a_file(place):
     with FeatureStore(place[0] / "f.h5") as store:
         kept, read = PairedFeatures(store), PairedFeatures(store, max_bytes=0)
         rows = np.array([5, 3, 300])
@@ -326,7 +326,7 @@ def test_a_changed_byte_of_a_checkpoint_is_noticed(place, tmp_path):
         (["train", "--resume", "--out", "run"], "selavi train-heads --resume --out run"),
     ],
 )
-def test_what_cannot_be_is_one_line(place, arguments, why):
+def test_wrong_arguments_are_refused_in_one_line(place, arguments, why):
     folder, _ = place
     features, _ = views()
     if not (folder / "one.h5").exists():

@@ -15,7 +15,7 @@ from tests.support.media_files import tone, write_video
 from tests.support.refusal import refused
 
 
-def test_probe_tells_what_a_file_holds(tmp_path: Path) -> None:
+def test_probe_returns_the_properties_of_a_file(tmp_path: Path) -> None:
     info = probe(write_video(tmp_path / "a.mp4", n_frames=50, fps=25, size=(80, 60), sound=tone(1.5, 440)))
     assert info.video_seconds == pytest.approx(2.0)
     assert info.audio_seconds == pytest.approx(1.5, abs=0.025)
@@ -118,7 +118,7 @@ def test_importing_the_package_loads_neither_pyav_nor_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_without_pyav_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyav_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with refused():
         import_av()

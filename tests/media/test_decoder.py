@@ -133,7 +133,7 @@ def test_what_is_under_way_is_given_up_when_nobody_waits_for_it() -> None:
     assert time.monotonic() - begin < 5
 
 
-def test_a_decoder_that_cannot_be_started_says_so_and_starts_later(
+def test_a_decoder_that_cannot_be_started_is_an_error_and_starts_later(
     own: Decoder, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as changed:

@@ -75,7 +75,7 @@ def test_any_part_is_that_of_the_video_in_memory(videos, raw, kept, data) -> Non
         np.testing.assert_array_equal(cached.read_mel(begin, width), whole.read_mel(begin, width))
 
 
-def test_jpeg_looks_the_same_in_less_room(videos, kept, tmp_path: Path) -> None:
+def test_jpeg_frames_are_similar_and_smaller(videos, kept, tmp_path: Path) -> None:
     packed = filled(tmp_path, videos, jpeg=True)
     numbers = np.array([0, 3, 3, 9])
     got, wanted = packed.videos(videos)[0].read_frames(numbers), kept[0].read_frames(numbers)

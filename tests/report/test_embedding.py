@@ -63,7 +63,7 @@ def purity(xy, kind, k=5):
     return np.mean(kind[np.argsort(apart, 1)[:, :k]] == kind[:, None])
 
 
-def test_kinds_that_only_both_modalities_tell_lie_apart(tmp_path):
+def test_kinds_that_only_both_modalities_distinguish_are_apart(tmp_path):
     kind, video, audio = four_kinds(np.random.default_rng(0))
     told = []
     path = write_store(tmp_path / "s.h5", features_video=video, features_audio=audio)
@@ -203,7 +203,7 @@ def test_a_map_is_kept_until_the_store_changes(tmp_path):
     assert cached_embedding(path, tmp_path / "file").words == made.words  # a folder that cannot be written
 
 
-def test_a_process_of_its_own_says_how_far_it_is(tmp_path):
+def test_a_process_of_its_own_reports_progress(tmp_path):
     _, video, audio = four_kinds(np.random.default_rng(7))
     path = write_store(tmp_path / "s.h5", features_video=video, features_audio=audio)
     done = started(path, embedding_file(tmp_path))
@@ -216,7 +216,7 @@ def test_a_process_of_its_own_says_how_far_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["store", "folder"])
-def test_a_process_that_fails_says_why_in_a_line(tmp_path, missing):
+def test_a_process_that_fails_reports_one_line(tmp_path, missing):
     path = tmp_path / "s.h5"
     if missing == "folder":
         write_store(path, features_video=np.eye(4, dtype=np.float32))

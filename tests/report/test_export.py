@@ -158,7 +158,7 @@ def test_a_name_that_is_a_formula_is_not_calculated_but_a_path_stays_as_it_is():
     assert json.loads(json_bytes(finished))["videos"][0]["name"] == hostile
 
 
-def test_parquet_has_types_nulls_and_says_what_it_is(tmp_path):
+def test_parquet_has_types_nulls_and_metadata(tmp_path):
     finished = finished_of(["a.mp4", "b.mp4"], [1, -1], name=["dogs", ""], source="consensus of 5 heads")
     write_parquet(finished, tmp_path / "labels.parquet")
     table = pq.read_table(tmp_path / "labels.parquet")

@@ -344,7 +344,7 @@ def test_a_matrix_can_have_colours_by_the_root_and_holes(tmp_path):
     assert {"0.0005", "1", "100"} <= figure_at(tmp_path / "m")
 
 
-def test_the_store_and_the_plots_tell_the_same_of_classes(place):
+def test_the_store_and_the_plots_have_the_same_classes(place):
     _, classes = read_store(place / "drawn" / "features.h5")
     rows = rows_of(place / "drawn" / "plots" / "embedding.csv")
     assert [row["class"] for row in rows] == classes

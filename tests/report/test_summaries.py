@@ -102,7 +102,7 @@ def some_labels():
     )
 
 
-def test_a_summary_says_how_many_videos_got_labels_and_by_what():
+def test_a_summary_has_the_number_of_labelled_videos_and_the_heads():
     text = labels_summary(some_labels())
     assert "2 of 3 videos labelled by the only head; 2 clusters of 1 video, mean confidence 0.80" in text
     assert "labels rest on audio (1), video+audio (1)" in text

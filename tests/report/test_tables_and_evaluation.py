@@ -154,7 +154,7 @@ def test_classes_come_from_a_list_or_a_file(tmp_path):
         true_classes("v", ["a", "b"], ["x", ""])
 
 
-def test_a_table_of_scores_says_how_many_videos_there_are():
+def test_a_table_of_scores_has_the_number_of_videos():
     assert (
         scores_table({"k": summary([0, 1], [1, 0])})
         .text()

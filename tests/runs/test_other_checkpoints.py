@@ -146,7 +146,7 @@ class TestNetworks:
             write_checkpoint(path, {**content, "optimizer": changed})
             refused_by(lambda: backbone.load(path), path)
 
-    def test_a_command_says_it_in_one_line(self, run, content, tmp_path):
+    def test_a_command_reports_it_in_one_line(self, run, content, tmp_path):
         write_checkpoint(run.checkpoint_folder / "000001-step-4.pt", {**content, "state": {"epoch": "x"}})
         config = tmp_path / "run" / "config.toml"
         shutil.copy(WRITTEN / "config.toml", config)

@@ -80,7 +80,7 @@ def taken(folder):
     return not (folder / LOCK_NAME).exists()
 
 
-def test_a_second_process_is_told_who_writes_until_that_one_is_killed(tmp_path):
+def test_a_second_process_is_refused_with_the_holder_until_that_one_is_killed(tmp_path):
     before = time.strftime("%Y-%m-%d %H:%M:%S")
     with another_process(tmp_path) as other:
         for _ in range(2):

@@ -69,7 +69,7 @@ def test_with_side_heads_as_well(tmp_path, labeller):
     assert normalized_mutual_info_score(classes, training.labels[:, 0]) > 0.9
 
 
-def test_what_they_cannot_be_is_said():
+def test_wrong_labellers_are_refused():
     with refused(option="training.label_by", value="smell"):
         replace(SETTINGS, label_by="smell")
     with refused(option="training.sizes.marginal_penalty"):

@@ -100,7 +100,7 @@ def test_the_last_three_checkpoints_are_kept_and_every_fifth_epoch_for_good(tmp_
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == sorted(names)
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_with_a_warning(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     whole, _ = start(tmp_path / "a")

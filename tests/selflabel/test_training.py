@@ -177,7 +177,7 @@ def test_each_labelling_and_each_epoch_is_recorded_as_plain_values(tmp_path):
     assert sum("labelling_seconds" in r for r in records) == len(training.settings.labelling_steps(300))
 
 
-def test_what_is_logged_says_how_labels_agree(tmp_path):
+def test_the_log_has_the_agreement_of_labels(tmp_path):
     records = []
     training, _ = start(tmp_path, replace(SETTINGS, epochs=12), log=records)
     training.run()

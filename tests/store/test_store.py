@@ -177,7 +177,7 @@ class TestRefusals:
             file.attrs["version"] = 2
         self.refuses(path, "foreign")
 
-    def test_an_incomplete_store_says_how_much_is_done(self, tmp_path):
+    def test_an_incomplete_store_reports_how_many_rows_are_done(self, tmp_path):
         with StoreWriter(tmp_path / "s.h5", PATHS, DATASETS) as writer:
             writer.write(slice(0, 5), {})
         self.refuses(tmp_path / "s.h5", "incomplete")

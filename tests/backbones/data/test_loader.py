@@ -139,7 +139,7 @@ class Breaking(StreamedClips):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_videos_on_which_the_decoder_crashes_or_hangs_are_replaced_and_told(paths: list[str], workers: int) -> None:
+def test_videos_on_which_the_decoder_crashes_or_hangs_are_replaced_and_reported(paths: list[str], workers: int) -> None:
     batches = all_batches(Breaking(paths, CLIP), workers)
     told = dict(failure for batch in batches for failure in batch.failures)
     assert sorted(told) == [1, 4]
@@ -273,7 +273,7 @@ class TestDegradation:
         assert not Degradation(attenuate=120).degrade_samples(wave, 0).any()
 
     @pytest.mark.parametrize("wrong", [{"shrink": 0}, {"attenuate": -1.0}, {"noise": float("nan")}])
-    def test_what_cannot_be_is_refused(self, wrong) -> None:
+    def test_wrong_arguments_are_refused(self, wrong) -> None:
         with refused(option=next(iter(wrong))):
             Degradation(**wrong)
 

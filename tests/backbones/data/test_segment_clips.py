@@ -54,7 +54,7 @@ def test_no_clip_shows_what_is_outside_of_its_segment(paths: list[str]) -> None:
     source.close()
 
 
-def test_a_file_that_cannot_be_read_is_said(paths: list[str]) -> None:
+def test_a_file_that_cannot_be_read_has_a_reason(paths: list[str]) -> None:
     source = source_of(paths)
     with pytest.raises(MediaError):
         source.clip(3, 0.0, CROP)

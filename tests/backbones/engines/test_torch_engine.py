@@ -130,7 +130,7 @@ def test_surveys_couplings_and_peaks_are_those_of_the_plan(device: str) -> None:
         assert np.allclose(passing.peak(f), np.log(q.max(0)), atol=1e-9)
 
 
-def test_a_survey_of_many_rows_looks_at_some_of_them() -> None:
+def test_a_survey_of_many_rows_reads_some_of_them() -> None:
     x = data(5000, 6)
     stats = TorchPass(x, 1.0).stats(np.zeros(6)).mean()
     assert stats.softness == pytest.approx((1 - (plan(x, np.zeros(6)) ** 2).sum(1) * 5000**2 / 5000).mean(), abs=1)

@@ -111,7 +111,7 @@ def test_damaged_videos_are_replaced_in_training_and_wrong_in_the_test_and_named
         (["--resume"], "is not a folder"),
     ],
 )
-def test_what_cannot_be_is_one_line(place, arguments, why, tmp_path):
+def test_wrong_arguments_are_refused_in_one_line(place, arguments, why, tmp_path):
     write_silent(place / "few" / "a.avi", "Across", 0)
     (place / "heads").mkdir(exist_ok=True)
     (place / "heads" / "config.toml").write_text('kind = "heads"\n')

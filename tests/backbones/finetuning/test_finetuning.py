@@ -93,7 +93,7 @@ def test_three_folds_are_learnt_above_chance_and_leave_tables_figure_and_answers
     assert (config["clips_per_video"], config["dropout"], config["folds"]) == (10, 0.2, [1, 2, 3])
 
 
-def test_each_video_is_tested_in_the_fold_that_its_list_says(place, whole):
+def test_each_video_is_tested_in_the_fold_of_its_list(place, whole):
     for fold in (1, 2, 3):
         tested = {Path(row["path"]).name for row in rows_of(place / "whole" / f"fold{fold}" / "predictions.csv")}
         groups = [group for group in range(1, 7) if group % 3 == fold - 1]

@@ -192,7 +192,7 @@ def test_a_converted_run_is_continued_with_its_heads_momentum_and_sizes(tmp_path
         ),
     ],
 )
-def test_what_cannot_be_is_one_line(place, arguments, why, tmp_path):
+def test_wrong_arguments_are_refused_in_one_line(place, arguments, why, tmp_path):
     folder, _ = place
     arguments = [str(tmp_path / "new") if a == "new" else a for a in arguments]
     done = selavi(folder, *arguments)

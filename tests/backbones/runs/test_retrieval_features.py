@@ -165,7 +165,7 @@ def test_clips_are_brought_to_length_one_before_they_are_averaged():
     assert torch.allclose(clip_mean(features, 2), torch.tensor([[0.3, 0.9], [0.5, 0.0]]))
 
 
-def test_what_cannot_be_is_said(place, run, manifest):
+def test_wrong_options_are_refused(place, run, manifest):
     with refused(option="pool", value="sum"):
         retrieval_features(run, manifest, pool="sum")
     (place / "heads").mkdir(exist_ok=True)

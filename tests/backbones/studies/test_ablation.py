@@ -45,7 +45,7 @@ def test_scores_are_those_of_the_labels_and_of_the_heads(parts):
     assert "the best head is adapted with the true classes" in out.lower()
 
 
-def test_each_run_lacks_what_its_name_says_and_nothing_else(parts):
+def test_each_run_differs_in_one_setting(parts):
     folder, _ = parts
     settings = {}
     for trial in ablation.TRIALS:

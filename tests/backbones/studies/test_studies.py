@@ -124,7 +124,7 @@ class TestSizes:
         assert own["gaussian"]["spread"] == 0.1
         assert settings["uniform"]["training"]["epochs"] == 1
 
-    def test_tables_and_figures_say_what_they_show(self, sizes):
+    def test_tables_and_figures_have_titles_and_notes(self, sizes):
         folder, out, _ = sizes
         assert (folder / "quality.txt").read_text().strip() in out
         assert "20 videos in classes of 1 to 4; seeds: 1" in out
@@ -156,7 +156,7 @@ class TestSizes:
         for name in ("quality.csv", "quality.svg", "sizes.json", "sizes.svg", "soft-seed0/labels.csv"):
             assert (place / "cut" / name).read_bytes() == (sizes[0] / name).read_bytes()
 
-    def test_after_ctrl_c_one_line_says_how_to_go_on(self, place, monkeypatch):
+    def test_ctrl_c_prints_one_line_with_the_command_that_continues(self, place, monkeypatch):
         def interrupted(*args, **kwargs):
             raise KeyboardInterrupt
 
@@ -313,7 +313,7 @@ def odd_places(place, heads):
         (["training-curve", "videos"], "videos holds no run"),
     ],
 )
-def test_what_cannot_be_is_one_line(place, odd_places, arguments, why):
+def test_wrong_arguments_are_refused_in_one_line(place, odd_places, arguments, why):
     done = selavi("study", *arguments, "--out", "new_folder", cwd=place)
     line = refused(done, why)
     assert line.startswith(f"selavi study {arguments[0]}: ")
