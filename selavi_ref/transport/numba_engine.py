@@ -7,6 +7,7 @@ repeat to the last bit for the same number of threads.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -205,7 +206,10 @@ class NumbaPass:
             blocks = -(-N // kernels.TALL)
             shape = (blocks, K, kernels.TALL) if self._tall else (blocks * kernels.TALL, self._width)
             keeps = self._keeps and math.prod(shape) * np.dtype(dtype).itemsize <= _MOST_KEPT
-            self._powers = np.zeros(shape if keeps else (0, *shape[1:]), dtype)
+            self._powers = np.zeros((0, *shape[1:]), dtype)
+            if keeps:
+                with contextlib.suppress(MemoryError):  # then each pass computes them
+                    self._powers = np.zeros(shape, dtype)
         return self._f, factor, self._centre, self._powers
 
     def _largest_entry(self) -> float:

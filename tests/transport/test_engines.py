@@ -121,6 +121,25 @@ def test_powers_kept_by_one_pass_serve_the_next_ones_while_potentials_wander(K: 
             assert np.abs(passing.coupling(given, 1) - 200 * q.T @ q).max() < 2e-4
 
 
+def test_powers_that_memory_has_no_room_for_are_computed_in_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = data(200, 60).astype(np.float32)
+    kept, computed = NumbaPass(x, 2.0), NumbaPass(x, 2.0)
+    zeros = np.zeros
+
+    def refuse(shape, dtype=float) -> np.ndarray:
+        if np.prod(shape) >= x.size:
+            raise MemoryError
+        return zeros(shape, dtype)
+
+    f = np.random.default_rng(0).normal(size=60)
+    expected = [kept(f * n) for n in (0, 1, 1.1)]
+    monkeypatch.setattr(np, "zeros", refuse)
+    for n, (value, mass) in zip((0, 1, 1.1), expected, strict=True):
+        got = computed(f * n)
+        assert got[0] == pytest.approx(value, rel=2e-6)
+        assert np.abs(got[1] - mass).sum() < 2e-6
+
+
 @pytest.mark.parametrize("K", [4, 80])
 @settings(deadline=None)
 @pytest.mark.nightly
