@@ -258,7 +258,7 @@ def write_labels(
             note(f"more about it: {advice}", err=printed)
 
 
-def report_labels(run: Any, classes: Collection[str], truth: Path | None = None) -> None:
+def report_labels(run: Any, classes: Collection[str], truth: Path | None = None, *, quiet: bool = False) -> None:
     """
     Draw the contact sheet of a run, and compare its labels with the folders of its videos.
 
@@ -270,11 +270,15 @@ def report_labels(run: Any, classes: Collection[str], truth: Path | None = None)
         The folders' names; a single one is no class to compare with.
     truth : Path, optional
         Table of the true classes, if they are not the names of the folders.
+    quiet : bool
+        Only draw, and print nothing.
     """
     from selavi_ref.report.contact_sheet import contact_sheet
     from selavi_ref.report.evaluation import evaluate_csv, scores_table
 
     contact_sheet(run.labels_file, run.sheet_file)
+    if quiet:
+        return
     note(f"wrote {click.format_filename(run.sheet_file)}, the most typical videos of each cluster")
     if len(classes) > 1:
         click.echo("compared with the folders of the videos, which were not used for learning:")

@@ -25,6 +25,7 @@ from backbones.commands.shared_options import (
     device_option,
     encoder_option,
     files_option,
+    json_option,
     memory_option,
     seed_option,
     segments_option,
@@ -42,7 +43,7 @@ from selavi_ref.selflabel.settings import TrainingSettings
 # Options of the command, not settings of the run: they may differ when a run is continued.
 _DATA_SOURCE = ("workers", "memory_gb", "cache", "cache_format")
 _CHECKPOINT_POLICY = ("minutes", "keep_every", "scratch")
-_FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY}
+_FREE = {"videos", "out", "resume", "device", "as_json", *_DATA_SOURCE, *_CHECKPOINT_POLICY}
 
 
 @click.command(
@@ -179,8 +180,9 @@ _FREE = {"videos", "out", "resume", "device", *_DATA_SOURCE, *_CHECKPOINT_POLICY
         help="Keep a checkpoint for good every so many epochs, beside the last three; 0: none.",
     ),
     click.option("--scratch", type=click.Path(), help="Folder for temporary features. [default: that of the run]"),
+    json_option,
 )
-def train(videos: str | None, out: str, resume: bool, device: str, **options: Any) -> None:
+def train(videos: str | None, out: str, resume: bool, device: str, as_json: bool, **options: Any) -> None:
     """
     Learn to label VIDEOS: a folder of videos, in any depth, or a list of them (CSV with a column path).
 
@@ -201,7 +203,7 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
         from backbones.commands.train_encoders import train_on_encoders
 
         with locked(out):
-            train_on_encoders(videos, out, exists, encoders, device, loading["workers"], options)
+            train_on_encoders(videos, out, exists, encoders, device, loading["workers"], options, as_json)
         return
     from backbones.commands.progress import TERMINAL
     from backbones.data.data_source import DataSource
@@ -239,7 +241,7 @@ def train(videos: str | None, out: str, resume: bool, device: str, **options: An
             reporter=TERMINAL,
         )
         if exchange.rank == 0:
-            _label_run(run)
+            _label_run(run, as_json)
 
 
 def _check_run(videos: str | None, out: str, resume: bool) -> bool:
@@ -322,9 +324,9 @@ def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | No
     )
 
 
-def _label_run(run: Any) -> None:
+def _label_run(run: Any, as_json: bool) -> None:
     """Write labels and a contact sheet of the videos that were learnt from, and print what they are."""
     from selavi_ref.datasets import read_manifest
 
-    write_labels(str(run.features_file), str(run.labels_file), source=str(run.folder))
-    report_labels(run, set(read_manifest(run.videos_file).classes), run.videos_file)
+    write_labels(str(run.features_file), str(run.labels_file), source=str(run.folder), as_json=as_json)
+    report_labels(run, set(read_manifest(run.videos_file).classes), run.videos_file, quiet=as_json)

@@ -18,7 +18,7 @@ from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
 
 _OPTIONS = {
-    *("videos", "out", "resume", "encoders", "clusters", "seed", "device", "workers"),
+    *("videos", "out", "resume", "encoders", "clusters", "seed", "device", "workers", "as_json"),
     *("layout", "annotations", "split", "segments"),
 }
 
@@ -31,6 +31,7 @@ def train_on_encoders(
     device: str,
     workers: int | None,
     options: Mapping[str, Any],
+    as_json: bool,
 ) -> None:
     """
     Extract features of VIDEOS by encoders, learn heads on them as `selavi train-heads` does, and label the videos.
@@ -40,7 +41,7 @@ def train_on_encoders(
     context = click.get_current_context()
     refuse_options([name for name in context.params if name not in _OPTIONS], "does not go with --encoder")
     if exists:
-        context.invoke(train_heads, out=out, resume=True)
+        context.invoke(train_heads, out=out, resume=True, as_json=as_json)
     else:
         if videos is None or options["clusters"] is None:
             raise InputError(
@@ -51,8 +52,9 @@ def train_on_encoders(
         store = str(Run.prepare(out).folder / "encoded.h5")
         with Interruptible("the same command continues where it stopped"):
             encode_videos(listed, store, encoders, device, workers, segments=options["segments"])
-        context.invoke(train_heads, store=store, out=out, clusters=options["clusters"], seed=options["seed"])
+        chosen = {"clusters": options["clusters"], "seed": options["seed"], "as_json": as_json}
+        context.invoke(train_heads, store=store, out=out, **chosen)
     run = Run.open(out)
     with FeatureStore(run.features_file) as features:
         folders = {Path(path).parent.name for path in features.paths}
-    report_labels(run, folders)
+    report_labels(run, folders, quiet=as_json)

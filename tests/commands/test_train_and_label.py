@@ -55,6 +55,17 @@ def test_training_labels_every_video_and_notes_the_use_of_classes(place):
         assert store.provenance["settings"]["clusters"] == 3
 
 
+def test_the_end_of_a_training_can_be_read_by_programs(place, tmp_path):
+    shutil.copytree(place / "run", tmp_path / "run")
+    before = rows_of(tmp_path / "run" / "labels.csv")
+    done = selavi("train", "--resume", "--out", tmp_path / "run", "--json", cwd=place)
+    assert done.exit_code == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["videos"], summary["labelled"]) == (32, 32)
+    assert all({"sentence"} < doubt.keys() for doubt in summary["doubts"].values())
+    assert rows_of(tmp_path / "run" / "labels.csv") == before
+
+
 def test_unseen_videos_are_labelled_in_one_go_or_by_a_store_alike(place):
     make_collection(place / "new", 8, seed=2)
     done = selavi("label", "run", "new", "--clips", "3", "--out", "one.csv", cwd=place)
