@@ -32,11 +32,6 @@ def is_quiet() -> bool:
     return _state.quiet
 
 
-def is_verbose() -> bool:
-    """Return whether times of the steps and tracebacks of errors are to be shown."""
-    return _state.verbose
-
-
 def note(text: str, *, err: bool = False) -> None:
     """Say what was done, or what to do next, unless -q is given."""
     record(text)

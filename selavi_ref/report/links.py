@@ -102,7 +102,7 @@ def write_links(finished: FinalLabels, folder: FilePath, *, files: Sequence[str]
                 (new / parent).mkdir(parents=True, exist_ok=True)
             done = [_linked(link, path, new / place) for path, place in zip(files, places, strict=True)]
             write_linked_csv(finished, [p if made else "" for p, made in zip(places, done, strict=True)], new / INDEX)
-            _put_in_place(new, target)
+            put_in_place(new, target)
         except OSError as error:
             raise SelaviError(
                 f"{printable(target)} cannot be written: {error.strerror or error}", path=target
@@ -274,8 +274,8 @@ def _check_replaceable(folder: Path) -> None:
                 )
 
 
-def _put_in_place(new: Path, target: Path) -> None:
-    """Replace a folder by a new one."""
+def put_in_place(new: Path, target: Path) -> None:
+    """Rename a new folder to `target`, in place of what is there; if that fails, the old one is put back."""
     if not target.exists():
         os.rename(new, target)
         return

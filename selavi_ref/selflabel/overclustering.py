@@ -77,25 +77,16 @@ def merge_overclusters(
     return MergedOverclusters(groups, mean, spectrum)
 
 
-def renumber(
-    posterior: NDArray[np.float32],
-    labels: NDArray[np.int32],
-    exchange: Exchange = SingleProcess(),  # noqa: B008
-) -> NDArray[np.float32]:
-    """
-    Permute the columns of a posterior (N, K) so that its clusters overlap most with earlier labels (N,).
-
-    With several processes, each passes the rows of its own videos.
-    """
-    return posterior[:, matching_columns(posterior, labels, exchange)]
-
-
 def matching_columns(
     posterior: NDArray[np.float32],
     labels: NDArray[np.int32],
     exchange: Exchange = SingleProcess(),  # noqa: B008
 ) -> NDArray[np.int32]:
-    """Return the column (K,) of a posterior that `renumber` puts in the place of each cluster of the labels."""
+    """
+    Return the order (K,) of the columns of a posterior (N, K) by which its clusters overlap most with earlier labels.
+
+    With several processes, each passes the rows of its own videos.
+    """
     K = posterior.shape[1]
     shared = overlap(labels, posterior.argmax(1), K).astype(np.float64)
     return best_match(exchange.all_sum(shared.reshape(-1)).reshape(K, K))

@@ -339,7 +339,7 @@ def test_a_failure_leaves_the_tree_of_before(tmp_path, monkeypatch):
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(links_module, "_put_in_place", fail)
+    monkeypatch.setattr(links_module, "put_in_place", fail)
     with refused(SelaviError, path=tmp_path / "tree"):
         write_links(finished_of(["/v/a.mp4"], name=["two"]), folder)
     assert list(tree(folder)) == ["one/a.mp4"]

@@ -7,7 +7,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from selavi_ref.datasets.video_files import LINKS_MARKER
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
 from selavi_ref.media.container import VideoInfo
 from selavi_ref.report.export import FinalLabels
-from selavi_ref.report.links import is_regular_file, safe_name
+from selavi_ref.report.links import is_regular_file, put_in_place, safe_name
 from selavi_ref.runs.csv_file import without_surrogates
 
 _MADE = "selavi export made this folder, and replaces it with --force.\n"
@@ -136,16 +136,7 @@ def replacing_folder(folder: FilePath, force: bool) -> Iterator[Path]:
         new.mkdir()
         (new / LINKS_MARKER).write_text(_MADE, encoding="utf-8")
         yield new
-        old = new.with_suffix(".old")
-        if target.exists():
-            os.rename(target, old)
-        try:
-            os.rename(new, target)
-        except OSError:
-            with suppress(OSError):
-                os.rename(old, target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        put_in_place(new, target)
     except OSError as error:
         raise SelaviError(f"{printable(target)} cannot be written: {error.strerror or error}", path=target) from error
     finally:
