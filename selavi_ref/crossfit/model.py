@@ -149,21 +149,8 @@ def fit_crossfit(
 
     Parameters
     ----------
-    features : mapping of str to rows
-        Features of each modality, float32, shape (N, D): arrays, or data sets in a file, which are read in blocks. A
-        row that is not finite lacks the modality.
-    K : int
-        Number of clusters.
-    marginal : array, optional
-        Sizes of the clusters, shape (K,), in any unit; uniform by default.
-    marginal_penalty : float or None
-        Penalty for missing these sizes, see `selavi_ref.transport.assign`; None: they are met.
-    settings : CrossfitSettings, optional
-        Settings of the search.
-    seed : int or Generator
-        Seed of starts, folds, and the sample.
-    on_round : callable
-        Called after each round of self-labelling.
+    features, K, marginal, marginal_penalty, settings, seed, on_round
+        As in `selavi_ref.crossfit.crossfit`.
 
     Returns
     -------
