@@ -25,6 +25,24 @@ def test_probe_returns_the_properties_of_a_file(tmp_path: Path) -> None:
     assert info.has_audio
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile other.mp4\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nother.mp4\n#EXT-X-ENDLIST\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    ],
+    ids=["ffconcat", "hls", "sdp"],
+)
+@pytest.mark.parametrize("ending", ["mp4", "ts", "avi"])
+def test_lists_of_other_files_in_disguise_are_not_followed(tmp_path: Path, text: str, ending: str) -> None:
+    write_video(tmp_path / "other.mp4", n_frames=10)
+    path = tmp_path / f"list.{ending}"
+    path.write_text(text)
+    with refused(MediaError, path=path):
+        probe(path)
+
+
 def test_a_missing_length_is_found_from_the_packets(tmp_path: Path) -> None:
     """A live stream in Matroska has neither a length nor an index."""
     path = tmp_path / "live.mkv"

@@ -1,0 +1,18 @@
+"""The file formats that are opened: all of FFmpeg but lists of other files or addresses."""
+
+from __future__ import annotations
+
+from functools import cache
+
+# A list in disguise (an .mp4 that begins like a list of ffconcat) would have other files of the user read.
+_LISTS = frozenset(
+    {"applehttp", "concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "webm_dash_manifest"}
+)
+
+
+@cache
+def open_options() -> dict[str, str]:
+    """Return the options with which FFmpeg opens files of this machine that name no others."""
+    import av
+
+    return {"protocol_whitelist": "file", "format_whitelist": ",".join(sorted(av.formats_available - _LISTS))}
