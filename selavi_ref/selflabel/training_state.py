@@ -116,4 +116,5 @@ _ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "failures": (_is_failures, "a list of rows and reasons"),
     "labels": (_is_labels, "a table of cluster numbers"),
 }
-_ADDED = {"finish_from": np.int64(-1), "n_stable": np.int64(0)}  # entries that version 0.1.0 did not write
+# Entries that version 0.1.0 did not write; plain numbers, as only these and tensors can be saved and read again.
+_ADDED = {"finish_from": -1, "n_stable": 0}
