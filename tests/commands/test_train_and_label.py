@@ -395,6 +395,7 @@ class TestBadInput:
         refused(selavi("evaluate", "none.csv", cwd=place), "none.csv")
         refused(selavi("evaluate", "run/labels.csv", "--truth", "bad.csv", cwd=place), "bad.csv")
 
+    @pytest.mark.processes
     def test_a_full_disk(self, place):
         """A limit on the size of files stands in for it: the system refuses to write beyond."""
         script = (

@@ -165,6 +165,7 @@ def test_a_run_of_version_0_1_that_is_killed_or_stopped_ends_with_the_same_label
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.processes
 def test_a_search_that_is_killed_or_stopped_starts_anew_with_the_same_labels(place, number):
     folder, _ = place
     out = f"searched-{number}"
