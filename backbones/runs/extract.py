@@ -182,6 +182,8 @@ class _SoundStatistics:
     def __call__(self, rows: NDArray[np.int64], values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the values of the next rows with what is added."""
         statistics = np.stack(list(islice(self._read, len(rows))))
+        # A video of which no clip can be decoded has no label either, whatever its whole sound is like.
+        statistics[~np.isfinite(values["features/audio"]).all(1)] = np.nan
         if self._model is None:
             return values | {f"features/{STATISTICS}": statistics}
         features = {f"features/{STATISTICS}": statistics, **values}

@@ -294,8 +294,9 @@ class Training:
         undecided = self.settings.settle_epochs and self.settle_from is None
         if undecided and spectrum is not None and modality_agreement(spectrum) >= self.settings.agreement:
             self.settle_from = self.epoch + 1
-        if settled and self.settings.settle_epochs and self.finish_from is None:
-            self._n_stable = self._n_stable + 1 if record["changed"] <= self.settings.stable_change else 0
+        most = self.settings.stable_change
+        if most and settled and self.settings.settle_epochs and self.finish_from is None:
+            self._n_stable = self._n_stable + 1 if record["changed"] <= most else 0
             if self._n_stable == _STABLE:
                 self.finish_from = self.epoch + 1
 

@@ -126,6 +126,16 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_with_a_warning(tmp_pa
         start(tmp_path / "b")[0].restore()
 
 
+def test_without_stable_change_labels_that_never_change_end_no_run_sooner(tmp_path):
+    settings = replace(SETTINGS, overclustering_heads=2, epochs=20, settle_epochs=16, labellings=60, agreement=-1.0)
+    training, _ = start(tmp_path, settings, clusters=(4, 20, 20))
+    label_now = training.pseudo_labels.relabel
+    training.pseudo_labels.relabel = lambda *args: label_now(*args) | {"changed": 0.0}
+    training.run()
+    assert training.finish_from is None
+    assert training.epoch == training.settle_from + 16
+
+
 @pytest.mark.parametrize("stable_change", [0.0, 0.2])
 def test_a_resumed_run_settles_where_an_uninterrupted_one_does(tmp_path, stable_change):
     settings = replace(SETTINGS, overclustering_heads=2, epochs=60, settle_epochs=6, labellings=60)

@@ -2,6 +2,7 @@
 
 import shutil
 
+import av
 import numpy as np
 import pytest
 
@@ -55,6 +56,27 @@ def test_other_videos_get_them_by_their_heads_and_by_the_heads_of_the_networks_o
     options = ["--head", "heads", "--out", "heads.csv"]
     succeeded(selavi("label", "new.h5", *options, cwd=place))
     assert [int(row["label"]) for row in rows_of(place / "heads.csv")] == of_heads.label.tolist()
+
+
+def test_a_video_whose_picture_cannot_be_decoded_has_no_label_by_its_sound_alone(place, tmp_path):
+    whole = sorted((place / "new").rglob("*.mp4"))[0]
+    (tmp_path / "new").mkdir()
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "new" / "a.mkv"), "w") as out:
+        copies = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == "video":
+                noise = av.Packet(bytes(packet.size))
+                noise.pts, noise.dts, noise.time_base = packet.pts, packet.dts, packet.time_base
+                noise.is_keyframe, packet, index = packet.is_keyframe, noise, packet.stream_index
+                packet.stream = copies[index]
+            else:
+                packet.stream = copies[packet.stream_index]
+            out.mux(packet)
+    succeeded(selavi("label", "run", tmp_path / "new", "--workers", "0", "--out", tmp_path / "l.csv", cwd=place))
+    (row,) = rows_of(tmp_path / "l.csv")
+    assert (row["label"], bool(row["reason"])) == ("", True)
 
 
 @pytest.mark.processes
