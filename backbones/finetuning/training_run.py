@@ -211,7 +211,7 @@ def finetune(
 def _write_fold(
     files: FoldFiles, fold: Fold, predictions: Predictions, training: FoldTraining, reporter: Reporter
 ) -> None:
-    """Write what is known of a fold after its training, and last its result."""
+    """Write the tables of a fold that was trained; the file of its result comes last, and marks it as complete."""
     predictions.write(files.predictions, fold)
     if training.state.failures:
         reasons = sorted(training.state.failures.items())

@@ -56,7 +56,7 @@ class ClipInputs:
         self._held: tuple[range, list[InputBatch]] | None = None
 
     def batches(self, rows: range, clips: Iterable[EvalBatch], *, same_every_time: bool) -> Iterator[InputBatch]:
-        """Yield the inputs of clips of the videos `rows`, which are not read again if their inputs are held."""
+        """Yield the inputs of the networks for clips of some videos; inputs that are held are not computed again."""
         if same_every_time and self._held is not None and self._held[0] == rows:
             yield from self._held[1]
             return
