@@ -15,7 +15,7 @@ from numba import config, njit
 from numba.core.caching import FunctionCache
 
 # With NUMBA_DISABLE_JIT=1 kernels run as plain Python: very slowly, but with the same results.
-IS_DISABLED = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]
+IS_DISABLED = bool(config.DISABLE_JIT)
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -72,4 +72,4 @@ def inner(function: Callable[..., Any]) -> Any:
 
 def n_threads() -> int:
     """Return the number of threads that Numba is set to use (``NUMBA_NUM_THREADS``)."""
-    return int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    return int(config.NUMBA_NUM_THREADS)
