@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backbones.data.clips import time_limit
 from backbones.data.data_source import DataSource, n_loader_processes, open_clips
 from backbones.data.degradation import Degradation
 from backbones.data.loader import ClipSampling
@@ -26,7 +27,7 @@ from selavi_ref.crossfit import CrossfitModel
 from selavi_ref.crossfit.checkpoint import load_model
 from selavi_ref.datasets import Manifest, read_manifest
 from selavi_ref.ensemble.consensus import HeadConsensus, find_consensus
-from selavi_ref.errors import InputError, MediaError
+from selavi_ref.errors import InputError, MediaError, TransientMediaError
 from selavi_ref.media import read_sound_statistics
 from selavi_ref.media.decoder import parallel_map, run_guarded
 from selavi_ref.media.segments import file_of
@@ -135,7 +136,7 @@ def extract(
             change = None
             if audio_statistics or model is not None:
                 rows = (writer.remaining + own.start).tolist()
-                change = _SoundStatistics(manifest, rows, model, degradation, data_source.n_workers)
+                change = _SoundStatistics(manifest, rows, model, degradation, data_source.n_workers, reporter)
             done = int(writer.done.sum())
             with writer, reporter.bar(len(own), "extracting", "video", done) as bar:
                 backbone.extract(writer, heads, sampling, bar.update, self_labels, own.start, change)
@@ -165,19 +166,33 @@ class _SoundStatistics:
         model: CrossfitModel | None,
         degradation: Degradation,
         workers: int,
+        reporter: Reporter = SILENT,
     ):
-        def read(group: list[int]) -> NDArray[np.float32]:
-            own = [rows[number] for number in group]
-            degrade = partial(_degraded, degradation, own)
-            names = [manifest.entries[row].path for row in own]
-            try:
-                return run_guarded(read_sound_statistics, file_of(names[0]), names, degrade)
-            except MediaError:
-                return np.full((len(own), N_FEATURES), np.nan, np.float32)
+        self._manifest, self._rows, self._model, self._degradation = manifest, rows, model, degradation
+        self._read = self._all(workers, reporter)
 
-        self._model = model
-        groups = neighbours([manifest.entries[row].path for row in rows], _GROUP_SECONDS)
-        self._read = chain.from_iterable(read for _, read in parallel_map(read, groups, workers, _AHEAD))
+    def _all(self, workers: int, reporter: Reporter) -> Iterator[NDArray[np.float32]]:
+        """Yield the statistics of each video; warn of each file whose sound could not be read this time."""
+        groups, warned = neighbours([self._manifest.entries[row].path for row in self._rows], _GROUP_SECONDS), set()
+        for group, found in parallel_map(self._read_group, groups, workers, _AHEAD):
+            if isinstance(found, TransientMediaError):
+                file = file_of(self._manifest.entries[self._rows[group[0]]].path)
+                if file not in warned:
+                    reporter.warn(f"{found}; it counts as without sound in the final labels")
+                warned.add(file)
+            none = np.full((len(group), N_FEATURES), np.nan, np.float32)
+            yield from none if isinstance(found, MediaError) else found
+
+    def _read_group(self, group: list[int]) -> NDArray[np.float32] | MediaError:
+        """Return the statistics of a file, or of segments of one, or why it cannot be read."""
+        rows = [self._rows[number] for number in group]
+        entries = [self._manifest.entries[row] for row in rows]
+        limit = time_limit(sum(entry.info.audio_seconds for entry in entries if entry.info))
+        degrade, names = partial(_degraded, self._degradation, rows), [entry.path for entry in entries]
+        try:
+            return run_guarded(read_sound_statistics, file_of(names[0]), names, degrade, limit=limit)
+        except MediaError as error:
+            return error
 
     def __call__(self, rows: NDArray[np.int64], values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the values of the next rows with what is added."""

@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 
 from backbones.data.data_source import DataSource
+from backbones.runs.extract import extract
 from backbones.runs.final_labels import write_final_store
-from selavi_ref.datasets import make_collection, read_manifest
+from selavi_ref.datasets import Manifest, make_collection, read_manifest, scan
+from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.ensemble.labels import label_store
+from selavi_ref.media import read_sound_statistics
+from selavi_ref.media.decoder import run_guarded
 from selavi_ref.runs.reporter import Reporter
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
+from tests.support import broken_decoders
 from tests.support.command_line import rows_of, selavi, succeeded
+from tests.support.linear_backbone import Warnings
 
 SHORT = ["--epochs", "2", "--labellings", "2", "--heads", "2", "--overclustering-heads", "0", "--workers", "0"]
 
@@ -77,6 +83,29 @@ def test_a_video_whose_picture_cannot_be_decoded_has_no_label_by_its_sound_alone
     succeeded(selavi("label", "run", tmp_path / "new", "--workers", "0", "--out", tmp_path / "l.csv", cwd=place))
     (row,) = rows_of(tmp_path / "l.csv")
     assert (row["label"], bool(row["reason"])) == ("", True)
+
+
+def test_a_sound_that_cannot_be_read_in_time_is_told_once(place, tmp_path, monkeypatch):
+    slow = sorted((place / "new").rglob("*.mp4"))[0]
+    limits = []
+
+    def slow_on_one(function, path, *arguments, limit=60.0, **options):
+        if function is read_sound_statistics:
+            limits.append(limit)
+            if path == str(slow):
+                return run_guarded(broken_decoders.hang, path, limit=0.3)
+        return run_guarded(function, path, *arguments, limit=limit, **options)
+
+    monkeypatch.setattr("backbones.runs.extract.run_guarded", slow_on_one)
+    run, reporter, other = Run(place / "run"), Warnings(), sorted((place / "new").rglob("*.mp4"))[1]
+    names = [f"{slow}#t=0,0.7", f"{slow}#t=0.7,1.4", str(other)]
+    manifest = scan(Manifest([ManifestEntry(name) for name in names]), min_seconds=0)
+    extract(run, manifest, tmp_path / "s.h5", data_source=DataSource(0), audio_statistics=True, reporter=reporter)
+    assert [str(slow) in warning for warning in reporter.warnings] == [True]
+    with FeatureStore(tmp_path / "s.h5") as store:
+        assert np.isnan(store.features("logmel")).all(1).tolist() == [True, True, False]
+        assert np.isfinite(store.features("audio")).all()
+    assert min(limits) > 60  # the longer a sound, the longer it may take
 
 
 @pytest.mark.processes
