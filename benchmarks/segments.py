@@ -23,11 +23,11 @@ from selavi_ref.media.segments import groups_by_file
 from selavi_ref.media.video_cache import CacheFormat, decode_group
 
 
-def write_file(path: Path, minutes: float, width: int, height: int, fps: int = 25) -> None:
-    """Write a video of moving noise with sound, with key frames as far apart as x264 puts them by default."""
+def write_file(path: Path, minutes: float, width: int, height: int, grain: float, fps: int = 25) -> None:
+    """Write a moving pattern with grain and sound, with key frames as far apart as x264 puts them by default."""
     rng = np.random.default_rng(0)
     pattern = rng.integers(0, 255, (height // 8, width // 4, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-    grain = rng.normal(0, 6, (height, width, 3)).astype(np.float32)  # as a camera's
+    noise = rng.normal(0, grain, (height, width, 3)).astype(np.float32)  # as a camera's
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=fps, options={"preset": "veryfast", "threads": "2"})
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
@@ -35,7 +35,7 @@ def write_file(path: Path, minutes: float, width: int, height: int, fps: int = 2
         for second in range(round(minutes * 60)):
             for number in range(fps):
                 left = (second * fps + number) * 3 % width
-                picture = np.roll(grain, number * 7919, axis=0) + pattern[:, left : left + width]
+                picture = np.roll(noise, number * 7919, axis=0) + pattern[:, left : left + width]
                 frame = av.VideoFrame.from_ndarray(np.clip(picture, 0, 255).astype(np.uint8), "rgb24")
                 out.mux(video.encode(frame))
             sound = av.AudioFrame.from_ndarray(rng.normal(0, 0.1, (1, 48000)).astype(np.float32), "fltp", "mono")
@@ -76,12 +76,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--segment", type=float, default=10.0)
+    parser.add_argument("--grain", type=float, default=6.0, help="levels; 0: a picture that is decoded fast")
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
     layout = cache_format(ClipSettings())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.mp4"
-        write_file(path, options.minutes, width, height)
+        write_file(path, options.minutes, width, height, options.grain)
         megabits = path.stat().st_size * 8e-6 / (60 * options.minutes)
         names = scan(path, segments=options.segment).paths
         plain = seconds_of(lambda: decode_plainly(path))

@@ -16,6 +16,7 @@ from selavi_ref.browser.collection import Collection
 from selavi_ref.browser.search import Found
 from selavi_ref.datasets import Manifest
 from selavi_ref.errors import InputError, SelaviError, printable
+from selavi_ref.report.store_search import SearchedStores
 from selavi_ref.report.table import Table
 from selavi_ref.runs.run import Run, RunKind
 
@@ -24,7 +25,7 @@ class PageSearch:
     """
     Search among the videos of a collection, as `selavi_ref.browser.search.Search` describes it.
 
-    Networks and encoders are loaded at the first search that needs them.
+    Networks and encoders are loaded at the first search that needs them, and stores stay open from one to the next.
 
     Parameters
     ----------
@@ -40,6 +41,7 @@ class PageSearch:
         self.collection = collection
         self._device = device
         self._workers = workers
+        self._stores = SearchedStores()
 
     def refusals(self) -> dict[str, str]:
         """Return why videos cannot be found by ``"text"`` or by ``"file"``; "" where they can."""
@@ -78,7 +80,7 @@ class PageSearch:
         return found
 
     def _tables(self, query: Manifest, n: int) -> Iterator[Table]:
-        how: dict[str, Any] = {"device": self._device, "workers": self._workers}
+        how: dict[str, Any] = {"device": self._device, "workers": self._workers, "stores": self._stores}
         refusal = InputError(self.refusals()["file"] or "the run has no features to compare")
         if self._run is not None and self._run.features_file.exists():
             try:

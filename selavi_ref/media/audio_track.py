@@ -41,28 +41,30 @@ class AudioTrack:
         Time interval that segments will lie in, seconds; math.inf for the end of the track.
     sample_rate
         Samples per second of the segments.
+
+    Attributes
+    ----------
+    end
+        End of the last frame received, seconds; NaN without one.
     """
 
     def __init__(self, start: float, end: float, sample_rate: int) -> None:
         self.sample_rate = sample_rate
         self.first, self.last = start - PREROLL, end + 0.01
+        self.end = math.nan
         self.rate = 0  # of the source, known with the first frame
         self._chunks: list[_Chunk] = []
+        self._runs: list[_Chunk] | None = None  # of these chunks, once they are needed
 
     @property
     def done(self) -> bool:
         """Whether all frames needed have been received."""
-        return bool(self._chunks) and self.end >= self.last
+        return self.end >= self.last
 
     @property
     def begin(self) -> float:
         """Start of the first frame received, seconds; NaN without one."""
         return self._chunks[0].time if self._chunks else math.nan
-
-    @property
-    def end(self) -> float:
-        """End of the last frame received, seconds; NaN without one."""
-        return self._chunks[-1].time + len(self._chunks[-1].samples) / self.rate if self._chunks else math.nan
 
     def needs(self, packet_end: float) -> bool:
         """Tell whether a packet that ends at `packet_end` (seconds) must be decoded."""
@@ -82,6 +84,8 @@ class AudioTrack:
             time = self.end if self._chunks else 0.0
         if len(samples):
             self._chunks.append(_Chunk(time, samples))
+            self.end = time + len(samples) / self.rate
+            self._runs = None
 
     def segment(self, start: float, count: int) -> NDArray[np.float32]:
         """Return `count` samples from `start` (seconds) on; zeros where there is no audio."""
@@ -102,7 +106,9 @@ class AudioTrack:
     def _samples_from(self, first: int, length: int) -> NDArray[np.float32]:
         """Return `length` samples at the source's rate from sample number `first` on, counted from time 0."""
         out = np.zeros(length, np.float32)
-        for time, samples in self._contiguous_runs():
+        if self._runs is None:
+            self._runs = self._contiguous_runs()
+        for time, samples in self._runs:
             begin = round(time * self.rate) - first
             source = samples[max(0, -begin) : max(0, length - begin)]
             begin = max(0, begin)

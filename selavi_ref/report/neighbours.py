@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from selavi_ref.ensemble.posterior import HeadPosteriors
 from selavi_ref.errors import InputError, printable
-from selavi_ref.metrics import nearest
+from selavi_ref.report.store_search import nearest_by_features, nearest_by_posteriors
 from selavi_ref.report.table import Cell, Table
 from selavi_ref.store import FeatureStore
-from selavi_ref.store.joint_log_prob import labelling_modalities
 
 CLUSTERS = "clusters"
 _NOTE = (
@@ -27,7 +26,7 @@ def similar_files(items: FeatureStore, queries: FeatureStore, n: int, *, metric:
     """
     Return the n nearest items of each query, exactly, in each space that both have; a file does not find itself.
 
-    The store of the items is read in blocks, so that memory does not grow with it.
+    The store of the items is mapped into memory in blocks, so that a search holds about a MiB of it.
 
     Parameters
     ----------
@@ -50,24 +49,24 @@ def similar_files(items: FeatureStore, queries: FeatureStore, n: int, *, metric:
     InputError
         If no space is common to both, or no query could be decoded.
     """
-    spaces: list[_Features | _Posteriors] = [
-        _Features(modality)
-        for modality in queries.modalities
-        if queries.has(f"features/{modality}") and items.has(f"features/{modality}")
-    ]
-    if heads := [head for head in queries.heads if head in items.heads]:
-        spaces.append(_Posteriors(heads))
-    if not spaces:
+    nearest_by_space: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = {}
+    common = [m for m in queries.modalities if queries.has(f"features/{m}") and items.has(f"features/{m}")]
+    heads = [head for head in queries.heads if head in items.heads]
+    if not common and not heads:
         raise InputError(
             f"{printable(items.path)} and {printable(queries.path)} have no feature space in common", path=items.path
         )
-    nearest_by_space: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = {}
-    for space in spaces:
-        values, has = space.read(queries, slice(0, queries.n_videos))
-        if has.any():
-            asked = np.flatnonzero(has)
-            # Some more, of which a query that is an item itself loses one.
-            nearest_by_space[space.name] = asked, *_nearest(space, items, values[asked], n + 1, metric)
+    many = n + 1  # one more, since a query that is an item itself loses one
+    for m in common:
+        values = queries.features(m)
+        asked = np.flatnonzero(queries.present(m) & np.isfinite(values).all(1))
+        if len(asked):
+            nearest_by_space[m] = asked, *nearest_by_features(items, m, values[asked], many, metric)
+    if heads:
+        values, has = _root_posteriors(queries, heads)
+        asked = np.flatnonzero(has)
+        if len(asked):
+            nearest_by_space[CLUSTERS] = asked, *nearest_by_posteriors(items, heads, values[asked], many)
     if not nearest_by_space:
         why = next(filter(None, queries.reasons), "it has neither picture nor sound that the networks know")
         first = queries.paths[0]
@@ -98,49 +97,9 @@ def _ranked(
     ]
 
 
-class _Features:
-    """Features of one modality."""
-
-    def __init__(self, modality: str) -> None:
-        self.name = modality
-
-    def read(self, store: FeatureStore, rows: slice) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return the vectors (n, D) of some rows, and which rows have one."""
-        values = store.features(self.name, rows)
-        return values, store.present(self.name)[rows] & np.isfinite(values).all(1)
-
-
-class _Posteriors:
-    """Square roots of the posteriors of all heads, whose product is the mean overlap (Bhattacharyya's coefficient)."""
-
-    name = CLUSTERS
-
-    def __init__(self, heads: list[str]) -> None:
-        self._heads = heads
-
-    def read(self, store: FeatureStore, rows: slice) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return the vectors (n, H * K) of some rows, and which rows have one."""
-        posteriors = HeadPosteriors(store, self._heads)
-        parts = [posteriors.of_head(head, rows) for head in self._heads if labelling_modalities(store, head)]
-        values = np.sqrt(np.concatenate([values for values, _ in parts], 1) / len(parts))
-        return values, np.logical_and.reduce([present for _, present in parts])
-
-
-def _nearest(
-    space: _Features | _Posteriors, items: FeatureStore, queries: NDArray[Any], n: int, metric: str
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return rows of the n nearest items of each query and their distances; -1 and infinity where there are fewer."""
-    best = np.full((len(queries), n), -1, np.int64)
-    distances = np.full((len(queries), n), np.inf, np.float32)
-    for rows in items.blocks():
-        values, has = space.read(items, rows)
-        numbers = np.flatnonzero(has)
-        if not len(numbers):
-            continue
-        by = "cosine" if space.name == CLUSTERS else metric
-        nearest_rows, far = nearest(queries, values[numbers], min(n, len(numbers)), metric=by)
-        best = np.concatenate([best, numbers[nearest_rows] + rows.start], 1)
-        distances = np.concatenate([distances, far], 1)
-        order = np.argsort(distances, axis=1, kind="stable")[:, :n]
-        best, distances = np.take_along_axis(best, order, 1), np.take_along_axis(distances, order, 1)
-    return best, distances
+def _root_posteriors(store: FeatureStore, heads: list[str]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the square roots of the posteriors (N, H * K) of some heads, and which videos have all of them."""
+    posteriors, rows = HeadPosteriors(store, heads), slice(0, store.n_videos)
+    parts = [posteriors.of_head(head, rows) for head in heads]
+    values = np.sqrt(np.concatenate([values for values, _ in parts], 1))
+    return values, np.logical_and.reduce([present for _, present in parts])
