@@ -8,15 +8,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
-from sklearn.cluster import kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import euclidean_distances
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from selavi_ref.errors import InputError
+from selavi_ref.estimators.seeding import plus_plus
 
-_FREE_CHANGE = 0.02  # share of changed labels above which an iteration is content with nearly optimal labels
+_FREE_CHANGE = 0.02  # share of changed labels below which iterations are no longer content with nearly optimal labels
+_IDLE = 3  # iterations in a row without fewer changed labels than ever before after which it is the same
 _FREE_STEPS = 5  # iterations without sizes after which it is decided which cluster gets which size
 _SAME = 1e-12  # relative difference of two inertias that are taken for equal
 
@@ -103,17 +104,18 @@ class BalancedKMeans(TransformerMixin, ClusterMixin, BaseEstimator):
         sizes = self._sizes(len(samples))
         random = check_random_state(self.random_state)
         centred = samples - samples.mean(0)  # squared distances then lose few digits
+        exponent = int(np.frexp(np.abs(centred).max())[1])
+        centred = np.ldexp(centred, -exponent)  # no square is too large or too small for single precision
         coarse = centred.astype(np.float32, copy=False)
         best: tuple[float, NDArray[np.int32], int] | None = None
         for _ in range(self.n_init):
-            start, _ = kmeans_plusplus(coarse, self.n_clusters, random_state=random)
-            start = _matched(coarse, start, sizes)
-            labels, n_iter = _lloyd(centred, coarse, start, sizes, self.max_iter)
-            inertia = _inertia(centred, labels, sizes)
-            if best is None or inertia < best[0]:
-                best = inertia, labels, n_iter
+            start = _matched(coarse, coarse[plus_plus(coarse, self.n_clusters, random)], sizes)
+            found = _lloyd(centred, coarse, start, sizes, self.max_iter)
+            if best is None or found[0] < best[0]:
+                best = found
         assert best is not None
-        self.inertia_, self.labels_, self.n_iter_ = best
+        scaled_inertia, self.labels_, self.n_iter_ = best
+        self.inertia_ = float(np.ldexp(scaled_inertia, 2 * exponent))
         if self.n_iter_ == self.max_iter:
             message = f"max_iter={self.max_iter} was reached before the labels stayed the same"
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
@@ -154,41 +156,51 @@ class BalancedKMeans(TransformerMixin, ClusterMixin, BaseEstimator):
 
 def _lloyd(
     X: NDArray[Any], coarse: NDArray[np.float32], centres: NDArray[Any], sizes: NDArray[np.int64], max_iter: int
-) -> tuple[NDArray[np.int32], int]:
+) -> tuple[float, NDArray[np.int32], int]:
     """
-    Return labels (N,) of the prescribed sizes that no iteration changes any more, and the number of iterations.
+    Return labels (N,) of the prescribed sizes that no iteration changes any more, after their inertia.
 
-    As long as many labels change, they are nearly optimal ones, from samples in single precision (``coarse``).
+    The last number is that of iterations. As long as many labels change, they are nearly optimal ones, from samples in
+    single precision (``coarse``). Each iteration begins at the prices of the clusters that the one before has found:
+    samples prefer the smallest ``|x - c_k|^2 / 2 - price_k``.
     """
-    from selavi_ref.transport.exact import Problem, exact_labels, fit_potentials, greedy_labels
+    from selavi_ref.transport.exact import Problem, fit_potentials, repair, repair_greedily
 
-    potentials = np.zeros(len(sizes))
+    prices = np.zeros(len(sizes))
+    scores: NDArray[Any] = np.empty((len(X), len(sizes)), np.float32)
     labels = np.full(len(X), -1, np.int32)
-    lowest, exact = np.inf, False
+    lowest, fewest, idle, exact = np.inf, np.inf, 0, False
     for iteration in range(1, max_iter + 1):
+        exact = exact or iteration == max_iter
         samples = X if exact else coarse
-        scores = _scores(samples, centres)
-        potentials = fit_potentials(Problem.of(scores, sizes, potentials)).potentials
-        assignment = exact_labels if exact or iteration == max_iter else greedy_labels
-        new = assignment(scores, sizes, potentials)
-        potentials[np.isneginf(potentials)] = 0.0
+        if scores.dtype != samples.dtype:
+            scores = np.empty(scores.shape, samples.dtype)
+        np.matmul(samples, centres.T.astype(samples.dtype), out=scores)
+        half = _half_norms(centres)
+        problem = Problem.of(scores, sizes, prices - half)
+        # The centres of the first iteration differ most from the next ones, so their prices would be of little use.
+        state = fit_potentials(problem) if exact or iteration > 1 else problem.evaluate(problem.start)
+        if exact:
+            new, potentials = repair(problem, state)
+        else:
+            new, potentials = repair_greedily(problem, state), state.potentials
+        prices = np.where(sizes > 0, potentials + half, 0.0)
+        centres = _means(samples, new, sizes, centres)
         changed = float(np.mean(new != labels))
         if exact:
-            inertia = _inertia(X, new, sizes)
+            inertia = _inertia(X, new, centres)
             if not changed or inertia >= lowest * (1 - _SAME):  # of several best labels any is as good
-                return labels if lowest <= inertia else new, iteration
+                return (inertia, new, iteration) if inertia < lowest else (lowest, labels, iteration)
             lowest = inertia
         labels = new
-        centres = _means(samples, labels, sizes, centres)
-        exact = exact or changed < _FREE_CHANGE
-    return labels, max_iter
+        fewest, idle = (changed, 0) if changed < fewest else (fewest, idle + 1)
+        exact = exact or changed < _FREE_CHANGE or idle == _IDLE
+    return lowest, labels, max_iter
 
 
-def _scores(samples: NDArray[Any], centres: NDArray[Any]) -> NDArray[Any]:
-    """Return ``x . c - |c|^2 / 2``, which is largest at the nearest centre, shape (N, K)."""
-    scores: NDArray[Any] = samples @ centres.T.astype(samples.dtype)
-    scores -= 0.5 * (centres**2).sum(1).astype(samples.dtype)
-    return scores
+def _half_norms(centres: NDArray[Any]) -> NDArray[np.float64]:
+    """Return ``|c|^2 / 2``: the nearest centre is that of the largest ``x . c - |c|^2 / 2``."""
+    return np.asarray(0.5 * (centres.astype(np.float64) ** 2).sum(1))
 
 
 def _matched(X: NDArray[np.float32], centres: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[Any]:
@@ -197,7 +209,7 @@ def _matched(X: NDArray[np.float32], centres: NDArray[Any], sizes: NDArray[np.in
         return centres
     K = len(sizes)
     for _ in range(_FREE_STEPS):
-        labels = _scores(X, centres).argmax(1)
+        labels = (X @ centres.T - _half_norms(centres).astype(X.dtype)).argmax(1)
         counts = np.bincount(labels, minlength=K)
         centres = _means(X, labels, counts, centres)
     matched = np.empty_like(centres)
@@ -214,7 +226,8 @@ def _means(X: NDArray[Any], labels: NDArray[np.int32], sizes: NDArray[np.int64],
     return np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None].astype(X.dtype), centres)
 
 
-def _inertia(X: NDArray[Any], labels: NDArray[np.int32], sizes: NDArray[np.int64]) -> float:
-    """Return the sum of squared distances to the means of the clusters."""
-    centres = _means(X, labels, sizes, np.zeros((len(sizes), X.shape[1]), X.dtype))
-    return float(((X - centres[labels]).astype(np.float64) ** 2).sum())
+def _inertia(X: NDArray[Any], labels: NDArray[np.int32], centres: NDArray[Any]) -> float:
+    """Return the sum of squared distances to the centres of the clusters."""
+    distance = centres.astype(np.float64)[labels]
+    distance -= X
+    return float(np.vdot(distance, distance))

@@ -60,9 +60,7 @@ def exact_labels(log_prob: ArrayLike, sizes: ArrayLike, potentials: ArrayLike) -
         If shapes do not fit, an entry is not finite (row and column named), or sizes do not sum to N.
     """
     problem = Problem.of(log_prob, sizes, potentials)
-    state = fit_potentials(problem)
-    _repair(problem, state)
-    return state.labels
+    return repair(problem, fit_potentials(problem))[0]
 
 
 def greedy_labels(log_prob: ArrayLike, sizes: ArrayLike, potentials: ArrayLike) -> Labels:
@@ -73,7 +71,11 @@ def greedy_labels(log_prob: ArrayLike, sizes: ArrayLike, potentials: ArrayLike) 
     ``log_prob + potentials``. Parameters are those of `exact_labels`.
     """
     problem = Problem.of(log_prob, sizes, potentials)
-    state = problem.evaluate(problem.start)
+    return repair_greedily(problem, problem.evaluate(problem.start))
+
+
+def repair_greedily(problem: Problem, state: State) -> Labels:
+    """Change the labels of a state in place to those of `greedy_labels` at its potentials, and return them."""
     labels, margin, sizes = state.labels, state.margin, problem.sizes
     order = np.lexsort((-margin, labels))
     count = np.bincount(labels, minlength=len(sizes))
@@ -114,7 +116,7 @@ class Problem:
         checked = _checked_sizes(sizes, N, K)
         return cls(x, checked, _start(potentials, checked, high - low))
 
-    def evaluate(self, potentials: Vector) -> _State:
+    def evaluate(self, potentials: Vector) -> State:
         """Label all rows; one pass over the data."""
         N = int(self.sizes.sum())
         labels, second, margin = np.empty(N, np.int32), np.empty(N, np.int32), np.empty(N, np.float32)
@@ -123,16 +125,21 @@ class Problem:
         def part(lo: int) -> float:
             return float(exact_kernels.label_rows(self.x, lo, min(lo + rows, N), potentials, labels, second, margin))
 
-        with ThreadPoolExecutor(n_threads()) as pool:
-            total = sum(pool.map(part, range(0, N, rows)))
+        parts = range(0, N, rows)
+        threads = min(n_threads(), len(parts))
+        if threads > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                total = sum(pool.map(part, parts))
+        else:
+            total = sum(map(part, parts))
         used = self.sizes > 0
         gap = np.bincount(labels, minlength=len(self.sizes)) - self.sizes
         value = total - float(self.sizes[used] @ potentials[used])
-        return _State(potentials, labels, second, margin, gap, value)
+        return State(potentials, labels, second, margin, gap, value)
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
     """Labels at potentials, the second best cluster of each row, and its margin to the best.
 
     ``gap`` is the number of rows that a cluster has too many, and ``value`` is the dual.
@@ -147,6 +154,7 @@ class _State:
 
     @property
     def excess(self) -> int:
+        """Rows that have to leave the clusters which have too many."""
         return int(np.maximum(self.gap, 0).sum())
 
 
@@ -179,7 +187,7 @@ def _start(potentials: ArrayLike, sizes: Sizes, spread: float) -> Vector:
     return f
 
 
-def fit_potentials(problem: Problem) -> _State:
+def fit_potentials(problem: Problem) -> State:
     """Lower the dual of `exact_labels` until few rows are in excess, or it falls no more.
 
     The dual is ``sum_i max_k(log_prob_ik + f_k) - sum_k sizes_k f_k``. At most 2 % of the rows are in excess then, if
@@ -209,7 +217,7 @@ def fit_potentials(problem: Problem) -> _State:
     return best
 
 
-def _lowering(state: _State) -> Vector:
+def _lowering(state: State) -> Vector:
     """Return the change that makes just the excess rows of each cluster prefer another one, all else equal.
 
     Lowered together, clusters keep at least their sizes, so that the dual falls.
@@ -218,7 +226,7 @@ def _lowering(state: _State) -> Vector:
     return np.where(need > 0, -_smallest(state.labels, state.margin, need), 0.0)
 
 
-def _newton(state: _State) -> Vector:
+def _newton(state: State) -> Vector:
     """Return the step to the minimum of a quadratic model of the dual.
 
     Its Hessian is the Laplacian of the densities of rows at the boundaries between clusters. A density is estimated
@@ -252,21 +260,23 @@ def _smallest(group: Labels, margin: NDArray[np.float32], rank: Sizes) -> Vector
     return smallest
 
 
-def _repair(problem: Problem, state: _State) -> None:
-    """Change ``state.labels`` in place until all clusters have their sizes.
+def repair(problem: Problem, state: State) -> tuple[Labels, Vector]:
+    """Change the labels of a state in place until all clusters have their sizes; return them and their potentials.
 
+    At these potentials each row is in the best cluster, or in one as good: a start for a problem much like this one.
     The potentials are raised by the distances from clusters in excess. Then the edges of shortest paths are tight: they
     cost nothing, in the costs ``cost[j, k] + f[j] - f[k]``, never negative. Rows are moved along paths of tight edges,
     the shortest first, until there are none, and so on.
     """
     if not state.excess:
-        return
+        return state.labels, state.potentials
     clusters = _clusters(problem, state.labels)
     f, depth = state.potentials.copy(), np.empty(len(problem.sizes), np.int64)
     while (clusters.count > problem.sizes).any():
         exact_kernels.shortest(problem.x, clusters, f)
         while exact_kernels.levels(problem.x, clusters, f, depth):
             exact_kernels.augment(problem.x, clusters, f, depth, state.labels)
+    return state.labels, f
 
 
 def _clusters(problem: Problem, labels: Labels) -> exact_kernels.Clusters:

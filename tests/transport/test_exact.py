@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from selavi_ref.errors import InputError
-from selavi_ref.transport.exact import Problem, exact_labels, fit_potentials, greedy_labels
+from selavi_ref.transport.exact import Problem, exact_labels, fit_potentials, greedy_labels, repair
 from selavi_ref.transport.rounding import integer_sizes
 from tests.support.refusal import refused
 
@@ -123,6 +123,23 @@ def test_the_total_is_the_value_of_the_dual(kind: str) -> None:
     labels = exact_labels(x, sizes, np.zeros(K))
     f = dual_potentials(x, labels)
     assert total(x, labels) == pytest.approx((x + f).max(1).sum() - sizes @ f, rel=1e-9)
+
+
+@MANY
+@given(problem=problems)
+def test_a_later_problem_costs_the_same_from_the_potentials_of_an_earlier_one(problem) -> None:
+    N, K, kind, fill, start, seed = problem
+    rng = np.random.default_rng(seed)
+    x = scores_like(kind, N, K, rng)
+    sizes = sizes_like(fill, N, K, rng)
+    earlier = Problem.of(x, sizes, start_like(start, x, sizes, rng))
+    labels, f = repair(earlier, fit_potentials(earlier))
+    close = 1e-9 * float(np.abs(x).max())
+    assert np.array_equal(np.bincount(labels, minlength=K), sizes)
+    assert ((x + f).max(1) - (x + f)[np.arange(N), labels]).max() <= close  # each row is in its best cluster
+    changed = x + 0.1 * rng.normal(size=(N, K))
+    warm, cold = (total(changed, exact_labels(changed, sizes, g)) for g in (f, np.zeros(K)))
+    assert warm == pytest.approx(cold, rel=1e-9, abs=N * close)
 
 
 def dual_potentials(x: NDArray, labels: NDArray) -> NDArray:
