@@ -27,18 +27,19 @@ from backbones.learner.checkpoint import (
     write_checkpoint,
 )
 from backbones.learner.clip_inputs import ClipInputs
+from backbones.learner.cpu_threads import AdaptiveThreads, is_fixed, limit_threads
 from backbones.learner.loss import LAYOUTS, TrainingLoss, features_of
+from backbones.learner.missing_values import nan_where_absent, replace_failed
 from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.networks.model import SelaviModel
 from selavi_ref.errors import WRONG_CONTENT, DivergedError, InputError
-from selavi_ref.runs.cores import usable_cores
 from selavi_ref.runs.processes import Exchange, SingleProcess
+from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.selflabel.training_state import checked_state
 from selavi_ref.store import StoreWriter, WorkingStore
 
 _NAMES = {"video": "picture", "audio": "sound"}
-_CPU_THREADS = 4  # PyTorch's threads when a GPU is used
 _STREAMS = 1_000_003  # offset between the seeds of the processes
 
 
@@ -64,6 +65,8 @@ class TorchBackbone:
         Seed of the initial weights, the same in all processes, and of the dropout, which differs between them.
     exchange : Exchange
         Exchange with the other processes of the run; with several, that of ``torch.distributed``.
+    reporter : Reporter
+        Receives a warning if fewer threads compute, because other programs use the processor.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class TorchBackbone:
         workers: int = 0,
         seed: int = 0,
         exchange: Exchange = SingleProcess(),  # noqa: B008
+        reporter: Reporter = SILENT,
     ):
         self.settings = settings
         self.clusters = tuple(clusters)
@@ -104,8 +108,8 @@ class TorchBackbone:
             torch.manual_seed(seed + _STREAMS * exchange.rank)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all clips have one size
-            # Idle CPU threads would spin on the cores that launch the GPU's kernels.
-            torch.set_num_threads(min(_CPU_THREADS, torch.get_num_threads(), usable_cores()))
+        threads = limit_threads(self.device)
+        self._threads = AdaptiveThreads(1 if is_fixed() or self.device.type != "cpu" else threads, reporter)
         self.n_features = self.model.n_features
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay
@@ -152,6 +156,10 @@ class TorchBackbone:
         float
             The mean loss of this batch.
         """
+        with self._threads.step():
+            return self._train_step(batch, labels, learning_rate, share)
+
+    def _train_step(self, batch: Batch, labels: NDArray[np.int32], learning_rate: float, share: float) -> float:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -194,7 +202,7 @@ class TorchBackbone:
                 values = {f"features/{space}": features[space].float().cpu().numpy() for space in self.spaces}
                 failed = np.array([bool(reason) for reason in batch.reasons])
                 if failed.any():
-                    _replace_failed(values, failed, last_values)
+                    replace_failed(values, failed, last_values)
                 last_values = list(values.values())
                 write(slice(int(batch.rows[0]) - rows.start, int(batch.rows[-1]) + 1 - rows.start), values)
 
@@ -365,14 +373,14 @@ class TorchBackbone:
         values: dict[str, NDArray[Any]] = {}
         for space in self.spaces:
             mean = features[space].view(n_videos, -1, self.n_features[space]).mean(1)
-            values[f"features/{space}"] = _nan_where_absent(mean, present[space])
+            values[f"features/{space}"] = nan_where_absent(mean, present[space])
         disagreement = np.zeros((n_videos, len(heads)), np.float32)
         for column, head in enumerate(heads):
             joint = torch.zeros(())
             for space in self.spaces:
                 logits = self.model.head(space, head)(features[space])
                 log_prob = logits.log_softmax(1).view(n_videos, n_clips, -1, logits.shape[1]).mean(2)
-                values[f"log_prob/{space}/{head}"] = _nan_where_absent(log_prob.mean(1), present[space])
+                values[f"log_prob/{space}/{head}"] = nan_where_absent(log_prob.mean(1), present[space])
                 joint = joint + torch.where(has[space], log_prob, 0.0)
             differs = joint.argmax(2) != joint.mean(1).argmax(1)[:, None]
             disagreement[:, column] = differs.float().mean(1).cpu().numpy()
@@ -382,18 +390,3 @@ class TorchBackbone:
 
 def _to_tensor(value: Any) -> Any:
     return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-
-
-def _nan_where_absent(values: Tensor, present: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return float32 values, NaN in the rows of videos that lack the modality."""
-    array = values.float().cpu().numpy()
-    return np.where(present[:, None], array, np.float32(np.nan))
-
-
-def _replace_failed(
-    values: dict[str, NDArray[np.float32]], failed: NDArray[np.bool_], last_values: list[NDArray[np.float32]]
-) -> None:
-    """Replace the features of videos that could not be decoded by the mean of their batch, or of the previous one."""
-    for index, array in enumerate(values.values()):
-        decoded = array[~failed] if not failed.all() else (last_values[index] if last_values else np.zeros_like(array))
-        array[failed] = decoded.mean(0)

@@ -200,6 +200,7 @@ def train(
                 workers=n_loader_processes(source, data_source),
                 seed=settings.training.seed,
                 exchange=exchange,
+                reporter=session.reporter,
             )
             store = _working_store(run, checkpoint_policy, manifest.paths, rows, backbone, settings, exchange)
         with store:

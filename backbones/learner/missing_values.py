@@ -1,0 +1,22 @@
+"""Features of videos that lack a modality, or whose clips could not be decoded."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def nan_where_absent(values: Tensor, present: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return float32 values, NaN in the rows of videos that lack the modality."""
+    array = values.float().cpu().numpy()
+    return np.where(present[:, None], array, np.float32(np.nan))
+
+
+def replace_failed(
+    values: dict[str, NDArray[np.float32]], failed: NDArray[np.bool_], last_values: list[NDArray[np.float32]]
+) -> None:
+    """Replace the features of videos that could not be decoded by the mean of their batch, or of the previous one."""
+    for index, array in enumerate(values.values()):
+        decoded = array[~failed] if not failed.all() else (last_values[index] if last_values else np.zeros_like(array))
+        array[failed] = decoded.mean(0)
