@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from loading import CHANGE, CLIP, ONE_THREAD, collections, seconds_of
-from sinkhorn import processor, show
+from tables import processor, show
 
 from backbones.data.clips import ClipSource, Crop, StoredClips, StreamedClips, cache_format
 from backbones.data.loader import TrainingLoader

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sinkhorn import processor, show
+from tables import processor, show
 
 from selavi_ref.browser.thumbnails import ThumbnailCache
 from selavi_ref.datasets import make_collection

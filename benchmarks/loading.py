@@ -33,12 +33,11 @@ import numpy as np
 import python_speech_features
 import torch
 import torch.nn.functional as F
-from sinkhorn import processor, show
+from tables import processor, show
 from torch import Tensor
 
 import backbones.data.clips
-from backbones.data.augment import DRAWS, Draw
-from backbones.data.augment import picture as our_picture
+from backbones.data.augment import DRAWS, Draw, video_input
 from backbones.data.clips import Crop, RawClip, StreamedClips
 from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, ClipSettings
 from selavi_ref.datasets import make_collection
@@ -58,7 +57,7 @@ WATCHED = (
     (FramePicker, ["push", "finish", "stack"], "scale, convert"),
     (AudioTrack, ["push", "segment"], "mono, resample"),
     (backbones.data.clips, ["log_mel"], "log mel"),
-    (sys.modules[__name__], ["our_picture"], "augment, normalise"),
+    (sys.modules[__name__], ["video_input"], "augment, normalise"),
 )
 DECODERS = {"video": "decode picture", "audio": "decode sound"}
 PIECES = [*(piece for _, _, piece in WATCHED), *DECODERS.values()]
@@ -117,7 +116,7 @@ def our_clip(path: str, start: float, rng: np.random.Generator) -> tuple[Tensor,
 def varied(clip: RawClip, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Return a decoded clip as input of the networks, mirrored or not."""
     draw = Draw(torch.from_numpy(rng.random((1, len(DRAWS)), np.float32)))
-    return our_picture(torch.from_numpy(clip.frames), CLIP, CHANGE, draw), torch.from_numpy(clip.mel)[None, None]
+    return video_input(torch.from_numpy(clip.frames), CLIP, CHANGE, draw), torch.from_numpy(clip.mel)[None, None]
 
 
 def published_clip(path: str, start: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,12 @@ def machine(*packages: str) -> str:
     return f"{date.today()}, {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
+def most_memory() -> float:
+    """Return how many MB this process has had at most; `resource` would count those of the one that started it."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+
+
 def reading_rate(n_bytes: int, threads: int, repeats: int = 9) -> tuple[float, str]:
     """
     Return the GB/s of the fastest reader of an array, and its name.

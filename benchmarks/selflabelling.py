@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import most_memory
 from numpy.typing import NDArray
-from sinkhorn import SHARPNESS, add_log_softmax, gaussian_sizes, mixture, most_memory, processor, show
+from problems import SHARPNESS, add_log_softmax, gaussian_sizes, mixture
+from tables import processor, show
 
 from backbones.data.clips import StreamedClips
 from backbones.data.settings import ClipSettings

@@ -9,35 +9,29 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import h5py
-import machine
 import numba
 import numpy as np
 import peers
-from machine import clock, fastest, reading_rate
+from machine import clock, fastest, most_memory, reading_rate
 from numpy.typing import NDArray
 from peers import STRENGTH
+from problems import RANDOM, SHARPNESS, mixture, problem
+from tables import header, show, timed
 
 from selavi_ref.transport import Assignment, assign
 from selavi_ref.transport.exact import exact_labels, greedy_labels
 from selavi_ref.transport.numba_engine import NumbaPass
 from selavi_ref.transport.rounding import integer_sizes
 
-Problem = tuple[NDArray[np.float32], NDArray[np.float64]]
-SHARPNESS = {"moderate": 0.1, "peaked, 3 x as sharp": 0.3, "peaked, 10 x as sharp": 1.0}
-RANDOM = "random heads"
 TOLERANCES = (1e-3, 1e-6)
 COLUMNS = (10, 128, 400, 3000)
 PASSES = (
@@ -245,12 +239,6 @@ def memory_of(path: str) -> None:
     print(most_memory() - before)
 
 
-def most_memory() -> float:
-    """Return how many MB this process has had at most; `resource` would count those of the one that started it."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
-
-
 def memory_in_core(given: argparse.Namespace) -> list[str]:
     """Return how much memory a problem in memory takes."""
     run = subprocess.run([sys.executable, __file__, "--memory-in-core"], capture_output=True, text=True, check=True)
@@ -343,83 +331,8 @@ def bandwidth(given: argparse.Namespace) -> list[str]:
     return lines
 
 
-def problem(name: str, N: int, K: int) -> Problem:
-    if name != RANDOM:
-        return mixture(N, K, SHARPNESS[name])
-    rng = np.random.default_rng(0)
-    total = np.zeros((N, K), np.float32)
-    for _ in range(2):  # two heads with small random weights on features that say nothing about each other
-        features = np.maximum(rng.normal(size=(N, 64)), 0).astype(np.float32)
-        add_log_softmax(total, features @ (rng.normal(size=(64, K)) / 8).astype(np.float32))
-    return total, gaussian_sizes(rng, K)
-
-
-def mixture(N: int, K: int, sharpness: float, seed: int = 0) -> Problem:
-    """Return the added log-probabilities of two views of a 64-dimensional Gaussian mixture, and a Gaussian marginal."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(K, 64)).astype(np.float32)
-    member = rng.integers(K, size=N)
-    total = np.zeros((N, K), np.float32)
-    for _ in range(2):
-        view = centres[member] + rng.standard_normal((N, 64), np.float32)
-        add_log_softmax(total, view, (sharpness / 8) * centres.T)
-    return total, gaussian_sizes(rng, K)
-
-
-def add_log_softmax(total: NDArray[np.float32], view: NDArray[np.float32], weights: Any = None) -> None:
-    for start in range(0, len(total), 100_000):
-        rows = slice(start, start + 100_000)
-        logits = view[rows] if weights is None else view[rows] @ weights
-        logits = logits - logits.max(1, keepdims=True)
-        total[rows] += logits - np.log(np.exp(logits).sum(1, keepdims=True))
-
-
-def gaussian_sizes(rng: np.random.Generator, K: int) -> NDArray[np.float64]:
-    sizes = np.maximum(1 + 0.1 * rng.normal(size=K), 1e-3)
-    return np.asarray(sizes / sizes.sum())
-
-
 def solving(scores: Any, sizes: NDArray[np.float64], **options: Any) -> Callable[[], Assignment]:
     return lambda: assign(scores, sizes, strength=STRENGTH, **options)
-
-
-def timed(run: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
-    """Return the median of the seconds of several runs, and the last result."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = run()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times)), result
-
-
-def header(given: argparse.Namespace, title: str = "# The transport solver beside its peers") -> list[str]:
-    names = ("selavi-ref", "numpy", "numba", "torch", "triton", "pot", "ott-jax", "jax", "geomloss")
-    versions = ", ".join(f"{name} {version(name)}" for name in names if peers.installed(name))
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    return show(
-        title,
-        "",
-        f"{date.today()}, {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}.",
-        f"Load of the machine at the start: {load:.1f}. {given.note}".rstrip(),
-    )
-
-
-def processor() -> str:
-    """Return the models of the processor and of the GPU, if there is one."""
-    names = [machine.processor()]
-    if peers.installed("torch"):
-        import torch
-
-        names += [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
-    return ", ".join(names)
-
-
-def show(*lines: str) -> list[str]:
-    """Print lines, and return them as a list."""
-    for line in lines:
-        print(line, flush=True)
-    return list(lines)
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], list[str]]] = {

@@ -20,7 +20,9 @@ import peers
 import torch
 from numpy.typing import NDArray
 from peers import STRENGTH, Run, Solver
-from sinkhorn import header, mixture, problem, show, solving, timed
+from problems import mixture, problem
+from sinkhorn import solving
+from tables import header, show, timed
 
 from backbones.engines.torch_engine import TorchPass
 from selavi_ref.transport import Assignment, assign, engines

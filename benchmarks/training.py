@@ -28,7 +28,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from sinkhorn import processor, show
+from tables import processor, show
 
 from backbones.data import augment
 from backbones.data.augment import DRAWS

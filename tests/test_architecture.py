@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,6 +124,18 @@ def test_no_modules_import_each_other_in_a_circle():
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_benchmarks_import_what_there_is(file):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("selavi_ref", "backbones"):
+            module = import_module(node.module)
+            assert not [
+                name.name
+                for name in node.names
+                if not hasattr(module, name.name) and f"{node.module}.{name.name}" not in FILES
+            ]
 
 
 def test_the_core_does_not_import_torch():

@@ -19,7 +19,7 @@ from tests.support.text_models import make_clip
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
-pytest_plugins = ["tests.support.chromium"]
+pytest_plugins = ["tests.support.chromium", "tests.support.browser_fixture"]
 pytestmark = pytest.mark.browser
 
 TILES = "main [data-at]"
@@ -35,12 +35,6 @@ def place(chromium, tmp_path_factory):
     make_clip(folder / "model")
     encode_collection(open_collection(folder / "run"), f"clip=transformers:{folder / 'model'}")
     return folder
-
-
-@pytest.fixture(scope="module")
-def program(place):
-    with Program(place) as started:
-        yield started
 
 
 @pytest.fixture

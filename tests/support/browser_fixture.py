@@ -1,8 +1,9 @@
-"""A plugin of pytest: a run of which something was said, shown by the real program, for tests that only look at it."""
+"""A plugin of pytest: a small run with some edits or with none, shown by the real program, and what it must show."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,26 @@ def place(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     annotations.apply({"op": "rename", "cluster": 2, "name": NAME})
     annotations.apply({"op": "wrong", "videos": [truth.paths[row] for row in WRONG], "wrong": True})
     return folder
+
+
+@pytest.fixture(scope="module")
+def unedited(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the run without any edit, for modules that edit it and call this their `place`."""
+    folder = tmp_path_factory.mktemp("unedited")
+    make_videos(folder / "videos")
+    make_run(folder / "run", folder / "videos")
+    return folder
+
+
+@pytest.fixture
+def entries(place: Path) -> Callable[[], list[dict[str, Any]]]:
+    """Read what is in the file of edits now, without the time of each."""
+
+    def read() -> list[dict[str, Any]]:
+        saved = json.loads((place / "run" / "annotations.json").read_text())
+        return [{key: value for key, value in entry.items() if key != "at"} for entry in saved["entries"]]
+
+    return read
 
 
 @pytest.fixture(scope="module")
