@@ -28,7 +28,7 @@ COMMANDS = {
     ),
     "update": (
         "backbones.commands.update:update",
-        "Follow changes of VIDEOS: label new files with the networks of RUN as they are, and keep all that was there.",
+        "Follow changes of VIDEOS: label new files by RUN as it is, and keep all that was there.",
     ),
     "browse": (
         "backbones.commands.browse:browse",

@@ -11,8 +11,10 @@ import click
 from backbones.commands.command import Interruptible, refuse_options
 from backbones.commands.extract import encode_videos
 from backbones.commands.label import report_labels
+from backbones.commands.progress import TERMINAL
 from backbones.commands.scanning import list_collection
 from backbones.commands.train_heads import train_heads
+from selavi_ref.datasets.run_lists import record_contents
 from selavi_ref.errors import InputError
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
@@ -56,5 +58,8 @@ def train_on_encoders(
         context.invoke(train_heads, store=store, out=out, **chosen)
     run = Run.open(out)
     with FeatureStore(run.features_file) as features:
-        folders = {Path(path).parent.name for path in features.paths}
+        paths = features.paths
+    folders = {Path(path).parent.name for path in paths}
+    if not run.contents_file.exists():
+        record_contents(run, paths, workers=workers, reporter=TERMINAL)
     report_labels(run, folders, quiet=as_json)

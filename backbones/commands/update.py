@@ -13,7 +13,7 @@ from backbones.commands.command import Command, Interruptible, refuse_options
 from backbones.commands.shared_options import device_option, json_option, segments_option, workers_option
 
 _MEANING = {
-    "new": "labelled with the networks as they are",
+    "new": "labelled by the run as it is",
     "changed": "other content at the same path; labelled anew",
     "moved": "same content at another path; labels and edits follow",
     "copied": "same content as another video, whose label it gets",
@@ -44,6 +44,7 @@ class NewClusters(click.ParamType):
     selavi update RUN VIDEOS
     selavi update RUN VIDEOS --learn
     selavi update RUN VIDEOS --learn --new-clusters auto
+    selavi update RUN NEW.h5 --learn
     selavi update RUN VIDEOS --json > changes.json
     """,
 )
@@ -58,7 +59,7 @@ class NewClusters(click.ParamType):
 @click.option(
     "--epochs",
     type=click.IntRange(1),
-    help="With --learn: passes over the videos. [default: 15 % of those of the run, at least 5]",
+    help="With --learn, of networks: passes over the videos. [default: 15 % of those of the run, at least 5]",
 )
 @click.option(
     "--new-clusters",
@@ -86,12 +87,15 @@ def update(
     workers: int | None,
 ) -> None:
     """
-    Follow changes of VIDEOS: label new files with the networks of RUN as they are, and keep all that was there.
+    Follow changes of VIDEOS: label new files by RUN as it is, and keep all that was there.
 
     Files are recognised by their content, not by their name alone: moved videos keep labels and edits, copies get the
     label of their original. Videos that are gone keep their rows. The files of RUN are replaced at the end, all
     together. With --learn the networks learn from the new videos, too, and from corrections made on the page; clusters
     keep their numbers and names if most of their videos stay in them.
+
+    For a run of heads on features, new files are encoded by the same encoders; a store of features of any models
+    (NEW.h5) may stand for VIDEOS, and adds its rows.
     """
     from backbones.commands.progress import TERMINAL
     from selavi_ref.api.updating import update_run
@@ -161,8 +165,8 @@ def _learning_text(learning: Any) -> str:
         for fate in learning.fates
     ]
     title = (
-        f"learnt from {learning.n_videos:,} videos for {learning.epochs} epochs; {learning.n_corrected:,} of them "
-        f"corrected by hand; {learning.new_clusters} new clusters"
+        f"learnt from {learning.n_videos:,} videos in {learning.epochs} {learning.unit}; {learning.n_corrected:,} of "
+        f"them corrected by hand; {learning.new_clusters} new clusters"
     )
     return Table(title, columns, rows).text()
 

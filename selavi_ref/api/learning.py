@@ -54,6 +54,8 @@ class Learning:
         What has become of each cluster.
     labels : Labels
         Labels of all videos afterwards, as learnt.
+    unit : str
+        What `epochs` counts: ``"epochs"``, or ``"rounds"`` of a search for heads on features.
     """
 
     n_videos: int
@@ -62,6 +64,7 @@ class Learning:
     new_clusters: int
     fates: list[Fate]
     labels: Labels
+    unit: str = "epochs"
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the labels as plain JSON values."""
@@ -211,7 +214,9 @@ class _Learning:
                 after[row] = merged[self.edits.moved[self.labels.paths[known]]]
         found = fates(self.before[kept_rows], after, K)
         renamed = {self.labels.paths[row]: path for row, path in zip(kept_rows, labels.paths, strict=True)}
-        note = {"learnt": name, "K": K, "renamed": renamed, **self._for_edits(kept_rows, after, found)}
+        known_paths = [self.labels.paths[row] for row in kept_rows]
+        note = {"learnt": name, "K": K, "renamed": renamed}
+        note |= notes_for_edits(self.edits, known_paths, self.shown[kept_rows], after, found)
         files = [getattr(self.run, file) for file in _FILES]
         new = [file for file in files if (self.staged.folder / file.name).exists()]
         outdated = {self.run.final_labels_file} - set(new)  # of the networks as they were
@@ -221,15 +226,17 @@ class _Learning:
         n_corrected = 0 if constraints is None else len(constraints.rows)
         return Learning(len(rows), n_corrected, epochs, added, found, labels)
 
-    def _for_edits(self, rows: Sequence[int], after: NDArray[np.int32], found: Sequence[Fate]) -> dict[str, Any]:
-        """Return which wrong videos are elsewhere now, and which names no longer fit."""
-        moved_on = {
-            self.labels.paths[row]: int(self.shown[row])
-            for row, label in zip(rows, after.tolist(), strict=True)
-            if self.labels.paths[row] in self.edits.wrong and self.shown[row] >= 0 and label != self.shown[row]
-        }
-        lost = [fate.cluster for fate in found if fate.kind in ("joined", "split")]
-        return {"moved_on": moved_on, "lost_names": lost}
+
+def notes_for_edits(
+    edits: Edits, paths: Sequence[str], shown: NDArray[np.int32], after: NDArray[np.int32], found: Sequence[Fate]
+) -> dict[str, Any]:
+    """Return which wrong videos are elsewhere now, and which names no longer fit, for `complete_learning`."""
+    moved_on = {
+        path: int(before)
+        for path, before, label in zip(paths, shown.tolist(), after.tolist(), strict=True)
+        if path in edits.wrong and before >= 0 and label != before
+    }
+    return {"moved_on": moved_on, "lost_names": [fate.cluster for fate in found if fate.kind in ("joined", "split")]}
 
 
 _FILES = (

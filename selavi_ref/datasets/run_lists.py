@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from selavi_ref.datasets.contents import Content, read_contents, with_digests, write_contents
+from selavi_ref.datasets.contents import Content, read_contents, stamp_of, with_digests, write_contents
 from selavi_ref.datasets.manifest import Manifest, ManifestEntry, read_manifest
 from selavi_ref.datasets.scan import list_videos
 from selavi_ref.errors import FilePath, InputError
@@ -66,9 +66,12 @@ def known_contents(run: Run, paths: Iterable[str]) -> dict[str, Content]:
     return {path: recorded.get(path) or Content(path, listed.get(path, "")) for path in paths}
 
 
-def record_contents(run: Run, *, workers: int | None = None, reporter: Reporter = SILENT) -> None:
-    """Write digests of the videos of a run, by which `selavi update` knows them again after they were moved."""
-    contents = list(known_contents(run, labelled_videos(run).paths).values())
+def record_contents(
+    run: Run, paths: Iterable[str] | None = None, *, workers: int | None = None, reporter: Reporter = SILENT
+) -> None:
+    """Write digests of the videos of a run, or of given ones, by which `selavi update` knows them after a move."""
+    known = known_contents(run, labelled_videos(run).paths if paths is None else map(os.path.abspath, paths))
+    contents = [each if each.stamp else Content(path, stamp_of(path)) for path, each in known.items()]
     with reporter.bar(len(contents), "recording contents", "video") as bar:
         done = with_digests(contents, workers or usable_cores(), bar.update)
     write_contents(done, run.contents_file, run.folder)

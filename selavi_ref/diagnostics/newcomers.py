@@ -41,7 +41,9 @@ class Fit:
     finding: Finding
 
 
-def fit_of_new(store: FeatureStore, labels: Labels, new: NDArray[np.bool_]) -> Fit:
+def fit_of_new(
+    store: FeatureStore, labels: Labels, new: NDArray[np.bool_], features: FeatureStore | None = None
+) -> Fit:
     """
     Find the new videos that fit no cluster, compared with the old videos.
 
@@ -53,6 +55,8 @@ def fit_of_new(store: FeatureStore, labels: Labels, new: NDArray[np.bool_]) -> F
         Their labels.
     new : array
         New videos, bool, shape (N,).
+    features : FeatureStore, optional
+        Store of the features of the same videos, if they are not in `store`.
     """
     fit = modality_views(store, labels.groups).fit
     before = ~new & (labels.label >= 0)
@@ -63,7 +67,7 @@ def fit_of_new(store: FeatureStore, labels: Labels, new: NDArray[np.bool_]) -> F
     bad = np.zeros(store.n_videos, bool)
     if store.n_clusters > 1:
         bad |= fit < LOWEST * np.nanmedian(fit[before])
-    outlying = far_out(store, labels.label, before)
+    outlying = far_out(features or store, labels.label, before)
     if outlying is not None:
         bad |= np.nan_to_num(outlying, nan=0.0) > FARTHEST
     bad &= labels.label >= 0

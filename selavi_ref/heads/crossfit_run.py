@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from selavi_ref.crossfit import CrossfitModel, CrossfitSettings, fit_crossfit
 from selavi_ref.crossfit.checkpoint import load_model, save_model
+from selavi_ref.crossfit.logistic import log_softmax
 from selavi_ref.crossfit.model import DEFAULT_MARGINAL_PENALTY
 from selavi_ref.crossfit.search import Round, SearchSummary
 from selavi_ref.errors import InputError, printable
@@ -23,6 +24,7 @@ from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.runs.session import training_session
 from selavi_ref.selflabel.cluster_sizes import ClusterSizes
+from selavi_ref.selflabel.constraints import HeadConstraints
 from selavi_ref.store import FeatureStore, StoreWriter
 from selavi_ref.transport import marginals
 
@@ -239,8 +241,9 @@ def write_log_prob(
     out: str | os.PathLike[str],
     provenance: Provenance,
     reporter: Reporter = SILENT,
+    corrected: HeadConstraints | None = None,
 ) -> Path:
-    """Write the log-probabilities of a model for a store, as `apply_crossfit` does."""
+    """Write the log-probabilities of a model for a store, as `apply_crossfit` does, with corrections of people."""
     with FeatureStore(store) as opened:
         spaces = _matching_spaces(opened, model)
         origin = {
@@ -262,6 +265,8 @@ def write_log_prob(
         with writer, reporter.bar(opened.n_videos, "labelling", "video") as bar:
             for rows in opened.blocks():
                 log_prob = model.log_prob({modality: x[rows] for modality, x in spaces.items()})
+                if corrected is not None:
+                    log_prob = {m: log_softmax(corrected.scores(rows, x, 1.0)) for m, x in log_prob.items()}
                 present = {modality: np.isfinite(values[:, 0]) for modality, values in log_prob.items()}
                 missing = ~np.logical_or.reduce(list(present.values()))
                 reasons = [

@@ -248,7 +248,7 @@ def test_what_cannot_be_updated_is_refused_in_one_line(place, tmp_path):
     (place / "run" / "features.h5").unlink()
     refused(update(place), "not finished", "selavi train --resume --out run")
     succeeded(selavi("train-heads", "kept-run/features.h5", "--clusters", "3", "--out", tmp_path / "heads", cwd=place))
-    refused(selavi("update", tmp_path / "heads", "videos", cwd=place), "selavi extract")
+    refused(selavi("update", tmp_path / "heads", "videos", cwd=place), "selavi extract", "NEW.h5")
 
 
 def test_a_damaged_annotations_file_is_refused_before_the_work(place):
