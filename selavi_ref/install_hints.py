@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 _NAME = "selavi-ref"
@@ -12,6 +11,8 @@ _NAME = "selavi-ref"
 
 def install_command(extra: str) -> str:
     """Return the command that installs one of this package's extras, such as ``"all"``."""
+    from importlib.metadata import PackageNotFoundError, distribution  # here: each process that decodes would wait
+
     try:
         text = distribution(_NAME).read_text("direct_url.json")
     except PackageNotFoundError:  # run from a checkout that was not installed

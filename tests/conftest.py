@@ -1,4 +1,4 @@
-"""How often properties are tried: 100 times, and 2,000 times with ``-m nightly``; and how processes share the cores."""
+"""How often properties are tried: 50 times, and 2,000 times with ``-m nightly``; and how processes share the cores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import settings
 # Two processes test at once: threads that wait for each other must not keep a core busy. Read by libraries when loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-settings.register_profile("default", max_examples=100, deadline=None)
+settings.register_profile("default", max_examples=50, deadline=None)
 settings.register_profile("nightly", max_examples=2000, deadline=None)
 
 

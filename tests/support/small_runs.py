@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -47,15 +49,36 @@ def small_place(folder: Path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for name in ("videos", "new", "run", "another", "quick.toml", "parts.toml"):
-        (folder / name).symlink_to(_made() / name)
+        (folder / name).symlink_to(_own_copies(_session_folder(folder)) / name)
     yield folder
     torch.set_num_threads(threads)
 
 
+def _session_folder(folder: Path) -> Path:
+    """Return the folder that all processes of this session of pytest have, from that of a test or of a module."""
+    own = folder.parent
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @functools.cache
-def _made() -> Path:
-    """Make what all tests of this process share, which they leave as it is."""
-    folder = Path(_kept().name)
+def _own_copies(session: Path) -> Path:
+    """Return what the tests of this process share and leave as it is; the first process of the session makes it."""
+    made = session / "small-runs"
+    with open(session / "small-runs.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (made / "complete").exists():
+            made.mkdir()
+            _make(made)
+            (made / "complete").touch()
+    folder = Path(_temporary_folder().name)
+    for name in ("videos", "new", "quick.toml", "parts.toml"):
+        (folder / name).symlink_to(made / name)
+    for name in ("run", "another"):  # commands lock runs, and save things in them
+        shutil.copytree(made / name, folder / name)
+    return folder
+
+
+def _make(folder: Path) -> None:
     (folder / "quick.toml").write_text(QUICK)
     (folder / "parts.toml").write_text(PARTS)
     make_collection(folder / "videos", 32, seed=3, seconds=1.5, size=48, fps=8)
@@ -76,11 +99,10 @@ def _made() -> Path:
     shutil.copytree(folder / "run", folder / "another")
     config = (folder / "another" / "config.toml").read_text()
     (folder / "another" / "config.toml").write_text(config.replace("seed = 0", "seed = 7"))
-    return folder
 
 
 @functools.cache
-def _kept() -> tempfile.TemporaryDirectory[str]:
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="selavi-small-runs-")
 
 

@@ -1,12 +1,8 @@
-"""The solver's engine in PyTorch: the plain pass, its tensors, and the fused kernel as far as it goes without a GPU."""
+"""The solver's engine in PyTorch: a pass without the fused kernel, and the tensors that it takes."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,38 +16,11 @@ from selavi_ref.transport import assign, engines
 from selavi_ref.transport import preconditioner as metric
 from selavi_ref.transport.engines import create
 from tests.support.refusal import refused
-from tests.support.transport_reference import logsumexp, plan
+from tests.support.torch_passes import NO_GPU, check_passes, check_rows, data
+from tests.support.transport_reference import plan
 
-ROOT = Path(__file__).parents[3]
-SHAPES = [(1, 1), (1, 70), (70, 1), (3, 5), (257, 10), (130, 49), (131, 200), (5, 400)]
-ROUNDS = [(0, 1.0), (1, 1.0), (2, 0.5), (3, 4.0)]  # how far potentials lie apart, and the sharpness
 DTYPES = [np.float32, np.float64]
-NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CUDA = pytest.param("cuda", marks=NO_GPU)
-
-
-def data(N: int, K: int, seed: int = 0, scale: float = 3.0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(N, K)) * scale
-
-
-def check_passes(order: str, dtype: type, weighted: bool, device: str = "cpu", fused: bool = False) -> None:
-    """Compare value and column sums with the reference, for all shapes and some sharpnesses."""
-    for N, K in SHAPES:
-        x = np.asarray(data(N, K), dtype=dtype, order=order)
-        rng = np.random.default_rng(N)
-        weight = rng.dirichlet(np.ones(N)) if weighted else None
-        passing = TorchPass(torch.from_numpy(x).to(device), 2.0, weight, fused=fused)
-        for round_, sharpness in ROUNDS:
-            f = rng.normal(size=K) * 10 * round_ + 300
-            f[1:2] = -np.inf if round_ == 2 else f[1:2]
-            q = plan(x, f, 2.0 * sharpness, weight)
-            rows = np.full(N, 1 / N) if weight is None else weight
-            value = rows @ logsumexp(x, f, 2.0 * sharpness)
-            for precise in (False, True):
-                tol = 1e-12 if precise or dtype == np.float64 else 2e-6
-                got, mass = passing(f, sharpness, precise=precise)
-                assert got == pytest.approx(value, rel=tol)
-                assert np.abs(mass - q.sum(0)).sum() < tol
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -60,24 +29,6 @@ def check_passes(order: str, dtype: type, weighted: bool, device: str = "cpu", f
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 def test_a_pass_is_the_dual_value_and_the_column_sums(order: str, dtype: type, weighted: bool, device: str) -> None:
     check_passes(order, dtype, weighted, device)
-
-
-def check_rows(order: str, dtype: type, device: str = "cpu", fused: bool = False) -> None:
-    """Compare the walk over the rows with the reference, for all shapes."""
-    for N, K in SHAPES:
-        x = np.asarray(data(N, K), dtype=dtype, order=order)
-        f = np.random.default_rng(1).normal(size=K)
-        weight = np.random.default_rng(2).dirichlet(np.ones(N))
-        q = plan(x, f, 2.0, weight) / weight[:, None]
-        rows = TorchPass(torch.from_numpy(x).to(device), 2.0, weight, fused=fused).rows(f)
-        assert rows.labels.dtype == np.int32
-        assert np.array_equal(rows.labels, q.argmax(1))
-        assert rows.confidence.dtype == np.float32
-        assert np.allclose(rows.confidence, q.max(1), rtol=1e-6)
-        assert np.allclose(rows.logsumexp, logsumexp(x, f, 2.0), rtol=1e-12, atol=1e-12)
-        assert np.allclose(rows.mass, weight @ q, rtol=1e-12)
-        assert rows.value == pytest.approx(weight @ logsumexp(x, f, 2.0))
-        assert rows.score == pytest.approx(weight @ x[np.arange(N), q.argmax(1)], rel=1e-6)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -284,127 +235,3 @@ def test_the_engine_is_known_by_name_and_looked_for_once(monkeypatch: pytest.Mon
     assert isinstance(engines.create("torch", data(5, 3), 1.0), TorchPass)
     monkeypatch.setattr(engines, "entry_points", None)
     assert isinstance(engines.create("torch", data(5, 3), 1.0), TorchPass)
-
-
-def test_without_triton_a_pass_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_pass, "FUSED", "there_is.no_triton")
-    assert TorchPass(data(5, 3), 1.0)._fused is None
-    with refused():
-        TorchPass(data(5, 3), 1.0, fused=True)
-
-
-class FailsToCompile:
-    @staticmethod
-    def kernels_for(x: torch.Tensor) -> None:
-        raise RuntimeError("Failed to find C compiler")
-
-
-def test_where_triton_fails_a_pass_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fails_to_compile", FailsToCompile)
-    monkeypatch.setattr(plan_pass, "FUSED", "fails_to_compile")
-    passing = TorchPass(torch.from_numpy(data(5, 3)), 1.0)
-    monkeypatch.setattr(passing, "device", torch.device("cuda"))
-    with pytest.warns(RuntimeWarning, match="C compiler"):
-        assert passing._find_fused(None) is None
-    assert passing._find_fused(False) is None
-    with refused():
-        passing._find_fused(True)
-
-
-INTERPRETED = """
-import test_torch_engine, numpy as np, pytest
-from backbones.engines.torch_engine import TorchPass
-from selavi_ref.transport.engines import create
-from selavi_ref.errors import InputError
-test_torch_engine.SHAPES = [(300, 10), (5, 600)]
-test_torch_engine.ROUNDS = [(2, 0.5), (3, 4.0)]
-test_torch_engine.check_passes("C", np.float32, False, fused=True)
-test_torch_engine.check_passes("F", np.float64, True, fused=True)
-test_torch_engine.check_rows("C", np.float32, fused=True)
-test_torch_engine.check_rows("F", np.float64, fused=True)
-assert TorchPass(np.zeros((70, 30)), 1.0, fused=True).rows(np.zeros(30)).labels.max() == 0
-far = np.random.default_rng(0).choice([-1e4, 1e4, 0.0], size=(40, 30))
-_, mass = TorchPass(far, 1e20, fused=True)(np.arange(30) * 1e9)
-assert abs(mass.sum() - 1) < 1e-12
-with pytest.raises(InputError, match="4097 columns"):
-    TorchPass(np.zeros((1, 4097)), 1.0, fused=True)
-"""
-
-
-def test_the_fused_kernel_in_triton_s_interpreter() -> None:
-    pytest.importorskip("triton")
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "transport", Path(__file__).parent)))
-    env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", INTERPRETED], env=env, capture_output=True, text=True)
-    if "only 0-dimensional arrays can be converted" in done.stderr:
-        pytest.skip("this Triton's interpreter counts loops in a way that this NumPy refuses")
-    assert done.returncode == 0, done.stderr
-
-
-def test_the_fused_kernel_is_not_for_the_cpu() -> None:
-    pytest.importorskip("triton")
-    with refused():
-        TorchPass(torch.from_numpy(data(5, 3)), 1.0, fused=True)
-
-
-COMPILED = """
-import triton
-from triton.backends.compiler import GPUTarget
-from backbones.engines.triton_kernels import _kernel, _rows_kernel
-signature = {"x": "*fp32", "N": "i32", "K": "i32", "row_stride": "i32", "n_tiles": "i32"}
-for kind, bits in ("fp32", 32), ("fp64", 64):
-    signature |= dict.fromkeys(["packed", "weight"], f"*{kind}") | {"sums": "*fp64", "logsumexp": "*fp64"}
-    signature |= {"labels": "*i32", "confidence": "*fp32"}
-    fixed = {"column_stride": 1, "SINGLE": bits == 32, "WEIGHTED": True, "ROWS": 2, "WIDTH": 128}
-    for kernel in (_kernel,) if bits == 32 else (_kernel, _rows_kernel):
-        kinds = {name: signature.get(name, "constexpr") for name in kernel.arg_names}
-        values = {name: fixed[name] for name in kernel.arg_names if name in fixed}
-        source = triton.compiler.ASTSource(kernel, kinds, values)
-        assert f"fma.rn.f{bits}" in triton.compile(source, target=GPUTarget("cuda", 80, 32)).asm["ptx"]
-"""
-
-
-def test_the_fused_kernel_compiles_for_a_gpu_that_is_not_there(tmp_path: Path) -> None:
-    pytest.importorskip("triton")
-    env = os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", COMPILED], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-@NO_GPU
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("weighted", [False, True])
-def test_the_fused_kernel_on_a_gpu(order: str, dtype: type, weighted: bool) -> None:
-    pytest.importorskip("triton")
-    check_passes(order, dtype, weighted, "cuda", fused=True)
-    check_rows(order, dtype, "cuda", fused=True)
-
-
-@NO_GPU
-def test_large_data_on_a_gpu_are_passed_alike_by_both() -> None:
-    pytest.importorskip("triton")
-    x = torch.randn(300_000, 309, device="cuda")
-    f = np.random.default_rng(0).normal(size=309)
-    fused, plain = TorchPass(x, 5.0, fused=True), TorchPass(x, 5.0, fused=False)
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    (value, mass), walked = fused(f), fused.rows(f)
-    assert torch.cuda.max_memory_allocated() - before < 0.1 * x.nbytes
-    rows = plain.rows(f)
-    assert np.abs(mass - rows.mass).sum() < 2e-7
-    assert value == pytest.approx(rows.value, rel=1e-6)
-    assert np.abs(plain(f)[1] - rows.mass).sum() < 2e-7
-    assert np.array_equal(fused(f)[1], mass)
-    assert np.array_equal(walked.labels, rows.labels)
-    assert np.abs(walked.mass - rows.mass).sum() < 1e-12
-    assert torch.cuda.max_memory_allocated() - before < 0.3 * x.nbytes
-    assert assign(x, engine="torch").converged
-
-
-@NO_GPU
-def test_arrays_go_to_the_gpu_and_many_columns_do_without_the_kernel() -> None:
-    passing = TorchPass(data(20, 5000).astype(np.float32), 1.0)
-    assert passing.device.type == "cuda"
-    assert passing._fused is None
-    assert np.abs(passing(np.zeros(5000))[1] - plan(data(20, 5000), np.zeros(5000)).sum(0)).sum() < 2e-6
