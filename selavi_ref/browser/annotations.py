@@ -184,17 +184,20 @@ def _read(file: Path, clusters: Mapping[str, int]) -> tuple[list[Entry], list[En
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{printable(file)} cannot be read: {reason(error)}", path=file) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise InputError(f"{printable(file)} holds no annotations of selavi")
+        raise InputError(f"{printable(file)} holds no annotations of selavi", path=file)
     if data.get("version") not in VERSIONS:
-        raise InputError(f"{printable(file)} is of version {data.get('version')}; this program reads {VERSIONS[-1]}")
+        raise InputError(
+            f"{printable(file)} is of version {data.get('version')}; this program reads {VERSIONS[-1]}", path=file
+        )
     if data.get("clusters") != dict(clusters):
         raise InputError(
             f"{printable(file)} belongs to other labels: it was made for {_counts(data.get('clusters'))} clusters, and "
-            f"there are {_counts(clusters)}; move it away to begin anew"
+            f"there are {_counts(clusters)}; move it away to begin anew",
+            path=file,
         )
     lists = [data.get(name) for name in ("entries", "undone")]
     if not all(isinstance(part, list) and all(isinstance(entry, dict) for entry in part) for part in lists):
-        raise InputError(f"{printable(file)} is damaged: entries and undone must be lists of edits")
+        raise InputError(f"{printable(file)} is damaged: entries and undone must be lists of edits", path=file)
     revision = data.get("revision")
     entries, undone = ([*part] for part in lists)  # type: ignore[misc]
     return entries, undone, revision if type(revision) is int else 0, str(data.get("learnt", ""))
@@ -217,7 +220,7 @@ def _locked(file: Path) -> Iterator[None]:
     try:
         lock = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise SelaviError(f"{printable(file)} cannot be written: {error.strerror}") from error
+        raise SelaviError(f"{printable(file)} cannot be written: {error.strerror}", path=file) from error
     try:
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)

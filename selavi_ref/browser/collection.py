@@ -145,7 +145,8 @@ class Collection:
             If there is no labelling of this name.
         """
         if not isinstance(name, str) or name not in self.labels.titles:
-            raise InputError(f"there is no labelling {name!r}; there are {', '.join(self.labels.titles)}")
+            known = ", ".join(self.labels.titles)
+            raise InputError(f"there is no labelling {name!r}; there are {known}", option="labelling", value=name)
         with self._lock:
             if name not in self._labellings:
                 self._labellings[name] = self.labels.make(name)
@@ -177,12 +178,14 @@ def open_collection(
     """
     path = Path(source)
     if not path.exists():
-        raise InputError(f"{printable(path)} does not exist; name a run, a table of labels, or a store of features")
+        message = f"{printable(path)} does not exist; name a run, a table of labels, or a store of features"
+        raise InputError(message, path=path)
     run = _run_of(path)
     if run is not None:
         opened = _open_run(run)
     elif path.is_dir():
-        raise InputError(f"{printable(path)} holds no run: it has no config.toml; name a run, labels.csv or a store")
+        message = f"{printable(path)} holds no run: it has no config.toml; name a run, labels.csv or a store"
+        raise InputError(message, path=path)
     else:
         folder = path.with_name(f"{path.stem}.browser")
         opened = _open_store(path, folder) if _is_store(path) else _open_table(path, folder)
@@ -190,7 +193,8 @@ def open_collection(
     if truth is not None:
         opened.classes = look_up_classes(opened.paths, truth)
         if not any(opened.classes):
-            raise InputError(f"--truth {printable(truth)} names none of the {len(opened)} videos of {printable(path)}")
+            message = f"--truth {printable(truth)} names none of the {len(opened)} videos of {printable(path)}"
+            raise InputError(message, path=truth, option="--truth")
     elif len(set(opened.classes) - {""}) < 2:
         opened.classes = [""] * len(opened)  # a single folder of all videos is no class
     return opened
@@ -207,7 +211,8 @@ def _run_of(path: Path) -> Run | None:
 
 def _open_run(run: Run) -> Collection:
     if run.kind is RunKind.FINETUNE:
-        raise InputError(f"{printable(run.folder)} is no run that labels videos, but one of selavi {run.kind}")
+        message = f"{printable(run.folder)} is no run that labels videos, but one of selavi {run.kind}"
+        raise InputError(message, path=run.folder)
     if run.features_file.exists():
         opened = _open_store(run.features_file, run.browser_folder)
     elif run.labels_file.exists():
@@ -215,7 +220,8 @@ def _open_run(run: Run) -> Collection:
         opened = _open_table(run.labels_file, run.browser_folder, heads=False)
     else:
         folder = printable(run.folder)
-        raise InputError(f"{folder} has no labels yet; go on with: selavi train --resume --out {folder}")
+        message = f"{folder} has no labels yet; go on with: selavi train --resume --out {folder}"
+        raise InputError(message, path=run.folder)
     opened.source, opened.annotations = run.folder, annotations_of(run)
     opened.info = {entry.path: entry.info for entry in labelled_videos(run) if entry.info is not None}
     return opened
@@ -261,7 +267,7 @@ def _locate(paths: Sequence[str], beside: Path, moved: str | os.PathLike[str] | 
     """Return absolute paths of listed videos, and whether they are relative to the folder of the list."""
     if moved is not None:
         if not os.path.isdir(moved):
-            raise InputError(f"--videos {printable(moved)} is not a folder")
+            raise InputError(f"--videos {printable(moved)} is not a folder", path=moved, option="--videos")
         absolute = [os.path.abspath(path) for path in paths]
         common = os.path.commonpath([os.path.dirname(path) for path in absolute]) if absolute else ""
         return [os.path.abspath(os.path.join(moved, os.path.relpath(path, common))) for path in absolute], False

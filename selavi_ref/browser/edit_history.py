@@ -128,7 +128,8 @@ class EditHistory:
             try:
                 self._apply(entry)
             except (InputError, KeyError, TypeError) as error:
-                raise InputError(f"{printable(source)}: entry {number} does not fit: {error}") from error
+                message = f"{printable(source)}: entry {number} does not fit: {error}"
+                raise InputError(message, path=source, row=number) from error
 
     def apply(self, entry: Entry) -> None:
         """Apply an edit, undo or redo, or raise InputError and change nothing."""
@@ -138,7 +139,7 @@ class EditHistory:
         if op in ("undo", "redo"):
             source, target = (self.entries, self.undone) if op == "undo" else (self.undone, self.entries)
             if not source:
-                raise InputError(f"there is nothing to {op}")
+                raise InputError(f"there is nothing to {op}", option="op", value=op)
             target.append(source.pop())
             self.replay("annotations")
             self.revision += 1
@@ -222,7 +223,10 @@ class EditHistory:
         """Return the valid fields of an edit, without any others."""
         op, labelling = entry.get("op"), entry.get("labelling", "consensus")
         if not isinstance(labelling, str) or labelling not in self.clusters:
-            raise InputError(f"there is no labelling {labelling!r}; there are {', '.join(self.clusters)}")
+            known = ", ".join(self.clusters)
+            raise InputError(
+                f"there is no labelling {labelling!r}; there are {known}", option="labelling", value=labelling
+            )
         checked: Entry = {"op": op, "labelling": labelling}
         if op == "rename":
             return checked | {"cluster": self._cluster(labelling, entry.get("cluster")), "name": _name(entry)}
@@ -237,17 +241,18 @@ class EditHistory:
             return checked | {"videos": _videos(entry), "cluster": self._known(labelling, entry.get("cluster"))}
         if op == "wrong":
             if not isinstance(entry.get("wrong"), bool):
-                raise InputError("wrong needs true or false")
+                raise InputError("wrong needs true or false", option="wrong")
             return checked | {"videos": _videos(entry), "wrong": entry["wrong"]}
-        raise InputError(f"there is no edit {op!r}; there are rename, merge, move, wrong, undo, redo")
+        known = "rename, merge, move, wrong, undo, redo"
+        raise InputError(f"there is no edit {op!r}; there are {known}", option="op", value=op)
 
     def _checked_merge(self, labelling: str, entry: Entry) -> Entry:
         clusters = [self._cluster(labelling, cluster) for cluster in _as_list(entry.get("clusters"))]
         if not clusters:
-            raise InputError("merge needs clusters")
+            raise InputError("merge needs clusters", option="clusters")
         into = self._cluster(labelling, entry.get("into"))
         if into in clusters:
-            raise InputError(f"cluster {into} cannot be merged with itself")
+            raise InputError(f"cluster {into} cannot be merged with itself", option="into", value=into)
         return {"clusters": list(dict.fromkeys(clusters)), "into": into}
 
     def _refers_to_created(self, entry: Entry) -> bool:
@@ -260,14 +265,16 @@ class EditHistory:
         edits = self.edits[labelling]
         self._known(labelling, cluster)
         if cluster in edits.merged:
-            raise InputError(f"cluster {cluster} was merged into cluster {edits.merged[cluster]}")
+            message = f"cluster {cluster} was merged into cluster {edits.merged[cluster]}"
+            raise InputError(message, option="cluster", value=cluster)
         return int(cluster)
 
     def _known(self, labelling: str, cluster: Any) -> int:
         edits = self.edits[labelling]
         count = self.clusters[labelling] + len(edits.created)
         if not _is_int(cluster) or not 0 <= cluster < count:
-            raise InputError(f"there is no cluster {cluster!r}; they are numbered 0 to {count - 1}")
+            message = f"there is no cluster {cluster!r}; they are numbered 0 to {count - 1}"
+            raise InputError(message, option="cluster", value=cluster)
         return cluster
 
     def _apply(self, entry: Entry) -> None:
@@ -336,19 +343,20 @@ def _is_int(value: Any) -> TypeGuard[int]:
 def _name(entry: Entry) -> str:
     name = entry.get("name", "")
     if not isinstance(name, str):
-        raise InputError("a name must be a text")
+        raise InputError("a name must be a text", option="name", value=name)
     name = " ".join(name.split())
     if len(name) > LONGEST_NAME:
-        raise InputError(f"a name has at most {LONGEST_NAME} characters, not {len(name)}")
+        message = f"a name has at most {LONGEST_NAME} characters, not {len(name)}"
+        raise InputError(message, option="name", value=name)
     if any("\ud800" <= character <= "\udfff" for character in name):
-        raise InputError("a name must be a text that can be written as UTF-8")
+        raise InputError("a name must be a text that can be written as UTF-8", option="name", value=name)
     return name
 
 
 def _videos(entry: Entry) -> list[str]:
     videos = entry.get("videos")
     if not isinstance(videos, list) or not videos or not all(isinstance(path, str) for path in videos):
-        raise InputError(f"{entry['op']} needs a list of videos")
+        raise InputError(f"{entry['op']} needs a list of videos", option="videos")
     return list(dict.fromkeys(videos))
 
 

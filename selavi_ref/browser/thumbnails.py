@@ -73,7 +73,8 @@ class ThumbnailCache:
 
     def __init__(self, folder: FilePath, paths: Sequence[str], *, workers: int = 2, limit: float = LIMIT) -> None:
         if workers < 1 or not limit > 0:
-            raise InputError(f"thumbnails need a worker and time, not workers={workers} and limit={limit}")
+            message = f"thumbnails need a worker and time, not workers={workers} and limit={limit}"
+            raise InputError(message, option="workers" if workers < 1 else "limit")
         self.folder, self.paths, self.workers, self.limit = Path(folder), paths, workers, limit
         self._lock = threading.Lock()
         self._pending: dict[Path, Future[Path | bytes | _Failure]] = {}
@@ -144,7 +145,7 @@ class ThumbnailCache:
         with closing(self._get_all("preview" if previews else "thumbnail")) as turns:
             for i, result in turns:
                 if isinstance(result, bytes):
-                    raise SelaviError(f"{printable(self.folder)} cannot be written")
+                    raise SelaviError(f"{printable(self.folder)} cannot be written", path=self.folder)
                 if isinstance(result, _Failure):
                     failures[i] = result.why
                 if progress is not None:
@@ -215,7 +216,7 @@ class ThumbnailCache:
             data = self._decode(path, kind)
         except (MediaError, RuntimeError) as error:  # RuntimeError: a bug in the decoder process
             if self._closed or self._kills != kills:
-                raise SelaviError(f"{printable(path)}: stopped before it was read") from error
+                raise SelaviError(f"{printable(path)}: stopped before it was read", path=path) from error
             why = str(error).splitlines()[0].removeprefix(f"{printable(path)}: ")
             failure = _Failure("no picture" if isinstance(error, NoPictureError) else "unreadable", why)
             with self._lock:

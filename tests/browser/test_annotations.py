@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from selavi_ref.browser.annotations import Annotations, annotations_beside
 from selavi_ref.browser.edit_history import ConflictError, EditHistory, Edits
 from selavi_ref.errors import InputError, SelaviError
+from tests.support.refusal import refused
 
 K = 6
 CLUSTERS = {"consensus": K, "0": K}
@@ -93,7 +94,7 @@ def test_undo_takes_back_and_redo_does_again(entries):
         history.apply({"op": "undo"})
         assert json.dumps(_plain(history)) == state
     assert history.undo is None
-    with pytest.raises(InputError, match="nothing to undo"):
+    with refused(option="op", value="undo"):
         history.apply({"op": "undo"})
     for _ in states:
         history.apply({"op": "redo"})
@@ -143,67 +144,65 @@ def test_a_video_moved_into_a_cluster_goes_where_the_cluster_goes():
 
 
 @pytest.mark.parametrize(
-    ("entry", "message"),
+    ("entry", "option"),
     [
-        ({"op": "rename", "cluster": 6, "name": "x"}, "no cluster 6"),
-        ({"op": "rename", "cluster": True, "name": "x"}, "no cluster True"),
-        ({"op": "rename", "cluster": 1, "name": 3}, "must be a text"),
-        ({"op": "rename", "cluster": 1, "name": "x" * 201}, "at most 200"),
-        ({"op": "rename", "cluster": 1, "name": "\ud800"}, "UTF-8"),
-        ({"op": "merge", "clusters": [1], "into": 1}, "with itself"),
-        ({"op": "merge", "clusters": [], "into": 1}, "needs clusters"),
-        ({"op": "merge", "clusters": [[1]], "into": 1}, "no cluster"),
-        ({"op": "move", "videos": [], "to": 1}, "needs a list of videos"),
-        ({"op": "move", "videos": ["a"], "to": "old"}, "no cluster 'old'"),
-        ({"op": "wrong", "videos": ["a"]}, "true or false"),
-        ({"op": "wrong", "videos": ["a"], "wrong": True, "labelling": "7"}, "no labelling '7'"),
-        ({"op": "explode"}, "no edit 'explode'"),
-        ({"op": "redo"}, "nothing to redo"),
+        ({"op": "rename", "cluster": 6, "name": "x"}, "cluster"),
+        ({"op": "rename", "cluster": True, "name": "x"}, "cluster"),
+        ({"op": "rename", "cluster": 1, "name": 3}, "name"),
+        ({"op": "rename", "cluster": 1, "name": "x" * 201}, "name"),
+        ({"op": "rename", "cluster": 1, "name": "\ud800"}, "name"),
+        ({"op": "merge", "clusters": [1], "into": 1}, "into"),
+        ({"op": "merge", "clusters": [], "into": 1}, "clusters"),
+        ({"op": "merge", "clusters": [[1]], "into": 1}, "cluster"),
+        ({"op": "move", "videos": [], "to": 1}, "videos"),
+        ({"op": "move", "videos": ["a"], "to": "old"}, "cluster"),
+        ({"op": "wrong", "videos": ["a"]}, "wrong"),
+        ({"op": "wrong", "videos": ["a"], "wrong": True, "labelling": "7"}, "labelling"),
+        ({"op": "explode"}, "op"),
+        ({"op": "redo"}, "op"),
     ],
 )
-def test_an_edit_that_does_not_fit_is_refused_in_one_line(tmp_path, entry, message):
+def test_an_edit_that_does_not_fit_is_refused_in_one_line(tmp_path, entry, option):
     kept = Annotations(tmp_path / "annotations.json", CLUSTERS)
-    with pytest.raises(InputError, match=message) as error:
+    with refused(option=option):
         kept.apply(entry)
-    assert "\n" not in str(error.value)
     assert not kept.file.exists()
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "entry"),
     [
-        ("{", "cannot be read"),
-        ("[" * 100_000, "cannot be read"),
+        ("{", None),
+        ("[" * 100_000, None),
         (
             '{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 6, "0": 6}, "entries": [], '
             '"undone": [{"op": "rename"}]}',
-            "entry 0 does not fit",
+            0,
         ),
         (
             '{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 6, "0": 6}, "entries": [], '
             '"undone": [{}]}',
-            "entry 0 does not fit",
+            0,
         ),
-        ("[]", "no annotations"),
-        ('{"format": "selavi annotations", "version": 3}', "version 3"),
-        ('{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 7}}', "other labels"),
+        ("[]", None),
+        ('{"format": "selavi annotations", "version": 3}', None),
+        ('{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 7}}', None),
         (
             '{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 6, "0": 6}, "entries": 3}',
-            "damaged",
+            None,
         ),
         (
             '{"format": "selavi annotations", "version": 1, "clusters": {"consensus": 6, "0": 6}, "undone": [], '
             '"entries": [{"op": "rename", "cluster": 9, "name": ""}]}',
-            "entry 0 does not fit",
+            0,
         ),
     ],
 )
-def test_a_file_that_does_not_fit_is_named(tmp_path, text, message):
+def test_a_file_that_does_not_fit_is_named(tmp_path, text, entry):
     file = tmp_path / "annotations.json"
     file.write_text(text)
-    with pytest.raises(InputError, match=message) as error:
+    with refused(path=file, row=entry):
         Annotations(file, CLUSTERS).read()
-    assert str(file) in str(error.value)
 
 
 def test_edits_of_many_threads_and_programs_are_all_kept(tmp_path):
@@ -245,7 +244,7 @@ def test_what_another_has_done_meanwhile_is_not_taken_back_nor_mistaken(tmp_path
         {"op": "merge", "clusters": [K], "into": 0},
         {"op": "merge", "clusters": [0], "into": K},
     ):
-        with pytest.raises(ConflictError, match="meantime"):
+        with refused(ConflictError):
             kept.apply({**entry, "revision": seen})
     assert kept.read().edits_of("consensus").moved == {"b": K}
     kept.apply({"op": "rename", "cluster": 0, "name": "x", "revision": seen})
@@ -254,7 +253,7 @@ def test_what_another_has_done_meanwhile_is_not_taken_back_nor_mistaken(tmp_path
 
 
 def test_where_it_cannot_be_written_the_old_file_stays(tmp_path):
-    with pytest.raises(SelaviError, match="cannot be written"):
+    with refused(SelaviError, path=tmp_path / "missing" / "annotations.json"):
         Annotations(tmp_path / "missing" / "annotations.json", CLUSTERS).apply(
             {"op": "rename", "cluster": 1, "name": "x"}
         )

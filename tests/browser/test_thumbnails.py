@@ -20,9 +20,10 @@ from selavi_ref.browser import thumbnails
 from selavi_ref.browser.previews import first_codec, preview, preview_size
 from selavi_ref.browser.thumbnail_strip import NoPictureError, placeholder, strip
 from selavi_ref.browser.thumbnails import ThumbnailCache
-from selavi_ref.errors import InputError, MediaError, SelaviError
+from selavi_ref.errors import MediaError, SelaviError
 from tests.support import broken_decoders
 from tests.support.media_files import level_of, tone, write_video
+from tests.support.refusal import refused
 
 NAMES = ["a b'c\"d.mp4", "новый 🎬.MP4", "two\nlines.mp4", "\u202egpj.mp4", "שלום.mp4", "b\udcff.mp4", "#?%20&.mkv"]
 
@@ -192,7 +193,7 @@ def test_the_next_encoder_is_taken_where_one_is_missing():
 
 
 def test_sound_alone_has_no_strip(tmp_path):
-    with pytest.raises(NoPictureError, match="no picture"):
+    with refused(NoPictureError):
         strip(write_video(tmp_path / "a.mp4", n_frames=0, sound=tone(1.0, 440)))
 
 
@@ -355,7 +356,7 @@ def test_a_folder_that_cannot_be_written_costs_the_keeping_only(tmp_path, video)
     with ThumbnailCache(tmp_path / "file" / "kept", [str(video)]) as many:
         assert frames_of(many.thumbnail(0)).shape == (12, 128, 171, 3)
         assert set(streams_of(many.preview(0))) == {"video", "audio"}
-        with pytest.raises(SelaviError, match="cannot be written"):
+        with refused(SelaviError, path=tmp_path / "file" / "kept"):
             many.make_all()
 
 
@@ -382,17 +383,17 @@ def test_closing_ends_the_decoders_and_whoever_waits(made, video, monkeypatch):
     assert len(errors) == 3
     assert process.wait(5) != 0
     assert many.reason(0) == ""
-    with pytest.raises(SelaviError, match="ending"):
+    with refused(SelaviError):
         many.thumbnail(0)
 
 
 def test_settings_out_of_range_are_refused(tmp_path):
-    with pytest.raises(InputError, match="workers=0"):
+    with refused(option="workers"):
         ThumbnailCache(tmp_path, [], workers=0)
 
 
 def test_files_that_are_no_videos_are_refused_by_strip_and_preview(tmp_path):
     (tmp_path / "a.mp4").write_text("no video")
     for make in (strip, preview):
-        with pytest.raises(MediaError, match=r"a\.mp4"):
+        with refused(MediaError, path=tmp_path / "a.mp4"):
             make(tmp_path / "a.mp4")

@@ -246,7 +246,7 @@ def test_all_engines_give_the_same_labels(engine: str) -> None:
 
 def test_stopping_early_warns() -> None:
     x, r = problem(50, 5, 0)
-    with pytest.warns(ConvergenceWarning, match="above tol"):
+    with pytest.warns(ConvergenceWarning):
         a = assign(x, r, max_passes=2, method="fixed-point")
     assert not a.converged
     assert a.marginal_error == pytest.approx(error(a.plan, r), abs=1e-12)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from selavi_ref.errors import ConvergenceWarning
 from selavi_ref.store import StoreWriter
 from selavi_ref.transport import assign
 from selavi_ref.transport.__main__ import main
@@ -73,7 +74,7 @@ def test_weights_penalty_and_the_published_algorithm(tmp_path: Path, scores: np.
 
 def test_the_exit_code_shows_that_it_did_not_converge(tmp_path: Path, scores: np.ndarray) -> None:
     np.save(tmp_path / "x.npy", scores)
-    with pytest.warns(UserWarning, match="above tol"):
+    with pytest.warns(ConvergenceWarning):
         run(tmp_path / "x.npy", "--max-passes", 2, "--method", "fixed-point", code=1)
 
 

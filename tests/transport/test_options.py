@@ -172,7 +172,7 @@ def test_what_the_published_algorithm_lacks_is_refused() -> None:
 
 def test_the_published_algorithm_warns_where_its_rule_is_not_met() -> None:
     x, r = problem(30, 4)
-    with pytest.warns(ConvergenceWarning, match="before its rule"):
+    with pytest.warns(ConvergenceWarning):
         assert assign(x, r, published=True, max_passes=2).n_passes == 2
 
 

@@ -147,7 +147,7 @@ def test_sums_other_than_one_are_kept() -> None:
 @pytest.mark.parametrize("shape", [(12, 5), (5, 12)])
 def test_unequal_sums_keep_the_rows_and_warn(shape: tuple[int, int]) -> None:
     a, b, M = problem(*shape)
-    with pytest.warns(ConvergenceWarning, match="did not converge"):
+    with pytest.warns(ConvergenceWarning):
         P = sinkhorn(a, 2 * b, M, 0.1)
     assert np.allclose(P, sinkhorn(a, b, M, 0.1), atol=1e-8)
 
@@ -161,7 +161,7 @@ def test_small_regularisation_does_not_break_down() -> None:
 
 def test_not_converging_warns_unless_warnings_are_off() -> None:
     a, b, M = problem(12, 5)
-    with pytest.warns(ConvergenceWarning, match="did not converge"):
+    with pytest.warns(ConvergenceWarning):
         sinkhorn(a, b, M, 0.01, numItermax=1)
     sinkhorn(a, b, M, 0.01, numItermax=1, warn=False)
 

@@ -12,6 +12,8 @@ import pytest
 
 import selavi_ref
 
+pytestmark = pytest.mark.processes  # each compiles the kernels anew
+
 METRICS = """
     import numpy as np
     from selavi_ref.metrics import adjusted_mutual_info_score, nearest

@@ -40,7 +40,7 @@ def test_where_triton_fails_a_pass_is_plain(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(plan_pass, "FUSED", "fails_to_compile")
     passing = TorchPass(torch.from_numpy(data(5, 3)), 1.0)
     monkeypatch.setattr(passing, "device", torch.device("cuda"))
-    with pytest.warns(RuntimeWarning, match="C compiler"):
+    with pytest.warns(RuntimeWarning):
         assert passing._find_fused(None) is None
     assert passing._find_fused(False) is None
     with refused():
@@ -68,6 +68,7 @@ with pytest.raises(InputError, match="4097 columns"):
 """
 
 
+@pytest.mark.processes
 def test_the_fused_kernel_in_triton_s_interpreter() -> None:
     pytest.importorskip("triton")
     env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -100,6 +101,7 @@ for kind, bits in ("fp32", 32), ("fp64", 64):
 """
 
 
+@pytest.mark.processes
 def test_the_fused_kernel_compiles_for_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     pytest.importorskip("triton")
     env = os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}

@@ -273,6 +273,7 @@ def test_a_spec_of_a_package_needs_only_the_first_fields():
     assert (spec.clip, spec.classifier) == ({}, "fc")
 
 
+@pytest.mark.processes
 def test_a_network_of_an_installed_package_is_built(tmp_path):
     if not all(map(find_spec, ("pip", "setuptools"))):
         pytest.skip("needs pip and setuptools")

@@ -22,7 +22,7 @@ from tests.support.command_line import rows_of, selavi, succeeded
 from tests.support.linear_backbone import Warnings
 
 SHORT = ["--epochs", "2", "--labellings", "2", "--heads", "2", "--overclustering-heads", "0", "--workers", "0"]
-SHORT += ["--bn-warmup-batches", "3"]
+SHORT += ["--bn-warmup-batches", "3", "--frames", "4", "--mel-bands", "32"]
 
 
 @pytest.fixture(scope="module")
