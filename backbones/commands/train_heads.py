@@ -45,7 +45,7 @@ def _old_options(function: Any) -> Any:
         "--clusters",
         "-k",
         type=NumberOfClusters(),
-        help="Number of clusters. auto, or auto:MOST: estimated first, from a store with two feature spaces.",
+        help="Number of clusters. auto, or auto:MOST: estimated first, from two feature spaces or more.",
     ),
     click.option("--out", type=OutPath(), required=True, help="Folder of the run."),
     click.option("--resume", is_flag=True, help="Continue the run in --out with its own settings."),
@@ -104,8 +104,6 @@ def train_heads(
             if clusters is None:
                 raise InputError("--clusters is missing: how many kinds of videos are to be found?", option="clusters")
             number = {"most": clusters.most} if isinstance(clusters, Estimated) else {"n_clusters": clusters}
-            if isinstance(clusters, Estimated):
-                refuse_options(["use"], "goes with a number of --clusters; it is estimated from both spaces of a store")
             chosen = {name: options[name] for name in ("use", "distribution", "soft_sizes", "seed")}
             start_heads_run(store, out, **number, **chosen)
         with Interruptible(f"continue with: {shlex.join(['selavi', 'train-heads', '--resume', '--out', out])}"):

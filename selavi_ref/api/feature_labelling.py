@@ -53,7 +53,7 @@ def train_heads(
         A store, or arrays of shape (N, D), real numbers, by the name of their feature space, such as ``"clip"``; a row
         of NaN marks a video that lacks it. Arrays are kept in the folder of the run.
     n_clusters : int or "auto"
-        Number of clusters; ``"auto"``: it is estimated first, from two feature spaces.
+        Number of clusters; ``"auto"``: it is estimated first, from two feature spaces or more.
     out : path
         Folder of the run.
     paths : sequence of path, length N, optional
@@ -133,10 +133,8 @@ def start_heads_run(
     sizes = cluster_sizes(distribution, soft_sizes, n_clusters)
     if n_clusters is not None:
         start_crossfit(store, out, n_clusters, use=use, sizes=sizes, seed=seed)
-    elif use:
-        raise InputError("the number of clusters is estimated from both spaces of a store, without use", option="use")
     else:
-        start_pilot(store, out, most, sizes=sizes, seed=seed)
+        start_pilot(store, out, most, use=tuple(use), sizes=sizes, seed=seed)
 
 
 def finish_heads_run(out: FilePath, reporter: Reporter = SILENT) -> RunFolder:

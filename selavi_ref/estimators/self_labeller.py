@@ -19,8 +19,6 @@ from selavi_ref.crossfit.components import fit_components
 from selavi_ref.crossfit.search import Round, SearchSummary
 from selavi_ref.errors import InputError
 
-_PILOT_HEADS = 5
-
 
 class SelfLabeller(ClusterMixin, BaseEstimator):
     """
@@ -189,20 +187,15 @@ class SelfLabeller(ClusterMixin, BaseEstimator):
             return int(self.n_clusters)
         if len(features) < 2:
             raise InputError('n_clusters="auto" needs the features of two modalities', option="n_clusters")
-        from selavi_ref.crossfit.model import fit_ensemble
+        from selavi_ref.crossfit.pilot_store import write_pilot_store
         from selavi_ref.ensemble.n_clusters import estimate_n_clusters, pilot_n_clusters
         from selavi_ref.store import FeatureStore
 
-        N = len(next(iter(features.values())))
-        pilot = fit_ensemble(features, pilot_n_clusters(N), _PILOT_HEADS, settings=settings, seed=seed)
-        log_prob = {
-            f"{modality}/{head}": values
-            for head, model in enumerate(pilot)
-            for modality, values in model.log_prob(features).items()
-        }
+        n_clusters = pilot_n_clusters(len(next(iter(features.values()))))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "pilot.h5"
-            with FeatureStore.from_arrays(path, features, paths=[str(n) for n in range(N)], log_prob=log_prob) as store:
+            write_pilot_store(path, features, n_clusters, settings=settings, seed=seed)
+            with FeatureStore(path) as store:
                 return estimate_n_clusters(store).clusters
 
 

@@ -305,14 +305,14 @@ def test_a_changed_byte_of_a_checkpoint_is_noticed(place, tmp_path):
     [
         (["train-heads", "f.h5", "--out", "new"], "--clusters is missing"),
         (["train-heads", "-k", "3", "--out", "new"], "name the store"),
-        (["train-heads", "one.h5", "-k", "auto", "--out", "new"], "features of video; heads learn from exactly two"),
+        (["train-heads", "one.h5", "-k", "auto", "--out", "new"], "two feature spaces or more, not from video alone"),
         (["train-heads", "f.h5", "-k", "201", "--out", "new"], "at most half of the 400 videos"),
         (["train-heads", "f.h5", "-k", "1", "--out", "new"], "at least 2"),
         (
             ["train-heads", "f.h5", "-k", "3", "--use", "text", "--out", "new"],
             "no features of text; it has video, audio",
         ),
-        (["train-heads", "f.h5", "-k", "auto", "--use", "video", "--out", "new"], "--use goes with a number"),
+        (["train-heads", "f.h5", "-k", "auto", "--use", "video", "--out", "new"], "not from video alone"),
         (
             ["train-heads", "f.h5", "-k", "3", "--hidden", "8", "--out", "new"],
             "--hidden was an option of version 0.1.0",
