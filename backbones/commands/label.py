@@ -34,6 +34,8 @@ from backbones.commands.shared_options import (
 from backbones.commands.timeline import timeline_format_option, timeline_option, write_timeline_files
 from selavi_ref.errors import InputError
 
+_OF_NETWORKS = ("clips", "crops", "shrink", "attenuate", "noise")
+
 
 @click.command(
     cls=Command,
@@ -93,7 +95,8 @@ def label(
 
     The table has a row for every video: label, confidence, runner-up, which modalities were used, the label of each
     head, and, for a video that has no label, the reason. Where clusters of RUN were named or merged on the page of
-    selavi browse, labels are those of the merged clusters, with a column for the name. A STORE needs no PyTorch.
+    selavi browse, labels are those of the merged clusters, with a column for the name. A STORE needs no PyTorch. A RUN
+    of heads on features of encoders encodes VIDEOS first; any run of heads takes a STORE in their place.
     """
     if timeline:
         _label_over_time(source, videos, out, form, force, head, as_learnt, viewing)
@@ -117,16 +120,16 @@ def label(
         refuse_options(["as_learnt"], "goes with RUN VIDEOS; a store is labelled as learnt")
         write_labels(source, out, head, balanced, source=source, **summary)
         return
-    from backbones.commands.progress import TERMINAL
+    from selavi_ref.api.heads_predictions import is_features
     from selavi_ref.browser.annotations import annotations_of
     from selavi_ref.runs.run import Run, RunKind
 
     run = Run.open(source)
-    of_heads = run.kind is RunKind.HEADS
-    if not of_heads:
+    if run.kind is not RunKind.HEADS:
         Run.of_videos(source)
     else:
-        refuse_options(viewing, f"goes with a run on videos; {source} has learnt from features")
+        refused = viewing if is_features(videos) else _OF_NETWORKS
+        refuse_options(refused, f"goes with a run on videos; {source} has learnt from features")
     known = [str(number) for number in range(run.config.get("heads", 0))]
     if head not in ("consensus", "heads", "best", *known):
         raise InputError(f"--head {head}: choose consensus, heads, best, or one of {', '.join(known)}", option="head")
@@ -137,16 +140,26 @@ def label(
         if out == STANDARD_OUTPUT:
             store = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), "features.h5")
         stack.enter_context(Interruptible("the same command continues where it stopped"))
-        if of_heads:
-            from selavi_ref.heads.any_run import apply
-
-            apply(run, videos, store, TERMINAL)
-        else:
-            extract_videos(run, videos, store, **viewing)
+        _write_log_probabilities(run, videos, store, viewing)
         try:
             write_labels(store, out, head, balanced, annotations, of_training=False, **summary)
         finally:
             os.unlink(store)
+
+
+def _write_log_probabilities(run: Any, videos: str, store: str, viewing: dict[str, Any]) -> None:
+    """Write the log-probabilities of a run for videos, or of a run of heads for features, to a store."""
+    from backbones.commands.progress import TERMINAL
+    from selavi_ref.api.heads_predictions import apply_to_any
+    from selavi_ref.runs.run import RunKind
+
+    if run.kind is not RunKind.HEADS:
+        extract_videos(run, videos, store, **viewing)
+        return
+    encoded = Path(f"{store}.encoded")  # kept where the encoding is interrupted
+    options = {name: viewing[name] for name in ("segments", "device", "workers")}
+    apply_to_any(run, videos, store, encoded=encoded, reporter=TERMINAL, **options)
+    encoded.unlink(missing_ok=True)
 
 
 def _label_over_time(

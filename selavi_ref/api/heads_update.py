@@ -49,14 +49,14 @@ def read_learnt(run: Run) -> dict[str, Any]:
     return {"added": [], **recorded}
 
 
-def check_encoders(run: Run) -> None:
+def check_encoders(run: Run, command: str = "update") -> None:
     """Refuse files for a run whose features were not computed by encoders of this program."""
     with FeatureStore(learnt_store(run)) as store:
         if not store.provenance.get("encoders"):
             raise InputError(
                 f"{printable(run.folder)} has learnt from {printable(store.path)}, which no encoder of this program "
                 "has made, so that no features of new files can be computed; write a store of them by selavi extract, "
-                f"and give that: selavi update {printable(run.folder)} NEW.h5",
+                f"and give that: selavi {command} {printable(run.folder)} NEW.h5",
                 path=store.path,
             )
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from selavi_ref.api.checking import check_labels
 from selavi_ref.api.exporting import export
+from selavi_ref.api.heads_predictions import apply_to_any
 from selavi_ref.api.naming import ClassProbabilities, NamedClusters, propose_names, stored_class_probabilities
 from selavi_ref.api.neighbours import find_neighbours
-from selavi_ref.api.predictions import Predictions, as_feature_store, label_features, predictions, to_pandas
+from selavi_ref.api.predictions import Predictions, label_features, predictions, to_pandas
 from selavi_ref.api.progress import choose_reporter
 from selavi_ref.api.searching import find_by_text
 from selavi_ref.api.updating import Update, update_run
@@ -28,7 +29,6 @@ from selavi_ref.browser.store_labels import StoredLabels
 from selavi_ref.diagnostics.check import Report
 from selavi_ref.ensemble.label_table import read_truths
 from selavi_ref.errors import FilePath, InputError
-from selavi_ref.heads.any_run import apply
 from selavi_ref.metrics import summary
 from selavi_ref.report.export import FinalLabels
 from selavi_ref.report.table import Table
@@ -161,8 +161,9 @@ class Run:
         Parameters
         ----------
         videos : path, sequence of paths, Manifest, or mapping
-            A folder, a list file or paths of videos. For a run of heads on features: the path of a store of features
-            by the same models, or a mapping of each feature space to an array of shape (N, D).
+            A folder, a list file or paths of videos. A run of heads on features also takes a store of features by the
+            same models, or a mapping of each feature space to an array of shape (N, D); and files only if its features
+            are those of encoders.
         head : str
             ``"consensus"``: the labels of the run, by cross-fitting or by all heads; ``"heads"``: by all heads;
             ``"best"``: by the head that agrees most with the others; or a head's number.
@@ -193,7 +194,9 @@ class Run:
         with TemporaryDirectory(prefix="selavi-predict-") as temporary:
             store = Path(temporary) / "features.h5"
             if self._folder.kind is RunKind.HEADS:
-                apply(self._folder, as_feature_store(videos, temporary), store, reporter)
+                apply_to_any(
+                    self._folder, videos, store, segments=segments, device=device, workers=workers, reporter=reporter
+                )
             elif isinstance(videos, Mapping):
                 raise InputError(
                     f"{self.folder} has learnt from videos; name videos, not arrays", option="videos", path=self.folder

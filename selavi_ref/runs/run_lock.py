@@ -242,7 +242,10 @@ def _make_folders(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{printable(folder)} cannot be made: {error.strerror}", path=folder) from error
+        why = (
+            "there is a file of this name; choose another one" if isinstance(error, FileExistsError) else error.strerror
+        )
+        raise InputError(f"{printable(folder)} cannot be made: {why}", path=folder) from error
     return missing
 
 

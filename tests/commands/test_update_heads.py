@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selavi_ref import Run
+from selavi_ref import Run, train_heads
 from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.datasets import make_collection
+from selavi_ref.errors import InputError
 from selavi_ref.runs.run import Run as RunFolder
 from selavi_ref.store import FeatureStore
 from tests.support.command_line import refused, rows_of, selavi, succeeded
@@ -180,3 +181,30 @@ def test_what_does_not_go_with_heads_is_refused(place):
 def stored_paths(place):
     with FeatureStore(place / "run" / "features.h5") as store:
         return store.paths
+
+
+def test_a_run_by_encoders_labels_videos_as_it_labels_their_features(place):
+    succeeded(selavi("label", "run", "new", "--out", "by_videos.csv", "--workers", "1", cwd=place))
+    succeeded(selavi("extract", "new", *ENCODER, "--out", "new.h5", cwd=place))
+    succeeded(selavi("label", "run", "new.h5", "--out", "by_store.csv", cwd=place))
+    assert labels_of(place, "by_videos.csv") == labels_of(place, "by_store.csv")
+    assert len(labels_of(place, "by_videos.csv")) == 6
+    run = Run.open(place / "run")
+    found = run.predict(place / "new", workers=1)
+    assert found.labels.tolist() == run.predict(place / "new.h5").labels.tolist()
+    assert [name for name in os.listdir(place) if name.endswith(".encoded")] == []
+    (place / "new.h5").unlink()
+
+
+def test_videos_or_options_that_a_run_of_heads_cannot_use_are_refused(place):
+    refused(selavi("label", "run", "new", "--clips", "2", cwd=place), "--clips")
+    refused(selavi("label", "run", "nowhere", cwd=place), "nowhere does not exist")
+    arrays = {"video": np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)}
+    FeatureStore.from_arrays(place / "arrays.h5", arrays, paths=[str(row) for row in range(20)]).close()
+    run = train_heads(place / "arrays.h5", 2, out=place / "of_arrays")
+    refused(selavi("label", "of_arrays", "new", cwd=place), "selavi label of_arrays NEW.h5")
+    with pytest.raises(InputError) as error:
+        run.predict(place / "new")
+    assert Path(str(error.value.path)).name == "arrays.h5"
+    shutil.rmtree(place / "of_arrays")
+    (place / "arrays.h5").unlink()

@@ -1,0 +1,89 @@
+"""What the heads of a run on features say of further features, or of files that the run's encoders encode first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import h5py
+
+from selavi_ref.api.heads_update import as_rows, check_encoders, learnt_store
+from selavi_ref.api.predictions import as_feature_store
+from selavi_ref.api.video_runs import Videos, as_manifest, text_search
+from selavi_ref.datasets import Manifest
+from selavi_ref.datasets.scan import scan
+from selavi_ref.errors import FilePath
+from selavi_ref.heads.any_run import apply
+from selavi_ref.report.summaries import cut_summary
+from selavi_ref.runs.reporter import SILENT, Reporter
+from selavi_ref.runs.run import Run
+
+
+def is_features(videos: Videos | Mapping[str, Any]) -> bool:
+    """Return whether arrays, or the path of a store, were given in place of files to encode."""
+    if not isinstance(videos, (str, os.PathLike)):
+        return isinstance(videos, Mapping)
+    return as_rows(videos) is not None or (os.path.isfile(videos) and bool(h5py.is_hdf5(videos)))
+
+
+def apply_to_any(
+    run: Run,
+    videos: Videos | Mapping[str, Any],
+    out: FilePath,
+    *,
+    encoded: FilePath | None = None,
+    segments: str | float = "auto",
+    device: str = "auto",
+    workers: int | None = None,
+    reporter: Reporter = SILENT,
+) -> None:
+    """
+    Write the log-probabilities of a run of heads on features to a store.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    videos : path, sequence of paths, Manifest, or mapping
+        A store of features by the same models, arrays of them by their names, or files for the encoders of the run.
+    out : path
+        The store to write.
+    encoded : path, optional
+        Where the features of files are written, and an interrupted encoding is continued; by default a temporary file.
+    segments, device, workers, reporter
+        See `selavi_ref.api.Run.predict`.
+
+    Raises
+    ------
+    InputError
+        If there are no files, the features do not fit, or those of the run were not computed by encoders.
+    """
+    with TemporaryDirectory(prefix="selavi-encoded-") as temporary:
+        if is_features(videos):
+            store = as_feature_store(videos, temporary)
+        else:
+            check_encoders(run, "label")
+            store = Path(temporary) / "encoded.h5" if encoded is None else encoded
+            files = _scanned(as_manifest(videos), segments, workers, reporter)  # type: ignore[arg-type]
+            text_search().encode_files(
+                learnt_store(run), files, store, device=device, workers=workers, reporter=reporter
+            )
+        apply(run, store, out, reporter)
+
+
+def _scanned(listed: Manifest, segments: str | float, workers: int | None, reporter: Reporter) -> Manifest:
+    with reporter.bar(len(listed), "scanning", "video") as bar:
+        found = scan(
+            listed,
+            min_seconds=0.0,
+            require="any",
+            workers=workers,
+            segments=segments,
+            progress=lambda done, total: bar.update(1),
+        )
+    if said := cut_summary(listed, found):
+        reporter.info(said)
+    return found
