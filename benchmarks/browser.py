@@ -165,7 +165,7 @@ def neighbours(given: argparse.Namespace) -> list[str]:
 
 
 def the_map(given: argparse.Namespace) -> list[str]:
-    """Make a map, and move it."""
+    """Time making a map, and moving it on the page."""
     run = make_run(given.folder / "points", given.points, 20, 1)
     with FeatureStore(run / "features.h5") as store:
         made = timed(lambda: embed(store, rng=np.random.default_rng(0)))

@@ -29,7 +29,7 @@ NEAR = 5.0  # seconds within which a boundary counts as found
 
 
 def sampled(parts: list[tuple[float, float, int]], seconds: float) -> np.ndarray:
-    """Return what lies at 0, 0.1 s, 0.2 s, ...; -1 where there is nothing."""
+    """Return the labels at 0, 0.1 s, 0.2 s, ...; -1 where there is none."""
     values = np.full(round(seconds / STEP), -1)
     for start, end, value in parts:
         values[round(start / STEP) : round(end / STEP)] = value

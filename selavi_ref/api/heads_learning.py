@@ -124,8 +124,8 @@ def learn_on_with_heads(
     after_learning = label_features(continued.features_file)[0]
     write_csv(after_learning, continued.labels_file)
     write_text(continued.learnt_file, json.dumps({"added": [], "corrections": summary}))
-    told = ~new | np.isin(labels.paths, list(edits.moved))  # labels of others prove nothing of a cluster
-    before = np.where(told, shown, -1).astype(np.int32)
+    certain = ~new | np.isin(labels.paths, list(edits.moved))  # labels of others prove nothing of a cluster
+    before = np.where(certain, shown, -1).astype(np.int32)
     merged = np.append(edits.merge_targets(settings.clusters - K + first), np.arange(first, K))
     after = np.where(after_learning.label >= 0, merged[after_learning.label], -1).astype(np.int32)
     found = fates(before, after, K)

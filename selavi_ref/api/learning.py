@@ -137,8 +137,10 @@ class _Learning:
         self.row = {entry.path: row for row, entry in enumerate(listed)}
         # Labels as people see them, of videos that the run has learnt from: those of others prove nothing of a cluster.
         self.shown = self.edits.apply(self.labels.paths, self.labels.label)
-        told = [path not in self.added or self.labels.paths[row] in self.edits.moved for path, row in self.row.items()]
-        self.before = np.where(told, self.shown, -1).astype(np.int32)
+        certain = [
+            path not in self.added or self.labels.paths[row] in self.edits.moved for path, row in self.row.items()
+        ]
+        self.before = np.where(certain, self.shown, -1).astype(np.int32)
         there = replace(listed, entries=[entry for entry in listed if os.path.exists(file_of(entry.path))])
         scanned = video_runs().scan_learnable(run, there, workers=workers, reporter=reporter)
         self.learnable, self.others = scanned.usable, scanned.skipped

@@ -32,7 +32,7 @@ from selavi_ref.runs.run import Run, RunKind
 
 class LabelSource(Protocol):
     """
-    Source of the labellings of a collection.
+    Computes the labellings of a collection: `StoredLabels` from a store, `TableLabels` from a table.
 
     Attributes
     ----------

@@ -79,7 +79,7 @@ def constraints_of(
 
 
 def summary_of(edits: Edits, paths: Sequence[str], learnt: NDArray[np.int32]) -> str:
-    """Return a text that is the same as long as the constraints of these videos are, before and after a learning."""
+    """Return the constraints of these videos as text; it changes when they do, but not by learning with them."""
     now = edits.apply(paths, learnt)
     wrong = {path: set(map(int, clusters)) for path, clusters in edits.excluded.items()}
     for path, cluster in zip(paths, now.tolist(), strict=True):

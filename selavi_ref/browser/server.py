@@ -71,8 +71,13 @@ def make_app(
 
     @app.get("/")
     def page() -> str:
-        told: dict[str, str | bool] = {"mode": "served", "token": token, "title": collection.title, "previews": True}
-        return render_page(told | {"search": search is not None})
+        settings: dict[str, str | bool] = {
+            "mode": "served",
+            "token": token,
+            "title": collection.title,
+            "previews": True,
+        }
+        return render_page(settings | {"search": search is not None})
 
     _add_data(app, collection, thumbnails, map_maker, rows)
     _add_media(app, collection, thumbnails)

@@ -16,7 +16,7 @@ from selavi_ref.errors import InputError, printable
 
 class TableLabels:
     """
-    Labels of a table.
+    The labellings in a table: its labels, and optionally those of single heads.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ def find_changes(
 
 
 def _looked_at(path: str, stamp: str, before: Content) -> Content:
-    """Return the content of a file as it is now, as closely as it was looked at before."""
+    """Return digests of a file as it is now; of all its bytes, if those were digested before."""
     now = Content(path, stamp, quick_digest(path))
     return with_whole_digest(now) if before.whole else now
 

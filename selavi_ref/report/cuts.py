@@ -21,7 +21,7 @@ _ANY = ".mkv"  # container that takes every codec
 @dataclass(frozen=True)
 class Cuts:
     """
-    Clips that were cut.
+    Result of `write_cuts`: the folder, how many clips it has, and what could not be cut.
 
     Parameters
     ----------

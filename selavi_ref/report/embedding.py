@@ -33,7 +33,7 @@ _FEW_FOR_THREADS = 4000
 _COMPONENTS = 50
 _PASSES = 4  # over the store, for the components
 _QUERIES = 4096  # whose neighbours are looked for at a time
-_STEPS_TOLD = 25
+_STEPS_BETWEEN = 25
 _READ, _FOUND = 0.1, 0.4  # shares of the time after reading, and after finding neighbours
 _LEAST = -20.0  # log-probability; how small smaller ones are says nothing
 _FLAT = 1e-6  # of the features' magnitude: a smaller distance from the mean is rounding
@@ -44,7 +44,7 @@ Progress = Callable[[float], None]
 @dataclass(frozen=True)
 class SavedEmbedding:
     """
-    A map that was made.
+    The place of each video on a map, and how the map was made.
 
     Parameters
     ----------
@@ -349,7 +349,7 @@ def _lay_out(vectors: NDArray[np.float32], rng: np.random.Generator, on_progress
     layout = openTSNE.TSNE(
         n_jobs=threads,
         callbacks=[steps],
-        callbacks_every_iters=_STEPS_TOLD,
+        callbacks_every_iters=_STEPS_BETWEEN,
         random_state=int(rng.integers(2**31)),
     )
     return np.asarray(layout.fit(affinities=affinities, initialization=begin), np.float64)
@@ -367,14 +367,14 @@ def _perplexity(n: int) -> float:
 
 
 class _Steps:
-    """Is called by the layout every so many of its 250 and 500 steps."""
+    """Callback of the t-SNE layout, which reports the finished fraction of its 250 and 500 steps."""
 
     def __init__(self, on_progress: Progress):
-        self._told, self._calls = on_progress, 0
+        self._on_progress, self._calls = on_progress, 0
 
     def __call__(self, step: int, error: float, places: Any) -> None:
         self._calls += 1
-        self._told(min(1.0, self._calls * _STEPS_TOLD / 750))
+        self._on_progress(min(1.0, self._calls * _STEPS_BETWEEN / 750))
 
 
 def _neighbours(

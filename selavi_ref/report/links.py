@@ -39,7 +39,7 @@ _one_at_a_time = threading.Lock()
 @dataclass(frozen=True)
 class Links:
     """
-    A tree of links that was made.
+    Result of `write_links`: the folder, and how many links it has.
 
     Parameters
     ----------

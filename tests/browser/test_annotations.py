@@ -1,4 +1,4 @@
-"""What people say of clusters is kept at once, whole, and can be taken back."""
+"""Edits of clusters are saved at once and atomically, and can be undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is committed of the page's program is what its sources make, names whose work is in it, and is installed."""
+"""The built script of the page belongs to its sources, lists the licences of its libraries, and is installed."""
 
 from __future__ import annotations
 

@@ -126,9 +126,9 @@ def test_a_path_that_is_there_twice_is_edited_in_both_places(tmp_path):
     history = open_collection(tmp_path / "labels.csv").annotations.read()
     history.apply({"op": "move", "videos": ["a.mp4"], "to": 0})
     history.apply({"op": "wrong", "videos": ["a.mp4"], "wrong": True})
-    told = annotations_payload(history, {"a.mp4": [0, 2], "b.mp4": [1]})["labellings"]["consensus"]
-    assert told["moved"] == {"0": 0, "2": 0}
-    assert told["wrong"] == [0, 2]
+    data = annotations_payload(history, {"a.mp4": [0, 2], "b.mp4": [1]})["labellings"]["consensus"]
+    assert data["moved"] == {"0": 0, "2": 0}
+    assert data["wrong"] == [0, 2]
 
 
 def test_the_most_typical_come_first_and_the_unlabelled_not_at_all(place):
@@ -166,14 +166,14 @@ def test_neighbours_of_one_video_alone_and_of_twins(tmp_path):
 
 def test_a_payload_is_plain_json_of_all_videos(place):
     found = open_collection(place / "run")
-    told = json.loads(encoded(collection_payload(found)))
+    data = json.loads(encoded(collection_payload(found)))
     N = len(found)
-    assert len(told["videos"]["path"]) == len(told["videos"]["class"]) == len(told["videos"]["modalities"]) == N
-    assert {name for path in told["videos"]["path"] for name in ODD if path.endswith(name)} == set(ODD)
-    assert ODD_CLASS.replace("/", "\u2215") in told["classes"]
-    assert told["videos"]["reason"] == {str(N - 2): "the file is missing"}
-    assert told["videos"]["modalities"][N - 2] == told["modalities"].index("")
-    assert told["labellings"][0] == {"name": "consensus", "title": f"consensus of {HEADS} heads", "clusters": K}
+    assert len(data["videos"]["path"]) == len(data["videos"]["class"]) == len(data["videos"]["modalities"]) == N
+    assert {name for path in data["videos"]["path"] for name in ODD if path.endswith(name)} == set(ODD)
+    assert ODD_CLASS.replace("/", "\u2215") in data["classes"]
+    assert data["videos"]["reason"] == {str(N - 2): "the file is missing"}
+    assert data["videos"]["modalities"][N - 2] == data["modalities"].index("")
+    assert data["labellings"][0] == {"name": "consensus", "title": f"consensus of {HEADS} heads", "clusters": K}
     labels = json.loads(encoded(labelling_payload(found, "consensus")))
     assert labels["label"][N - 2] == -1
     assert len(labels["entropy"]) == N
@@ -189,8 +189,8 @@ def test_a_payload_is_plain_json_of_all_videos(place):
 
 def test_what_is_nearly_certain_is_not_told_as_certain(tmp_path):
     (tmp_path / "labels.csv").write_text("path,label,confidence\na,0,0.99999\nb,0,1\nc,0,0.99994\n")
-    told = labelling_payload(open_collection(tmp_path / "labels.csv"), "consensus")
-    assert told["confidence"] == [0.9999, 1.0, 0.9999]
+    data = labelling_payload(open_collection(tmp_path / "labels.csv"), "consensus")
+    assert data["confidence"] == [0.9999, 1.0, 0.9999]
 
 
 def test_annotations_are_told_by_the_numbers_of_videos(place, tmp_path):
@@ -199,16 +199,16 @@ def test_annotations_are_told_by_the_numbers_of_videos(place, tmp_path):
     history = found.annotations.read()
     history.apply({"op": "move", "videos": [found.paths[3], "unknown.mp4"], "to": "new", "name": "new ones"})
     history.apply({"op": "wrong", "labelling": "1", "videos": [found.paths[2]], "wrong": True})
-    told = annotations_payload(history, found.rows)
-    assert told["labellings"]["consensus"] == {
+    data = annotations_payload(history, found.rows)
+    assert data["labellings"]["consensus"] == {
         "names": {str(K): "new ones"},
         "merged": {},
         "moved": {"3": K},
         "wrong": [],
         "created": [K],
     }
-    assert told["labellings"]["1"]["wrong"] == [2]
-    assert told["undo"] == "mark a video as wrong"
+    assert data["labellings"]["1"]["wrong"] == [2]
+    assert data["undo"] == "mark a video as wrong"
 
 
 def test_a_table_of_labels_is_shown_without_a_store(tmp_path):
@@ -225,9 +225,9 @@ def test_a_table_of_labels_is_shown_without_a_store(tmp_path):
     assert found.reasons[2] == "broken"
     assert found.annotations.read().edits_of("consensus").names == {0: "dogs"}
     assert found.annotations.file == tmp_path / "new.annotations.json"
-    told = collection_payload(found)
-    assert not told["details"]
-    assert not told["map"]
+    data = collection_payload(found)
+    assert not data["details"]
+    assert not data["map"]
     assert labelling_payload(found, "consensus")["entropy"] is None
     assert labelling_payload(found, "consensus")["confidence"] == [0.5, 0.9, None, 1.0]
     assert labelling_payload(found, "1")["confidence"] == [None] * 4
@@ -301,8 +301,8 @@ def test_only_files_with_the_ending_of_a_video_are_served(tmp_path):
 
 
 def test_a_map_keeps_shape_and_says_who_is_not_on_it():
-    told = map_payload([[0.0, 0.0], [2.0, 1.0], [np.nan, np.nan]], "words")
-    x, y = (np.frombuffer(base64.b64decode(told[axis]), "<u2") for axis in "xy")
+    data = map_payload([[0.0, 0.0], [2.0, 1.0], [np.nan, np.nan]], "words")
+    x, y = (np.frombuffer(base64.b64decode(data[axis]), "<u2") for axis in "xy")
     assert x.tolist() == [0, 65534, 65535]
     assert y.tolist() == [16384, 49150, 65535]
     assert map_payload(np.full((2, 2), 3.0), "one place")["x"]

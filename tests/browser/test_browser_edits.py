@@ -1,4 +1,4 @@
-"""What people say of clusters and videos on the page, by mouse or by keys, is in the file at once, and stays."""
+"""Edits of clusters and videos on the page, by mouse or by keys, are saved at once and survive a reload."""
 
 from __future__ import annotations
 

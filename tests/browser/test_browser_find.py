@@ -1,4 +1,4 @@
-"""On the page, videos are found by a text and by a file; the least certain ones are proposed, and judged by one key."""
+"""Search on the page by a text and by a file; the least certain videos are listed, and judged with one key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a folder shows the same from disk and from any web host, and has nothing with which to edit."""
+"""The exported page shows the same from disk and from any web host, and offers no editing."""
 
 from __future__ import annotations
 

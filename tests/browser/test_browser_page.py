@@ -394,6 +394,6 @@ def test_no_barrier_is_found_by_axe(new_page, home, theme):
 
 def test_the_page_is_told_nothing_that_is_not_json(page, home):
     page.goto(home)
-    told = json.loads(page.locator("#page").text_content())
-    assert told["mode"] == "served"
-    assert told["title"] == "run"
+    data = json.loads(page.locator("#page").text_content())
+    assert data["mode"] == "served"
+    assert data["title"] == "run"

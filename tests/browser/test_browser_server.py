@@ -47,9 +47,9 @@ def get(client, url, host="127.0.0.1:5000", **headers):
 
 def token_of(client):
     page = get(client, "/").get_data(as_text=True)
-    told = json.loads(re.search(r'id="page">(.*?)</script>', page, re.DOTALL)[1])
-    assert told["mode"] == "served"
-    return told["token"]
+    result = json.loads(re.search(r'id="page">(.*?)</script>', page, re.DOTALL)[1])
+    assert result["mode"] == "served"
+    return result["token"]
 
 
 def post(client, url, body, **headers):

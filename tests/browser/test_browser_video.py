@@ -76,7 +76,7 @@ HEAR = """() => {
 
 
 def heard(page, url):
-    """Wait until something was heard."""
+    """Wait until the page has played sound."""
     page.wait_for_function("(url) => heard.has(url)", arg=url)
 
 

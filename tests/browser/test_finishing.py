@@ -49,8 +49,8 @@ def test_tables_say_what_people_have_said(place):
         assert [row["head_0"], row["head_1"]] == [old["head_0"], old["head_1"]]
         if old["label"] in ("1", "2"):
             assert float(row["confidence"]) >= float(old["confidence"]) - 1e-4
-    told = json.loads((place / "a.json").read_text(encoding="utf-8"))
-    assert [video["label"] for video in told["videos"]] == [int(r["label"]) if r["label"] else None for r in rows]
+    data = json.loads((place / "a.json").read_text(encoding="utf-8"))
+    assert [video["label"] for video in data["videos"]] == [int(r["label"]) if r["label"] else None for r in rows]
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(place / "a.parquet").to_pydict()
@@ -68,8 +68,8 @@ def test_a_written_table_goes_on_into_other_commands(place):
 
 
 def test_links_lead_to_the_videos_and_nowhere_else(place):
-    told = succeeded(selavi("export", "run", "--links", "sorted", cwd=place))
-    assert "symbolic links" in told
+    printed = succeeded(selavi("export", "run", "--links", "sorted", cwd=place))
+    assert "symbolic links" in printed
     rows = rows_of(place / "sorted" / "labels.csv")
     for row in rows:
         link = place / "sorted" / row["link"]

@@ -1,4 +1,4 @@
-"""`--clusters auto`: the number is estimated by a run in the run's folder, which is gone on with like any other."""
+"""`--clusters auto`: a pilot run inside the run's folder estimates the number, and is resumed like any run."""
 
 import json
 import shutil

@@ -50,26 +50,26 @@ def compared(place):
     weights = {name.removeprefix(prefix): value for name, value in model.items() if name.startswith(prefix)}
     torch.save(weights, place / "weights.pth")
     options = ["--run", "run", "--video-weights", "weights.pth", *BASE, "--out", "compared"]
-    told = json.loads(succeeded(selavi("baseline", "videos", *options, "--format", "json", cwd=place)))
-    return place / "compared", told
+    result = json.loads(succeeded(selavi("baseline", "videos", *options, "--format", "json", cwd=place)))
+    return place / "compared", result
 
 
 class TestBaseline:
     def test_all_ways_stand_beside_each_other(self, compared):
-        folder, told = compared
+        folder, result = compared
         rows = written(folder / "baselines")
-        assert rows == told["rows"]
+        assert rows == result["rows"]
         kinds = ("inputs", "random networks", "given networks", "trained networks")
         ways = [f"K-means on {what}: {m}" for what in kinds for m in ("pictures", "sounds", "both")]
         ways += ["ours, pictures only", "ours, sounds only", "ours"]
         assert [row["labels"] for row in rows] == ways
-        assert (told["videos"], told["classes"]) == (32, 8)
+        assert (result["videos"], result["classes"]) == (32, 8)
         assert set(ways) <= figure_at(folder / "baselines")
         assert not (folder / "networks.h5").exists()
 
     def test_scores_of_the_run_are_those_of_its_labels(self, compared):
-        folder, told = compared
-        rows = {row["labels"]: row for row in told["rows"]}
+        folder, result = compared
+        rows = {row["labels"]: row for row in result["rows"]}
         _, classes = read_store(folder / "run.h5")
         found = {
             "ours, pictures only": plain_labels(folder / "run.h5", ["video"]),
@@ -118,8 +118,8 @@ class TestBaseline:
         monkeypatch.setattr(Baselines, "label_networks", lambda *args: {})
         for truth in ([], ["--truth", "pitch.csv"]):
             options = ["--clusters", "2", *truth, *BASE, "--format", "json", "--out", "plain_out"]
-            told = json.loads(succeeded(selavi("baseline", "plain", *options, cwd=place)))
-            nmi[bool(truth)] = {row["labels"].removeprefix("K-means on inputs: "): row["nmi"] for row in told["rows"]}
+            result = json.loads(succeeded(selavi("baseline", "plain", *options, cwd=place)))
+            nmi[bool(truth)] = {row["labels"].removeprefix("K-means on inputs: "): row["nmi"] for row in result["rows"]}
         assert list(nmi[False]) == ["pictures", "sounds", "both"]
         for by_pitch in (False, True):
             assert nmi[by_pitch]["pictures"] == pytest.approx(float(not by_pitch), abs=1e-9)
@@ -164,14 +164,14 @@ class TestBaseline:
         assert list(rows) == [f"K-means on features: {m}" for m in ("pictures", "sounds", "both")]
 
     def test_features_are_used_again_by_the_same_run_on_the_same_videos_only(self, place, compared, monkeypatch):
-        folder, told = compared
+        folder, result = compared
         before = times_of(folder, "run.h5")
         command = ["baseline", "videos", "--run", "run", *BASE, "--format", "json", "--out", "compared"]
         for way in ("label_inputs", "label_networks"):
             monkeypatch.setattr(Baselines, way, lambda *args: {})
         again = json.loads(succeeded(selavi(*command, cwd=place)))
         assert times_of(folder, "run.h5") == before
-        assert again["rows"] == told["rows"][-6:]
+        assert again["rows"] == result["rows"][-6:]
         refused(selavi(command[0], "new", *command[2:], cwd=place), "run.h5 is of other videos")
         refused(selavi(*command[:3], "another", *command[4:], cwd=place), "run.h5 is of another run than another")
         assert times_of(folder, "run.h5") == before

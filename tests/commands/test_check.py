@@ -45,9 +45,9 @@ def checked(place):
 
 
 def figures_in(folder):
-    told = json.loads((folder / "check.json").read_text())
-    assert list(told["figures"]) == [row["name"] for row in told["rows"]]
-    return told["figures"]
+    data = json.loads((folder / "check.json").read_text())
+    assert list(data["figures"]) == [row["name"] for row in data["rows"]]
+    return data["figures"]
 
 
 class TestOfARun:
@@ -116,13 +116,13 @@ class TestOfARun:
             writer = csv.writer(file)
             writer.writerow(["path", "label"])
             writer.writerows([[row["path"], f"kind {row['label']}"] for row in reversed(rows)])
-        told = {}
+        data = {}
         for other in ("names.csv", "another"):
             options = ["--other", other, "--clips", "1", "--no-files", "--format", "json", "--out", "by_table"]
-            told[other] = json.loads(succeeded(selavi("check", "run", *options, cwd=place)))["figures"]["stability"]
-            assert told[other].pop("second") == other
-        assert told["names.csv"] == told["another"]
-        assert told["another"] | {"second": "another"} == figures_in(checked[0])["stability"]
+            data[other] = json.loads(succeeded(selavi("check", "run", *options, cwd=place)))["figures"]["stability"]
+            assert data[other].pop("second") == other
+        assert data["names.csv"] == data["another"]
+        assert data["another"] | {"second": "another"} == figures_in(checked[0])["stability"]
 
     def test_a_run_beside_itself_is_stable(self, place):
         options = ["--other", "own", "--clips", "1", "--no-files", "--out", "itself"]
@@ -144,9 +144,9 @@ class TestOfARun:
         bare = ["--no-files", "--clips", "1"]
         table = succeeded(selavi("check", "own", *bare, "--format", "csv", cwd=place))
         assert table == (place / "own" / "check" / "check.csv").read_text()
-        told = succeeded(selavi("check", "own", *bare, "--format", "json", cwd=place))
-        assert told == (place / "own" / "check" / "check.json").read_text()
-        assert list(csv.DictReader(table.splitlines())) == json.loads(told)["rows"]
+        data = succeeded(selavi("check", "own", *bare, "--format", "json", cwd=place))
+        assert data == (place / "own" / "check" / "check.json").read_text()
+        assert list(csv.DictReader(table.splitlines())) == json.loads(data)["rows"]
 
     def test_the_same_command_measures_nothing_again(self, place, checked):
         folder, out = checked
@@ -212,12 +212,12 @@ class TestOfAStore:
         shutil.copy(place / copies, place / "renamed.h5")
         with h5py.File(place / "renamed.h5", "r+") as file:
             del file["videos/class"]
-        told = []
+        data = []
         for store in (copies, "renamed.h5"):
             options = ["--other", "run", "--format", "json", *BASE, "--out", f"of_{store[:-3]}"]
-            told.append(succeeded(selavi("check", store, *options, cwd=place)))
-            told.append((place / f"of_{store[:-3]}" / "videos.json").read_text())
-        assert told[:2] == told[2:]
+            data.append(succeeded(selavi("check", store, *options, cwd=place)))
+            data.append((place / f"of_{store[:-3]}" / "videos.json").read_text())
+        assert data[:2] == data[2:]
 
     def test_what_is_printed_is_the_same_for_the_same_seed(self, place):
         command = ["check", "run/features.h5", *BASE, "--out", "seeded"]

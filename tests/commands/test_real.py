@@ -23,8 +23,8 @@ def test_unseen_videos_get_good_labels(tmp_path, seed):
 
     selavi("train", COLLECTION / "train", "--clusters", 10, "--seed", seed, "--out", "run")
     selavi("label", "run", COLLECTION / "test", "--clips", 3, "--out", "labels.csv")
-    told = json.loads(selavi("evaluate", "labels.csv", "--format", "json"))
-    scores = told["rows"][0]
-    assert told["videos"] == 400
+    data = json.loads(selavi("evaluate", "labels.csv", "--format", "json"))
+    scores = data["rows"][0]
+    assert data["videos"] == 400
     assert scores["nmi"] >= 0.93
     assert scores["accuracy"] >= 0.93

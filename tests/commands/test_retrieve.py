@@ -148,8 +148,8 @@ class TestRetrieval:
         narrow = read_store(stores[0], "features/video")[2].shape[1]
         assert (widths["video"] > narrow) == (pool == "max")
         with FeatureStore(folder / f"items-{ending}") as store:
-            told = store.provenance
-        assert (told["pool"], told["clips"], told["frames"]) == (pool, 2, 4 if frames else 2)
+            data = store.provenance
+        assert (data["pool"], data["clips"], data["frames"]) == (pool, 2, 4 if frames else 2)
         before = times_of(folder, "*.h5")
         assert len(before) == 4
         assert succeeded(selavi(*command, cwd=place)) == out
@@ -284,22 +284,22 @@ def test_retrieval_across_modalities_is_by_the_overlap_of_posteriors(n_items, n_
         rows = retrieval_table(items, None if alone else queries, at=(1, 2, 3)).rows
     except InputError:
         rows = []
-    told = {(row["query"], row["item"]): row for row in rows if row["by"] == "clusters"}
+    data = {(row["query"], row["item"]): row for row in rows if row["by"] == "clusters"}
     for a, b in (("video", "audio"), ("audio", "video"), ("video", "video"), ("audio", "audio")):
         who, what = here[a] & (query_classes != ""), there[b] & (item_classes != "")
         if alone:
             who = what = who & what
         steps = [k for k in (1, 2, 3) if k <= what.sum() - alone]
         if not who.any() or not steps:
-            assert (a, b) not in told
+            assert (a, b) not in data
             continue
         distances = plain_apart(ours[a][:, who], theirs[b][:, what])
         gaps = np.diff(np.sort(distances, 1), axis=1)
         if gaps.size and gaps.min() < 1e-5:
             continue  # a tie, but for rounding
         wanted = plain_recall(distances, query_classes[who], item_classes[what], steps, alone=alone)
-        assert told[a, b]["queries"] == who.sum()
-        assert {k: told[a, b][f"at_{k}"] for k in steps} == pytest.approx(wanted)
+        assert data[a, b]["queries"] == who.sum()
+        assert {k: data[a, b][f"at_{k}"] for k in steps} == pytest.approx(wanted)
 
 
 def test_a_list_of_neighbours_is_as_long_as_there_are_items():

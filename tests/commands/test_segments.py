@@ -1,4 +1,4 @@
-"""Long videos through the commands: cut unless the user says otherwise, a label for each segment, which is said."""
+"""Long videos in the commands: they are cut unless the user forbids it, and each segment gets a label."""
 
 from __future__ import annotations
 

@@ -91,8 +91,8 @@ def test_evaluation_by_folders_and_by_a_table_of_truths(place):
     done = selavi("evaluate", "run/labels.csv", cwd=place)
     assert done.exit_code == 0
     assert "adjusted MI" in done.stdout
-    told = json.loads(selavi("evaluate", "run/labels.csv", "--format", "json", cwd=place).stdout)
-    scores = told["rows"][0]
+    data = json.loads(selavi("evaluate", "run/labels.csv", "--format", "json", cwd=place).stdout)
+    scores = data["rows"][0]
     rows = rows_of(place / "run" / "labels.csv")
     with open(place / "truth.csv", "w", newline="") as file:
         writer = csv.writer(file)
@@ -102,7 +102,7 @@ def test_evaluation_by_folders_and_by_a_table_of_truths(place):
     perfect = json.loads(by_truth)["rows"][0]
     assert perfect["nmi"] == pytest.approx(1)
     assert perfect["accuracy"] == 1
-    assert told["videos"] == 32
+    assert data["videos"] == 32
     assert 0 <= scores["nmi"] <= 1
 
 

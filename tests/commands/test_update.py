@@ -58,7 +58,7 @@ def update(place, *options):
     return selavi("update", "run", "videos", "--workers", "0", *options, cwd=place)
 
 
-def told(place, *options):
+def update_summary(place, *options):
     return json.loads(succeeded(update(place, "--json", *options)))
 
 
@@ -78,12 +78,12 @@ def labels_of(place):
 def test_new_videos_are_labelled_as_label_does_and_all_others_keep_theirs(place):
     before, store_before = labels_of(place), (place / "run" / "features.h5").read_bytes()
     new = add_new(place)
-    dry = told(place, "--dry-run")
+    dry = update_summary(place, "--dry-run")
     assert dry["counts"] == {"new": 6, "changed": 0, "moved": 0, "copied": 0, "gone": 0, "unchanged": 16}
     assert sorted(dry["files"]["new"]) == new
     assert (place / "run" / "features.h5").read_bytes() == store_before
     assert labels_of(place) == before
-    done = told(place)
+    done = update_summary(place)
     assert sorted(done["labels"]) == new
     assert done["fit"]["new"] == 6
     after = labels_of(place)
@@ -101,7 +101,7 @@ def test_a_second_update_finds_nothing_and_changes_nothing(place):
     add_new(place)
     succeeded(update(place))
     before = state_of(place / "run")
-    done = told(place)
+    done = update_summary(place)
     assert done["counts"] == {"new": 0, "changed": 0, "moved": 0, "copied": 0, "gone": 0, "unchanged": 22}
     assert state_of(place / "run") == before
 
@@ -141,7 +141,7 @@ def test_copies_get_the_label_of_their_original_and_gone_videos_keep_theirs(plac
     copy = str(place / "videos" / "copy.mp4")
     shutil.copy(copied, copy)
     os.unlink(gone)
-    done = told(place)
+    done = update_summary(place)
     assert done["counts"] == {"new": 0, "changed": 0, "moved": 0, "copied": 1, "gone": 1, "unchanged": 15}
     assert done["files"]["copied"] == {copy: copied}
     after = labels_of(place)
@@ -158,7 +158,7 @@ def test_a_changed_video_is_labelled_anew_and_a_damaged_one_has_a_reason(place):
     Path(damaged).write_bytes(b"no video")
     (place / "videos" / "silent.mp4").parent.mkdir(exist_ok=True)
     silent = str(write_video(place / "videos" / "silent.mp4", n_frames=60, fps=30))
-    done = told(place)
+    done = update_summary(place)
     assert sorted(done["files"]["changed"]) == sorted([changed, damaged])
     assert done["files"]["new"] == [silent]
     after = labels_of(place)
@@ -168,7 +168,7 @@ def test_a_changed_video_is_labelled_anew_and_a_damaged_one_has_a_reason(place):
     with FeatureStore(place / "run" / "features.h5") as store:
         assert store.paths == list(after)
         assert np.isnan(store.features("audio", [store.paths.index(silent)])).all()
-    assert told(place)["counts"]["unchanged"] == 17
+    assert update_summary(place)["counts"]["unchanged"] == 17
 
 
 def test_the_page_check_and_evaluate_know_the_added_videos(place):

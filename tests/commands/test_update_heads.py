@@ -51,7 +51,7 @@ def add_new(place):
     return sorted(str(path) for path in (place / "videos" / "more").rglob("*.mp4"))
 
 
-def told(place, *options, run="run", videos="videos"):
+def update_summary(place, *options, run="run", videos="videos"):
     return json.loads(succeeded(selavi("update", run, videos, "--json", "--workers", "1", *options, cwd=place)))
 
 
@@ -61,9 +61,9 @@ def edit(place, **what):
 
 def test_new_files_are_labelled_by_encoders_and_heads_and_all_others_keep_their_labels(place):
     before, new = labels_of(place), add_new(place)
-    assert told(place, "--dry-run")["counts"]["new"] == 6
+    assert update_summary(place, "--dry-run")["counts"]["new"] == 6
     assert labels_of(place) == before
-    done = told(place)
+    done = update_summary(place)
     assert done["counts"] | {"new": 6, "unchanged": 32} == done["counts"]
     assert done["fit"]["new"] == 6
     after = labels_of(place)
@@ -77,7 +77,7 @@ def test_new_files_are_labelled_by_encoders_and_heads_and_all_others_keep_their_
     found = Run.open(place / "run").neighbours(new[0], 3, workers=1)
     assert len(found.rows) == 6
     labels = (place / "run" / "labels.csv").read_bytes()
-    assert told(place)["counts"]["new"] == 0
+    assert update_summary(place)["counts"]["new"] == 0
     assert (place / "run" / "labels.csv").read_bytes() == labels
 
 
@@ -90,7 +90,7 @@ def test_moved_files_keep_labels_and_edits_and_changed_ones_are_labelled_anew(pl
     os.rename(first, moved)
     second = sorted(name for name in before if name != first)[0]
     shutil.copyfile(next((place / "new").rglob("*.mp4")), second)
-    done = told(place)
+    done = update_summary(place)
     assert (done["files"]["moved"], done["files"]["changed"]) == ({moved: first}, [second])
     after = labels_of(place)
     assert after[moved] == before[first]
@@ -107,7 +107,7 @@ def test_it_learns_on_with_corrections_and_keeps_the_numbers_of_clusters(place):
     to = (int(before[os.path.abspath(place / path)]) + 1) % 3
     edit(place, op="move", videos=[path], to=to)
     edit(place, op="rename", cluster=to, name="kind")
-    done = told(place, "--learn")["learning"]
+    done = update_summary(place, "--learn")["learning"]
     assert (done["n_videos"], done["n_corrected"], done["new_clusters"]) == (38, 1, 0)
     after = labels_of(place)
     assert len(after) == 38
@@ -115,19 +115,19 @@ def test_it_learns_on_with_corrections_and_keeps_the_numbers_of_clusters(place):
     kept = [name for name in before if name != os.path.abspath(place / path)]
     assert np.mean([after[name] == before[name] for name in kept]) > 0.5
     assert all(fate["kind"] in ("kept", "joined", "split", "new") for fate in done["clusters"])
-    assert "learning" not in told(place, "--learn")  # nothing is left to learn
+    assert "learning" not in update_summary(place, "--learn")  # nothing is left to learn
     succeeded(selavi("label", "run", "run/encoded.h5", "--out", "again.csv", cwd=place))
 
 
 def test_clusters_are_added(place):
     new = add_new(place)
-    done = told(place, "--learn", "--new-clusters", "1")
+    done = update_summary(place, "--learn", "--new-clusters", "1")
     assert done["learning"]["new_clusters"] == 1
     assert RunFolder(place / "run").config["clusters"] == 4
     with FeatureStore(place / "run" / "features.h5") as store:
         assert store.n_clusters == 4
     assert set(labels_of(place)) >= set(new)
-    assert "learning" not in told(place, "--learn")
+    assert "learning" not in update_summary(place, "--learn")
 
 
 def test_a_store_adds_its_rows_to_a_run_on_arrays(tmp_path):
@@ -146,21 +146,21 @@ def test_a_store_adds_its_rows_to_a_run_on_arrays(tmp_path):
     before = {row["path"]: row["label"] for row in rows_of(tmp_path / "run" / "labels.csv")}
     learnt_from = (tmp_path / "old.h5").read_bytes()
     store("new.h5", new, x=x, y=y)
-    done = told(tmp_path, videos="new.h5")
+    done = update_summary(tmp_path, videos="new.h5")
     assert done["counts"] | {"new": 6, "unchanged": 36, "changed": 0} == done["counts"]
     after = {row["path"]: row["label"] for row in rows_of(tmp_path / "run" / "labels.csv")}
     assert {name: after[name] for name in before} == before
     by_kind = {kind: before[names[row]] for row, kind in zip(range(42), kinds, strict=True) if row % 7}
     assert [after[names[row]] for row in new] == [by_kind[kinds[row]] for row in new]
     assert (tmp_path / "old.h5").read_bytes() == learnt_from
-    assert told(tmp_path, videos="new.h5")["counts"]["new"] == 0
+    assert update_summary(tmp_path, videos="new.h5")["counts"]["new"] == 0
     x[1] = x[20]
     y[1] = y[20]
     store("changed.h5", [1, 2], x=x, y=y)
-    assert told(tmp_path, videos="changed.h5")["files"]["changed"] == ["row 1"]
+    assert update_summary(tmp_path, videos="changed.h5")["files"]["changed"] == ["row 1"]
     now = {row["path"]: row["label"] for row in rows_of(tmp_path / "run" / "labels.csv")}
     assert now["row 1"] == by_kind[kinds[20]]
-    done = told(tmp_path, "--learn", videos="new.h5")
+    done = update_summary(tmp_path, "--learn", videos="new.h5")
     assert done["learning"]["n_videos"] == 42
     assert Path(RunFolder(tmp_path / "run").config["store"]) == tmp_path / "run" / "encoded.h5"
     store("other.h5", new, z=x)

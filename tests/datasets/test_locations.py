@@ -1,4 +1,4 @@
-"""Where listed videos are, from whichever folder one looks."""
+"""Listed videos are found from any current folder."""
 
 from __future__ import annotations
 

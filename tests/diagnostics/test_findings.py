@@ -1,4 +1,4 @@
-"""A check names what was planted - collapse, strangers, copies, a second run that differs - and nothing else."""
+"""`check` reports each planted fault (collapse, outliers, copies, a second run that differs), and no other."""
 
 import json
 import shutil

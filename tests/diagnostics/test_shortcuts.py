@@ -1,4 +1,4 @@
-"""A label that rests on codec, loudness or colour is found out; one drawn at random is not suspected of it."""
+"""Labels that depend on codec, loudness or colour are reported; random labels are not."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def by_name(labels, measures, seed=1):
     return {one.name: one for one in shortcuts(labels, measures, np.random.default_rng(seed))}
 
 
-def told(labels, measures, seed=1):
+def findings_of(labels, measures, seed=1):
     found = shortcuts(labels, measures, np.random.default_rng(seed))
     findings = shortcut_findings(found, len(labels))
     return {one.name.partition(": ")[2]: one for one in findings if one.severity != "ok"}
@@ -51,7 +51,7 @@ def test_labels_that_are_the_codec_are_found_out():
     assert codec.adjusted == pytest.approx(1)
     assert codec.base < 0.45
     assert codec.together == codec.of
-    finding = told(labels, measures)
+    finding = findings_of(labels, measures)
     assert list(finding) == ["codec"]
     assert finding["codec"].severity == "warning"
     assert "mov, " in finding["codec"].sentence
@@ -63,7 +63,7 @@ def test_labels_that_are_the_loudness_with_errors_are_found_out():
     loudness = np.array([one.loudness for one in measures])
     labels = np.searchsorted(np.quantile(loudness, [0.25, 0.5, 0.75]), loudness)
     labels = np.where(rng.random(400) < 0.3, rng.integers(0, 4, 400), labels)
-    finding = told(labels, measures)
+    finding = findings_of(labels, measures)
     assert list(finding) == ["loudness"]
     assert " dB" in finding["loudness"].sentence
 
@@ -73,7 +73,7 @@ def test_one_cluster_of_loud_videos_among_many_good_ones_is_found_out():
     measures = some_measures(1000, rng)
     loudness = np.array([one.loudness for one in measures])
     loud = (loudness >= np.quantile(loudness, 0.94)) & (rng.random(1000) < 0.7)
-    finding = told(np.where(loud, 0, rng.integers(1, 20, 1000)), measures)
+    finding = findings_of(np.where(loud, 0, rng.integers(1, 20, 1000)), measures)
     assert list(finding) == ["loudness"]
     assert finding["loudness"].severity == "look"
     assert "videos in cluster 0 have" in finding["loudness"].sentence
@@ -82,13 +82,13 @@ def test_one_cluster_of_loud_videos_among_many_good_ones_is_found_out():
 def test_labels_that_are_the_colour_are_found_out():
     measures = some_measures(600, np.random.default_rng(3))
     labels = [int(np.argmax([one.red, one.green, one.blue])) for one in measures]
-    assert "mean colour" in told(labels, measures)
+    assert "mean colour" in findings_of(labels, measures)
 
 
 def test_whether_a_video_has_sound_can_be_a_shortcut():
     measures = some_measures(100, np.random.default_rng(4))
     silent = [Measures(one.path, "mov", "h264", width=320, height=240, bytes=one.bytes) for one in measures[:50]]
-    found = told([0] * 50 + [1] * 50, [*silent, *measures[50:]])
+    found = findings_of([0] * 50 + [1] * 50, [*silent, *measures[50:]])
     assert {"codec", "loudness"} <= set(found)
     assert found["loudness"].severity == "warning"
 
@@ -98,7 +98,7 @@ def test_whether_a_video_has_sound_can_be_a_shortcut():
 def test_random_labels_have_no_shortcut(seed, n, K):
     rng = np.random.default_rng(seed)
     measures = some_measures(n, rng)
-    assert not told(rng.integers(0, K, n), measures, seed)
+    assert not findings_of(rng.integers(0, K, n), measures, seed)
 
 
 def test_what_is_the_same_for_all_gives_nothing():

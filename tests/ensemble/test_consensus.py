@@ -1,4 +1,4 @@
-"""What heads agree on is found from their labels alone."""
+"""The consensus of several heads is found from their labels alone."""
 
 import numpy as np
 import pytest

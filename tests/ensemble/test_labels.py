@@ -1,4 +1,4 @@
-"""Labels without truth: heads are brought together, every video has one row, and names survive."""
+"""Labels of a store without true classes: heads are combined, every video has one row, and odd names survive."""
 
 import numpy as np
 import pytest

@@ -178,24 +178,24 @@ class Story:
 @pytest.fixture(scope="module")
 def story(good: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Story:
     """Read a thousand damaged files, one after the other in one decoder."""
-    told = Story()
+    data = Story()
     folder = tmp_path_factory.mktemp("damaged")
     with Decoder() as decoder:
         for number, path in enumerate(damaged_files(good, folder, N_FILES)):
             if number == 20:
-                told.open_files.append(open_files(decoder))
+                data.open_files.append(open_files(decoder))
             if number == N_FILES // 2:
-                told.memory.append(memory(decoder))
+                data.memory.append(memory(decoder))
             try:
-                told.decoded.append(read(decoder, path, number))
+                data.decoded.append(read(decoder, path, number))
             except DecoderError as error:
-                told.died[path] = str(error)
+                data.died[path] = str(error)
             except MediaError as error:
-                told.refused[path] = str(error)
+                data.refused[path] = str(error)
             path.unlink()
-        told.open_files.append(open_files(decoder))
-        told.memory.append(memory(decoder))
-    return told
+        data.open_files.append(open_files(decoder))
+        data.memory.append(memory(decoder))
+    return data
 
 
 def read(decoder: Decoder, path: Path, number: int) -> Clip | VideoInfo:

@@ -1,4 +1,4 @@
-"""A decoder in a process of its own: what happens there costs a call, never the program."""
+"""Decoding in a separate process: a crash or a hang there fails one call, and never the program."""
 
 from __future__ import annotations
 

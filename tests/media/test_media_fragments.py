@@ -1,4 +1,4 @@
-"""Segments: one name for a part of a file, of which nothing outside is ever decoded, however it is read."""
+"""Segments of files, named by one string: no way of reading one returns anything from outside of it."""
 
 from __future__ import annotations
 

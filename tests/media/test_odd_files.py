@@ -1,4 +1,4 @@
-"""Files that nobody here made, and files of every odd kind, are read as a plain reading from their start finds them."""
+"""Unusual files: clips and segments of them equal the frames and samples of decoding them from their start."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def write_master(folder: Path) -> None:
-    """Pictures that change smoothly, and noise; at each flash, a bright picture and a burst."""
+    """Write a file of smoothly changing pictures and noise; at each flash a bright picture and a burst of sound."""
     n, height, width = MASTER_FRAMES, 64, 96
     turn = 2 * np.pi * np.arange(n)[:, None, None] / n
     waves = 60 + 50 * np.sin(np.arange(width) / 9 + 3 * turn) + 30 * np.cos(np.arange(height)[:, None] / 7 - 5 * turn)

@@ -1,4 +1,4 @@
-"""Programs and endpoints that are asked for names: what they are told, how they answer, and how they fail."""
+"""Programs and endpoints that are asked for names: their input, their answers, and their failures."""
 
 import json
 import shlex

@@ -65,13 +65,13 @@ def purity(xy, kind, k=5):
 
 def test_kinds_that_only_both_modalities_distinguish_are_apart(tmp_path):
     kind, video, audio = four_kinds(np.random.default_rng(0))
-    told = []
+    fractions = []
     path = write_store(tmp_path / "s.h5", features_video=video, features_audio=audio)
-    xy = places(path, progress=told.append)
+    xy = places(path, progress=fractions.append)
     assert xy.dtype == np.float32
     assert purity(xy, kind) > 0.99
-    assert told == sorted(told)
-    assert told[-1] == 1
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
     alone = places(path, by=["features/audio"])
     assert purity(alone, kind % 2) > 0.99
     assert purity(alone, kind) < 0.9
@@ -160,8 +160,8 @@ def test_without_features_those_that_the_heads_learnt_from_are_taken_or_log_prob
     log_prob = np.log(np.where(np.eye(4)[kind] > 0, 0.97, 0.01)).astype(np.float32)
     log_prob[:5] = np.log(np.eye(4)[kind[:5]] + 1e-45)
     first = write_store(tmp_path / "first.h5", features_video=video, features_audio=audio)
-    told = {"store": str(first)}
-    heads = write_store(tmp_path / "heads.h5", told, log_prob_video_0=log_prob, log_prob_audio_0=log_prob)
+    provenance = {"store": str(first)}
+    heads = write_store(tmp_path / "heads.h5", provenance, log_prob_video_0=log_prob, log_prob_audio_0=log_prob)
     np.testing.assert_array_equal(places(heads), places(first))
     assert cached_embedding(heads, tmp_path / "a").words == "features of video and audio; t-SNE, perplexity 30"
     first.unlink()

@@ -1,4 +1,4 @@
-"""Labels written for others read back as they were, and trees of links hold nothing but what they should."""
+"""Exported labels read back as they were written; folders of links hold a link for each video and nothing else."""
 
 import base64
 import errno

@@ -172,10 +172,10 @@ def test_what_cannot_be_drawn_is_named_with_the_reason(place, run):
     shutil.rmtree(run.checkpoint_folder)
     done = selavi("plot", run.folder, cwd=place)
     succeeded(done)
-    told = done.stderr.strip().splitlines()
-    assert len(told) == 5
+    result = done.stderr.strip().splitlines()
+    assert len(result) == 5
     for line, (start, why) in zip(
-        told,
+        result,
         (
             ("sizes are drawn without the prescribed ones: ", "has no checkpoint yet"),
             ("training is left out: ", "has learnt nothing yet"),

@@ -1,4 +1,4 @@
-"""Tables say the same as text, CSV and JSON; figures are real pictures; labels are held against classes."""
+"""Tables are the same as text, CSV and JSON; figures are pictures; labels are compared with classes."""
 
 import csv
 import io
@@ -39,9 +39,9 @@ CELLS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats() |
 @given(st.lists(st.fixed_dictionaries({"a": CELLS}, optional={"b": CELLS}), max_size=5), st.text(max_size=20))
 def test_a_table_holds_the_same_in_every_format(rows, title):
     table = Table(title, {"a": "first", "b": "second"}, rows, ["a note"])
-    told = json.loads(table.json())
-    assert told["title"] == title
-    for row, shown in zip(rows, told["rows"], strict=True):
+    data = json.loads(table.json())
+    assert data["title"] == title
+    for row, shown in zip(rows, data["rows"], strict=True):
         value = row["a"]
         lost = isinstance(value, float) and not math.isfinite(value)
         assert shown["a"] == (None if lost else value)
@@ -166,8 +166,8 @@ def test_a_table_of_scores_has_the_number_of_videos():
 def test_several_tables_are_one_document(tmp_path):
     labelled(tmp_path)
     call = lambda *options: CliRunner().invoke(cli.main, ["evaluate", str(tmp_path / "l.csv"), *options])  # noqa: E731
-    told = json.loads(call("--clusters", "--confusion", "--format", "json").stdout)
-    assert list(told) == ["scores", "clusters", "confusion"]
+    data = json.loads(call("--clusters", "--confusion", "--format", "json").stdout)
+    assert list(data) == ["scores", "clusters", "confusion"]
     refused = call("--clusters", "--format", "csv")
     assert refused.exit_code == 2
     assert "--format csv prints one table" in refused.stderr

@@ -1,4 +1,4 @@
-"""What labels follow can be set: sizes that bend, one modality alone, K-means in place of transport."""
+"""Options of the labelling: soft sizes, one modality alone, K-means in place of the transport."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Fine clusters are brought together by what the two modalities confuse, whatever their numbering."""
+"""Over-clusters that the two modalities confuse are merged, whatever their numbers."""
 
 import numpy as np
 import pytest

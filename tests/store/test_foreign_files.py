@@ -1,4 +1,4 @@
-"""Stores by somebody else, who may mean harm, and systems that refuse: one line each, and no damage that is none."""
+"""Stores of other programs, malicious ones too, and failing file systems: each is refused in one line."""
 
 import errno
 import os
@@ -136,7 +136,7 @@ class TestSizes:
             assert (store.features("video") == 1).all()
 
     def test_texts_that_share_their_bytes(self, path):
-        """So that a small file would fill the memory."""
+        """A small file whose texts share their bytes would fill the memory."""
         replace(path, "videos/reason", data=["x" * 100_000] + ["x"] * (N - 1))
         with h5py.File(path) as file:
             offset = file["videos/reason"].id.get_offset()

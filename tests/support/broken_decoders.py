@@ -33,7 +33,7 @@ def swallow(path: str) -> bytearray:
 
 
 def stumble(path: str) -> None:
-    """Have a bug."""
+    """Raise a KeyError, as a bug would."""
     raise KeyError("a bug")
 
 

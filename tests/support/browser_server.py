@@ -45,9 +45,9 @@ class Program:
             start_new_session=True,
         )
         assert self._process.stdout is not None
-        told = re.search(r"http://127\.0\.0\.1:\d+/", self._process.stdout.readline())
-        assert told is not None, self._stderr()
-        self.url = told[0]
+        data = re.search(r"http://127\.0\.0\.1:\d+/", self._process.stdout.readline())
+        assert data is not None, self._stderr()
+        self.url = data[0]
 
     def __enter__(self) -> Program:
         return self
@@ -77,7 +77,7 @@ class Program:
         gone(children)
 
     def kill(self) -> None:
-        """Let it end at once, as if the machine had run out of memory."""
+        """Kill it, as the system does when memory runs out."""
         children = self.children()
         self._process.kill()
         self._end()

@@ -58,7 +58,7 @@ class Truth:
         return sorted((known.count(name) for name in set(known)), reverse=True)
 
     def figures(self, cluster: int) -> dict[str, float]:
-        """Return what clusters are sorted by."""
+        """Return the figures by which clusters are sorted."""
         rows, counts = self.members(cluster), np.array(self.class_counts(cluster))
         shares = counts / counts.sum()
         return {
@@ -80,7 +80,7 @@ class Truth:
 
 
 def truth_of(run: Path) -> Truth:
-    """Read the store of a run of `browser_place.make_run`."""
+    """Read the store of a run of `browser_run.make_run`."""
     with h5py.File(run / "features.h5") as file:
         text = {name: [value.decode() for value in file[f"videos/{name}"][:]] for name in ("path", "class")}
         there = {m: file[f"videos/has_{m}"][:].astype(bool) for m in MODALITIES}
@@ -106,7 +106,7 @@ def truth_of(run: Path) -> Truth:
 
 
 def figures_of(truth: Truth, cluster: int) -> dict[str, Any]:
-    """Return what clusters of the run that is only looked at are sorted by, with what was said of them."""
+    """Return the figures by which a cluster of the run of `browser_fixture.place` is sorted, its edits included."""
     wrong = sum(int(truth.label[row]) == cluster for row in WRONG)
     return truth.figures(cluster) | {"wrong": wrong, "name": NAME if cluster == 2 else f"Cluster {cluster}"}
 

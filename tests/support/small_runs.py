@@ -107,21 +107,21 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def written(stem, *, figure=True):
-    """The rows of a table, which says the same in its three formats, and whose figure is a picture."""
-    told = json.loads(Path(f"{stem}.json").read_text())
+    """Check that a table is the same in its three formats and has a figure; return its rows."""
+    data = json.loads(Path(f"{stem}.json").read_text())
     rows = rows_of(f"{stem}.csv")
-    assert list(rows[0]) == list(told["columns"])
-    for row, same in zip(rows, told["rows"], strict=True):
+    assert list(rows[0]) == list(data["columns"])
+    for row, same in zip(rows, data["rows"], strict=True):
         assert row == {name: "" if value is None else str(value) for name, value in same.items()}
     text = Path(f"{stem}.txt").read_text().splitlines()
-    assert len(text) == len(rows) + 1 + bool(told["title"]) + len(told["notes"])
+    assert len(text) == len(rows) + 1 + bool(data["title"]) + len(data["notes"])
     if figure:
         figure_at(stem)
-    return told["rows"]
+    return data["rows"]
 
 
 def figure_at(stem):
-    """A figure as PNG and SVG; the words of the latter."""
+    """Check the PNG and the SVG of a figure; return the words of the SVG."""
     with Image.open(f"{stem}.png") as picture:
         assert min(picture.size) > 200
     root = ElementTree.parse(f"{stem}.svg").getroot()

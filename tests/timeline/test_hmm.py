@@ -1,4 +1,4 @@
-"""The smoothing of windows, beside all paths counted one by one; and what becomes of windows that disagree."""
+"""The hidden Markov model of windows equals a sum over all paths; windows that disagree are smoothed."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_the_total_is_the_largest_for_thousands_of_rows(dtype, kind: str) -> Non
 
 @pytest.mark.parametrize("kind", ["normal", "integers"])
 def test_the_total_is_the_value_of_the_dual(kind: str) -> None:
-    """Which no primal total exceeds, at any potentials: a proof of being the largest, on rows too many for SciPy."""
+    """No total exceeds the dual, at any potentials: equality proves the largest one, on rows too many for SciPy."""
     rng = np.random.default_rng(6)
     N, K = 30_000, 40
     x = scores_like(kind, N, K, rng) + 0.3 * rng.normal(size=K).round()
@@ -177,7 +177,7 @@ def test_neither_data_nor_potentials_are_changed() -> None:
 
 @pytest.mark.parametrize("kind", ["equal", "equal rows", "integers", "equal columns"])
 def test_many_equal_rows_move_together(kind: str) -> None:
-    """One by one, over as many searches of their cluster, they would take hours."""
+    """Moved one by one, over as many searches of their cluster, equal rows would take hours."""
     rng = np.random.default_rng(3)
     x = scores_like(kind, 50_000, 30, rng).astype(np.float32)
     sizes = integer_sizes(np.full(30, 1 / 30), len(x))

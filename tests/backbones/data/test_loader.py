@@ -141,10 +141,10 @@ class Breaking(StreamedClips):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_videos_on_which_the_decoder_crashes_or_hangs_are_replaced_and_reported(paths: list[str], workers: int) -> None:
     batches = all_batches(Breaking(paths, CLIP), workers)
-    told = dict(failure for batch in batches for failure in batch.failures)
-    assert sorted(told) == [1, 4]
-    assert told[1].endswith("1.mp4: the decoder crashed on it (SIGSEGV)")
-    assert told[4].endswith("4.mp4: reading it took longer than 0.3 s")
+    result = dict(failure for batch in batches for failure in batch.failures)
+    assert sorted(result) == [1, 4]
+    assert result[1].endswith("1.mp4: the decoder crashed on it (SIGSEGV)")
+    assert result[4].endswith("4.mp4: reading it took longer than 0.3 s")
     rows = np.concatenate([batch.rows for batch in batches])
     assert len(rows) == 6
     assert not {1, 4} & set(rows.tolist())

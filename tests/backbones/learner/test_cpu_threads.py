@@ -1,4 +1,4 @@
-"""Fewer threads learn while other programs use the processor, and all of them again afterwards."""
+"""A training uses fewer threads while other programs use the processor, and all of them again afterwards."""
 
 import pytest
 import torch

@@ -100,6 +100,6 @@ def test_two_machines_with_a_gpu_each_do_together_what_one_does(tmp_path: Path) 
         environment = ENVIRONMENT | {"NCCL_HOSTID": f"machine-{rank}", "NCCL_SOCKET_IFNAME": "lo"}
         command = torchrun(1, *program, options=where)
         running.append(subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True))
-    told = [process.communicate(timeout=200)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], told
+    errors = [process.communicate(timeout=200)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], errors
     assert_as_one(tmp_path, 2, np.load(tmp_path / "found-1-0.npz"))

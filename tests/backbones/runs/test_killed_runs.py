@@ -1,4 +1,4 @@
-"""What happens to processes: killed, asked to stop, restarted; the run ends with the same labels, to the last one."""
+"""Runs whose processes are killed, stopped or restarted end with the same labels."""
 
 from __future__ import annotations
 

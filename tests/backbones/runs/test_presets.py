@@ -1,4 +1,4 @@
-"""From options, files and presets to the settings of a run."""
+"""Settings of a run from presets, settings files and options."""
 
 from dataclasses import replace
 

@@ -77,11 +77,11 @@ def test_means_are_the_extracted_features_at_length_one(run, manifest, tmp_path)
 
 
 def test_maxima_are_those_of_each_clip_at_length_one_and_averaged(run, manifest):
-    told = []
+    result = []
     found = retrieval_features(
-        run, manifest, clips=3, frames=None, device="cpu", data_source=DataSource(0), progress=told.append
+        run, manifest, clips=3, frames=None, device="cpu", data_source=DataSource(0), progress=result.append
     )
-    assert sum(told) == 10
+    assert sum(result) == 10
     settings = RunSettings.from_dict(run.config).backbone
     source = open_clips(manifest, settings.clip, DataSource(0))
     (look,) = eval_batches(source, [2], settings.augment, ClipSampling(3), batch_size=1, workers=0)
