@@ -139,9 +139,10 @@ def name(
             labelling=head,
             reporter=TERMINAL,
         )
-    echo(_table(collection, head, found).to(form))
+    table = _table(collection, head, found)
+    echo(table.to(form))
     if form == "text":
-        note(_next_step(found, source), err=True)
+        note(_next_step(found, source, all(row["name"] for row in table.rows)), err=True)
 
 
 def _encoded(
@@ -209,9 +210,11 @@ def _table(collection: Any, head: str, found: Any) -> Any:
     return Table("", columns, rows)
 
 
-def _next_step(found: Any, source: str) -> str:
+def _next_step(found: Any, source: str, all_named: bool) -> str:
     """Return the sentence that says what was named, and how to name the rest."""
     named = f"{len(found.accepted)} clusters were named. " if found.accepted else ""
+    if all_named:
+        return f"{named}all clusters have names; change them on the page: selavi browse {source}"
     if not found.proposals:
         return f"{named}nothing was found that tells the clusters apart; try --encoder efficientnet-lite0, or --command"
     return f"{named}accept or write names on the page: selavi browse {source}; or accept good ones by --accept 0.5"

@@ -103,8 +103,12 @@ def sizes(label: NDArray[np.int32], K: int) -> Finding:
     )
     empty = np.flatnonzero(counts == 0).tolist()
     held = f"all {K:,} clusters hold videos" if not empty else f"{len(filled):,} of {K:,} clusters hold videos"
+    smallest, most = int(filled.min()), int(filled.max())
+    sizes = f"{most:,} each" if smallest == most else f"from {smallest:,} to {most:,}"
+    if len(filled) == 1:
+        held, sizes = f"1 of {K:,} clusters holds all videos", f"{most:,}"
     sentence = (
-        f"{held}, from {int(filled.min()):,} to {int(filled.max()):,} ({percent(largest)} of all); "
+        f"{held}, {sizes} ({percent(largest)} of all); "
         f"the entropy of their sizes is {percent(entropy)} of that of equal ones"
     )
     if empty:

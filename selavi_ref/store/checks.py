@@ -45,7 +45,9 @@ def check_file(path: Path, file: Any) -> None:
 def check_is_file(path: Path) -> None:
     """Raise an error if there is something else than a file at ``path``: opening a pipe would wait for ever."""
     if path.is_dir():
-        raise StoreError(f"{printable(path)} is a folder; name the file of the store", path=path, problem="foreign")
+        example = f", such as {printable(path / 'features.h5')}" if (path / "features.h5").is_file() else ""
+        message = f"{printable(path)} is a folder; name the file of the store{example}"
+        raise StoreError(message, path=path, problem="foreign")
     if path.exists() and not path.is_file():
         raise StoreError(f"{printable(path)} is not a regular file", path=path, problem="foreign")
 

@@ -64,7 +64,7 @@ def _diagnose(path: Path, code: int, text: str, name: str | None) -> tuple[str, 
         action = "opened" if name is None else f"read or written ({name})"
         return f"{path} cannot be {action}: {os.strerror(code)}", "system"
     if "file signature not found" in text:
-        return f"{path} is not an HDF5 file", "foreign"
+        return f"{path} is not an HDF5 file; name a store, as selavi extract writes it", "foreign"
     if name is not None:
         # The only filter of a store is the checksum.
         why = "its checksum does not match" if "filter returned failure" in text else text[:160]

@@ -381,7 +381,9 @@ def _check_is_there(path: Path) -> None:
     partial = layout.partial_path(path)
     check_is_file(partial)
     if not partial.exists():
-        raise StoreError(f"{path} does not exist", path=path, problem="missing")
+        raise StoreError(
+            f"{path} does not exist; name a store, as selavi extract writes it", path=path, problem="missing"
+        )
     with guarded(partial), h5py.File(partial, "r") as file:
         check_file(partial, file)
         raise _incomplete(path, file)

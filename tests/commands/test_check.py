@@ -230,7 +230,7 @@ class TestOfAStore:
             writer.write(slice(None), {"log_prob/video/0": np.log(np.tile([0.8, 0.1, 0.1], (40, 1)))})
             writer.finish()
         out = succeeded(selavi("check", "plain.h5", "--no-files", "--out", "of_plain", cwd=place))
-        assert out.startswith("! 1 of 3 clusters hold videos")
+        assert out.startswith("! 1 of 3 clusters holds all videos, 40 (100 % of all)")
         assert "cannot be trusted as they are" in out
         assert (place / "of_plain" / "videos.csv").read_text() == "path,label,why,figure\n"
 

@@ -81,6 +81,16 @@ def test_a_program_receives_each_nameless_cluster(place):
     assert given(place) == {2: "done"}  # an answer without a score is not accepted by itself
 
 
+def test_where_all_clusters_have_names_there_is_nothing_to_accept(place):
+    succeeded(selavi("name", "run", "--accept", "0"))
+    for cluster in range(4):
+        annotations(place).apply({"op": "rename", "cluster": cluster, "name": f"kind {cluster}"})
+    done = selavi("name", "run", "--command", "no-such-program")  # is not asked
+    assert done.exit_code == 0
+    assert "all clusters have names" in done.output
+    assert "--accept" not in done.output
+
+
 def test_a_program_that_fails_leaves_what_was_proposed_before(place):
     refused(selavi("name", "run", "--command", "no-such-program"), "no-such-program")
     assert (place / "run" / "names.json").exists()
