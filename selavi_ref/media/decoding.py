@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +21,8 @@ from selavi_ref.media.frames import TOLERANCE, FramePicker, SquareCrops
 SEEK_LEADS = (PREROLL, 3.0, 15.0, math.inf)
 LONGEST_JUMP = 60.0  # seconds that frames may be beyond the end of a file by its header; more is a damaged clock
 _SKIPPABLE = ("h264", "hevc")  # codecs whose non-reference frames, and no others, FFmpeg can skip
+_WHOLE_FRAMES = ("mp4", "matroska")  # containers whose packets are frames, not fields of them
+_AHEAD = 17  # packets of video before and after another, between which the frame displayed next is: codecs reorder 16
 _MAX_MISSING = 0.5  # seconds of video or audio that a damaged file may lack and still be read
 
 
@@ -73,13 +78,18 @@ class FrameReceiver(Protocol):
 
 
 def decode_packets(
-    media: Media, picker: FrameReceiver | None, track: AudioTrack | None, skip_before: float = -math.inf
+    media: Media,
+    picker: FrameReceiver | None,
+    track: AudioTrack | None,
+    skip_before: float = -math.inf,
+    shown_at: Sequence[float] = (),
 ) -> float:
     """
     Decode packets from the current position until picker and track are done, or to the end.
 
     Non-reference frames that end before `skip_before` (seconds) are not decoded; returns the time of the latest of
-    them, or minus infinity.
+    them, or minus infinity. With `shown_at`, the ascending times for which frames are wanted (seconds), those that are
+    displayed at none of them are not decoded either, where the file says reliably when they are.
     """
     streams = [s for s, target in ((media.video, picker), (media.audio, track)) if target is not None]
     if not streams:
@@ -87,10 +97,12 @@ def decode_packets(
     video_index = media.video.index if media.video is not None else -1
     tick = float(media.audio.time_base) if track is not None else 0.0
     skipper = _FrameSkipper(media, skip_before)
-    for packet in media.packets(*streams):
+    packets = media.packets(*streams)
+    ahead = _ShownFrames(media, shown_at) if picker is not None and shown_at and skipper.is_possible else None
+    for packet in packets if ahead is None else ahead.watch(packets):
         if picker is not None and packet.stream.index == video_index:  # stream_index is 0 in all empty packets
             if not picker.done:
-                skipper.update(packet)
+                skipper.update(packet, ahead is not None and ahead.unused and not math.isnan(picker.first_time))
                 for frame in media.frames(packet):
                     time = media.time_of(frame)
                     _check_clock(media, picker.last_time, time, picker.count is None)
@@ -110,25 +122,74 @@ class _FrameSkipper:
 
     def __init__(self, media: Media, before: float) -> None:
         self.latest = -math.inf  # time of the latest frame that may have been skipped
-        self._active = math.isfinite(before) and media.video is not None and media.video.codec.name in _SKIPPABLE
-        self._active = self._active and not media.untimed  # whose frames are identified by their number
-        if self._active:
+        self.is_possible = media.video is not None and media.video.codec.name in _SKIPPABLE
+        self.is_possible = self.is_possible and not media.untimed  # whose frames are identified by their number
+        if self.is_possible:
             self._context = media.video.codec_context
             self._tick, self._origin = float(media.video.time_base), media.origin
             self._before = before
             self._skipping = False
 
-    def update(self, packet: Any) -> None:
-        """Decide whether the frames of the next packet are skipped."""
-        if not self._active:
+    def update(self, packet: Any, unused: bool) -> None:
+        """Decide whether the frames of the next packet are skipped, as those of `unused` packets are."""
+        if not self.is_possible:
             return
         time = math.inf if packet.pts is None else packet.pts * self._tick - self._origin
         skip = time + (packet.duration or 0) * self._tick < self._before
         if skip:
             self.latest = max(self.latest, time)
+        skip = skip or unused
         if skip != self._skipping:
             self._context.skip_frame = "NONREF" if skip else "DEFAULT"
             self._skipping = skip
+
+
+class _ShownFrames:
+    """
+    Looks some packets ahead, and tells of the present one whether its frame is displayed at none of the wanted times.
+
+    A frame is displayed until the next one, which may come earlier or later in the file: codecs reorder frames. Frames
+    are taken for used where that cannot be told.
+    """
+
+    def __init__(self, media: Media, shown_at: Sequence[float]) -> None:
+        self.unused = False
+        self._is_reliable = any(name in media.container.format.name for name in _WHOLE_FRAMES)
+        self._index, self._tick = media.video.index, float(media.video.time_base)
+        self._origin, self._shown_at = media.origin, shown_at
+
+    def watch(self, packets: Iterator[Any]) -> Iterator[Any]:
+        """Yield the packets, each when those after it are known."""
+        waiting: deque[Any] = deque()
+        near: deque[int] = deque(maxlen=2 * _AHEAD)  # times of video packets before and after the present one
+        n_ahead = 0
+        for packet in packets:
+            waiting.append(packet)
+            if self._is_frame(packet):
+                self._is_reliable &= packet.pts is not None
+                near.append(packet.pts or 0)
+                n_ahead += 1
+            while n_ahead > _AHEAD:
+                first = waiting.popleft()
+                if self._is_frame(first):
+                    n_ahead -= 1
+                    self.unused = self._is_unused(first.pts, near)
+                yield first
+        self.unused = False
+        yield from waiting
+
+    def _is_frame(self, packet: Any) -> bool:
+        return bool(packet.stream.index == self._index and packet.size)
+
+    def _is_unused(self, time: int | None, near: deque[int]) -> bool:
+        if not self._is_reliable or time is None or near.count(time) != 1:
+            return False
+        after = [other for other in near if other > time]
+        if not after:
+            return False
+        begin, end = (each * self._tick - self._origin for each in (time, min(after)))
+        first = bisect_left(self._shown_at, begin - 2 * TOLERANCE)
+        return first == len(self._shown_at) or self._shown_at[first] > end + TOLERANCE
 
 
 def _packet_end(packet: Any, tick: float) -> float:

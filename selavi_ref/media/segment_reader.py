@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def read_segments(
             track = AudioTrack(0.0, media.end(media.audio), sample_rate) if has_audio else None
             seek_time = -max(lead, media.settling)
             media.seek(seek_time)
-            decode_packets(media, pickers, track)
+            decode_packets(media, pickers, track, shown_at=pickers.shown_at if pickers is not None else ())
             if media.seeks(seek_time) and seeked_too_late(media, pickers, track, (0.0, 0.0)):
                 continue
             if pickers is not None:
@@ -112,6 +113,12 @@ class _Pickers:
         self._before: tuple[float, Any] | None = None
         self.count: int | None = 1  # unlike None, which stands for all frames of a file
         self.first_time = self.last_time = math.nan
+
+    @cached_property
+    def shown_at(self) -> list[float]:
+        """Times of the frames that are wanted, ascending, seconds."""
+        pickers = [picker for picker in self.of_parts if picker is not None]
+        return sorted(picker.start + number / picker.fps for picker in pickers for number in range(picker.count or 0))
 
     @property
     def done(self) -> bool:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selavi_ref.errors import InputError, MediaError
-from selavi_ref.media import probe, read_clip, read_video
+from selavi_ref.media import decoding, probe, read_clip, read_video
 from selavi_ref.media.decoder import run_guarded
+from selavi_ref.media.frames import FramePicker
 from selavi_ref.media.scenes import SHORTEST_SCENE, scene_bounds
 from selavi_ref.media.segment_reader import read_segments
 from selavi_ref.media.segments import Segment, file_of, groups, groups_by_file, read_seconds, segment_of, windows
@@ -134,6 +135,46 @@ def test_segments_are_decoded_together_as_one_by_one(video: str) -> None:
     assert np.array_equal(
         np.concatenate([together[0].frames, read_video(f"{video}#t=2", **OPTIONS).frames]), whole.frames
     )
+
+
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_frames_that_are_not_shown_need_not_be_decoded(data, tmp_path_factory) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    n = data.draw(st.integers(3, 150))
+    gaps = rng.choice([20, 33, 40, 41, 100, 700], n, p=[0.2, 0.2, 0.3, 0.2, 0.08, 0.02]) / 1000
+    times = None if data.draw(st.booleans()) else (np.cumsum(gaps) - gaps[0]).tolist()
+    codec = data.draw(st.sampled_from(["libx264", "libx264", "libx265"]))
+    n_b, name = data.draw(st.integers(0, 8)), data.draw(st.sampled_from(["v.mp4", "v.mkv", "v.ts"]))
+    pyramid, g = data.draw(st.sampled_from(["none", "strict", "normal"])), data.draw(st.integers(5, 90))
+    x264 = {"bf": str(n_b), "x264-params": f"b-pyramid={pyramid}:b-adapt=0:open-gop={n_b % 2}:scenecut=0"}
+    options = x264 if codec == "libx264" else {"x265-params": f"bframes={n_b}:log-level=none"}
+    pictures = rng.integers(0, 255, (8, 48, 64, 3), np.uint8)[rng.integers(0, 8, n)]
+    path = tmp_path_factory.mktemp("shown") / name
+    write_video(path, n_frames=n, fps=25, times=times, pictures=pictures, codec=codec, g=str(g), **options)
+    seconds = probe(path).video_seconds
+    starts = sorted(
+        data.draw(st.lists(st.floats(0, max(0.1, seconds - 0.1)).map(lambda t: round(t, 3)), min_size=2, max_size=6))
+    )
+    names = [f"{path}#t={start:g},{start + data.draw(st.sampled_from([0.1, 0.5, 2.0])):g}" for start in starts]
+    options = OPTIONS | {"fps": data.draw(st.sampled_from([0.5, 2.0, 8.0, 24.0])), "want_audio": False}
+    found = read_segments(names, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "_WHOLE_FRAMES", ())
+        all_decoded = read_segments(names, **options)
+    for one, other in zip(found, all_decoded, strict=True):
+        assert type(one) is type(other)
+        if not isinstance(one, MediaError):
+            assert np.array_equal(one.frames, other.frames)
+
+
+def test_fewer_frames_are_decoded_than_there_are(video: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed = []
+    push = FramePicker.push
+    monkeypatch.setattr(FramePicker, "push", lambda self, time, frame: (pushed.append(time), push(self, time, frame)))
+    (whole,) = read_segments([f"{video}#t=0,12"], fps=2.0, size=32, sample_rate=8000)
+    assert len(whole.frames) == 24
+    assert len(set(pushed)) < 300  # of 360
 
 
 def test_a_cache_keeps_segments_apart(video: str, tmp_path: Path) -> None:
