@@ -7,8 +7,10 @@ import os
 import pytest
 from hypothesis import settings
 
-# Two processes test at once: threads that wait for each other must not keep a core busy. Read by libraries when loaded.
+# Two processes test at once, with a core each: several threads would wait for each other. Read as libraries are loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("default", max_examples=50, deadline=None)
 settings.register_profile("nightly", max_examples=2000, deadline=None)

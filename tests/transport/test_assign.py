@@ -47,13 +47,18 @@ def test_rows_and_columns_meet_their_marginals(engine: str, dtype, shape, streng
     assert a.cost == pytest.approx(-x[np.arange(len(x)), a.labels].mean() / 2, rel=1e-5, abs=1e-6)
 
 
+@pytest.fixture(scope="module")
+def sinkhorn_plan() -> np.ndarray:
+    x, r = problem(300, 20, 0, dtype=np.float32)
+    return plan(x, sinkhorn_potentials(x, r, 3.0), 3.0)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("method", METHODS)
-def test_all_methods_find_the_same_plan(engine: str, method: str) -> None:
+def test_all_methods_find_the_same_plan(sinkhorn_plan: np.ndarray, engine: str, method: str) -> None:
     x, r = problem(300, 20, 0, dtype=np.float32)
     a = solved(engine, x, r, strength=3.0, method=method, tol=1e-8)
-    f = sinkhorn_potentials(x, r, 3.0)
-    assert np.abs(a.plan - plan(x, f, 3.0)).sum() < 1e-7
+    assert np.abs(a.plan - sinkhorn_plan).sum() < 1e-7
 
 
 def test_the_value_is_the_maximum_that_scipy_finds() -> None:
@@ -261,7 +266,7 @@ def test_entries_as_large_as_they_may_be(engine: str, K: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for r in (np.ones(K), np.arange(K) > 3):
-            a = solved(engine, x, r)
+            a = solved(engine, x, r, max_passes=100)
             assert (r[a.labels] > 0).all()
             assert np.isfinite(a.confidence).all()
             assert np.isfinite(a.mass).all()
