@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from backbones.data.degradation import Degradation
 from backbones.data.settings import AugmentSettings, ClipSettings
 from selavi_ref.errors import MediaError, SelaviError
-from selavi_ref.media import SquareCrops, VideoInfo, log_mel, probe, read_clip
+from selavi_ref.media import Clip, SquareCrops, VideoInfo, log_mel, probe, read_clip
 from selavi_ref.media.decoder import LIMIT, parallel_map, run_guarded
 from selavi_ref.media.segments import file_of, groups_by_file
 from selavi_ref.media.video_cache import CachedVideo, CacheFormat, ClipCache, DecodedVideo, decode_group
@@ -156,8 +156,19 @@ class StreamedClips:
 
     def clip(self, row: int, start: float, crop: Crop, audio_shift: float = 0.0) -> RawClip:
         """Decode a clip; see `ClipSource`."""
+        s, modalities = self.settings, self.modalities(row)
+        wanted = {"want_video": "video" in modalities, "want_audio": "audio" in modalities}
+        clip = self._decode(row, start, crop, audio_shift=audio_shift, **wanted)
+        frames = self.degradation.degrade_frames(clip.frames)
+        if not clip.samples.size:
+            return RawClip(frames, np.empty((s.n_filters, 0), np.float32))
+        samples = self.degradation.degrade_samples(clip.samples, seed=(row, round(clip.start * s.sample_rate)))
+        return RawClip(frames, log_mel(samples, s.sample_rate, n_filters=s.n_filters))
+
+    def _decode(self, row: int, start: float, crop: Crop, **options: Any) -> Clip:
+        """Decode a clip of the format of the settings; `options` are further ones of `read_clip`."""
         s = self.settings
-        clip = run_guarded(
+        return run_guarded(
             read_clip,
             self.paths[row],
             start,
@@ -167,16 +178,9 @@ class StreamedClips:
             frames=s.frames,
             size=crop.side,
             sample_rate=s.sample_rate,
-            audio_shift=audio_shift,
             antialias=s.antialias,
-            want_video="video" in self.modalities(row),
-            want_audio="audio" in self.modalities(row),
+            **options,
         )
-        frames = self.degradation.degrade_frames(clip.frames)
-        if not clip.samples.size:
-            return RawClip(frames, np.empty((s.n_filters, 0), np.float32))
-        samples = self.degradation.degrade_samples(clip.samples, seed=(row, round(clip.start * s.sample_rate)))
-        return RawClip(frames, log_mel(samples, s.sample_rate, n_filters=s.n_filters))
 
 
 @dataclass

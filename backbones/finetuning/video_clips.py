@@ -11,8 +11,6 @@ from backbones.data.clips import ClipSource, Crop, RawClip, StoredClips, Streame
 from backbones.data.data_source import DataSource, open_clips
 from backbones.data.settings import ClipSettings
 from selavi_ref.datasets import Manifest
-from selavi_ref.media import SquareCrops, read_clip
-from selavi_ref.media.decoder import run_guarded
 from selavi_ref.runs.processes import Exchange, SingleProcess
 from selavi_ref.runs.reporter import SILENT, Reporter
 
@@ -75,18 +73,4 @@ class StreamedVideoOnlyClips(StreamedClips):
 
     def clip(self, row: int, start: float, crop: Crop, audio_shift: float = 0.0) -> RawClip:
         """Decode a clip; see `ClipSource`."""
-        s = self.settings
-        clip = run_guarded(
-            read_clip,
-            self.paths[row],
-            start,
-            s.audio_seconds,
-            crops=SquareCrops(crop.window, crop.positions),
-            fps=s.fps,
-            frames=s.frames,
-            size=crop.side,
-            sample_rate=s.sample_rate,
-            antialias=s.antialias,
-            want_audio=False,
-        )
-        return RawClip(clip.frames, _NO_AUDIO)
+        return RawClip(self._decode(row, start, crop, want_audio=False).frames, _NO_AUDIO)
