@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
     (train, classes), (unseen, unseen_classes) = read(options.train), read(options.unseen)
     chosen = subset_rows(classes, options.subset)

@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("missing-sound"), help="folder of the table")
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, float | str]] = []
     for share in options.shares:
         with tempfile.TemporaryDirectory() as place:
