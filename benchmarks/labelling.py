@@ -184,12 +184,12 @@ def draw(rows: list[dict[str, float | str]], path: Path) -> None:
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     names = [str(row["method"]) for row in rows]
-    for shift, key in ((-0.2, "nmi"), (0.2, "unseen_nmi")):
-        axes.bar(np.arange(len(rows)) + shift, [float(row[key]) for row in rows], 0.38, label=key.replace("_", " "))
-    axes.set_xticks(np.arange(len(rows)), names)
+    for shift, key, label in ((-0.2, "nmi", "training videos"), (0.2, "unseen_nmi", "unseen videos")):
+        axes.bar(np.arange(len(rows)) + shift, [float(row[key]) for row in rows], 0.38, label=label)
+    axes.set_xticks(np.arange(len(rows)), names, fontsize=8)
     axes.set_ylabel("NMI with true classes")
     axes.legend()
-    figure.savefig(path)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
@@ -234,7 +234,7 @@ def main() -> None:
     ]
     table = Table(f"Labels of features: {options.name}", columns, rows, notes)
     table.write(options.out / f"labelling-{options.name}")
-    draw(rows, options.out / f"labelling-{options.name}.svg")
+    draw(rows, options.out / f"labelling-{options.name}.png")
     print(table.text())
 
 
