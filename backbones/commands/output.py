@@ -35,6 +35,8 @@ def refuse_foreign_table(out: str, given: bool, force: bool) -> None:
     """
     Refuse to replace a file, unless it was named and is a table of labels written by this program.
 
+    A file in a folder that does not exist is refused, too, before any long work.
+
     Parameters
     ----------
     out : str
@@ -47,8 +49,11 @@ def refuse_foreign_table(out: str, given: bool, force: bool) -> None:
     Raises
     ------
     InputError
-        If the file must not be replaced.
+        If the file must not be replaced, or its folder does not exist.
     """
+    folder = os.path.dirname(out)
+    if folder and not os.path.isdir(folder):
+        raise InputError(f"--out {out}: there is no folder {folder}; make it first", path=folder, option="--out")
     if force or not os.path.lexists(out) or (given and _is_label_table(out)):
         return
     what = "is not a table of labels written by selavi label" if given else "exists already"

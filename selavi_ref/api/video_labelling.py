@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from selavi_ref.api.predictions import label_features
 from selavi_ref.api.progress import choose_reporter
 from selavi_ref.api.run import Run
@@ -86,10 +88,11 @@ def label_videos(
     >>> run = selavi_ref.label_videos("videos", 10, out="run", progress=True)  # doctest: +SKIP
     >>> run.to_pandas()  # doctest: +SKIP
     """
-    if n_clusters != "auto" and (not isinstance(n_clusters, int) or isinstance(n_clusters, bool) or n_clusters < 1):
-        raise InputError(
-            f'n_clusters must be a number from 1 or "auto", not {n_clusters!r}', option="n_clusters", value=n_clusters
-        )
+    if n_clusters != "auto":
+        if not isinstance(n_clusters, (int, np.integer)) or isinstance(n_clusters, bool) or n_clusters < 2:
+            message = f'n_clusters must be a whole number of at least 2 or "auto", not {n_clusters!r}'
+            raise InputError(message, option="n_clusters", value=n_clusters)
+        n_clusters = int(n_clusters)  # of NumPy, too
     exists = RunFolder(out).config_file.exists() or PilotRun(Path(out)).under_way
     if exists and not resume:
         raise InputError(f"{out} holds a run already; give resume=True to continue it, or choose another out", path=out)

@@ -114,7 +114,11 @@ class Run:
                 path=run.folder,
             )
         if not run.config_file.exists():
-            raise InputError(f"{run.folder} holds no run: it has no config.toml", path=run.folder)
+            raise InputError(
+                f"{run.folder} holds no run: it has no config.toml; "
+                "name the folder of a run, as made by selavi train --out",
+                path=run.folder,
+            )
         return run
 
     @classmethod

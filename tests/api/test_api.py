@@ -170,6 +170,12 @@ def test_heads_on_features_need_no_videos(heads):
         run.predict(["a.mp4"])
 
 
+def test_numbers_of_clusters_of_numpy_are_numbers(place, tmp_path):
+    with pytest.raises(InputError) as error:
+        label_videos(place / "videos", np.int64(500), tmp_path / "run")
+    assert error.value.option != "n_clusters"  # but that there are fewer videos
+
+
 def test_a_run_is_continued_only_on_request(place, tmp_path):
     with pytest.raises(InputError) as error:
         label_videos(place / "videos", 4, place / "run")
@@ -180,7 +186,7 @@ def test_a_run_is_continued_only_on_request(place, tmp_path):
     assert len(run) == 32
 
 
-@pytest.mark.parametrize("n_clusters", [0, True, "many", 2.5])
+@pytest.mark.parametrize("n_clusters", [0, 1, True, "many", 2.5])
 def test_other_numbers_of_clusters_are_refused(n_clusters, tmp_path):
     with pytest.raises(InputError) as error:
         label_videos(tmp_path, n_clusters, tmp_path / "run")

@@ -92,6 +92,10 @@ def test_no_out_takes_a_dash_for_the_name_of_a_file(name, command):
             assert option.type.allow_dash == (name == "label")
 
 
+def test_a_table_in_no_folder_is_refused_at_once(place):
+    refused(selavi("label", "f.h5", "--out", "none/labels.csv", cwd=place), "--out none/labels.csv")
+
+
 def test_a_dash_is_refused_in_one_line(tmp_path):
     refused(selavi("train-heads", "f.h5", "-k", 3, "--out", "-", cwd=tmp_path), "--out", "standard output")
     assert not list(tmp_path.iterdir())
