@@ -117,10 +117,12 @@ def test_commands_on_stores_import_no_torch(tmp_path):
         "plot run --only sizes --no-tensorboard",
         "browse run --export page --thumbnails-only",
     ]
-    script = "\n".join(
+    calls = [
         f"try: cli.main({command.split()!r})\nexcept SystemExit as end: assert not end.code, {command!r}"
         for command in commands
-    )
+    ]
+    calls.insert(1, "assert not {'torchvision', 'av', 'backbones.runs.train'} & set(sys.modules)")
+    script = "\n".join(calls)
     code = f"import sys; sys.modules['torch'] = None\nimport cli\n{script}"
     done = run_python("-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr

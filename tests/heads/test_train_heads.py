@@ -128,20 +128,6 @@ def test_a_file_of_another_program_with_other_modalities_will_do(place):
     assert normalized_mutual_info_score(kinds, found) > 0.7
 
 
-def test_nothing_of_pytorch_or_video_decoding_is_loaded(place):
-    folder, _ = place
-    code = (
-        "import sys, cli; sys.argv = ['selavi', 'train-heads', 'f.h5', '-k', '5', '--out', 'fresh'];\n"
-        "try: cli.main()\n"
-        "except SystemExit as end: assert not end.code\n"
-        "assert not {'torch', 'torchvision', 'av', 'backbones.runs.train'} & set(sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
-    )
-    assert done.returncode == 0, done.stderr.decode()
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.processes
 def test_a_run_of_version_0_1_that_is_killed_or_stopped_ends_with_the_same_labels(place, number):

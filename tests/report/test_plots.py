@@ -281,7 +281,7 @@ def test_help_names_the_figures_there_are():
     assert _FIGURES == FIGURES
 
 
-@pytest.mark.parametrize(("n_classes", "n_clusters"), [(45, 41), (41, 45), (100, 7), (3, 90)])
+@pytest.mark.parametrize(("n_classes", "n_clusters"), [(45, 41), (100, 7), (3, 90)])
 def test_the_confusion_of_many_classes_names_the_worst(tmp_path, n_classes, n_clusters):
     rng = np.random.default_rng(0)
     counts = rng.integers(1, 5, (n_classes, n_clusters))
