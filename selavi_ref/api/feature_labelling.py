@@ -14,7 +14,7 @@ from selavi_ref.api.progress import choose_reporter
 from selavi_ref.api.run import Run
 from selavi_ref.ensemble.label_table import write_csv
 from selavi_ref.errors import FilePath, InputError
-from selavi_ref.heads.any_run import apply, train
+from selavi_ref.heads.any_run import apply, learnt_store, train
 from selavi_ref.heads.crossfit_run import cluster_sizes, start_crossfit
 from selavi_ref.heads.pilot import finish_pilot, start_pilot
 from selavi_ref.runs.pilot_run import PilotRun
@@ -156,7 +156,7 @@ def finish_heads_run(out: FilePath, reporter: Reporter = SILENT) -> RunFolder:
         if pilot.under_way:
             run = finish_pilot(pilot, reporter)
         train(run, reporter)
-        apply(run, run.config["store"], run.features_file, reporter)
+        apply(run, learnt_store(run), run.features_file, reporter)
     return run
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.api.heads_update import learnt_store, read_learnt
+from selavi_ref.api.heads_update import read_learnt
 from selavi_ref.api.learning import Learning, complete_learning, notes_for_edits
 from selavi_ref.api.predictions import label_features
 from selavi_ref.browser.annotations import annotations_of
@@ -22,6 +23,7 @@ from selavi_ref.ensemble.fates import fates
 from selavi_ref.ensemble.label_table import write_csv
 from selavi_ref.ensemble.labels import Labels, label_store
 from selavi_ref.errors import InputError, printable
+from selavi_ref.heads.any_run import learnt_store
 from selavi_ref.heads.crossfit_run import CrossfitRunSettings, StoredFeatures, is_crossfit, write_log_prob
 from selavi_ref.report.contact_sheet import contact_sheet
 from selavi_ref.runs.atomic import write_text
@@ -101,7 +103,7 @@ def learn_on_with_heads(
     staged = StagedFiles(run, run.learning_folder)
     staged.discard()
     continued = Run(staged.path(run.config_file).parent)
-    settings = _with_clusters(settings, K)
+    settings = replace(_with_clusters(settings, K), store=os.path.abspath(learnt_store(run)))
     search = CrossfitSettings()
     with FeatureStore(settings.store) as store, reporter.bar(search.final_rounds, "learning", "round") as bar:
         model = refine_crossfit(

@@ -10,13 +10,13 @@ from typing import Any
 
 import h5py
 
-from selavi_ref.api.heads_update import as_rows, check_encoders, learnt_store
+from selavi_ref.api.heads_update import as_rows, check_encoders
 from selavi_ref.api.predictions import as_feature_store
 from selavi_ref.api.video_runs import Videos, as_manifest, text_search
 from selavi_ref.datasets import Manifest
 from selavi_ref.datasets.scan import scan
 from selavi_ref.errors import FilePath
-from selavi_ref.heads.any_run import apply
+from selavi_ref.heads.any_run import apply, learnt_store
 from selavi_ref.report.summaries import cut_summary
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run

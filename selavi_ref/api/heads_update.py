@@ -19,7 +19,7 @@ from selavi_ref.datasets.changes import Changes
 from selavi_ref.datasets.contents import write_contents
 from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.errors import InputError, printable
-from selavi_ref.heads.any_run import apply
+from selavi_ref.heads.any_run import apply, learnt_store
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.reporter import Reporter
 from selavi_ref.runs.run import Run
@@ -33,11 +33,6 @@ def as_rows(videos: Videos) -> Path | None:
     """Return the store of features that was given in place of videos; None if it is none."""
     is_path = isinstance(videos, (str, os.PathLike))
     return Path(os.fspath(videos)) if is_path and os.fspath(videos).lower().endswith(".h5") else None  # type: ignore[arg-type]
-
-
-def learnt_store(run: Run) -> Path:
-    """Return the store of the features that a run of heads has learnt from, and of those that were added since."""
-    return Path(run.config["store"])
 
 
 def read_learnt(run: Run) -> dict[str, Any]:

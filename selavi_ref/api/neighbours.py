@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from selavi_ref.api.video_runs import Videos, as_manifest, text_search, video_runs
 from selavi_ref.datasets import Manifest
 from selavi_ref.errors import FilePath, InputError
-from selavi_ref.heads.any_run import apply
+from selavi_ref.heads.any_run import apply, learnt_store
 from selavi_ref.report.neighbours import CLUSTERS, similar_files
 from selavi_ref.report.store_search import SearchedStores
 from selavi_ref.report.table import Table
@@ -90,7 +90,7 @@ def _neighbours_by_encoders(
     """Return the nearest files by features of the encoders that a run has learnt from, and by its clusters."""
     with TemporaryDirectory(prefix="selavi-neighbours-") as temporary:
         features, labels = Path(temporary) / "features.h5", Path(temporary) / "labels.h5"
-        learnt_from = run.config["store"]
+        learnt_from = learnt_store(run)
         table = find_by_encoders(
             learnt_from,
             queries,

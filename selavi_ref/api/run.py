@@ -29,6 +29,7 @@ from selavi_ref.browser.store_labels import StoredLabels
 from selavi_ref.diagnostics.check import Report
 from selavi_ref.ensemble.label_table import read_truths
 from selavi_ref.errors import FilePath, InputError
+from selavi_ref.heads.any_run import learnt_store
 from selavi_ref.metrics import summary
 from selavi_ref.report.export import FinalLabels
 from selavi_ref.report.table import Table
@@ -138,7 +139,7 @@ class Run:
             If there are none of this name, or the run is not finished.
         """
         heads = self._folder.kind is RunKind.HEADS
-        with FeatureStore(self._folder.config["store"] if heads else self._folder.features_file) as store:
+        with FeatureStore(learnt_store(self._folder) if heads else self._folder.features_file) as store:
             return store.features(modality)
 
     def predict(

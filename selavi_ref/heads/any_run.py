@@ -12,6 +12,15 @@ from selavi_ref.heads.training_run import apply_heads, newest_state, train_heads
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 
+_OWN_STORES = ("encoded.h5", "input.h5")  # features that are kept in the folder of a run
+
+
+def learnt_store(run: Run) -> Path:
+    """Return the store of features that a run has learnt from; one in its folder moves with it."""
+    store = Path(run.config["store"])
+    own = run.folder / store.name
+    return own if store.name in _OWN_STORES and own.exists() else store
+
 
 def train(run: Run, reporter: Reporter = SILENT) -> None:
     """Train the heads of a run to the end; see `train_crossfit` and `train_heads`."""

@@ -316,9 +316,10 @@ def describe_run(run: Run) -> str:
         return ""
     with FeatureStore(run.features_file) as store:
         summary = SearchSummary(**store.provenance["search"])
+    agreement = "" if summary.agreement is None else f", agreement of the runs (NMI) {summary.agreement:.2f}"
     return (
         f"cross-fitted heads: {summary.candidate}, penalty {summary.penalty:g}, held-out information "
-        f"{summary.information[summary.candidate]:.2f} nats, agreement of the runs (NMI) {summary.agreement:.2f}"
+        f"{summary.information[summary.candidate]:.2f} nats{agreement}"
     )
 
 

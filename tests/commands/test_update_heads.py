@@ -117,6 +117,17 @@ def test_it_learns_on_with_corrections_and_keeps_the_numbers_of_clusters(place):
     assert all(fate["kind"] in ("kept", "joined", "split", "new") for fate in done["clusters"])
     assert "learning" not in update_summary(place, "--learn")  # nothing is left to learn
     succeeded(selavi("label", "run", "run/encoded.h5", "--out", "again.csv", cwd=place))
+    succeeded(selavi("train-heads", "--resume", "--out", "run", cwd=place))  # finished: there is nothing to do
+
+
+def test_a_run_that_was_moved_takes_its_features_along(place):
+    os.rename(place / "run", place / "moved")
+    try:
+        add_new(place)
+        assert update_summary(place, "--learn", run="moved")["learning"]["n_videos"] == 38
+    finally:
+        shutil.rmtree(place / "moved")
+        shutil.copytree(place / "kept-run", place / "run")
 
 
 def test_clusters_are_added(place):
