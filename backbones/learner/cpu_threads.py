@@ -15,12 +15,12 @@ from selavi_ref.runs.reporter import Reporter
 
 FIXED_BY = "OMP_NUM_THREADS"  # environment variable of a user's own number
 _WITH_GPU = 4  # threads when a GPU is used: idle ones would spin on the cores that launch its kernels
-_SMALL_SHARE = 0.6  # a thread that waits for another counts as busy, so that an idle machine gives more
+_SMALL_SHARE = 0.75  # threads that wait for each other count as busy, so that an idle machine gives nearly 1
 _GAIN = 0.95  # step time that fewer or more threads must reach, relative to the one before, to be kept
 _SLOW = 3.0  # relative step time at which a trial ends at once
 _WINDOW, _TRIAL = 5.0, 1.0  # seconds of steps that are measured before something is changed, and in a trial
 _TRIAL_STEPS = 4
-_RETRY, _RETRY_FEWER = 300.0, 60.0  # seconds from a trial to the next one of more, or of fewer threads
+_RETRY = 300.0  # seconds from a trial to the next one
 
 
 def limit_threads(device: torch.device) -> int:
@@ -102,9 +102,12 @@ class AdaptiveThreads:
                 self._try_next()
         elif self._passed >= _WINDOW:
             share = self._computed / (self._passed * self.threads)
-            if share < _SMALL_SHARE and self.threads > 1 and waited >= _RETRY_FEWER:
+            if waited < _RETRY:
+                self._restart()
+                return
+            if share < _SMALL_SHARE and self.threads > 1:
                 self._to_try = [self.threads >> halvings for halvings in range(1, self.threads.bit_length())]
-            elif self.threads < self._most and waited >= _RETRY:
+            elif self.threads < self._most:
                 self._to_try = [min(2 * self.threads, self._most)]
             else:
                 self._restart()
