@@ -35,7 +35,7 @@ class Installed:
     ],
 )
 def test_the_command_installs_from_the_same_source(monkeypatch, source, command):
-    monkeypatch.setattr(install_hints, "distribution", lambda name: Installed(source))
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Installed(source))
     assert install_hints.install_command("all") == command
     assert command in install_hints.missing_package("av")
 
@@ -44,6 +44,6 @@ def test_a_checkout_that_is_not_installed_is_named(monkeypatch):
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(install_hints, "distribution", missing)
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
     assert install_hints.install_command("video").startswith("pip install -e ")
     assert "[video]" in install_hints.install_command("video")
