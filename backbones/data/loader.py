@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -31,6 +33,11 @@ _NO_SHARED_MEMORY = (
     "is slower; in Docker, give more by --shm-size=8g"
 )
 _TRIES = 20  # attempts to replace a video that cannot be decoded
+
+if hasattr(os, "register_at_fork"):
+    # A forked worker must not free what its parent has left as garbage: a filter graph of FFmpeg, say, would wait for
+    # ever for its threads, which only the parent has.
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Any
 
 from selavi_ref.errors import FilePath, InputError, MediaError, TransientMediaError, printable, reason
 from selavi_ref.install_hints import missing_package
-from selavi_ref.media.file_formats import open_options
+from selavi_ref.media.file_formats import open_options, text_options
 from selavi_ref.media.orientation import orientation
 from selavi_ref.media.segments import Segment, file_of, segment_of
 
@@ -307,7 +307,7 @@ def _open_container(path: FilePath) -> Any:
             raise media_error(path, "not a regular file")
         if status.st_size == 0:
             raise media_error(path, "the file is empty")
-        return av.open(name, mode="r", metadata_errors="replace", container_options=open_options())
+        return av.open(name, mode="r", container_options=open_options(), **text_options(av))
     except (av.InvalidDataError, av.ArgumentError) as error:
         raise media_error(path, "of no format that FFmpeg can read, or damaged at its beginning or end") from error
     except media_errors() as error:

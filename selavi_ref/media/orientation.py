@@ -23,7 +23,7 @@ class Orientation(NamedTuple):
 
 def orientation(frame: Any) -> Orientation:
     """Return how a decoded frame is turned upright, by its display matrix, rounded to quarter turns."""
-    matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None or len(bytes(matrix)) < 36:
         return Orientation()
     # A pixel (x, y) is displayed at (a x + c y, b x + d y), up to a shift.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -292,3 +294,30 @@ def test_a_view_always_fits_its_picture(scale: float, down: float, across: float
     view = Crop.for_training(CLIP, change, scale, down, across)
     assert view.window == (28 if published else 32)
     assert view.window <= view.side <= 32
+
+
+class Garbage:
+    """Part of a cycle that only the garbage collector frees, which it then writes down."""
+
+    def __init__(self, file):
+        self.file, self.itself = file, self
+
+    def __del__(self):
+        self.file.write_text(str(os.getpid()))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system with fork")
+def test_a_forked_worker_frees_no_garbage_of_its_parent(tmp_path):
+    gc.disable()
+    try:
+        Garbage(tmp_path / "freed")
+        child = os.fork()
+        if not child:
+            gc.collect()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert not (tmp_path / "freed").exists()
+    finally:
+        gc.enable()
+    gc.collect()
+    assert (tmp_path / "freed").read_text() == str(os.getpid())
