@@ -46,12 +46,16 @@ class AudioTrack:
     ----------
     end
         End of the last frame received, seconds; NaN without one.
+    decodes_all
+        Whether all packets are decoded, also those before the interval. FFmpeg 9 drops the first samples that it
+        decodes in a file whose beginning was cut off by an edit list, whichever they are.
     """
 
     def __init__(self, start: float, end: float, sample_rate: int) -> None:
         self.sample_rate = sample_rate
         self.first, self.last = start - PREROLL, end + 0.01
         self.end = math.nan
+        self.decodes_all = False
         self.rate = 0  # of the source, known with the first frame
         self._chunks: list[_Chunk] = []
         self._runs: list[_Chunk] | None = None  # of these chunks, once they are needed
@@ -68,7 +72,7 @@ class AudioTrack:
 
     def needs(self, packet_end: float) -> bool:
         """Tell whether a packet that ends at `packet_end` (seconds) must be decoded."""
-        return not self.done and not packet_end < self.first
+        return not self.done and (self.decodes_all or not packet_end < self.first)
 
     def push(self, time: float, frame: Any) -> None:
         """Receive the next frame, which starts at `time` (seconds); NaN means at the end of the last one."""
@@ -81,11 +85,12 @@ class AudioTrack:
             samples = np.interp(np.arange(n) * frame.sample_rate / self.rate, np.arange(len(samples)), samples)
             samples = samples.astype(np.float32)
         if math.isnan(time):
-            time = self.end if self._chunks else 0.0
+            time = 0.0 if math.isnan(self.end) else self.end
         if len(samples):
-            self._chunks.append(_Chunk(time, samples))
             self.end = time + len(samples) / self.rate
-            self._runs = None
+            if not self.end < self.first:
+                self._chunks.append(_Chunk(time, samples))
+                self._runs = None
 
     def segment(self, start: float, count: int) -> NDArray[np.float32]:
         """Return `count` samples from `start` (seconds) on; zeros where there is no audio."""

@@ -115,6 +115,8 @@ def read_clip(
             )
             seek_time = min(video_start, audio_start) - max(leads[0], media.settling)
             media.seek(seek_time)
+            if track is not None:
+                track.decodes_all = leads[0] > SEEK_LEADS[0] or not media.seeks(seek_time)
             skip_before = video_start - _NO_SKIP_SECONDS if skip else -math.inf
             skipped = decode_packets(media, picker, track, skip_before=skip_before)
             if media.seeks(seek_time) and seeked_too_late(media, picker, track, (video_start, audio_start)):
@@ -231,6 +233,8 @@ def read_video(
     with open_media(path) as media:
         picker = make_picker(media, 0.0, fps, None, size, None, enlarge, antialias) if want_video else None
         track = AudioTrack(0.0, math.inf, sample_rate) if want_audio and media.audio is not None else None
+        if track is not None:
+            track.decodes_all = True
         decode_packets(media, picker, track)
         video_end = audio_end = 0.0
         if picker is not None:

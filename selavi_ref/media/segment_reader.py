@@ -79,6 +79,8 @@ def read_segments(
             track = AudioTrack(0.0, media.end(media.audio), sample_rate) if has_audio else None
             seek_time = -max(lead, media.settling)
             media.seek(seek_time)
+            if track is not None:
+                track.decodes_all = lead > SEEK_LEADS[0] or not media.seeks(seek_time)
             decode_packets(media, pickers, track, shown_at=pickers.shown_at if pickers is not None else ())
             if media.seeks(seek_time) and seeked_too_late(media, pickers, track, (0.0, 0.0)):
                 continue
