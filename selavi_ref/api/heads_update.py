@@ -104,7 +104,7 @@ class HeadsWork(UpdateWork):
 
     @property
     def new_features(self) -> Path:
-        """The store of the features of new files."""
+        """Path of the store to which the features of new files are written."""
         return self.staged.path(_NEW_FEATURES)
 
     def extract(self, manifest: Manifest, out: Path, device: str, workers: int | None, reporter: Reporter) -> None:

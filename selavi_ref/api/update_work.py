@@ -121,7 +121,7 @@ class UpdateWork:
             if file_of(name) in dropped:
                 self.renamed[key] = f"{key} (overwritten)"
                 continue
-            now = self._now(name)
+            now = self._name_after_move(name)
             if key != now:
                 self.renamed[key] = now
             place[now] = (1, number[now]) if {name, file_of(name)} & changed else (0, row)
@@ -151,7 +151,7 @@ class UpdateWork:
         scanned, contents = {entry.path: entry for entry in added}, self.changes.contents
 
         def now(entry: ManifestEntry) -> ManifestEntry:
-            name = self._now(entry.path)
+            name = self._name_after_move(entry.path)
             if name in scanned:
                 return replace(scanned[name], split=entry.split)
             content = contents.get(file_of(name))
@@ -170,8 +170,8 @@ class UpdateWork:
             write_manifest(Manifest(entries), self.staged.path(file))
         write_contents(contents, self.staged.path(self.run.contents_file), self.run.folder)
 
-    def _now(self, name: str) -> str:
-        """Return the name of a row after its file was moved."""
+    def _name_after_move(self, name: str) -> str:
+        """Return the name of a row; that at the new place of its file, if the update has found it moved."""
         file = file_of(name)
         return with_file(name, self.moved_to[file]) if file in self.moved_to else name
 

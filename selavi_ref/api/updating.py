@@ -233,7 +233,7 @@ def _opened(folder: FilePath, videos: Videos) -> Run:
 
 
 def _work(rows: Path | None, run: Run, *arguments: Any) -> UpdateWork:
-    """Return the steps of an update of this kind of run."""
+    """Return the object that updates this kind of run: of networks, or of heads on features."""
     if rows is not None:
         return RowsWork(rows, run, *arguments)
     return (HeadsWork if run.kind is RunKind.HEADS else UpdateWork)(run, *arguments)

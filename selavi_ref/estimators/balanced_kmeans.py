@@ -199,7 +199,7 @@ def _lloyd(
 
 
 def _half_norms(centres: NDArray[Any]) -> NDArray[np.float64]:
-    """Return ``|c|^2 / 2``: the nearest centre is that of the largest ``x . c - |c|^2 / 2``."""
+    """Return half of the squared length of each centre; the nearest one has the largest ``x . c - |c|^2 / 2``."""
     return np.asarray(0.5 * (centres.astype(np.float64) ** 2).sum(1))
 
 

@@ -1,4 +1,4 @@
-"""A plugin of pytest: a small run with some edits or with none, shown by the real program, and what it must show."""
+"""Fixtures of pytest: a small run, with or without edits, shown by `selavi browse`, and what its page must show."""
 
 from __future__ import annotations
 

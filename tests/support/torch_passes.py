@@ -39,7 +39,7 @@ def check_passes(order: str, dtype: type, weighted: bool, device: str = "cpu", f
 
 
 def check_rows(order: str, dtype: type, device: str = "cpu", fused: bool = False) -> None:
-    """Compare the walk over the rows with the reference, for all shapes."""
+    """Compare PyTorch's pass over the rows of the scores with the reference, for all shapes."""
     for N, K in SHAPES:
         x = np.asarray(data(N, K), dtype=dtype, order=order)
         f = np.random.default_rng(1).normal(size=K)
