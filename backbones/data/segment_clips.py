@@ -82,6 +82,8 @@ class SequentialClips:
             self._ahead = parallel_map(self._decode, range(wanted, len(self._groups)), self._workers, _AHEAD)
         self._current, (_, videos) = next(self._ahead)
         self._held = StoredClips(videos, self.settings)
+        if self._current == len(self._groups) - 1:
+            self.close()
         return self._held
 
     def _decode(self, number: int) -> _Group:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -138,7 +139,11 @@ def extract(
                 rows = (writer.remaining + own.start).tolist()
                 change = _SoundStatistics(manifest, rows, model, degradation, data_source.n_workers, reporter)
             done = int(writer.done.sum())
-            with writer, reporter.bar(len(own), "extracting", "video", done) as bar:
+            with (
+                nullcontext() if change is None else closing(change),
+                writer,
+                reporter.bar(len(own), "extracting", "video", done) as bar,
+            ):
                 backbone.extract(writer, heads, sampling, bar.update, self_labels, own.start, change)
                 writer.finish()
     with raise_together(exchange):
@@ -171,17 +176,22 @@ class _SoundStatistics:
         self._manifest, self._rows, self._model, self._degradation = manifest, rows, model, degradation
         self._read = self._all(workers, reporter)
 
-    def _all(self, workers: int, reporter: Reporter) -> Iterator[NDArray[np.float32]]:
+    def _all(self, workers: int, reporter: Reporter) -> Generator[NDArray[np.float32]]:
         """Yield the statistics of each video; warn of each file whose sound could not be read this time."""
         groups, warned = neighbours([self._manifest.entries[row].path for row in self._rows], _GROUP_SECONDS), set()
-        for group, found in parallel_map(self._read_group, groups, workers, _AHEAD):
-            if isinstance(found, TransientMediaError):
-                file = file_of(self._manifest.entries[self._rows[group[0]]].path)
-                if file not in warned:
-                    reporter.warn(f"{found}; it counts as without sound in the final labels")
-                warned.add(file)
-            none = np.full((len(group), N_FEATURES), np.nan, np.float32)
-            yield from none if isinstance(found, MediaError) else found
+        with closing(parallel_map(self._read_group, groups, workers, _AHEAD)) as results:
+            for group, found in results:
+                if isinstance(found, TransientMediaError):
+                    file = file_of(self._manifest.entries[self._rows[group[0]]].path)
+                    if file not in warned:
+                        reporter.warn(f"{found}; it counts as without sound in the final labels")
+                    warned.add(file)
+                none = np.full((len(group), N_FEATURES), np.nan, np.float32)
+                yield from none if isinstance(found, MediaError) else found
+
+    def close(self) -> None:
+        """End the processes that read sounds."""
+        self._read.close()
 
     def _read_group(self, group: list[int]) -> NDArray[np.float32] | MediaError:
         """Return the statistics of a file, or of segments of one, or why it cannot be read."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from selavi_ref.errors import FilePath, SelaviError, TransientMediaError, printable
@@ -30,6 +30,24 @@ _GRACE = 5.0  # seconds after the limit at which a process that the kernel did n
 _MEMORY = 8 << 30  # bytes of address space: a damaged header may ask for more memory than the machine has
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from selavi_ref.media.decoder import serve; serve(*{files!r})"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class _PipeEnd(Connection):
+    """
+    End of a pipe that only `close` closes.
+
+    A `Connection` that the garbage collector finds first closes its descriptor and still counts as open; closed again,
+    by the decoder that owns it, it would close the file that has got the same number since.
+    """
+
+    def __del__(self) -> None:
+        pass
+
+
+def _pipe() -> tuple[_PipeEnd, _PipeEnd]:
+    """Return the reading and the writing end of a pipe."""
+    read, write = os.pipe()
+    return _PipeEnd(read, writable=False), _PipeEnd(write, readable=False)
 
 
 class DecoderError(TransientMediaError):
@@ -120,8 +138,8 @@ class Decoder:
 
     def _connect(self) -> tuple[Connection, Connection, SharedMemory]:
         if self._requests is None or self._answers is None or self._shared is None:
-            their_requests, self._requests = Pipe(duplex=False)
-            self._answers, their_answers = Pipe(duplex=False)
+            their_requests, self._requests = _pipe()
+            self._answers, their_answers = _pipe()
             self._shared = SharedMemory()
             inherited = (their_requests.fileno(), their_answers.fileno(), self._shared.file)
             try:
@@ -291,7 +309,7 @@ def parallel_map(
                     decoder.kill()
                 on_cancel()
                 raise
-    finally:  # not left to the garbage collector, which may close their pipes before them
+    finally:
         for decoder in decoders:
             decoder.close()
 

@@ -118,6 +118,20 @@ def test_threads_have_decoders_of_their_own_which_end_with_them(video: Path) -> 
     assert wait_until(lambda: not any(map(is_running, numbers)))
 
 
+def test_a_decoder_that_is_garbage_closes_nothing_twice(tmp_path: Path) -> None:
+    # The garbage collector takes the ends of the pipes before the decoder: their numbers may be other files by then.
+    made = Decoder()
+    made.call(broken_decoders.echo, "a.mp4", 1)
+    ends = [made._requests, made._answers]
+    for end in ends:
+        end.__del__()
+    with open(tmp_path / "other", "wb") as other:  # would get the number of a pipe that is closed already
+        assert other.fileno() not in [end.fileno() for end in ends]
+        made.close()
+        other.write(b"whole")
+    assert (tmp_path / "other").read_bytes() == b"whole"
+
+
 def test_what_is_under_way_is_given_up_when_nobody_waits_for_it() -> None:
     def work(seconds: float) -> float:
         return (
