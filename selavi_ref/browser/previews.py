@@ -162,7 +162,7 @@ def _read(media: Media, begin: float) -> Excerpt:
         media.video.codec_context.options = {"skip_loop_filter": "all"}
     begin, packets = packets_from(media, begin, *streams)
     collector = _FrameCollector(media, begin) if media.video is not None else None
-    track = AudioTrack(begin, begin + SECONDS, SAMPLE_RATE) if media.audio is not None else None
+    track = _track(media, begin) if media.audio is not None else None
     for packet in packets:
         if collector is not None and packet.stream.index == media.video.index:
             if not collector.done:
@@ -179,6 +179,13 @@ def _read(media: Media, begin: float) -> Excerpt:
     return Excerpt(
         collector.frames if collector is not None else [], _samples(track, begin, _end(media, begin)), _colours(media)
     )
+
+
+def _track(media: Media, begin: float) -> AudioTrack:
+    """Return the receiver of the excerpt's sound, and make the decoder give all samples that it decodes."""
+    # FFmpeg 9 drops the first ones, whichever they are, if the beginning of the file was cut off by an edit list.
+    media.audio.codec_context.flags2 |= import_av().codec.context.Flags2.skip_manual
+    return AudioTrack(begin, begin + SECONDS, SAMPLE_RATE)
 
 
 def _skip(media: Media, packet: Any, begin: float) -> None:

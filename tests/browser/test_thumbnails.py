@@ -157,6 +157,19 @@ def test_a_preview_is_ten_seconds_of_the_middle_with_its_sound(tmp_path):
     assert data.index(b"moov") < data.index(b"mdat")
 
 
+@pytest.mark.parametrize(("n_frames", "seconds"), [(200, 10.0), (0, 10.0), (800, 40.0)])
+def test_the_sound_of_a_preview_is_whole_where_the_beginning_of_the_file_was_cut_off(tmp_path, n_frames, seconds):
+    sound = tone(seconds + 0.5, 440)
+    uncut = {"avoid_negative_ts": "disabled"}
+    path = write_video(tmp_path / "a.mp4", n_frames=n_frames, fps=20, sound=sound, audio_offset=-0.5, container=uncut)
+    with av.open(str(path)) as file:
+        assert next(file.demux(audio=0)).pts < -0.4 * 48000
+    with av.open(io.BytesIO(preview(path))) as file:
+        heard = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
+    assert len(heard) == pytest.approx(480_000, abs=4096)
+    assert np.abs(heard[: len(heard) // 2400 * 2400]).reshape(-1, 2400).max(axis=1)[1:-1].min() > 0.3
+
+
 @pytest.mark.parametrize(
     ("settings", "streams", "size", "n_frames"),
     [
