@@ -173,7 +173,7 @@ def _check_arguments(
 
 def _start_or_check(source: tuple[str, str] | None, out: str, options: dict[str, Any], workers: int | None) -> None:
     """Start a fine-tuning, unless --out holds it already; refuse another one there."""
-    from backbones.commands.progress import TERMINAL, counter
+    from backbones.commands.progress import TERMINAL
     from backbones.finetuning.folds import list_folds, scan_folds
     from backbones.finetuning.training_run import open_finetuning, settings_for, start
     from selavi_ref.runs.run import Run
@@ -195,9 +195,7 @@ def _start_or_check(source: tuple[str, str] | None, out: str, options: dict[str,
     listed = list_folds(
         videos, settings.layout, annotations=annotations, numbers=settings.folds, test_split=settings.test_split
     )
-    n_files = len({path for manifest in listed.values() for path in manifest.paths})
-    with counter(n_files, "scanning", "video") as count:
-        folds = scan_folds(listed, settings.test_split, workers=workers, progress=lambda done, total: count(1))
+    folds = scan_folds(listed, settings.test_split, workers=workers, reporter=TERMINAL)
     for fold in folds:
         skipped = f", {len(fold.skipped)} skipped" if len(fold.skipped) else ""
         what = f"{len(fold.train)} videos to learn from{skipped}, {len(fold.test)} to test, {len(fold.classes)} classes"

@@ -69,10 +69,10 @@ def scan(
     split of each file or segment, or the reason why it cannot be used; selavi train takes it in place of the folder.
     The same command continues an interrupted scan, and later opens only new or changed files.
     """
-    from backbones.commands.progress import counter
+    from backbones.commands.progress import TERMINAL
     from selavi_ref.datasets.layouts import SILENT_LAYOUTS
     from selavi_ref.datasets.scan import scan_to
-    from selavi_ref.report.summaries import cut_summary, manifest_summary
+    from selavi_ref.report.summaries import manifest_summary
 
     listed = list_collection(
         videos,
@@ -85,14 +85,7 @@ def scan(
     silent = layout in SILENT_LAYOUTS
     require = require or ("picture" if silent else "any")
     least = min_seconds if min_seconds is not None else 0.0 if silent else 1.1
-    with (
-        Interruptible("the same command continues where it stopped"),
-        counter(len(listed), "scanning", "video") as count,
-    ):
-        manifest = scan_to(
-            out, listed, min_seconds=least, require=require, progress=lambda done, total: count(1), **options
-        )
-    if said := cut_summary(listed, manifest):
-        note(said, err=True)
+    with Interruptible("the same command continues where it stopped"):
+        manifest = scan_to(out, listed, min_seconds=least, require=require, reporter=TERMINAL, **options)
     note(manifest_summary(manifest))
     note(f"wrote {click.format_filename(out)}")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import refuse_options
-from backbones.commands.messages import note, warning
+from backbones.commands.messages import warning
 from selavi_ref.errors import InputError
 
 
@@ -67,12 +67,7 @@ def list_collection(
 
 def scan_videos(listed: Any, workers: int | None = None, **limits: Any) -> Any:
     """Scan every listed video as `selavi_ref.datasets.scan` does, with a progress bar; `limits` are its options."""
-    from backbones.commands.progress import counter
+    from backbones.commands.progress import TERMINAL
     from selavi_ref.datasets import scan
-    from selavi_ref.report.summaries import cut_summary
 
-    with counter(len(listed), "scanning", "video") as count:
-        manifest = scan(listed, **limits, workers=workers, progress=lambda done, total: count(1))
-    if said := cut_summary(listed, manifest):
-        note(said, err=True)
-    return manifest
+    return scan(listed, **limits, workers=workers, reporter=TERMINAL)

@@ -54,7 +54,7 @@ def write_timeline_files(
     from selavi_ref.datasets.scan import list_videos
     from selavi_ref.datasets.segmentation import Segmentation
     from selavi_ref.media.segments import file_of
-    from selavi_ref.report.summaries import counted
+    from selavi_ref.runs.reporter import counted
 
     asked = Segmentation.parse(segments)
     if asked.kind not in ("auto", "windows"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from selavi_ref.datasets.layouts import list_layout
 from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.datasets.scan import list_videos
 from selavi_ref.errors import FilePath, InputError, printable
+from selavi_ref.runs.reporter import SILENT, Reporter
 
 TRAIN = "train"
 _SPLITS = (TRAIN, "val", "test")
@@ -122,7 +123,7 @@ def scan_folds(
     test_split: str,
     *,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> list[Fold]:
     """
     Scan every video of some folds once, and return the folds.
@@ -135,7 +136,7 @@ def scan_folds(
     unique = {entry.path: entry for entry in _entries(listed, (TRAIN, test_split))}
     source = next(iter(listed.values())).source
     files = Manifest(list(unique.values()), source)
-    scanned = scan(files, min_seconds=0.0, require="picture", workers=workers, progress=progress)
+    scanned = scan(files, min_seconds=0.0, require="picture", workers=workers, reporter=reporter)
     scanned_by_path = {entry.path: entry for entry in scanned}
     folds = []
     for number, manifest in listed.items():

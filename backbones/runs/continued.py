@@ -230,8 +230,5 @@ def scan_learnable(run: Run, listed: Manifest, *, workers: int | None = None, re
     """Scan videos for what a run needs to learn from them; those that it cannot learn from are skipped."""
     backbone = RunSettings.from_dict(run.config).backbone
     length = usable_length(backbone.clip)
-    with reporter.bar(len(listed), "scanning", "video") as bar:
-        scanned = scan(
-            listed, min_seconds=length, require="any", workers=workers, progress=lambda done, total: bar.update(1)
-        )
+    scanned = scan(listed, min_seconds=length, require="any", workers=workers, reporter=reporter)
     return with_modalities(scanned, backbone.modalities, length)

@@ -57,8 +57,7 @@ def _run_demo(
     reporter.info(f"drawing {n_videos} synthetic videos of {len(KINDS)} kinds: {', '.join(KINDS)}")
     with reporter.bar(n_videos, "drawing", "video") as bar:
         make_collection(videos, n_videos, seed=seed, progress=lambda done, total: bar.update(1))
-    with reporter.bar(n_videos, "scanning", "video") as bar:
-        manifest = scan(videos, progress=lambda done, total: bar.update(1))
+    manifest = scan(videos, reporter=reporter)
     run = jobs.start(
         folder / "run", manifest, run_settings(len(manifest.usable), clusters=len(KINDS), device=device, seed=seed)
     )

@@ -25,14 +25,12 @@ from backbones.runs.train import CheckpointPolicy, is_finished, read_videos, sta
 from selavi_ref.datasets import Manifest, read_manifest, scan
 from selavi_ref.datasets.modalities import learning_modalities, modalities_sentence, rows_modalities, with_modalities
 from selavi_ref.datasets.run_lists import labelled_videos, record_contents
-from selavi_ref.datasets.scan import list_videos
 from selavi_ref.datasets.video_files import describe_ignored, left_out_media
 from selavi_ref.errors import FilePath, InputError
 from selavi_ref.report.figures import check_drawing
-from selavi_ref.report.summaries import counted, cut_summary
 from selavi_ref.runs.pilot_run import PilotRun
 from selavi_ref.runs.processes import Exchange, SingleProcess, raise_together
-from selavi_ref.runs.reporter import SILENT, Reporter
+from selavi_ref.runs.reporter import SILENT, Reporter, counted
 from selavi_ref.runs.run import Run
 from selavi_ref.runs.run_lock import locked
 from selavi_ref.store import FeatureStore
@@ -98,18 +96,8 @@ def start_run(
     options["modalities"] = chosen = None if chosen == "auto" else chosen
     # Refuse settings that do not fit before the long scan.
     known = run_settings(**options, clusters=2 if estimated else n_clusters, n_videos=1000)
-    with reporter.bar(len(listed), "scanning", "video") as bar:
-        length = usable_length(known.backbone.clip)
-        manifest = scan(
-            listed,
-            min_seconds=length,
-            require="any",
-            workers=workers,
-            segments=segments,
-            progress=lambda done, total: bar.update(1),
-        )
-    if said := cut_summary(listed, manifest):
-        reporter.info(said)
+    length = usable_length(known.backbone.clip)
+    manifest = scan(listed, min_seconds=length, require="any", workers=workers, segments=segments, reporter=reporter)
     options["modalities"] = learning_modalities(manifest, length, chosen)
     manifest = with_modalities(manifest, options["modalities"], length)
     if estimated:
@@ -219,18 +207,14 @@ def extract_videos(
 ) -> None:
     """Scan any videos, and write their features and log-probabilities to a store; see `backbones.runs.extract`."""
     with raise_together(exchange):
-        listed = videos if isinstance(videos, Manifest) else list_videos(videos)
-        with reporter.bar(len(listed), "scanning", "video") as bar:
-            manifest = scan(
-                listed,
-                min_seconds=0.0,
-                require="any",
-                workers=workers,
-                segments=segments,
-                progress=lambda done, total: bar.update(1),
-            )
-        if exchange.rank == 0 and (said := cut_summary(listed, manifest)):
-            reporter.info(said)
+        manifest = scan(
+            videos,
+            min_seconds=0.0,
+            require="any",
+            workers=workers,
+            segments=segments,
+            reporter=reporter if exchange.rank == 0 else SILENT,
+        )
     extract(
         run,
         manifest,

@@ -13,11 +13,9 @@ import h5py
 from selavi_ref.api.heads_update import as_rows, check_encoders
 from selavi_ref.api.predictions import as_feature_store
 from selavi_ref.api.video_runs import Videos, as_manifest, text_search
-from selavi_ref.datasets import Manifest
 from selavi_ref.datasets.scan import scan
 from selavi_ref.errors import FilePath
 from selavi_ref.heads.any_run import apply, learnt_store
-from selavi_ref.report.summaries import cut_summary
 from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.runs.run import Run
 
@@ -67,23 +65,15 @@ def apply_to_any(
         else:
             check_encoders(run, "label")
             store = Path(temporary) / "encoded.h5" if encoded is None else encoded
-            files = _scanned(as_manifest(videos), segments, workers, reporter)  # type: ignore[arg-type]
+            files = scan(
+                as_manifest(videos),  # type: ignore[arg-type]
+                min_seconds=0.0,
+                require="any",
+                workers=workers,
+                segments=segments,
+                reporter=reporter,
+            )
             text_search().encode_files(
                 learnt_store(run), files, store, device=device, workers=workers, reporter=reporter
             )
         apply(run, store, out, reporter)
-
-
-def _scanned(listed: Manifest, segments: str | float, workers: int | None, reporter: Reporter) -> Manifest:
-    with reporter.bar(len(listed), "scanning", "video") as bar:
-        found = scan(
-            listed,
-            min_seconds=0.0,
-            require="any",
-            workers=workers,
-            segments=segments,
-            progress=lambda done, total: bar.update(1),
-        )
-    if said := cut_summary(listed, found):
-        reporter.info(said)
-    return found

@@ -76,15 +76,7 @@ def label_timelines(
     reporter = choose_reporter(reporter, progress)
     annotations = None if as_learnt else annotations_of(folder).read()
     listed = as_manifest(videos)
-    with reporter.bar(len(listed), "scanning", "video") as bar:
-        manifest = scan(
-            listed,
-            min_seconds=0.0,
-            require="any",
-            segments=window,
-            workers=workers,
-            progress=lambda done, total: bar.update(1),
-        )
+    manifest = scan(listed, min_seconds=0.0, require="any", segments=window, workers=workers, reporter=reporter)
     usable = manifest.usable
     if not len(usable):
         first = manifest.entries[0]

@@ -22,7 +22,6 @@ from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.datasets.run_lists import added_videos, known_contents, labelled_videos, learnt_videos
 from selavi_ref.errors import InputError, printable
 from selavi_ref.media.segments import file_of, segment_of, with_file
-from selavi_ref.report.summaries import cut_summary
 from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.cores import usable_cores
@@ -92,20 +91,18 @@ class UpdateWork:
     def _scanned(self, paths: Sequence[str], workers: int | None, reporter: Reporter) -> Manifest:
         """Scan new and changed videos; new ones are cut into segments, changed ones are cut as they were."""
         entries = [self.listed.get(path) or ManifestEntry(path) for path in paths]
-        n_new, scanned = len(self.changes.new), []
-        with reporter.bar(len(entries), "scanning", "video") as bar:
-            for part, segments in ((entries[:n_new], self.segments), (entries[n_new:], "whole")):
-                found = scan(
+        n_new = len(self.changes.new)
+        scanned: list[ManifestEntry] = []
+        for part, segments in ((entries[:n_new], self.segments), (entries[n_new:], "whole")):
+            if part:
+                scanned += scan(
                     Manifest(part),
                     min_seconds=0.0,
                     require="any",
                     workers=workers,
                     segments=segments,
-                    progress=lambda done, total: bar.update(1),
+                    reporter=reporter,
                 )
-                if said := cut_summary(Manifest(part), found):
-                    reporter.info(said)
-                scanned += found.entries
         if len(self.listed) == len(scanned) == 1 and scanned[0].info is None:
             path = scanned[0].path  # named by itself, and no video
             raise InputError(f"{printable(path)}: {scanned[0].skipped}", path=path)

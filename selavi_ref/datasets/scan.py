@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
+from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 
 from selavi_ref.datasets.entry_scan import scan_entries
@@ -23,6 +23,7 @@ from selavi_ref.datasets.video_files import LIST_EXTENSIONS
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
 from selavi_ref.media.decoder import LIMIT
 from selavi_ref.media.segments import file_of, segment_of
+from selavi_ref.runs.reporter import SILENT, ProgressBar, Reporter, counted
 
 
 def scan(
@@ -34,7 +35,7 @@ def scan(
     limit: float = LIMIT,
     known: Iterable[ManifestEntry] = (),
     segments: str | float | Segmentation = "whole",
-    progress: Callable[[int, int], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> Manifest:
     """
     List the videos of a collection with their lengths, and whether they have video and audio.
@@ -59,8 +60,8 @@ def scan(
     segments
         How videos are cut: ``"whole"`` (not at all), ``"scenes"``, seconds of a window, or ``"auto"``; see
         `selavi_ref.datasets.segmentation.Segmentation`. Entries that are segments already stay as they are.
-    progress
-        Called after each video with the numbers of videos done and in total.
+    reporter
+        Receives progress, and how many videos were cut.
 
     Returns
     -------
@@ -74,6 +75,7 @@ def scan(
     """
     listed = videos if isinstance(videos, Manifest) else list_videos(videos)
     entries: list[ManifestEntry] = []
+    cut = Segmentation.parse(segments)
     scanned = scan_entries(
         listed,
         min_seconds=min_seconds,
@@ -81,12 +83,13 @@ def scan(
         workers=workers,
         limit=limit,
         known=known,
-        segments=Segmentation.parse(segments),
+        segments=cut,
     )
-    for done, (_, parts) in enumerate(scanned, 1):
-        entries += parts
-        if progress is not None:
-            progress(done, len(listed))
+    with _scanning(listed, reporter) as bar:
+        for _, parts in scanned:
+            entries += parts
+            bar.update(1)
+    _say_how_cut(listed, entries, cut, reporter)
     return replace(listed, entries=entries)
 
 
@@ -100,7 +103,7 @@ def scan_to(
     limit: float = LIMIT,
     force: bool = False,
     segments: str | float | Segmentation = "whole",
-    progress: Callable[[int, int], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> Manifest:
     """
     Scan a collection and write its manifest; continues an interrupted scan, and opens only files that changed.
@@ -113,7 +116,7 @@ def scan_to(
         CSV file; an existing one provides the properties of files that have not changed.
     listed
         The videos, see `list_videos` and `selavi_ref.datasets.layouts`.
-    min_seconds, require, workers, limit, segments, progress
+    min_seconds, require, workers, limit, segments, reporter
         As in `scan`.
     force
         Replace `out` whatever it is.
@@ -138,7 +141,10 @@ def scan_to(
     has_segments = any(not segment_of(entry.path).whole for entry in known)
     written = {os.path.abspath(entry.path): entry.stamp for entry in known}
     try:
-        with open(journal, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with (
+            open(journal, "a", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            _scanning(listed, reporter) as bar,
+        ):
             writer = csv.writer(file)
             scanned = scan_entries(
                 listed,
@@ -149,23 +155,39 @@ def scan_to(
                 known=known,
                 segments=cut,
             )
-            for done, (whole, parts) in enumerate(scanned, 1):
+            for whole, parts in scanned:
                 entries += parts
                 full = os.path.abspath(whole.path)
                 if whole.stamp and written.get(full) != whole.stamp:
                     written[full] = whole.stamp
                     writer.writerow(manifest_row(whole, journal, segments=has_segments))
                     file.flush()
-                if progress is not None:
-                    progress(done, len(listed))
+                bar.update(1)
     except OSError as error:
         why = error.strerror or error
         raise SelaviError(f"{printable(journal)} cannot be written: {why}", path=journal) from error
+    _say_how_cut(listed, entries, cut, reporter)
     manifest = replace(listed, entries=entries)
     write_manifest(manifest, name)
     with suppress(OSError):
         os.unlink(journal)
     return manifest
+
+
+def _scanning(listed: Manifest, reporter: Reporter) -> AbstractContextManager[ProgressBar]:
+    return reporter.bar(len(listed), "scanning", "video")
+
+
+def _say_how_cut(listed: Manifest, found: Iterable[ManifestEntry], cut: Segmentation, reporter: Reporter) -> None:
+    """Say how many videos were cut into how many segments; nothing if none was."""
+    given = {entry.path for entry in listed if not segment_of(entry.path).whole}
+    parts = [segment_of(entry.path) for entry in found if entry.path not in given]
+    parts = [part for part in parts if not part.whole]
+    if not parts:
+        return
+    files = len({part.file for part in parts})
+    what, hint = ("long video", "; --segments whole leaves them whole") if cut.kind == "auto" else ("video", "")
+    reporter.info(f"{counted(files, what)} cut into {counted(len(parts), 'segment')}{hint}")
 
 
 def _refuse_other_list(name: str, listed: Manifest) -> None:

@@ -11,15 +11,9 @@ from selavi_ref.datasets.modalities import modalities_of
 from selavi_ref.datasets.video_files import describe_ignored
 from selavi_ref.ensemble.labels import Labels
 from selavi_ref.errors import printable
-from selavi_ref.media.segments import segment_of
+from selavi_ref.runs.reporter import counted
 
 _MOST_REASONS = 8
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, such as ``1 video``, ``2 videos`` or ``2 classes``."""
-    plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
-    return f"{number:,} {noun}{plural}"
 
 
 def labels_summary(labels: Labels) -> str:
@@ -49,19 +43,6 @@ def labels_summary(labels: Labels) -> str:
             f"clips disagree with their video's label in {labels.disagreement[labelled].mean():.1%} of the cases"
         )
     return "\n".join(lines)
-
-
-def cut_summary(listed: Manifest, manifest: Manifest) -> str:
-    """Return in a line how videos were cut into segments when they were scanned; "" if none was."""
-    given = {entry.path for entry in listed if not segment_of(entry.path).whole}
-    parts = [segment_of(entry.path) for entry in manifest if entry.path not in given]
-    parts = [part for part in parts if not part.whole]
-    if not parts:
-        return ""
-    files = len({part.file for part in parts})
-    return (
-        f"{counted(files, 'long video')} cut into {counted(len(parts), 'segment')}; --segments whole leaves them whole"
-    )
 
 
 def manifest_summary(manifest: Manifest) -> str:

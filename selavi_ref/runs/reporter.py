@@ -60,3 +60,9 @@ class Reporter:
 
 
 SILENT = Reporter()
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 video``, ``2 videos`` or ``2 classes``."""
+    plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{plural}"

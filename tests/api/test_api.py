@@ -14,10 +14,10 @@ from selavi_ref.heads import any_run
 from selavi_ref.heads.crossfit_run import start_crossfit
 from selavi_ref.heads.training_run import start_heads
 from selavi_ref.metrics import normalized_mutual_info_score
-from selavi_ref.runs.reporter import Reporter
 from selavi_ref.runs.run import Run as RunFolder
 from tests.support.command_line import rows_of, selavi, succeeded
 from tests.support.gaussian_features import gaussians
+from tests.support.listening import Listening
 from tests.support.refusal import refused
 from tests.support.small_runs import small_place
 
@@ -62,20 +62,6 @@ def heads(tmp_path_factory, request):
     any_run.train(started)
     any_run.apply(started, folder / "features.h5", started.features_file)
     return Run.open(folder / "run"), spaces, truth
-
-
-class Listening(Reporter):
-    """Remembers the actions of all bars."""
-
-    def __init__(self):
-        self.actions, self.messages = [], []
-
-    def bar(self, total, action, unit, done=0):
-        self.actions.append(action)
-        return super().bar(total, action, unit, done)
-
-    def info(self, message):
-        self.messages.append(message)
 
 
 def test_a_folder_is_labelled_quietly_as_by_the_command(place, tmp_path, capfd):

@@ -8,6 +8,7 @@ import pytest
 from selavi_ref.datasets import Manifest, ManifestEntry, find_videos, read_manifest, scan, write_manifest
 from selavi_ref.datasets.manifest import is_scan_list
 from selavi_ref.errors import InputError, SelaviError
+from tests.support.listening import Listening
 from tests.support.media_files import tone, write_video
 from tests.support.refusal import refused
 
@@ -63,9 +64,9 @@ def test_scan_sorts_out_what_cannot_be_used_with_reasons(tmp_path: Path) -> None
     write_video(root / "short_picture.mp4", n_frames=20, sound=tone(2.0, 440))
     write_video(root / "short_sound.mp4", n_frames=60, sound=tone(0.8, 440))
     touch(root, "text.mp4")
-    seen: list[tuple[int, int]] = []
-    manifest = scan(root, workers=2, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(n, 6) for n in range(1, 7)]
+    heard = Listening()
+    manifest = scan(root, workers=2, reporter=heard)
+    assert [(bar.done, bar.total) for bar in heard.bars] == [(6, 6)]
     assert [Path(path).stem for path in manifest.usable.paths] == ["good"]
     reasons = {Path(entry.path).stem: entry.skipped for entry in manifest.skipped}
     assert reasons.pop("text").startswith("not a video: ")

@@ -17,6 +17,7 @@ from selavi_ref.ensemble.label_table import LabelTable
 from selavi_ref.errors import InputError
 from selavi_ref.media.segments import segment_of
 from selavi_ref.report.export import FinalLabels, csv_bytes, json_bytes, write_csv
+from tests.support.listening import Listening
 from tests.support.media_files import tone, write_video
 
 
@@ -69,7 +70,10 @@ def test_times_that_make_no_segment_are_refused(tmp_path: Path, row: str, option
 
 def test_long_videos_are_cut_into_windows(folder: Path, tmp_path: Path) -> None:
     assert bounds(scan(folder)) == [("long.mp4", 0.0, float("inf")), ("short.mp4", 0.0, float("inf"))]
-    found = bounds(scan(folder, segments="auto"))
+    heard = Listening()
+    found = bounds(scan(folder, segments="auto", reporter=heard))
+    assert len(heard.messages) == 1
+    assert (heard.bars[0].done, heard.bars[0].total) == (2, 2)
     assert [start for name, start, _ in found if name == "long.mp4"] == [0, 10, 20, 30, 40, 50]
     assert found[-1] == ("short.mp4", 0.0, float("inf"))
     assert len(bounds(scan(folder, segments=2))) == 32 + 2
