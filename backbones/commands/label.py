@@ -120,19 +120,9 @@ def label(
         refuse_options(["as_learnt"], "goes with RUN VIDEOS; a store is labelled as learnt")
         write_labels(source, out, head, balanced, source=source, **summary)
         return
-    from selavi_ref.api.heads_predictions import is_features
     from selavi_ref.browser.annotations import annotations_of
-    from selavi_ref.runs.run import Run, RunKind
 
-    run = Run.open(source)
-    if run.kind is not RunKind.HEADS:
-        Run.of_videos(source)
-    else:
-        refused = viewing if is_features(videos) else _OF_NETWORKS
-        refuse_options(refused, f"goes with a run on videos; {source} has learnt from features")
-    known = [str(number) for number in range(run.config.get("heads", 0))]
-    if head not in ("consensus", "heads", "best", *known):
-        raise InputError(f"--head {head}: choose consensus, heads, best, or one of {', '.join(known)}", option="head")
+    run = _run_for(source, videos, head, viewing)
     # Read before the long work, so that damaged annotations are refused at once.
     annotations = None if as_learnt else annotations_of(run).read()
     with ExitStack() as stack:
@@ -147,10 +137,27 @@ def label(
             os.unlink(store)
 
 
+def _run_for(source: str, videos: str, head: str, viewing: dict[str, Any]) -> Any:
+    """Return the run that is to label videos; refuse options that it does not take."""
+    from selavi_ref.api.applying import is_features
+    from selavi_ref.runs.run import Run, RunKind
+
+    run = Run.open(source)
+    if run.kind is not RunKind.HEADS:
+        Run.of_videos(source)
+    else:
+        refused = viewing if is_features(videos) else _OF_NETWORKS
+        refuse_options(refused, f"goes with a run on videos; {source} has learnt from features")
+    known = [str(number) for number in range(run.config.get("heads", 0))]
+    if head not in ("consensus", "heads", "best", *known):
+        raise InputError(f"--head {head}: choose consensus, heads, best, or one of {', '.join(known)}", option="head")
+    return run
+
+
 def _write_log_probabilities(run: Any, videos: str, store: str, viewing: dict[str, Any]) -> None:
     """Write the log-probabilities of a run for videos, or of a run of heads for features, to a store."""
     from backbones.commands.progress import TERMINAL
-    from selavi_ref.api.heads_predictions import apply_to_any
+    from selavi_ref.api.applying import apply_heads_run
     from selavi_ref.runs.run import RunKind
 
     if run.kind is not RunKind.HEADS:
@@ -158,7 +165,7 @@ def _write_log_probabilities(run: Any, videos: str, store: str, viewing: dict[st
         return
     encoded = Path(f"{store}.encoded")  # kept where the encoding is interrupted
     options = {name: viewing[name] for name in ("segments", "device", "workers")}
-    apply_to_any(run, videos, store, encoded=encoded, reporter=TERMINAL, **options)
+    apply_heads_run(run, videos, store, encoded=encoded, reporter=TERMINAL, **options)
     encoded.unlink(missing_ok=True)
 
 
@@ -180,6 +187,7 @@ def _label_over_time(
             "--timeline goes with RUN VIDEOS and a file or folder: selavi label RUN VIDEOS --timeline",
             option="timeline",
         )
+    _run_for(source, videos, head, viewing)
     write_timeline_files(
         source,
         videos,

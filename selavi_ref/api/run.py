@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from selavi_ref.api.applying import apply_run
 from selavi_ref.api.checking import check_labels
 from selavi_ref.api.exporting import export
-from selavi_ref.api.heads_predictions import apply_to_any
 from selavi_ref.api.naming import ClassProbabilities, NamedClusters, propose_names, stored_class_probabilities
 from selavi_ref.api.neighbours import find_neighbours
 from selavi_ref.api.predictions import Predictions, label_features, predictions, to_pandas
 from selavi_ref.api.progress import choose_reporter
 from selavi_ref.api.searching import find_by_text
+from selavi_ref.api.timelines import label_timelines
 from selavi_ref.api.updating import Update, update_run
-from selavi_ref.api.video_runs import Videos, as_manifest, video_runs
+from selavi_ref.api.video_runs import Videos
 from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.browser.collection import Collection, open_collection
 from selavi_ref.browser.final_labels import final_labels
@@ -37,6 +38,7 @@ from selavi_ref.runs.reporter import Reporter
 from selavi_ref.runs.run import Run as RunFolder
 from selavi_ref.runs.run import RunKind
 from selavi_ref.store import FeatureStore
+from selavi_ref.timeline.stretches import Timeline
 
 
 class Run:
@@ -194,27 +196,22 @@ class Run:
         annotations = annotations_of(self._folder).read()
         with TemporaryDirectory(prefix="selavi-predict-") as temporary:
             store = Path(temporary) / "features.h5"
-            if self._folder.kind is RunKind.HEADS:
-                apply_to_any(
-                    self._folder, videos, store, segments=segments, device=device, workers=workers, reporter=reporter
-                )
-            elif isinstance(videos, Mapping):
-                raise InputError(
-                    f"{self.folder} has learnt from videos; name videos, not arrays", option="videos", path=self.folder
-                )
-            else:
-                runs = video_runs()
-                runs.extract_videos(
-                    self._folder,
-                    as_manifest(videos),
-                    store,
-                    sampling=runs.ClipSampling(clips or self._folder.usual_clips, crops),
-                    device=device,
-                    workers=workers,
-                    segments=segments,
-                    reporter=reporter,
-                )
+            apply_run(
+                self._folder,
+                videos,
+                store,
+                clips=clips,
+                crops=crops,
+                segments=segments,
+                device=device,
+                workers=workers,
+                reporter=reporter,
+            )
             return predictions(*label_features(store, head=head, balanced=balanced, annotations=annotations))
+
+    def timelines(self, videos: Videos, **options: Any) -> list[Timeline]:
+        """Label videos over time: stretches of one label; see `selavi_ref.api.timelines.label_timelines`."""
+        return label_timelines(self.folder, videos, **options)
 
     def update(
         self, videos: Videos, *, reporter: Reporter | None = None, progress: bool = False, **options: Any

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from selavi_ref.api.applying import apply_run
+from selavi_ref.api.heads_update import check_encoders
 from selavi_ref.api.predictions import label_features
 from selavi_ref.api.progress import choose_reporter
-from selavi_ref.api.run import Run
-from selavi_ref.api.video_runs import Videos, as_manifest, video_runs
+from selavi_ref.api.video_runs import Videos, as_manifest
 from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.datasets import Manifest, scan
 from selavi_ref.errors import FilePath, InputError
 from selavi_ref.media.segments import segment_of
 from selavi_ref.runs.reporter import Reporter
-from selavi_ref.runs.run import Run as RunFolder
+from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.timeline.stretches import Timeline, timelines
 
 WINDOW = 2.0  # seconds
 
 
 def label_timelines(
-    run: Run | FilePath,
+    run: FilePath,
     videos: Videos,
     *,
     window: float = WINDOW,
@@ -44,8 +43,8 @@ def label_timelines(
 
     Parameters
     ----------
-    run : Run or path
-        A run on videos.
+    run : path
+        A run on videos, or of heads on features that encoders have computed.
     videos : path, sequence of paths, or Manifest
         A folder, a list file or paths of videos; times in a list are windows of their own.
     window : float
@@ -53,7 +52,7 @@ def label_timelines(
     head : str
         See `selavi_ref.ensemble.labels.label_store`.
     clips : int, optional
-        Clips of each window, whose predictions are averaged; by default those of `Run.predict`.
+        Clips of each window, whose predictions are averaged, of a run on videos; see `Run.predict`.
     as_learnt : bool
         Ignore names and merged clusters that the run was given on its page.
     keep : path, optional
@@ -70,9 +69,13 @@ def label_timelines(
     Raises
     ------
     InputError
-        If there are no videos, or the run is not on videos.
+        If there are no videos, or no features of them can be computed for the run.
     """
-    folder = RunFolder.of_videos(run.folder if isinstance(run, Run) else run)
+    folder = Run.open(run)
+    if of_heads := folder.kind is RunKind.HEADS:
+        check_encoders(folder, "label")
+    else:
+        Run.of_videos(run)
     reporter = choose_reporter(reporter, progress)
     annotations = None if as_learnt else annotations_of(folder).read()
     listed = as_manifest(videos)
@@ -85,25 +88,25 @@ def label_timelines(
         )
     for entry in manifest.skipped:
         reporter.warn(f"{entry.path}: {entry.skipped}")
-    with ExitStack() as stack:
-        if keep is None:
-            keep = Path(stack.enter_context(TemporaryDirectory(prefix="selavi-timeline-"))) / "windows.h5"
-        runs = video_runs()
-        runs.extract_videos(
+    with TemporaryDirectory(prefix="selavi-timeline-") as temporary:
+        keep = Path(temporary) / "windows.h5" if keep is None else Path(keep)
+        store = Path(temporary) / "log-probabilities.h5" if of_heads else keep
+        apply_run(
             folder,
             usable,
-            keep,
-            sampling=runs.ClipSampling(clips or folder.usual_clips),
+            store,
+            clips=clips,
+            encoded=keep,
+            segments="whole",
             device=device,
             workers=workers,
-            segments="whole",
             reporter=reporter,
         )
-        labels, names = label_features(keep, head=head, annotations=annotations, with_posterior=True)
+        labels, names = label_features(store, head=head, annotations=annotations, with_posterior=True)
         assert labels.posterior is not None
         found, smoother = timelines(labels.paths, labels.posterior, lengths=_lengths(usable), names=names)
         reporter.info(f"smoothed by the windows: one changes its label with probability {1 - smoother.stay:.3f}")
-        os.unlink(keep)
+        keep.unlink()
     return found
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selavi_ref.api.timelines import label_timelines
-from tests.support.command_line import rows_of, selavi, succeeded
+from selavi_ref import Run, train_heads
+from selavi_ref.errors import InputError
+from tests.support.command_line import refused, rows_of, selavi, succeeded
 from tests.support.composed_videos import compose, videos_by_kind
 from tests.support.small_runs import small_place
 
@@ -24,12 +25,15 @@ def place(tmp_path_factory: pytest.TempPathFactory):
         videos = videos_by_kind(folder / "videos")
         compose(videos, folder / "long" / "a.mp4", ["ball", "rain", "ball"], [11, 14, 9])
         compose(videos, folder / "long" / "b.mp4", ["train"], [2])
+        options = ("--encoder", "logmel", "--clusters", 4, "--workers", 1)
+        succeeded(selavi("train", folder / "videos", *options, "--out", folder / "heads"))
         yield folder
 
 
-def test_stretches_tile_each_video(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", ["run", "heads"])
+def test_stretches_tile_each_video(place: Path, tmp_path: Path, run: str) -> None:
     out = tmp_path / "t.csv"
-    succeeded(selavi("label", place / "run", place / "long", "--timeline", "--workers", 1, "--out", out))
+    succeeded(selavi("label", place / run, place / "long", "--timeline", "--workers", 1, "--out", out))
     rows = rows_of(out)
     for name, seconds in (("a.mp4", 34.0), ("b.mp4", 2.0)):
         parts = [row for row in rows if row["path"].endswith(name)]
@@ -38,9 +42,9 @@ def test_stretches_tile_each_video(place: Path, tmp_path: Path) -> None:
         assert [row["end"] for row in parts[:-1]] == [row["start"] for row in parts[1:]]
         assert all(a["label"] != b["label"] for a, b in pairwise(parts))
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
-    found = label_timelines(place / "run", place / "long", workers=1)
+    found = Run.open(place / run).timelines(place / "long", workers=1)
     assert [one.label for timeline in found for one in timeline.stretches] == [int(row["label"]) for row in rows]
-    assert selavi("label", place / "run", place / "long", "--timeline", "--out", out).exit_code == 2, "it exists"
+    refused(selavi("label", place / run, place / "long", "--timeline", "--out", out), "t.csv")
 
 
 def test_a_folder_gets_a_track_for_each_video(place: Path, tmp_path: Path) -> None:
@@ -54,6 +58,7 @@ def test_a_folder_gets_a_track_for_each_video(place: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "options",
     [
+        ["--timeline", "--head", "99"],
         ["--timeline", "--out", "t.vtt"],
         ["--timeline", "--out", "t.doc"],
         ["--timeline", "--segments", "scenes"],
@@ -68,12 +73,25 @@ def test_what_does_not_go_together_is_refused(place: Path, tmp_path: Path, monke
     assert not list(tmp_path.iterdir())
 
 
+def test_what_heads_cannot_do_is_refused_before_the_work(place: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(selavi("label", place / "heads", place / "long", "--timeline", "--clips", 2), "--clips", "heads")
+    arrays = {"x": np.random.default_rng(0).normal(size=(20, 4))}
+    run = train_heads(arrays, 2, out=tmp_path / "arrays", paths=[f"{row}.mp4" for row in range(20)])
+    refused(selavi("label", run.folder, place / "long", "--timeline"), "input.h5")
+    with pytest.raises(InputError) as caught:
+        run.timelines(place / "long")
+    assert Path(str(caught.value.path)) == run.folder / "input.h5"
+    assert [path.name for path in tmp_path.iterdir()] == ["arrays"]
+
+
 @pytest.mark.processes
-def test_a_killed_timeline_goes_on_to_the_same_result(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", ["run", "heads"])
+def test_a_killed_timeline_goes_on_to_the_same_result(place: Path, tmp_path: Path, run: str) -> None:
     videos = videos_by_kind(place / "videos")
     (tmp_path / "long").mkdir()
     compose(videos, tmp_path / "long" / "c.mp4", ["ball", "rain", "train"], [60, 70, 50])
-    command = [sys.executable, "-m", "selavi_ref", "label", place / "run", tmp_path / "long", "--timeline"]
+    command = [sys.executable, "-m", "selavi_ref", "label", place / run, tmp_path / "long", "--timeline"]
     command += ["--segments", "1", "--workers", "1", "--out"]
     begin = time.monotonic()
     subprocess.run([*command, tmp_path / "whole.csv"], check=True)

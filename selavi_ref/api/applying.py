@@ -1,4 +1,4 @@
-"""What the heads of a run on features say of further features, or of files that the run's encoders encode first."""
+"""Log-probabilities by a run for any videos: by its networks, or by its heads on features, given or computed first."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import h5py
 
 from selavi_ref.api.heads_update import as_rows, check_encoders
 from selavi_ref.api.predictions import as_feature_store
-from selavi_ref.api.video_runs import Videos, as_manifest, text_search
+from selavi_ref.api.video_runs import Videos, as_manifest, text_search, video_runs
 from selavi_ref.datasets.scan import scan
-from selavi_ref.errors import FilePath
+from selavi_ref.errors import FilePath, InputError, printable
 from selavi_ref.heads.any_run import apply, learnt_store
 from selavi_ref.runs.reporter import SILENT, Reporter
-from selavi_ref.runs.run import Run
+from selavi_ref.runs.run import Run, RunKind
 
 
 def is_features(videos: Videos | Mapping[str, Any]) -> bool:
@@ -27,7 +27,50 @@ def is_features(videos: Videos | Mapping[str, Any]) -> bool:
     return as_rows(videos) is not None or (os.path.isfile(videos) and bool(h5py.is_hdf5(videos)))
 
 
-def apply_to_any(
+def apply_run(
+    run: Run,
+    videos: Videos | Mapping[str, Any],
+    out: FilePath,
+    *,
+    clips: int | None = None,
+    crops: int = 1,
+    encoded: FilePath | None = None,
+    segments: str | float = "auto",
+    device: str = "auto",
+    workers: int | None = None,
+    reporter: Reporter = SILENT,
+) -> None:
+    """
+    Write the log-probabilities of a run of any kind to a store.
+
+    Parameters
+    ----------
+    run, videos, clips, crops, segments, device, workers, reporter
+        See `selavi_ref.api.Run.predict`; `clips` and `crops` are of runs on videos.
+    out : path
+        The store to write.
+    encoded : path, optional
+        See `apply_heads_run`.
+
+    Raises
+    ------
+    InputError
+        If there are no videos, or the features do not fit.
+    """
+    options: dict[str, Any] = {"segments": segments, "device": device, "workers": workers, "reporter": reporter}
+    if run.kind is RunKind.HEADS:
+        apply_heads_run(run, videos, out, encoded=encoded, **options)
+        return
+    if isinstance(videos, Mapping):
+        raise InputError(
+            f"{printable(run.folder)} has learnt from videos; name videos, not arrays", option="videos", path=run.folder
+        )
+    runs = video_runs()
+    sampling = runs.ClipSampling(clips or run.usual_clips, crops)
+    runs.extract_videos(run, as_manifest(videos), out, sampling=sampling, **options)
+
+
+def apply_heads_run(
     run: Run,
     videos: Videos | Mapping[str, Any],
     out: FilePath,
