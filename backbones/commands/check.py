@@ -62,8 +62,9 @@ def check(
     of a second run; shortcuts; near-duplicates; and videos that fit no cluster. A table lists all suspicious videos.
     """
     from backbones.commands.output import echo
-    from selavi_ref.api.checking import check_labels
+    from selavi_ref.api.checking import check_labels, checked_source
 
+    source = checked_source(source)
     if not os.path.isdir(source):
         refuse_options(["clips", "device"], "goes with a RUN; a store has no networks that could label further clips")
     folder = Path(out or (Path(source) / "check" if os.path.isdir(source) else "check"))

@@ -12,9 +12,9 @@ from selavi_ref.api.video_runs import video_runs
 from selavi_ref.datasets.locations import locate
 from selavi_ref.diagnostics.check import Report, check
 from selavi_ref.diagnostics.file_measures import Measures, measure_all
-from selavi_ref.ensemble.label_table import read_csv
+from selavi_ref.ensemble.label_table import read_csv, run_of_table
 from selavi_ref.ensemble.labels import label_store
-from selavi_ref.errors import FilePath, InputError
+from selavi_ref.errors import FilePath, InputError, printable
 from selavi_ref.report.table import results_folder
 from selavi_ref.runs.cores import usable_cores
 from selavi_ref.runs.reporter import SILENT, Reporter
@@ -43,7 +43,7 @@ def check_labels(
     Parameters
     ----------
     source : path
-        A run or a store.
+        A run, its table of labels, or a store.
     other : path, optional
         A run with another seed, or its table of labels, to compare with.
     clips : int
@@ -65,12 +65,16 @@ def check_labels(
     Raises
     ------
     InputError
-        If the source does not exist, or the run is not finished.
+        If the source does not exist or is another table, or the run is not finished.
     """
+    source = checked_source(source)
     run = RunFolder.open(source) if os.path.isdir(source) else None
     features = Path(source) if run is None else run.features_file
     if not features.exists():
-        raise InputError(f"{source} {'is not finished; continue it first' if run else 'does not exist'}", path=source)
+        raise InputError(
+            f"{source} {'is not finished; continue it first' if run else 'does not exist; name a run or a store'}",
+            path=source,
+        )
     second = None if other is None else (os.fspath(other), _labels_by_path(other))
     folder = results_folder(out or ("check" if run is None else run.folder / "check"))
     with FeatureStore(features) as store:
@@ -93,6 +97,26 @@ def check_labels(
     report.table().write(folder / "check")
     report.videos.write(folder / "videos")
     return report
+
+
+def checked_source(source: FilePath) -> str:
+    """
+    Return the run that a table of labels belongs to, or any other source as it is.
+
+    Raises
+    ------
+    InputError
+        If it is a table of labels outside of a run: it lacks what the labels were found by.
+    """
+    run = run_of_table(source)
+    if run is not None:
+        return os.fspath(run.folder)
+    if Path(source).suffix.lower() == ".csv" and os.path.isfile(source):
+        raise InputError(
+            f"{printable(source)}: labels alone cannot be checked; name the run, or the store of the labelled videos",
+            path=source,
+        )
+    return os.fspath(source)
 
 
 def _labels_by_path(other: FilePath) -> dict[str, int]:

@@ -175,7 +175,7 @@ def write_csv(labels: Labels, path: str | os.PathLike[str], names: Mapping[int, 
 
     For the table of a run, number of rows and checksum are recorded, see `selavi_ref.runs.checksums`.
     """
-    of_run = _is_table_of_run(path)
+    of_run = run_of_table(path) is not None
     if of_run:
         forget_checksum(Path(path))
     with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -194,7 +194,7 @@ def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
         If it cannot be read, has no columns ``path`` and ``label``, lists a path twice, or is the table of a run and
         has changed since the run has written it.
     """
-    if _is_table_of_run(path):
+    if run_of_table(path) is not None:
         store = shlex.join(["selavi", "label", str(Run(Path(path).parent).features_file), "--out", str(path)])
         verify_checksum(path, f"copy it elsewhere to use it as it is, or write it anew by {printable(store)} --force")
     names = {"path": PATH_NAMES, "label": ("label", "cluster")}
@@ -239,9 +239,10 @@ def look_up_classes(paths: Sequence[str], truth: str | os.PathLike[str]) -> list
     return ["" if match is None else known[match] for match in match_paths(paths, known, folder)]
 
 
-def _is_table_of_run(path: str | os.PathLike[str]) -> bool:
+def run_of_table(path: str | os.PathLike[str]) -> Run | None:
+    """Return the run whose table of labels a file is, or None."""
     run = Run(Path(path).parent)
-    return Path(path).name == run.labels_file.name and run.config_file.exists()
+    return run if Path(path).name == run.labels_file.name and run.config_file.exists() else None
 
 
 def _refuse_duplicates(path: str | os.PathLike[str], videos: Sequence[str], what: str = "lists twice:") -> None:

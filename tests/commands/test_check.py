@@ -33,6 +33,7 @@ def place(tmp_path_factory):
         for name in ("config.toml", "videos.csv"):
             shutil.copy(folder / "run" / name, folder / "unfinished")
         shutil.copytree(folder / "run", folder / "own")
+        shutil.copy(folder / "run" / "labels.csv", folder / "table.csv")
         yield folder
 
 
@@ -235,6 +236,11 @@ class TestOfAStore:
         assert (place / "of_plain" / "videos.csv").read_text() == "path,label,why,figure\n"
 
 
+def test_the_table_of_labels_of_a_run_stands_for_the_run(place):
+    succeeded(selavi("check", "heads/labels.csv", "--no-files", cwd=place))
+    assert (place / "heads" / "check" / "check.json").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -243,6 +249,7 @@ class TestOfAStore:
         (["videos"], "videos holds no run"),
         (["unfinished"], "unfinished is not finished; continue it first"),
         (["quick.toml"], "quick.toml is not an HDF5 file"),
+        (["table.csv"], "table.csv: labels alone cannot be checked"),
         (["features.h5"], "features.h5 holds no log-probabilities"),
         (["run", "--other", "nowhere.csv"], "nowhere.csv cannot be read"),
         (["run", "--other", "quick.toml"], "quick.toml is no table of labels"),
