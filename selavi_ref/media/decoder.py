@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import mmap
+import atexit
 import os
-import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
 from collections import deque
@@ -20,6 +18,7 @@ from typing import Any, TypeVar
 
 from selavi_ref.errors import FilePath, SelaviError, TransientMediaError, printable
 from selavi_ref.media.container import import_av
+from selavi_ref.media.shared_memory import SharedMemory
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -28,6 +27,7 @@ LIMIT = 60.0  # seconds that one call may take
 _START_LIMIT = 120.0  # seconds that a process may take to start, such as from a slow disk
 _GRACE = 5.0  # seconds after the limit at which a process that the kernel did not end by itself is killed
 _MEMORY = 8 << 30  # bytes of address space: a damaged header may ask for more memory than the machine has
+_MOST_IDLE, _LARGEST_IDLE = 8, 64 << 20  # decoders that are kept for later calls; bytes of shared memory of each
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from selavi_ref.media.decoder import serve; serve(*{files!r})"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -129,6 +129,12 @@ class Decoder:
     def __del__(self) -> None:
         self.close()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether its process is running, and holds little shared memory."""
+        running = self._process is not None and self._process.poll() is None
+        return running and self._shared is not None and os.fstat(self._shared.file).st_size <= _LARGEST_IDLE
+
     def detach(self) -> None:
         """Release a process that belongs to the parent of this forked process, without ending it."""
         for end in (self._requests, self._answers, self._shared):
@@ -196,64 +202,46 @@ def _start_process(files: tuple[int, ...]) -> subprocess.Popen[bytes]:
     )
 
 
-class SharedMemory:
-    """
-    Memory through which objects with large arrays pass from one process to another, with two copies.
+class _IdleDecoders:
+    """Decoders with a running process that no thread uses, kept for the next one: a process takes long to start."""
 
-    Parameters
-    ----------
-    file
-        Descriptor of the file that both processes map; by default that of a new anonymous file.
-    """
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._decoders: list[Decoder] = []
 
-    def __init__(self, file: int | None = None) -> None:
-        if file is None:
-            memory = hasattr(os, "memfd_create")
-            file = os.memfd_create("selavi") if memory else os.dup(tempfile.TemporaryFile().fileno())  # noqa: SIM115
-        self.file = file
-        self._map: mmap.mmap | None = None
+    def take(self) -> Decoder:
+        """Return an idle decoder, or a new one."""
+        with self._lock:
+            while self._decoders:
+                if (decoder := self._decoders.pop()).is_ready:
+                    return decoder
+                decoder.close()
+        return Decoder()
 
-    def put(self, value: object) -> tuple[bytes, list[int]]:
-        """Copy the arrays of an object into the memory, and return the arguments of `take`."""
-        buffers: list[pickle.PickleBuffer] = []
-        data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-        arrays = [buffer.raw() for buffer in buffers]
-        sizes = [array.nbytes for array in arrays]
-        if needed := sum(sizes):
-            if needed > os.fstat(self.file).st_size:
-                os.ftruncate(self.file, needed)
-            offset, target = 0, self._mapped(needed)
-            for array in arrays:
-                target[offset : (offset := offset + array.nbytes)] = array
-        return data, sizes
-
-    def take(self, data: bytes, sizes: list[int]) -> Any:
-        """Return the object that the other process gave to `put`; its arrays are copies."""
-        buffers = []
-        if sum(sizes):
-            offset, source = 0, memoryview(self._mapped(sum(sizes)))
-            for size in sizes:
-                buffers.append(bytearray(source[offset : (offset := offset + size)]))
-            source.release()
-        else:
-            buffers = [bytearray() for _ in sizes]
-        return pickle.loads(data, buffers=buffers)
+    def put(self, decoder: Decoder) -> None:
+        """Keep a decoder that its thread no longer uses, or end it."""
+        with self._lock:
+            if decoder.is_ready and len(self._decoders) < _MOST_IDLE:
+                self._decoders.append(decoder)
+                return
+        decoder.close()
 
     def close(self) -> None:
-        """Release the memory."""
-        if self._map is not None:
-            self._map.close()
-        os.close(self.file)
+        """End all of them."""
+        while self._decoders:
+            self._decoders.pop().close()
 
-    def _mapped(self, size: int) -> mmap.mmap:
-        if self._map is None or len(self._map) < size:
-            if self._map is not None:
-                self._map.close()
-            self._map = mmap.mmap(self.file, 0)
-        return self._map
+    def forget(self) -> None:
+        """Leave them to the parent of this forked process."""
+        for decoder in self._decoders:
+            decoder.detach()
+        self._lock, self._decoders = threading.Lock(), []
 
 
 _local = threading.local()
+_idle = _IdleDecoders()
+atexit.register(_idle.close)
+os.register_at_fork(after_in_child=_idle.forget)
 
 
 def run_guarded(function: Callable[..., T], path: FilePath, *args: Any, limit: float = LIMIT, **kwargs: Any) -> T:
@@ -267,8 +255,10 @@ def run_guarded(function: Callable[..., T], path: FilePath, *args: Any, limit: f
         decoder.detach()
         decoder = None
     if decoder is None:
-        decoder = _local.decoder = Decoder()
+        decoder = _local.decoder = _idle.take()
         _local.process = os.getpid()
+        if hasattr(_local, "used"):
+            _local.used.append(decoder)
     return decoder.call(function, path, *args, limit=limit, **kwargs)
 
 
@@ -282,15 +272,16 @@ def parallel_map(
     """
     Yield each item with the result of `function`, in order, computed by threads that each have a decoder.
 
-    At most `ahead` results per thread are computed before they are needed. `on_cancel` is called when the iteration is
-    abandoned, to end calls that are running.
+    The processes of these decoders are kept for later calls, until the program ends. At most `ahead` results per thread
+    are computed before they are needed. `on_cancel` is called when the iteration is abandoned, to end calls that are
+    running.
     """
     threads = max(1, threads)
     decoders: list[Decoder] = []
+    leave: Callable[[Decoder], None] = Decoder.close
 
     def initialize() -> None:
-        _local.decoder, _local.process = Decoder(), os.getpid()
-        decoders.append(_local.decoder)
+        _local.used = decoders
 
     try:
         with ThreadPoolExecutor(threads, initializer=initialize) as pool:
@@ -309,9 +300,10 @@ def parallel_map(
                     decoder.kill()
                 on_cancel()
                 raise
+        leave = _idle.put
     finally:
         for decoder in decoders:
-            decoder.close()
+            leave(decoder)
 
 
 def serve(read: int, write: int, memory: int) -> None:

@@ -19,7 +19,8 @@ from hypothesis.extra import numpy as hnp
 
 from selavi_ref.errors import MediaError, SelaviError
 from selavi_ref.media import Decoder, SquareCrops, decoder, probe, read_clip
-from selavi_ref.media.decoder import DecoderError, SharedMemory, parallel_map, run_guarded
+from selavi_ref.media.decoder import DecoderError, parallel_map, run_guarded
+from selavi_ref.media.shared_memory import SharedMemory
 from tests.support import broken_decoders
 from tests.support.media_files import tone, write_video
 from tests.support.refusal import refused
@@ -132,6 +133,28 @@ def test_a_decoder_that_is_garbage_closes_nothing_twice(tmp_path: Path) -> None:
     assert (tmp_path / "other").read_bytes() == b"whole"
 
 
+def process_numbers(count: int = 1) -> list[int]:
+    return [
+        number
+        for _, number in parallel_map(lambda _: run_guarded(broken_decoders.process_number, "a"), range(count), 1, 1)
+    ]
+
+
+def test_processes_are_kept_for_the_next_call_unless_they_have_ended() -> None:
+    (first,) = set(process_numbers(3))
+    assert set(process_numbers(2)) == {first}
+    os.kill(first, signal.SIGKILL)
+    assert wait_until(lambda: not is_running(first))
+    assert first not in process_numbers()
+
+
+def test_a_process_that_holds_much_memory_is_not_kept() -> None:
+    (first,) = process_numbers()
+    zeros = [zeros for _, zeros in parallel_map(lambda n: run_guarded(np.zeros, n, np.uint8), [100 << 20], 1, 1)]
+    assert zeros[0].nbytes == 100 << 20
+    assert wait_until(lambda: not is_running(first))
+
+
 def test_what_is_under_way_is_given_up_when_nobody_waits_for_it() -> None:
     def work(seconds: float) -> float:
         return (
@@ -140,11 +163,14 @@ def test_what_is_under_way_is_given_up_when_nobody_waits_for_it() -> None:
             else run_guarded(broken_decoders.hang, "a.mp4")
         )
 
+    kept = process_numbers()
     results = parallel_map(work, [0.0, 0.1, 60.0, 60.0, 60.0], 2, 1)
     assert next(results) == (0.0, 0.0)
     begin = time.monotonic()
     results.close()
     assert time.monotonic() - begin < 5
+    assert not any(map(is_running, kept))
+    assert not set(process_numbers()) & set(kept)
 
 
 def test_a_decoder_that_cannot_be_started_is_an_error_and_starts_later(
@@ -159,28 +185,37 @@ def test_a_decoder_that_cannot_be_started_is_an_error_and_starts_later(
 
 
 def test_a_forked_process_has_a_decoder_of_its_own(video: Path) -> None:
-    here = run_guarded(broken_decoders.process_number, video)
+    here = [run_guarded(broken_decoders.process_number, video), *process_numbers()]
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, str(run_guarded(broken_decoders.process_number, video)).encode())
+        there = [run_guarded(broken_decoders.process_number, video), *process_numbers()]
+        os.write(writing, " ".join(map(str, there)).encode())
         os._exit(0)
     os.waitpid(child, 0)
-    assert int(os.read(reading, 20)) != here
-    assert run_guarded(broken_decoders.process_number, video) == here
+    there = [int(number) for number in os.read(reading, 40).split()]
+    assert len({*here, *there}) == 4
+    assert [run_guarded(broken_decoders.process_number, video), *process_numbers()] == here
+    assert wait_until(lambda: not any(map(is_running, there)))
 
 
-def test_it_ends_when_the_program_is_killed(video: Path) -> None:
+@pytest.mark.parametrize(
+    "calls", ["[(0, run_guarded(number, 'a'))]", "parallel_map(lambda _: run_guarded(number, 'a'), [0], 1, 1)"]
+)
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_it_ends_with_the_program(calls: str, is_killed: bool) -> None:
     program = (
-        "import sys, time; sys.path[:0] = sys.argv[1].split(':'); from tests.support import broken_decoders;"
-        "from selavi_ref.media.decoder import run_guarded;"
-        "print(run_guarded(broken_decoders.process_number, 'a.mp4'), flush=True); time.sleep(60)"
+        "import sys, time; sys.path[:0] = sys.argv[1].split(':');"
+        "from tests.support.broken_decoders import process_number as number;"
+        "from selavi_ref.media.decoder import parallel_map, run_guarded;"
+        f"print(*dict({calls}).values(), flush=True); time.sleep({60 * is_killed})"
     )
     running = subprocess.Popen([sys.executable, "-c", program, ":".join(sys.path)], stdout=subprocess.PIPE)
     assert running.stdout is not None
     number = int(running.stdout.readline())
-    assert is_running(number)
-    running.send_signal(signal.SIGKILL)
+    if is_killed:
+        assert is_running(number)
+        running.kill()
     running.wait()
     assert wait_until(lambda: not is_running(number))
 
