@@ -18,11 +18,13 @@ DRAWS = (
     *("volume", "band_shift", "band_mask", "band_mask_at", "time_mask", "time_mask_at"),
     *("start", "across", "down", "time_shift"),
     *("jitter", "jitter_order", "jitter_brightness", "jitter_contrast", "jitter_saturation", "blur", "blur_width"),
+    *("background", "background_of", "background_level"),
 )
 _COLUMN = {name: index for index, name in enumerate(DRAWS)}
 _LUMA = (0.299, 0.587, 0.114)
 _PIXEL_MEAN, _PIXEL_STD = 0.45, 0.225
 _BLUR = (0.1, 2.0)  # standard deviations, pixels
+_BACKGROUND = (1.0, 6.0)  # how much less energy a background has than the sound in front of it, nats
 _EMPTY_BAND = -35.5  # only the log energy of a mel filter without any FFT bin is lower; the volume does not change it
 _ADJUSTMENTS = ("brightness", "contrast", "saturation")
 _ORDERS = tuple(permutations(_ADJUSTMENTS))
@@ -103,6 +105,7 @@ def audio_input(mel: Tensor, clip: ClipSettings, change: AugmentSettings | None,
     """
     x = mel.clamp(min=clip.mel_floor)
     if change is not None and draw is not None:
+        x = _add_background(x, change, draw)
         if change.volume:
             x = x + draw.around("volume", 2 * change.volume)[:, None, None] * (x > _EMPTY_BAND)
         x = _shift_bands(x, draw.whole("band_shift", -change.band_shift, change.band_shift)) if change.band_shift else x
@@ -189,6 +192,17 @@ def _recolour(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
     mix = mix * draw.around("gain", change.brightness).exp()[:, None, None]
     offset = draw.around("offset", change.brightness / 2)
     return torch.matmul(mix[:, None], x) + offset[:, None, None, None]
+
+
+def _add_background(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
+    """Add to a random part of the log mel energies (B, F, T) those of another clip of the batch, quieter."""
+    if not change.background or len(x) < 2:
+        return x
+    other = x[(torch.arange(len(x), device=x.device) + draw.whole("background_of", 1, len(x) - 1)) % len(x)]
+    energy, of_other = x.flatten(1).logsumexp(1), other.flatten(1).logsumexp(1)
+    gain = (energy - of_other - draw.between("background_level", *_BACKGROUND)).clamp(max=0)  # silence stays silent
+    chosen = draw.chance("background", change.background)[:, None, None] & (x > _EMPTY_BAND)
+    return torch.where(chosen, torch.logaddexp(x, other + gain[:, None, None]), x)
 
 
 def _shift_bands(x: Tensor, bands: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class AugmentSettings:
         "anywhere",
     )
     shift: float = setting(0.3, help="Largest shift, as a proportion of half the side", minimum=0)
-    flip: float = setting(0.0, help="Probability of a mirror image", minimum=0, maximum=1)
+    flip: float = setting(0.5, help="Probability of a mirror image", minimum=0, maximum=1)
     colour: float = setting(
         0.5, help="Spread of a random 3 x 3 matrix that is added to the identity to mix colour channels", minimum=0
     )
@@ -90,6 +90,12 @@ class AugmentSettings:
     blur: float = setting(
         0.0,
         help="Probability of a Gaussian blur with a standard deviation of 0.1 to 2 pixels",
+        minimum=0,
+        maximum=1,
+    )
+    background: float = setting(
+        0.5,
+        help="Probability of a background: the sound of another clip of the batch, 4 to 26 dB quieter",
         minimum=0,
         maximum=1,
     )
@@ -154,9 +160,11 @@ NO_AUGMENTATION = AugmentSettings(
     rotation=0.0,
     zoom=0.0,
     shift=0.0,
+    flip=0.0,
     colour=0.0,
     brightness=0.0,
     grey=0.0,
+    background=0.0,
     volume=0.0,
     band_shift=0,
     band_mask=0,

@@ -111,7 +111,7 @@ class BackboneSettings:
         if unknown := set(values) - known:
             raise InputError(f"unknown setting {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
         try:
-            augment = dict(values["augment"])
+            augment = {"background": 0.0, **values["augment"]}  # runs of 0.1.0 have none
             augment["scale"] = tuple(augment["scale"])
             parts = {"clip": ClipSettings(**values["clip"]), "augment": AugmentSettings(**augment)}
             return cls(**{**values, **parts})

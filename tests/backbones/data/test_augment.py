@@ -100,6 +100,23 @@ def test_jitter_and_blur_have_a_probability():
     assert torch.allclose(blurred.mean(), plain.mean(), atol=0.1)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.floats(-30, 10))
+def test_a_background_is_another_clip_and_quieter(seed, level):
+    clip = replace(CLIP, mel_mean=0.0, mel_std=1.0, mel_floor=-60.0)
+    mel = torch.from_numpy(np.random.default_rng(seed).normal(-5, 2, (3, 64, 99)).astype(np.float32))
+    mel[1] += level
+    mixed = audio_input(mel, clip, replace(NOTHING, background=1.0), draw(3, seed))[:, 0]
+    assert (mixed >= mel - 1e-5).all()
+    added = (mixed.double().exp() - mel.double().exp()).sum((1, 2))
+    energies = mel.double().exp().sum((1, 2))
+    assert (added <= energies * np.exp(-1.0) * 1.001).all()
+    assert (added <= energies.sum() - energies + 1e-3).all()  # not louder than the other clip was
+    assert (added > 0).any()
+    only = audio_input(mel[:1], clip, replace(NOTHING, background=1.0), draw(1, seed))[:, 0]
+    assert torch.allclose(only, mel[:1])
+
+
 def test_volume_adds_to_energies_but_not_to_filters_without_a_bin():
     mel = torch.tensor([-36.0437, -20.0, 3.0])[None, :, None].expand(1, 3, 99)
     clip = replace(CLIP, mel_mean=0.0, mel_std=1.0, mel_floor=-40.0)
@@ -144,6 +161,12 @@ class TestSettings:
     def test_they_survive_a_file_of_settings(self):
         settings = BackboneSettings.for_networks("r2plus1d_18", "resnet9")
         assert BackboneSettings.from_dict(tomllib.loads(tomli_w.dumps(asdict(settings)))) == settings
+
+
+def test_settings_of_a_run_from_before_there_were_backgrounds_have_none():
+    values = asdict(BackboneSettings())
+    del values["augment"]["background"]
+    assert BackboneSettings.from_dict(values).augment == replace(AugmentSettings(), background=0.0)
 
 
 def test_sound_is_standardised_and_masks_hold_the_mean():
