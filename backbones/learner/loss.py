@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import torch
@@ -51,24 +52,29 @@ class TrainingLoss(nn.Module):
         n_videos : int
             Videos of the batch.
         """
-        first = next(iter(targets.values()))
-        total = torch.zeros((), device=first.device)
-        for space in self.model.spaces:
-            modalities = space.split("+")
-            labels, n_views = targets[modalities[0]], len(inputs[modalities[0]])
-            if not n_views and not self.padded:
-                continue
-            clips = [_at_least_two(inputs[modality]) for modality in modalities]
-            labels = F.pad(labels, (0, 0, 0, len(clips[0]) - n_views), value=_IGNORED)
-            of_each = {m: features_of(self.model, m, c, self.precision) for m, c in zip(modalities, clips, strict=True)}
-            features = self.model.of_spaces(of_each)[space]
-            for head, logits in enumerate(self.model.logits(space, features)):
-                if n_views == n_videos:
-                    total = total + F.cross_entropy(logits, labels[:, head])
-                else:
-                    total = total + F.cross_entropy(logits, labels[:, head], reduction="sum") / n_videos
+        terms = (self.of_space(space, inputs, targets, n_videos) for space in self.model.spaces)
+        return sum(terms, torch.zeros((), device=next(iter(targets.values())).device))
+
+    def of_space(
+        self, space: str, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], n_videos: int
+    ) -> Tensor:
+        """Return the part of the loss of one feature space; parameters are those of `forward`."""
+        modalities = space.split("+")
+        labels, n_views = targets[modalities[0]], len(inputs[modalities[0]])
+        total, n_heads = torch.zeros((), device=labels.device), labels.shape[1]
+        if not n_views and not self.padded:
+            return total
+        clips = [_at_least_two(inputs[modality]) for modality in modalities]
+        labels = F.pad(labels, (0, 0, 0, len(clips[0]) - n_views), value=_IGNORED)
+        of_each = {m: features_of(self.model, m, c, self.precision) for m, c in zip(modalities, clips, strict=True)}
+        features = self.model.of_spaces(of_each)[space]
+        for head, logits in enumerate(self.model.logits(space, features)):
+            if n_views == n_videos:
+                total = total + F.cross_entropy(logits, labels[:, head])
+            else:
+                total = total + F.cross_entropy(logits, labels[:, head], reduction="sum") / n_videos
         n_terms = 1 if self.model.concatenated else 2
-        return total / (n_terms * first.shape[1])
+        return total / (n_terms * n_heads)
 
 
 def features_of(model: SelaviModel, modality: str, clips: Tensor, precision: str) -> Tensor:

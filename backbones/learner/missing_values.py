@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+_NAMES = {"video": "picture", "audio": "sound"}
 
 
 def nan_where_absent(values: Tensor, present: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -20,3 +24,14 @@ def replace_failed(
     for index, array in enumerate(values.values()):
         decoded = array[~failed] if not failed.all() else (last_values[index] if last_values else np.zeros_like(array))
         array[failed] = decoded.mean(0)
+
+
+def reasons_of(
+    reasons: list[str], present: Mapping[str, NDArray[np.bool_]], modalities: Sequence[str], concatenated: bool
+) -> list[str]:
+    """Return why videos have no label: those that could be decoded may lack every modality of the networks."""
+    absent = f"no {_NAMES[modalities[0]]}"
+    if len(modalities) > 1:
+        absent = "not both picture and sound" if concatenated else "neither picture nor sound"
+    has_any = np.logical_or.reduce(list(present.values()))
+    return [reason or ("" if has else absent) for reason, has in zip(reasons, has_any, strict=True)]

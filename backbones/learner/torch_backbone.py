@@ -29,7 +29,8 @@ from backbones.learner.checkpoint import (
 from backbones.learner.clip_inputs import ClipInputs
 from backbones.learner.cpu_threads import AdaptiveThreads, is_fixed, limit_threads
 from backbones.learner.loss import LAYOUTS, TrainingLoss, features_of
-from backbones.learner.missing_values import nan_where_absent, replace_failed
+from backbones.learner.missing_values import nan_where_absent, reasons_of, replace_failed
+from backbones.learner.modality_threads import ModalityThreads
 from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.networks.model import SelaviModel
@@ -39,7 +40,6 @@ from selavi_ref.runs.reporter import SILENT, Reporter
 from selavi_ref.selflabel.training_state import checked_state
 from selavi_ref.store import StoreWriter, WorkingStore
 
-_NAMES = {"video": "picture", "audio": "sound"}
 _STREAMS = 1_000_003  # offset between the seeds of the processes
 
 
@@ -110,6 +110,8 @@ class TorchBackbone:
             torch.backends.cudnn.benchmark = True  # all clips have one size
         threads = limit_threads(self.device)
         self._threads = AdaptiveThreads(1 if is_fixed() or self.device.type != "cpu" else threads, reporter)
+        small = all(spec.small for spec in specs.values()) and self.device.type == "cpu" and exchange.size == 1
+        self._both = ModalityThreads(small and not (settings.dropout or settings.compile or joint))
         self.n_features = self.model.n_features
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay
@@ -163,15 +165,26 @@ class TorchBackbone:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        inputs = self._training_inputs(batch)
-        targets = torch.from_numpy(labels[np.concatenate([np.arange(len(labels)), batch.second])].astype(np.int64))
-        of_views = {m: targets[torch.from_numpy(batch.views[m])].to(self.device) for m in inputs}
-        loss = self._loss(inputs, of_views, len(labels))
         self.optimizer.zero_grad(set_to_none=True)
-        # DistributedDataParallel averages gradients over processes regardless of their batch sizes.
-        (loss * (share * self.exchange.size) if self.exchange.size > 1 else loss).backward()
+        targets = torch.from_numpy(labels[np.concatenate([np.arange(len(labels)), batch.second])].astype(np.int64))
+        of_views = {m: targets[torch.from_numpy(batch.views[m])].to(self.device) for m in self.modalities}
+        if self.exchange.size > 1 or self.settings.concatenate:
+            loss = self._loss(self._training_inputs(batch), of_views, len(labels))
+            # DistributedDataParallel averages gradients over processes regardless of their batch sizes.
+            (loss * (share * self.exchange.size)).backward()
+        else:
+            parts = self._both.map(lambda m: self._learn(m, batch, of_views, len(labels)), self.modalities)
+            loss = torch.stack(list(parts.values())).sum()
         self.optimizer.step()
         return float(loss.detach())
+
+    def _learn(self, modality: str, batch: Batch, targets: Mapping[str, Tensor], n_videos: int) -> Tensor:
+        """Add the gradients of one modality's part of the loss, and return the part."""
+        inputs = {modality: self._training_input(batch, modality)}
+        loss = cast(TrainingLoss, self._loss).of_space(modality, inputs, targets, n_videos)
+        if loss.requires_grad:  # some of the clips have the modality
+            loss.backward()
+        return loss.detach()
 
     def datasets(self) -> dict[str, int]:
         """Return the names of the store's feature data sets and their widths D."""
@@ -249,7 +262,7 @@ class TorchBackbone:
                 values["labels"] = self_labels[batch.rows]
             if change is not None:
                 values = change(batch.rows, values)
-            reasons = self._reasons(batch.reasons, present)
+            reasons = reasons_of(batch.reasons, present, self.modalities, self.settings.concatenate)
             present = {
                 space: present[space] if space in present else np.isfinite(values[f"features/{space}"]).all(1)
                 for space in writer.modalities
@@ -318,28 +331,19 @@ class TorchBackbone:
 
     def _training_inputs(self, batch: Batch) -> dict[str, Tensor]:
         """Return the augmented inputs of each network, in the order of the views that have its modality."""
-        draws = {m: batch.draws[torch.from_numpy(batch.views[m])] for m in self.modalities}
-        return self._augmented_inputs(batch.frames, batch.mel, draws)
+        return {modality: self._training_input(batch, modality) for modality in self.modalities}
 
-    def _augmented_inputs(self, frames: Tensor, mel: Tensor, draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        clip, change = self.settings.clip, self.settings.augment
-        inputs = {}
-        for modality in self.modalities:
-            draw = augment.Draw(draws[modality].to(self.device))
-            clips = (frames if modality == "video" else mel).to(self.device, non_blocking=True)
-            varied = augment.video_input if modality == "video" else augment.audio_input
-            if not len(clips):
-                clips = clips.new_empty(empty_shape(modality, clip))
-            inputs[modality] = varied(clips, clip, change, draw)
-        return inputs
+    def _training_input(self, batch: Batch, modality: str) -> Tensor:
+        draws = batch.draws[torch.from_numpy(batch.views[modality])]
+        return self._augmented_input(modality, batch.frames if modality == "video" else batch.mel, draws)
 
-    def _reasons(self, reasons: list[str], present: Mapping[str, NDArray[np.bool_]]) -> list[str]:
-        """Return why videos have no label: those that could be decoded may lack every modality of the networks."""
-        absent = f"no {_NAMES[self.modalities[0]]}"
-        if len(self.modalities) > 1:
-            absent = "not both picture and sound" if self.settings.concatenate else "neither picture nor sound"
-        has_any = np.logical_or.reduce(list(present.values()))
-        return [reason or ("" if has else absent) for reason, has in zip(reasons, has_any, strict=True)]
+    def _augmented_input(self, modality: str, clips: Tensor, draws: Tensor) -> Tensor:
+        clip, draw = self.settings.clip, augment.Draw(draws.to(self.device))
+        clips = clips.to(self.device, non_blocking=True)
+        if not len(clips):
+            clips = clips.new_empty(empty_shape(modality, clip))
+        varied = augment.video_input if modality == "video" else augment.audio_input
+        return varied(clips, clip, self.settings.augment, draw)
 
     def _features(self, modality: str, clips: Tensor) -> Tensor:
         return features_of(self.model, modality, clips, self.settings.precision)
@@ -352,7 +356,8 @@ class TorchBackbone:
         """Return the inputs of the networks: of B * M clips for audio, of B * M * P for video."""
         clip = self.settings.clip
         if batch.draws is not None:
-            return self._augmented_inputs(batch.frames, batch.mel, dict.fromkeys(self.modalities, batch.draws))
+            clips = {"video": batch.frames, "audio": batch.mel}
+            return {m: self._augmented_input(m, clips[m], batch.draws) for m in self.modalities}
         return {
             "video": augment.video_input(batch.frames.to(self.device), clip, None, None),
             "audio": augment.audio_input(batch.mel.to(self.device), clip, None, None),
@@ -360,7 +365,7 @@ class TorchBackbone:
 
     def _features_of(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the features, (B * M, D) or (B * M * P, D), of each modality or of both concatenated."""
-        return self.model.of_spaces({m: self._features(m, inputs[m]) for m in self.modalities})
+        return self.model.of_spaces(self._both.map(lambda m: self._features(m, inputs[m]), self.modalities))
 
     def _batch_values(
         self, batch: EvalBatch, heads: Sequence[int], n_clips: int

@@ -41,6 +41,9 @@ class NetworkSpec:
     maps : str
         Name of the submodule whose output is the last feature map, (B, C, T, S, S) or (B, C, F, T), before the average
         pooling; "" for a network without one, such as a transformer.
+    small : bool
+        Whether a step takes tens of milliseconds on a CPU, and draws no random numbers. Two small networks are computed
+        at the same time there.
     """
 
     name: str
@@ -52,6 +55,7 @@ class NetworkSpec:
     limits: dict[str, tuple[float, float | None]] = field(default_factory=dict)
     classifier: str = "fc"
     maps: str = ""
+    small: bool = False
 
     def check(self, clip: Any) -> None:
         """
@@ -172,6 +176,7 @@ def builtin(modality: str) -> list[NetworkSpec]:
             256,
             {"frames": 4, "fps": 4.0, "size": 40, "decode_size": 48},
             maps="23",  # its last ReLU
+            small=True,
         ),
         NetworkSpec("resnet9", "audio", lambda: audio_resnet((1, 1, 1, 1)), 512, 512, sound, maps="layer4"),
         NetworkSpec("resnet18", "audio", lambda: audio_resnet((2, 2, 2, 2)), 512, 512, sound, maps="layer4"),
@@ -179,7 +184,9 @@ def builtin(modality: str) -> list[NetworkSpec]:
         NetworkSpec(
             "resnet50", "audio", lambda: audio_resnet((3, 4, 6, 3), "Bottleneck"), 2048, 512, sound, maps="layer4"
         ),
-        NetworkSpec("tiny", "audio", TinyAudio, 192, 256, {"n_filters": 64, "sample_rate": 16_000}, maps="11"),
+        NetworkSpec(
+            "tiny", "audio", TinyAudio, 192, 256, {"n_filters": 64, "sample_rate": 16_000}, maps="11", small=True
+        ),
     ]
     return [spec for spec in specs if spec.modality == modality]
 
