@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.api.heads_update import read_learnt
 from selavi_ref.api.learning import Learning, complete_learning, notes_for_edits
 from selavi_ref.api.predictions import label_features
+from selavi_ref.api.update_work import read_learnt
 from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.browser.corrections import constraints_of, summary_of
 from selavi_ref.browser.edit_history import Edits
@@ -55,9 +55,7 @@ def check_can_learn(run: Run, epochs: int | None) -> None:
         )
 
 
-def learn_on_with_heads(
-    run: Run, new_clusters: int | str, changed: bool, reporter: Reporter = SILENT
-) -> Learning | None:
+def learn_on_with_heads(run: Run, new_clusters: int | str, reporter: Reporter = SILENT) -> Learning | None:
     """
     Find the labels of a run of heads anew, from those that it has, on old and added features together.
 
@@ -70,8 +68,6 @@ def learn_on_with_heads(
         A finished run of cross-fitted heads whose lock is held.
     new_clusters : int or "auto"
         Clusters to add.
-    changed : bool
-        Whether features have changed since they were learnt from.
     reporter : Reporter
         Receives progress.
 
@@ -88,7 +84,7 @@ def learn_on_with_heads(
     summary = summary_of(edits, labels.paths, labels.label)
     nothing = summary_of(Edits(), (), np.zeros(0, np.int32))
     started = _new_kinds(run, labels, new, new_clusters)
-    if not (new.any() or changed or started or recorded.get("corrections", nothing) != summary):
+    if not (new.any() or recorded["changed"] or started or recorded.get("corrections", nothing) != summary):
         return None
     settings = CrossfitRunSettings.from_dict(run.config)
     first = settings.clusters + len(edits.created)
@@ -125,6 +121,7 @@ def learn_on_with_heads(
     continued.rewrite_config(run.config | asdict(settings))
     after_learning = label_features(continued.features_file)[0]
     write_csv(after_learning, continued.labels_file)
+    contact_sheet(continued.labels_file, continued.sheet_file)
     write_text(continued.learnt_file, json.dumps({"added": [], "corrections": summary}))
     certain = ~new | np.isin(labels.paths, list(edits.moved))  # labels of others prove nothing of a cluster
     before = np.where(certain, shown, -1).astype(np.int32)
@@ -139,12 +136,11 @@ def learn_on_with_heads(
         note={**note, **notes_for_edits(edits, labels.paths, shown, after, found)},
     )
     complete_learning(run)
-    contact_sheet(run.labels_file, run.sheet_file)
     n_corrected = 0 if constraints is None else len(constraints.rows)
     return Learning(len(labels.paths), n_corrected, search.final_rounds, len(started), found, after_learning, "rounds")
 
 
-_FILES = ("features_file", "labels_file", "checkpoint_folder", "config_file", "learnt_file")
+_FILES = ("features_file", "labels_file", "checkpoint_folder", "config_file", "learnt_file", "sheet_file")
 
 
 def _new_kinds(run: Run, labels: Labels, new: NDArray[np.bool_], new_clusters: int | str) -> list[NDArray[np.intp]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from selavi_ref.api.update_work import NEW_STORE, UpdateWork
+from selavi_ref.api.update_work import NEW_STORE, UpdateWork, read_learnt
 from selavi_ref.api.video_runs import Videos, text_search
 from selavi_ref.crossfit.model import row_keys
 from selavi_ref.datasets import Manifest
@@ -20,7 +19,6 @@ from selavi_ref.datasets.contents import write_contents
 from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.errors import InputError, printable
 from selavi_ref.heads.any_run import apply, learnt_store
-from selavi_ref.runs.atomic import write_text
 from selavi_ref.runs.reporter import Reporter
 from selavi_ref.runs.run import Run
 from selavi_ref.store import FeatureStore
@@ -33,15 +31,6 @@ def as_rows(videos: Videos) -> Path | None:
     """Return the store of features that was given in place of videos; None if it is none."""
     is_path = isinstance(videos, (str, os.PathLike))
     return Path(os.fspath(videos)) if is_path and os.fspath(videos).lower().endswith(".h5") else None  # type: ignore[arg-type]
-
-
-def read_learnt(run: Run) -> dict[str, Any]:
-    """Return what is recorded of updates of a run of heads: names of ``"added"`` rows, and ``"corrections"``."""
-    try:
-        recorded = json.loads(run.learnt_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        recorded = {}
-    return {"added": [], **recorded}
 
 
 def check_encoders(run: Run, command: str = "update") -> None:
@@ -91,7 +80,8 @@ class HeadsWork(UpdateWork):
         inside = store.parent.resolve() == self.run.folder.resolve()
         self.features_file = self.run.folder / (store.name if inside else _ENCODED)
         self.compared_by = self.staged.path(self.features_file)
-        self.written = [self.features_file, self.run.features_file, self.run.labels_file, self.run.learnt_file]
+        self.written = [self.features_file, self.run.features_file, self.run.labels_file]
+        self.written += [self.run.learnt_file, self.run.sheet_file]
         self.written += [self.run.config_file] if not inside else []
         self.written += [self.run.contents_file] if self.changes.contents else []
         with FeatureStore(store) as learnt:
@@ -109,9 +99,10 @@ class HeadsWork(UpdateWork):
 
     def extract(self, manifest: Manifest, out: Path, device: str, workers: int | None, reporter: Reporter) -> None:
         """Encode new files by the encoders of the run, and write the log-probabilities of its heads."""
-        text_search().encode_files(
-            learnt_store(self.run), manifest, self.new_features, device=device, workers=workers, reporter=reporter
-        )
+        if not self.new_features.exists():  # encoded before the process was killed
+            text_search().encode_files(
+                learnt_store(self.run), manifest, self.new_features, device=device, workers=workers, reporter=reporter
+            )
         apply(self.run, self.new_features, out, reporter)
 
     def merge(
@@ -130,8 +121,7 @@ class HeadsWork(UpdateWork):
             Run(self.staged.folder).rewrite_config(config)
         kept = {self.renamed.get(name, name) for name in read_learnt(self.run)["added"]}
         known = {self.renamed.get(path, path) for path in self.store.paths}
-        added = [name for name in names if name in kept or name not in known]
-        write_text(self.staged.path(self.run.learnt_file), json.dumps(read_learnt(self.run) | {"added": added}))
+        self.recorded = {"added": [name for name in names if name in kept or name not in known]}
 
     def write_lists(self, added: Manifest, dropped: set[str]) -> None:
         """Write what is known of the contents of the files."""

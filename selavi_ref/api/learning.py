@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.api.predictions import label_features
+from selavi_ref.api.update_work import read_learnt
 from selavi_ref.api.video_runs import video_runs
 from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.browser.corrections import constraints_of, summary_of
@@ -82,7 +83,6 @@ def learn_on(
     *,
     epochs: int | None = None,
     new_clusters: int | str = 0,
-    changed: Sequence[str] = (),
     device: str = "auto",
     workers: int | None = None,
     reporter: Reporter = SILENT,
@@ -102,8 +102,6 @@ def learn_on(
     new_clusters : int or "auto"
         Clusters to add; ``"auto"``: as many as there are kinds among added videos that fit no cluster, see
         `selavi_ref.diagnostics.newcomers.n_new_clusters`.
-    changed : sequence of str
-        Videos whose content has changed since they were learnt from.
     device, workers, reporter
         See `selavi_ref.api.video_labelling.label_videos`.
 
@@ -114,7 +112,7 @@ def learn_on(
     """
     work = _Learning(run, workers, reporter)
     added = work.count_new(new_clusters)
-    if not work.is_due(added, changed):
+    if not work.is_due(added):
         work.staged.discard()
         return None
     return work.learn(epochs or video_runs().default_epochs(run), added, device)
@@ -158,18 +156,15 @@ class _Learning:
         with FeatureStore(self.run.features_file) as store:
             return n_new_clusters(store, fit_of_new(store, self.labels, new).misfits & new)
 
-    def is_due(self, added: int, changed: Sequence[str]) -> bool:
+    def is_due(self, added: int) -> bool:
         """Tell whether there is anything to learn that the run has not learnt yet."""
-        try:
-            last = json.loads(self.run.learnt_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            last = {}
+        last = read_learnt(self.run)
         nothing = summary_of(Edits(), (), np.zeros(0, np.int32))
         if added or last.get("corrections", nothing) != self.summary:
             return True
         if "contents" in last:
             return bool(last["contents"] != self.contents)
-        return bool(changed) or any(path in self.added for path in self.learnable.paths)
+        return bool(last["changed"]) or any(path in self.added for path in self.learnable.paths)
 
     def learn(self, epochs: int, added: int, device: str) -> Learning:
         """Learn, and replace the run's files."""
@@ -203,6 +198,7 @@ class _Learning:
         )
         labels = label_features(continued.features_file)[0]
         write_csv(labels, continued.labels_file)
+        contact_sheet(continued.labels_file, continued.sheet_file)
         write_manifest(self.others, continued.added_file)
         write_manifest(Manifest([*self.others, *self.left_out]), continued.skipped_file)
         _join_logs(self.run, continued)
@@ -224,7 +220,6 @@ class _Learning:
         outdated = {self.run.final_labels_file} - set(new)  # of the networks as they were
         self.staged.commit(new, [*self.shards, *outdated], note)
         complete_learning(self.run)
-        contact_sheet(self.run.labels_file, self.run.sheet_file)
         n_corrected = 0 if constraints is None else len(constraints.rows)
         return Learning(len(rows), n_corrected, epochs, added, found, labels)
 
@@ -247,6 +242,7 @@ _FILES = (
     "skipped_file",
     "added_file",
     "labels_file",
+    "sheet_file",
     "log_file",
     "checkpoint_folder",
     "learnt_file",

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,9 +55,11 @@ class UpdateWork:
         self.classes = {file_of(entry.path): entry.class_name for entry in listed}
         self.moved_to = {before: file for file, before in changes.moved.items()}
         self.written = [run.features_file, run.videos_file, run.added_file, run.contents_file, run.labels_file]
+        self.written += [run.learnt_file, run.sheet_file]
         self.outdated = store.shard_files
         self.compared_by = staged.path(run.features_file)  # the store of the features by which new videos are judged
         self.renamed: dict[str, str] = {}  # name of a row in the old store -> in the new one, where it differs
+        self.recorded: dict[str, Any] = {}  # to be kept beside what was recorded before
 
     def extract_new(self, device: str, workers: int | None, reporter: Reporter) -> Manifest:
         """Extract features of new and changed files to a store of their own, and return the scanned files."""
@@ -130,6 +133,10 @@ class UpdateWork:
         sources, rows = zip(*place.values(), strict=True)
         self.merge(place, sources, rows, [classes.get(path, self._class(path, "")) for path in place], len(added) > 0)
         self.write_lists(added, dropped)
+        if changed:  # until it is learnt from
+            self.recorded["changed"] = sorted(changed.union(read_learnt(self.run)["changed"]))
+        if self.recorded:
+            write_text(self.staged.path(self.run.learnt_file), json.dumps(read_learnt(self.run) | self.recorded))
         is_new: NDArray[np.bool_] = np.array(sources) == 1
         return is_new
 
@@ -182,6 +189,20 @@ class UpdateWork:
 
     def _class(self, name: str, known: str) -> str:
         return self.classes.get(file_of(name), known)
+
+
+def read_learnt(run: Run) -> dict[str, Any]:
+    """
+    Return what a run has recorded of updates and of further learning.
+
+    Names of rows that were ``"added"`` to a run of heads, and of files that have ``"changed"``, since it has learnt
+    last; and, if it has learnt on, the ``"corrections"`` and ``"contents"`` that it has learnt from.
+    """
+    try:
+        recorded = json.loads(run.learnt_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        recorded = {}
+    return {"added": [], "changed": [], **recorded}
 
 
 def absolute(manifest: Manifest) -> Manifest:

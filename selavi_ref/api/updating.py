@@ -146,13 +146,12 @@ def update_run(
         if not learn or dry_run:
             return done
         if of_heads:
-            learning = learn_on_with_heads(run, new_clusters, bool(done.changes.changed), reporter)
+            learning = learn_on_with_heads(run, new_clusters, reporter)
         else:
             learning = learn_on(
                 run,
                 epochs=epochs,
                 new_clusters=new_clusters,
-                changed=done.changes.changed,
                 device=device,
                 workers=workers,
                 reporter=reporter,
@@ -210,9 +209,9 @@ def _update(
     with FeatureStore(staged.path(run.features_file)) as store, FeatureStore(work.compared_by) as features:
         fit = fit_of_new(store, labels, new, features) if new.any() else None
     write_csv(labels, staged.path(run.labels_file))
+    contact_sheet(staged.path(run.labels_file), staged.path(run.sheet_file))
     staged.commit(work.written, work.outdated, {"renamed": work.renamed})
     staged.complete(lambda note: _rename(run, note))
-    contact_sheet(run.labels_file, run.sheet_file)
     misfits = fit.misfits & new if fit is not None else np.zeros(len(new), bool)
     return Update(changes, labels, new, misfits, None if fit is None else fit.finding)
 

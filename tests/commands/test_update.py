@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +17,8 @@ from selavi_ref.browser.final_labels import final_labels
 from selavi_ref.datasets import make_collection
 from selavi_ref.runs.run import Run as RunFolder
 from selavi_ref.store import FeatureStore
-from tests.support.command_line import refused, rows_of, selavi, start_process, succeeded
+from tests.support.command_line import refused, rows_of, selavi, succeeded
+from tests.support.kills import assert_kills_do_no_harm
 from tests.support.media_files import write_video
 from tests.support.small_runs import QUICK
 
@@ -261,9 +259,10 @@ def test_a_damaged_annotations_file_is_refused_before_the_work(place):
 
 @pytest.mark.processes
 def test_killed_at_any_moment_nothing_is_lost_and_the_result_is_the_same(place):
-    """Ten times: an update is killed at a random moment, a second one ends, and all files are those of a whole one."""
-
-    def change():
+    def restore():
+        for name in ("videos", "run"):
+            shutil.rmtree(place / name)
+            shutil.copytree(place / f"kept-{name}", place / name)
         add_new(place)
         first = rows_of(place / "run" / "labels.csv")[0]["path"]
         os.rename(first, place / "videos" / "moved.mp4")
@@ -276,26 +275,12 @@ def test_killed_at_any_moment_nothing_is_lost_and_the_result_is_the_same(place):
         with FeatureStore(place / "run" / "features.h5") as store:
             return files | {name: store.get(name).tobytes() for name in store.names} | {"moved": edits.moved}
 
-    def restore():
-        for name in ("videos", "run"):
-            shutil.rmtree(place / name)
-            shutil.copytree(place / f"kept-{name}", place / name)
-        change()
+    before = labels_of(place)
+
+    def check():  # the table is whole, as it was or as it will be
+        now = labels_of(place)
+        assert now == before or len(now) == len(before) + 6
 
     command = ["update", "run", "videos", "--workers", "0"]
-    change()
-    began = time.monotonic()
-    assert start_process(*command, cwd=place).wait(timeout=120) == 0
-    took, whole = time.monotonic() - began, content()
-    for number in range(10):
-        restore()
-        before = labels_of(place)
-        process = start_process(*command, cwd=place)
-        time.sleep(took * random.Random(number).uniform(0.3, 1.0))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        now = labels_of(place)  # whole, as it was or as it will be
-        assert now == before or len(now) == len(before) + 6
-        assert start_process(*command, cwd=place).wait(timeout=120) == 0
-        assert content() == whole
-        assert not (place / "run" / "update").exists()
+    assert_kills_do_no_harm(command, place, restore=restore, content=content, check=check)
+    assert not (place / "run" / "update").exists()

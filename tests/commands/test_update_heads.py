@@ -17,6 +17,7 @@ from selavi_ref.errors import InputError
 from selavi_ref.runs.run import Run as RunFolder
 from selavi_ref.store import FeatureStore
 from tests.support.command_line import refused, rows_of, selavi, succeeded
+from tests.support.kills import assert_kills_do_no_harm
 
 ENCODER = ["--encoder", "logmel", "--workers", "1"]
 
@@ -98,6 +99,14 @@ def test_moved_files_keep_labels_and_edits_and_changed_ones_are_labelled_anew(pl
         name: label for name, label in before.items() if name not in (first, second)
     }
     assert annotations_of(RunFolder(place / "run")).read().edits_of("consensus").moved == {moved: 1}
+
+
+def test_a_changed_file_is_learnt_from_also_after_an_update_that_did_not_learn(place):
+    first = sorted(labels_of(place))[0]
+    shutil.copyfile(next((place / "new").rglob("*.mp4")), first)
+    assert update_summary(place)["files"]["changed"] == [first]
+    assert update_summary(place, "--learn")["learning"]["n_videos"] == 32
+    assert "learning" not in update_summary(place, "--learn")
 
 
 def test_it_learns_on_with_corrections_and_keeps_the_numbers_of_clusters(place):
@@ -219,3 +228,38 @@ def test_videos_or_options_that_a_run_of_heads_cannot_use_are_refused(place):
     assert Path(str(error.value.path)).name == "arrays.h5"
     shutil.rmtree(place / "of_arrays")
     (place / "arrays.h5").unlink()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("options", [[], ["--learn", "--new-clusters", "1"]], ids=["update", "learn"])
+def test_killed_at_any_moment_nothing_is_lost_and_the_result_is_the_same(place, options):
+    def restore():
+        for name in ("videos", "run"):
+            shutil.rmtree(place / name)
+            shutil.copytree(place / f"kept-{name}", place / name)
+        add_new(place)
+        first, second = sorted(labels_of(place))[:2]
+        edit(place, op="move", videos=[first], to=1)
+        edit(place, op="rename", cluster=1, name="kind")
+        os.rename(first, place / "videos" / "moved.mp4")
+        shutil.copyfile(next((place / "new").rglob("*.mp4")), second)
+
+    def content():
+        run = RunFolder(place / "run")
+        files = {name: (run.folder / name).read_bytes() for name in ("labels.csv", "learnt.json", "clusters.png")}
+        edits = annotations_of(run).read().edits_of("consensus")
+        for store in ("features.h5", "encoded.h5"):
+            with FeatureStore(run.folder / store) as opened:
+                files |= {(store, name): opened.get(name).tobytes() for name in opened.names}
+                files[store] = (opened.paths, opened.classes)
+        assert not run.update_folder.exists()
+        assert not run.learning_folder.exists()
+        return files | {"edits": (dict(edits.moved), dict(edits.names), set(edits.wrong)), "config": run.config}
+
+    known = labels_of(place)
+
+    def check():  # the table is whole, as it was or as it will be
+        assert len(labels_of(place)) in (len(known), len(known) + 6)
+
+    command = ["update", "run", "videos", "--workers", "1", *options]
+    assert_kills_do_no_harm(command, place, restore=restore, content=content, check=check)

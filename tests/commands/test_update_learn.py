@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
-import signal
-import time
 
 import numpy as np
 import pytest
@@ -20,7 +17,8 @@ from selavi_ref.datasets import make_collection
 from selavi_ref.ensemble.labels import label_store
 from selavi_ref.runs.run import Run as RunFolder
 from selavi_ref.store import FeatureStore
-from tests.support.command_line import refused, rows_of, selavi, start_process, succeeded
+from tests.support.command_line import refused, rows_of, selavi, succeeded
+from tests.support.kills import assert_kills_do_no_harm
 from tests.support.small_runs import PARTS
 
 pytestmark = pytest.mark.processes  # each trains runs
@@ -175,8 +173,6 @@ def test_options_of_learning_need_it(place):
 
 @pytest.mark.processes
 def test_killed_at_any_moment_it_ends_with_the_same_labels_and_edits(place):
-    """Ten times: further learning is killed at a random moment; called again, it ends as if it had not been."""
-
     def content():
         run = RunFolder(place / "run")
         files = [run.labels_file, run.videos_file, run.added_file, run.learnt_file]
@@ -190,18 +186,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_labels_and_edits(place):
         shutil.copytree(place / "kept-run", place / "run")
         correct(place)
 
-    command = ["update", "run", "videos", *LEARN]
-    restore()
-    began = time.monotonic()
-    assert start_process(*command, cwd=place).wait(timeout=300) == 0
-    took, whole = time.monotonic() - began, content()
-    for number in range(10):
-        restore()
-        process = start_process(*command, cwd=place)
-        time.sleep(took * random.Random(number).uniform(0.3, 1.0))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        open_collection(place / "run")  # the run can be read at any time
-        assert start_process(*command, cwd=place).wait(timeout=300) == 0
-        assert content() == whole
-        assert not (place / "run" / "learning").exists()
+    def check():  # the run can be read at any time
+        open_collection(place / "run")
+
+    assert_kills_do_no_harm(["update", "run", "videos", *LEARN], place, restore=restore, content=content, check=check)
+    assert not (place / "run" / "learning").exists()
