@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -18,6 +17,7 @@ from selavi_ref.datasets import make_collection
 from selavi_ref.runs.run import Run as RunFolder
 from selavi_ref.store import FeatureStore
 from tests.support.command_line import refused, rows_of, selavi, succeeded
+from tests.support.growing import add_new, edit, keep, make_videos, restore, update_summary
 from tests.support.kills import assert_kills_do_no_harm
 from tests.support.media_files import write_video
 from tests.support.small_runs import QUICK
@@ -29,35 +29,20 @@ SHORT = ["--clusters", "3", "--config", "quick.toml", "--epochs", "3", "--worker
 def kept(tmp_path_factory):
     """A folder with 16 videos, 6 new ones, and a run on the 16."""
     folder = tmp_path_factory.mktemp("update")
-    make_collection(folder / "videos", 16, seed=3, seconds=1.5, size=48, fps=8)
-    make_collection(folder / "new", 6, seed=4, seconds=1.5, size=48, fps=8)
+    make_videos(folder, 16, 1.5)
     (folder / "quick.toml").write_text(QUICK)
     succeeded(selavi("train", "videos", *SHORT, "--out", "run", cwd=folder))
-    for name in ("videos", "run"):
-        shutil.copytree(folder / name, folder / f"kept-{name}")
-    return folder
+    return keep(folder, "videos", "run")
 
 
 @pytest.fixture
 def place(kept):
     """The same folder, with videos and run as they were; new ones are in ``new``."""
-    for name in ("videos", "run"):
-        shutil.rmtree(kept / name)
-        shutil.copytree(kept / f"kept-{name}", kept / name)  # with the times of the files
-    return kept
-
-
-def add_new(place):
-    shutil.copytree(place / "new", place / "videos" / "more")
-    return sorted(str(path) for path in (place / "videos" / "more").rglob("*.mp4"))
+    return restore(kept)
 
 
 def update(place, *options):
     return selavi("update", "run", "videos", "--workers", "0", *options, cwd=place)
-
-
-def update_summary(place, *options):
-    return json.loads(succeeded(update(place, "--json", *options)))
 
 
 def state_of(folder, *, times=False):
@@ -106,16 +91,15 @@ def test_a_second_update_finds_nothing_and_changes_nothing(place):
 
 def test_labels_names_and_edits_follow_moved_videos(place):
     old = [row["path"] for row in rows_of(place / "run" / "labels.csv")]
-    annotations = annotations_of(RunFolder(place / "run"))
-    annotations.apply({"op": "rename", "cluster": 1, "name": "bells"})
-    annotations.apply({"op": "move", "videos": [old[0]], "to": 1})
-    annotations.apply({"op": "wrong", "videos": [old[1]], "wrong": True})
-    annotations.apply({"op": "move", "videos": [old[2]], "to": "new", "name": "own"})
-    annotations.apply({"op": "undo"})
+    edit(place, op="rename", cluster=1, name="bells")
+    edit(place, op="move", videos=[old[0]], to=1)
+    edit(place, op="wrong", videos=[old[1]], wrong=True)
+    edit(place, op="move", videos=[old[2]], to="new", name="own")
+    edit(place, op="undo")
     before = labels_of(place)
     os.rename(place / "videos", place / "elsewhere")
     try:
-        done = json.loads(succeeded(selavi("update", "run", "elsewhere", "--workers", "0", "--json", cwd=place)))
+        done = update_summary(place, videos="elsewhere")
         assert done["counts"]["moved"] == 16
         moved = {before: after for after, before in done["files"]["moved"].items()}
         assert labels_of(place) == {moved[path]: row for path, row in before.items()}
@@ -124,8 +108,8 @@ def test_labels_names_and_edits_follow_moved_videos(place):
         assert dict(zip(labels.paths, labels.mark, strict=True))[moved[old[1]]] == "wrong"
         assert dict(zip(labels.paths, labels.cluster, strict=True))[moved[old[0]]] == 1
         assert Run.open(place / "run").names == {1: "bells"}
-        annotations.apply({"op": "redo"})
-        assert annotations.read().edits_of("consensus").moved[moved[old[2]]] == 3
+        edit(place, op="redo")
+        assert annotations_of(RunFolder(place / "run")).read().edits_of("consensus").moved[moved[old[2]]] == 3
         assert [row["class"] for row in rows_of(place / "run" / "videos.csv")] == [
             Path(path).parent.name for path in moved.values()
         ]
@@ -215,7 +199,7 @@ def test_parts_of_files_follow_their_file_and_new_ones_are_labelled(tmp_path):
     copy = tmp_path / "copy.mp4"
     shutil.copy(files[1], copy)
     listed([moved, *files[1:], copy], 0, 0.7, 1.5)
-    done = json.loads(succeeded(selavi("update", "run", "list.csv", "--workers", "0", "--json", cwd=tmp_path)))
+    done = update_summary(tmp_path, videos="list.csv")
     assert done["counts"] == {"new": 7, "changed": 0, "moved": 1, "copied": 1, "gone": 0, "unchanged": 3}
     after = parts()
     assert len(after) == 6 * 3
@@ -226,12 +210,11 @@ def test_parts_of_files_follow_their_file_and_new_ones_are_labelled(tmp_path):
     assert after[str(files[1]), 0.7]["label"]
     assert after[str(files[4]), 0.7]["label"]
     make_collection(tmp_path / "long", 1, seed=5, seconds=3.0, size=48, fps=8)
-    options = ["--workers", "0", "--segments", "1.5", "--json"]
-    done = json.loads(succeeded(selavi("update", "run", "long", *options, cwd=tmp_path)))
-    assert done["counts"]["new"] == 1
+    cut = ("--segments", "1.5")
+    assert update_summary(tmp_path, *cut, videos="long")["counts"]["new"] == 1
     assert sorted(start for path, start in parts() if "long" in path) == [0, 1.5]
     assert all(row["label"] for (path, _), row in parts().items() if "long" in path)
-    assert json.loads(succeeded(selavi("update", "run", "long", *options, cwd=tmp_path)))["counts"]["new"] == 0
+    assert update_summary(tmp_path, *cut, videos="long")["counts"]["new"] == 0
 
 
 def test_what_cannot_be_updated_is_refused_in_one_line(place, tmp_path):
@@ -259,14 +242,12 @@ def test_a_damaged_annotations_file_is_refused_before_the_work(place):
 
 @pytest.mark.processes
 def test_killed_at_any_moment_nothing_is_lost_and_the_result_is_the_same(place):
-    def restore():
-        for name in ("videos", "run"):
-            shutil.rmtree(place / name)
-            shutil.copytree(place / f"kept-{name}", place / name)
+    def grow():
+        restore(place)
         add_new(place)
         first = rows_of(place / "run" / "labels.csv")[0]["path"]
         os.rename(first, place / "videos" / "moved.mp4")
-        annotations_of(RunFolder(place / "run")).apply({"op": "move", "videos": [first], "to": 1})
+        edit(place, op="move", videos=[first], to=1)
 
     def content():
         names = ("labels.csv", "videos.csv", "added.csv", "skipped.csv")
@@ -282,5 +263,5 @@ def test_killed_at_any_moment_nothing_is_lost_and_the_result_is_the_same(place):
         assert now == before or len(now) == len(before) + 6
 
     command = ["update", "run", "videos", "--workers", "0"]
-    assert_kills_do_no_harm(command, place, restore=restore, content=content, check=check)
+    assert_kills_do_no_harm(command, place, restore=grow, content=content, check=check)
     assert not (place / "run" / "update").exists()

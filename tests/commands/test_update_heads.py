@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -12,11 +11,12 @@ import pytest
 
 from selavi_ref import Run, train_heads
 from selavi_ref.browser.annotations import annotations_of
-from selavi_ref.datasets import make_collection
 from selavi_ref.errors import InputError
 from selavi_ref.runs.run import Run as RunFolder
 from selavi_ref.store import FeatureStore
+from tests.support import growing
 from tests.support.command_line import refused, rows_of, selavi, succeeded
+from tests.support.growing import add_new, edit, keep, make_videos, restore
 from tests.support.kills import assert_kills_do_no_harm
 
 ENCODER = ["--encoder", "logmel", "--workers", "1"]
@@ -26,38 +26,23 @@ ENCODER = ["--encoder", "logmel", "--workers", "1"]
 def kept(tmp_path_factory):
     """A folder with 32 videos, 6 new ones, and a run on the 32 by features of their sounds."""
     folder = tmp_path_factory.mktemp("update-heads")
-    make_collection(folder / "videos", 32, seed=3, seconds=1.0, size=48, fps=8)
-    make_collection(folder / "new", 6, seed=4, seconds=1.0, size=48, fps=8)
+    make_videos(folder, 32, 1.0)
     succeeded(selavi("train", "videos", *ENCODER, "--clusters", "3", "--out", "run", cwd=folder))
-    for name in ("videos", "run"):
-        shutil.copytree(folder / name, folder / f"kept-{name}")
-    return folder
+    return keep(folder, "videos", "run")
 
 
 @pytest.fixture
 def place(kept):
     """The same folder, with videos and run as they were."""
-    for name in ("videos", "run"):
-        shutil.rmtree(kept / name)
-        shutil.copytree(kept / f"kept-{name}", kept / name)
-    return kept
+    return restore(kept)
 
 
 def labels_of(place, table="run/labels.csv"):
     return {os.path.abspath(place / row["path"]): row["label"] for row in rows_of(place / table)}
 
 
-def add_new(place):
-    shutil.copytree(place / "new", place / "videos" / "more")
-    return sorted(str(path) for path in (place / "videos" / "more").rglob("*.mp4"))
-
-
-def update_summary(place, *options, run="run", videos="videos"):
-    return json.loads(succeeded(selavi("update", run, videos, "--json", "--workers", "1", *options, cwd=place)))
-
-
-def edit(place, **what):
-    annotations_of(RunFolder(place / "run")).apply(what)
+def update_summary(place, *options, **where):
+    return growing.update_summary(place, *options, workers=1, **where)
 
 
 def test_new_files_are_labelled_by_encoders_and_heads_and_all_others_keep_their_labels(place):
@@ -136,7 +121,6 @@ def test_a_run_that_was_moved_takes_its_features_along(place):
         assert update_summary(place, "--learn", run="moved")["learning"]["n_videos"] == 38
     finally:
         shutil.rmtree(place / "moved")
-        shutil.copytree(place / "kept-run", place / "run")
 
 
 def test_clusters_are_added(place):
@@ -233,10 +217,8 @@ def test_videos_or_options_that_a_run_of_heads_cannot_use_are_refused(place):
 @pytest.mark.processes
 @pytest.mark.parametrize("options", [[], ["--learn", "--new-clusters", "1"]], ids=["update", "learn"])
 def test_killed_at_any_moment_nothing_is_lost_and_the_result_is_the_same(place, options):
-    def restore():
-        for name in ("videos", "run"):
-            shutil.rmtree(place / name)
-            shutil.copytree(place / f"kept-{name}", place / name)
+    def grow():
+        restore(place)
         add_new(place)
         first, second = sorted(labels_of(place))[:2]
         edit(place, op="move", videos=[first], to=1)
@@ -262,4 +244,4 @@ def test_killed_at_any_moment_nothing_is_lost_and_the_result_is_the_same(place, 
         assert len(labels_of(place)) in (len(known), len(known) + 6)
 
     command = ["update", "run", "videos", "--workers", "1", *options]
-    assert_kills_do_no_harm(command, place, restore=restore, content=content, check=check)
+    assert_kills_do_no_harm(command, place, restore=grow, content=content, check=check)

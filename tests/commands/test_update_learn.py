@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
@@ -18,12 +17,13 @@ from selavi_ref.ensemble.labels import label_store
 from selavi_ref.runs.run import Run as RunFolder
 from selavi_ref.store import FeatureStore
 from tests.support.command_line import refused, rows_of, selavi, succeeded
+from tests.support.growing import edit, keep, restore, update_summary
 from tests.support.kills import assert_kills_do_no_harm
 from tests.support.small_runs import PARTS
 
 pytestmark = pytest.mark.processes  # each trains runs
 
-LEARN = ["--learn", "--epochs", "2", "--workers", "0"]
+LEARN = ["--learn", "--epochs", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +35,16 @@ def kept(tmp_path_factory):
     options = ["--clusters", "3", "--config", "parts.toml", "--epochs", "5", "--workers", "0"]
     succeeded(selavi("train", "videos", *options, "--out", "run", cwd=folder))
     make_collection(folder / "videos" / "more", 8, seed=4, seconds=1.5, size=48, fps=8)
-    shutil.copytree(folder / "run", folder / "kept-run")
-    return folder
+    return keep(folder, "run")
 
 
 @pytest.fixture
 def place(kept):
-    shutil.rmtree(kept / "run")
-    shutil.copytree(kept / "kept-run", kept / "run")
-    return kept
+    return restore(kept)
 
 
 def learn(place, *options):
-    return json.loads(succeeded(selavi("update", "run", "videos", *LEARN, "--json", *options, cwd=place)))
+    return update_summary(place, *LEARN, *options)
 
 
 def labels_of(table):
@@ -56,13 +53,12 @@ def labels_of(table):
 
 def correct(place):
     """Name a cluster, move two videos to it, and mark two as wrong in theirs; their paths."""
-    annotations = annotations_of(RunFolder(place / "run"))
     labels = labels_of(place / "run" / "labels.csv")
-    annotations.apply({"op": "rename", "cluster": 1, "name": "bells"})
+    edit(place, op="rename", cluster=1, name="bells")
     moved = [path for path, label in labels.items() if label != "1"][:2]
     wrong = [path for path in labels if path not in moved][:2]
-    annotations.apply({"op": "move", "videos": moved, "to": 1})
-    annotations.apply({"op": "wrong", "videos": wrong, "wrong": True})
+    edit(place, op="move", videos=moved, to=1)
+    edit(place, op="wrong", videos=wrong, wrong=True)
     return moved, {path: int(labels[path]) for path in wrong}
 
 
@@ -119,7 +115,7 @@ def test_corrections_hold_in_what_is_learnt_and_follow_it(place):
 @pytest.mark.processes
 def test_clusters_can_be_added_and_those_of_people_are_learnt(place):
     path = rows_of(place / "run" / "labels.csv")[0]["path"]
-    annotations_of(RunFolder(place / "run")).apply({"op": "move", "videos": [path], "to": "new", "name": "own"})
+    edit(place, op="move", videos=[path], to="new", name="own")
     done = learn(place, "--new-clusters", "1")
     assert done["learning"]["new_clusters"] == 1
     run = Run.open(place / "run")
@@ -151,7 +147,7 @@ def test_cross_fitted_labels_are_found_anew_and_obey_corrections(tmp_path):
     before, model = labels_of(run.labels_file), run.final_labels_file.read_bytes()
     make_collection(tmp_path / "videos" / "more", 8, seed=4, seconds=1.5, size=48, fps=8)
     moved = next(path for path, label in before.items() if label == "0")
-    annotations_of(run).apply({"op": "move", "videos": [moved], "to": 1})
+    edit(tmp_path, op="move", videos=[moved], to=1)
     learn(tmp_path)
     after = labels_of(run.labels_file)
     assert len(after) == 40
@@ -181,13 +177,13 @@ def test_killed_at_any_moment_it_ends_with_the_same_labels_and_edits(place):
             values = {name: np.nan_to_num(store.get(name)).tobytes() for name in store.names}
         return [file.read_bytes() for file in files], vars(edits), values
 
-    def restore():
-        shutil.rmtree(place / "run")
-        shutil.copytree(place / "kept-run", place / "run")
+    def grow():
+        restore(place)
         correct(place)
 
     def check():  # the run can be read at any time
         open_collection(place / "run")
 
-    assert_kills_do_no_harm(["update", "run", "videos", *LEARN], place, restore=restore, content=content, check=check)
+    command = ["update", "run", "videos", *LEARN, "--workers", "0"]
+    assert_kills_do_no_harm(command, place, restore=grow, content=content, check=check)
     assert not (place / "run" / "learning").exists()
