@@ -112,7 +112,7 @@ def finetune(run: str | None, videos: str | None, out: str, resume: bool, **opti
     resources = {name: options.pop(name) for name in _FREE}
     if resources["cache"] is None:
         refuse_options(("cache_format",), "goes with --cache")
-    source = _check_arguments(run, videos, out, resume, options)
+    source = _check_arguments(run, videos, resume, options)
     cache = ["--cache", resources["cache"], "--cache-format", resources["cache_format"]] if resources["cache"] else []
     from selavi_ref.runs.run import Run
     from selavi_ref.runs.run_lock import locked
@@ -152,7 +152,7 @@ def finetune(run: str | None, videos: str | None, out: str, resume: bool, **opti
 
 
 def _check_arguments(
-    run: str | None, videos: str | None, out: str, resume: bool, options: dict[str, Any]
+    run: str | None, videos: str | None, resume: bool, options: dict[str, Any]
 ) -> tuple[str, str] | None:
     """Return the run and the videos, or None to continue what --out holds; refuse what does not go together."""
     if run is None and resume:

@@ -15,7 +15,6 @@ from selavi_ref.report.export import FinalLabels, write_linked_csv
 from selavi_ref.report.links import INDEX, places_of
 
 _MADE = "selavi-ref cuts clips into this folder; a stopped export continues here.\n"
-_ANY = ".mkv"  # container that takes every codec
 
 
 @dataclass(frozen=True)
