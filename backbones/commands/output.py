@@ -51,13 +51,18 @@ def refuse_foreign_table(out: str, given: bool, force: bool) -> None:
     InputError
         If the file must not be replaced, or its folder does not exist.
     """
-    folder = os.path.dirname(out)
-    if folder and not os.path.isdir(folder):
-        raise InputError(f"--out {out}: there is no folder {folder}; make it first", path=folder, option="--out")
+    refuse_missing_folder(out)
     if force or not os.path.lexists(out) or (given and _is_label_table(out)):
         return
     what = "is not a table of labels written by selavi label" if given else "exists already"
     raise InputError(f"{out} {what}; name another file by --out, or replace it by --force", path=out, option="--out")
+
+
+def refuse_missing_folder(out: str) -> None:
+    """Refuse a file or folder that is to be made in a folder that does not exist."""
+    folder = os.path.dirname(out.rstrip(os.sep))
+    if folder and not os.path.isdir(folder):
+        raise InputError(f"--out {out}: there is no folder {folder}; make it first", path=folder, option="--out")
 
 
 def _is_label_table(path: str) -> bool:

@@ -11,6 +11,7 @@ import click
 
 from backbones.commands.command import Interruptible
 from backbones.commands.messages import note
+from backbones.commands.output import refuse_missing_folder
 from selavi_ref.errors import InputError
 from selavi_ref.timeline.formats import FORMATS, OF_MANY, format_of, write_timelines
 
@@ -59,6 +60,7 @@ def write_timeline_files(
     asked = Segmentation.parse(segments)
     if asked.kind not in ("auto", "windows"):
         raise InputError(f"--segments {segments}: give seconds of a window with --timeline", option="segments")
+    refuse_missing_folder(out)
     listed = list_videos(videos)
     files = list(dict.fromkeys(file_of(path) for path in listed.paths))
     is_folder = os.path.isdir(out) or not os.path.splitext(out)[1]
@@ -84,7 +86,7 @@ def write_timeline_files(
     else:
         write_timelines(found, out, chosen)
     stretches = sum(len(timeline.stretches) for timeline in found)
-    note(f"{stretches} stretches of {counted(len(found), 'video')}")
+    note(f"{counted(stretches, 'stretch')} of {counted(len(found), 'video')}")
     note(f"wrote {click.format_filename(out)}")
 
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from backbones.encoders.encoder import ClipInput, Encoder, TextEncoder
 from selavi_ref.datasets import Manifest
 from selavi_ref.datasets.manifest import ManifestEntry
-from selavi_ref.errors import FilePath, MediaError
+from selavi_ref.errors import FilePath, MediaError, printable
 from selavi_ref.media import SquareCrops, probe, read_clip
 from selavi_ref.media.container import VideoInfo
 from selavi_ref.media.decoder import parallel_map, run_guarded
-from selavi_ref.runs.reporter import SILENT, Reporter
+from selavi_ref.runs.reporter import SILENT, Reporter, counted
 from selavi_ref.store import StoreWriter
 
 _BATCH = 16  # videos
@@ -76,7 +76,7 @@ def extract_features(
     )
     inputs = {encoder.input for encoder in encoders.values()}
     done = int(writer.done.sum())
-    n_failed = 0
+    failed: list[str] = []
     with writer, reporter.bar(len(manifest), "encoding", "video", done) as bar:
         todo = [(row, manifest.entries[row]) for row in writer.remaining.tolist()]
         decoded = parallel_map(lambda item: _decode(item[1], inputs, clips), todo, workers, _AHEAD)
@@ -85,11 +85,12 @@ def extract_features(
             videos = [video for _, video in batch]
             values, present, reasons = _encode(encoders, videos)
             writer.write(rows, values, present=present, reason=reasons)
-            n_failed += sum(reason != "" for reason in reasons)
+            paths = [manifest.paths[row] for row in rows]
+            failed += [f"{path}: {why}" for path, why in zip(paths, reasons, strict=True) if why]
             bar.update(len(rows))
         writer.finish()
-    if n_failed:
-        reporter.warn(f"{n_failed} videos could not be decoded or encoded; the store has the reasons (videos/reason)")
+    if failed:
+        reporter.warn(f"{counted(len(failed), 'video')} could not be decoded or encoded: {printable(failed[0])}")
     return Path(out)
 
 

@@ -12,8 +12,8 @@ from selavi_ref.api.progress import choose_reporter
 from selavi_ref.api.video_runs import Videos, as_manifest
 from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.datasets import Manifest, scan
-from selavi_ref.errors import FilePath, InputError
-from selavi_ref.media.segments import segment_of
+from selavi_ref.errors import FilePath, InputError, printable
+from selavi_ref.media.segments import file_of, segment_of
 from selavi_ref.runs.reporter import Reporter
 from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.timeline.stretches import Timeline, timelines
@@ -87,7 +87,7 @@ def label_timelines(
             f"none of {len(listed)} videos can be labelled; {first.path}: {first.skipped}", path=first.path
         )
     for entry in manifest.skipped:
-        reporter.warn(f"{entry.path}: {entry.skipped}")
+        reporter.warn(f"{printable(entry.path)}: {printable(entry.skipped)}")
     with TemporaryDirectory(prefix="selavi-timeline-") as temporary:
         keep = Path(temporary) / "windows.h5" if keep is None else Path(keep)
         store = Path(temporary) / "log-probabilities.h5" if of_heads else keep
@@ -104,8 +104,13 @@ def label_timelines(
         )
         labels, names = label_features(store, head=head, annotations=annotations, with_posterior=True)
         assert labels.posterior is not None
+        reasons = dict(zip(map(file_of, reversed(labels.paths)), reversed(labels.reasons), strict=True))  # of the first
         found, smoother = timelines(labels.paths, labels.posterior, lengths=_lengths(usable), names=names)
         reporter.info(f"smoothed by the windows: one changes its label with probability {1 - smoother.stay:.3f}")
+        for timeline in found:
+            if not timeline.stretches:
+                why = reasons[timeline.path] or "it has neither picture nor sound"
+                reporter.warn(f"{printable(timeline.path)} has no labels: {printable(why)}")
         keep.unlink()
     return found
 

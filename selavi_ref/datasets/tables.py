@@ -17,6 +17,7 @@ from selavi_ref.media.segments import Segment, file_of, read_seconds
 PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "file_path", "video", "video_path")
 CLASS_NAMES = ("class", "class_name", "classname", "category")
 _DELIMITERS = ",\t;"
+_TIMES = {"start", "end"}
 
 
 def read_table(
@@ -74,7 +75,7 @@ def read_table(
         header = list(headerless)
     elif key in header:
         rows = rows[1:]
-    elif headerless and not set(names) & set(header):
+    elif headerless and not {*names, *_TIMES} & set(header):
         header = list(headerless)
     elif rows or not headerless:
         columns = ", ".join(cell for cell in (rows[0] if rows else [])[:20])
@@ -94,7 +95,7 @@ def read_table(
 
 def _name_segments(path: FilePath, records: list[dict[str, str]]) -> list[dict[str, str]]:
     """Replace the path of each record that has a start or an end by the name of the segment."""
-    if records and {"start", "end"} & set(records[0]):
+    if records and _TIMES & set(records[0]):
         for number, record in enumerate(records):
             record["path"] = _segment_name(path, number, record)
     return records

@@ -63,6 +63,6 @@ SILENT = Reporter()
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, such as ``1 video``, ``2 videos`` or ``2 classes``."""
-    plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    """Return a number with its noun, such as ``1 video``, ``2 videos``, ``2 classes`` or ``2 stretches``."""
+    plural = "" if number == 1 else "es" if noun.endswith(("s", "ch")) else "s"
     return f"{number:,} {noun}{plural}"

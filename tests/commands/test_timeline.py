@@ -15,6 +15,7 @@ from selavi_ref import Run, train_heads
 from selavi_ref.errors import InputError
 from tests.support.command_line import refused, rows_of, selavi, succeeded
 from tests.support.composed_videos import compose, videos_by_kind
+from tests.support.media_files import write_video
 from tests.support.small_runs import small_place
 
 
@@ -61,6 +62,8 @@ def test_a_folder_gets_a_track_for_each_video(place: Path, tmp_path: Path) -> No
         ["--timeline", "--head", "99"],
         ["--timeline", "--out", "t.vtt"],
         ["--timeline", "--out", "t.doc"],
+        ["--timeline", "--out", "nowhere/t.csv"],
+        ["--timeline", "--out", "nowhere/tracks/"],
         ["--timeline", "--segments", "scenes"],
         ["--timeline", "--out", "-"],
         ["--timeline", "--balanced"],
@@ -83,6 +86,15 @@ def test_what_heads_cannot_do_is_refused_before_the_work(place: Path, tmp_path: 
         run.timelines(place / "long")
     assert Path(str(caught.value.path)) == run.folder / "input.h5"
     assert [path.name for path in tmp_path.iterdir()] == ["arrays"]
+
+
+def test_a_video_without_what_the_encoders_take_is_named(place: Path, tmp_path: Path) -> None:
+    silent = write_video(tmp_path / "silent.mp4", n_frames=50, fps=10)
+    out = tmp_path / "t.csv"
+    done = selavi("label", place / "heads", tmp_path, "--timeline", "--workers", 1, "--out", out)
+    assert done.exit_code == 0
+    assert str(silent) in done.stderr
+    assert rows_of(out) == []
 
 
 @pytest.mark.processes

@@ -68,6 +68,14 @@ def test_times_that_make_no_segment_are_refused(tmp_path: Path, row: str, option
     assert (caught.value.option, caught.value.row) == (option, 1)
 
 
+def test_a_header_with_times_and_no_path_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text("name,start,end\nx.mp4,0,1\n")
+    with pytest.raises(InputError) as caught:
+        read_manifest(table)
+    assert (Path(str(caught.value.path)), caught.value.option) == (table, "path")
+
+
 def test_long_videos_are_cut_into_windows(folder: Path, tmp_path: Path) -> None:
     assert bounds(scan(folder)) == [("long.mp4", 0.0, float("inf")), ("short.mp4", 0.0, float("inf"))]
     heard = Listening()
