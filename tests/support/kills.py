@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from selavi_ref.errors import SelaviError
 from tests.support.command_line import start_process
 
 _SECONDS = 300
@@ -46,5 +47,14 @@ def assert_kills_do_no_harm(
         process.send_signal(signal.SIGKILL)
         process.communicate()
         check()
-        complete()
+        if not has_ended(content, whole):
+            complete()
         assert content() == whole
+
+
+def has_ended(content: Callable[[], Any], whole: Any) -> bool:
+    """Return whether a command was killed after its work: another call might be asked for more of it."""
+    try:
+        return bool(content() == whole)
+    except (AssertionError, OSError, SelaviError):
+        return False
