@@ -94,9 +94,10 @@ def test_names_merged_clusters_and_moved_videos_are_followed(named, run):
     assert edited.labels[0] == 3
     expected = np.where(run.labels == 2, 1, run.labels)
     assert edited.labels[1:].tolist() == expected[1:].tolist()
-    predicted = edited.predict(edited.paths, workers=0)
+    # Clips that are decoded on demand begin elsewhere than those of the run: labels of uncertain videos may differ.
+    before, predicted = (each.predict(run.paths, workers=0) for each in (run, edited))
     assert predicted.names == {0: "cats"}
-    assert predicted.labels.tolist() == expected.tolist()
+    assert predicted.labels.tolist() == np.where(before.labels == 2, 1, before.labels).tolist()
     annotations_of(RunFolder(named)).apply({"op": "rename", "labelling": "consensus", "cluster": 1, "name": "dogs"})
     assert edited.names[1] == "dogs"
     assert set(edited.to_pandas()["name"]) <= {"", "cats", "dogs"}
