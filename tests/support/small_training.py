@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from backbones.data.clips import StoredClips, cache_format
+from backbones.data.settings import AugmentSettings
 from backbones.distributed.processes import local_device, process_group
 from backbones.distributed.sync_batch_norm import sync_batch_norms
 from backbones.learner.settings import BackboneSettings
@@ -90,7 +91,7 @@ def solved(exchange, place: Path) -> dict[str, np.ndarray]:
 
 
 def learnt(exchange, place: Path, device) -> dict[str, np.ndarray]:
-    settings = BackboneSettings()
+    settings = BackboneSettings(augment=AugmentSettings(background=0.0))  # a background is a clip of the same process
     backbone = TorchBackbone(settings, (3, 3), collection(settings), device=device.type, exchange=exchange)
     training_settings = TrainingSettings(
         epochs=3,

@@ -20,7 +20,7 @@ from tests.support.refusal import refused  # noqa: E402
 from tests.support.small_finetuning import UCF, finetune, make_place, weights  # noqa: E402
 
 _CALM = "--dropout 0 --norm batch --learning-rate 0.005 --base-learning-rate 0.005"  # so that rounding stays small
-ARGUMENTS = [*UCF, *_CALM.split(), "--batch-size", "15", "--fold", "1"]
+ARGUMENTS = [*UCF, *_CALM.split(), "--batch-size", "15", "--fold", "1", "--augment", "background=0"]
 
 
 @pytest.fixture(scope="module")
