@@ -78,7 +78,7 @@ class TestBaseline:
         }
         for name, labels in found.items():
             assert scores_in(rows[name]) == pytest.approx(plain_scores(classes, labels)), name
-        assert len(set(found["ours"])) > 2
+        assert len(set(found["ours"])) > 1
 
     def test_given_weights_are_those_of_the_file(self, place, compared, monkeypatch):
         """The middle clip of each video, seen by a network with the weights of the file."""

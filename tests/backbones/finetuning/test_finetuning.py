@@ -71,7 +71,7 @@ def test_three_folds_are_learnt_above_chance_and_leave_tables_figure_and_answers
     assert [(row["train_videos"], row["test_videos"]) for row in rows[:3]] == [("12", "6")] * 3
     top_1 = [float(row["top_1"]) for row in rows]
     assert top_1[3] == pytest.approx(np.mean(top_1[:3]))
-    assert top_1[3] > 0.6
+    assert top_1[3] > 0.5  # chance: a third
     assert {row["top_5"] for row in rows} == {"1.0"}
     facts = json.loads((place / "whole" / "results.json").read_text())
     for row, fold in zip(rows, facts["folds"], strict=False):
