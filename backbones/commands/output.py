@@ -59,7 +59,7 @@ def refuse_foreign_table(out: str, given: bool, force: bool) -> None:
 
 
 def refuse_missing_folder(out: str) -> None:
-    """Refuse a file or folder that is to be made in a folder that does not exist."""
+    """Raise an `InputError` if the folder in which a file or folder is to be written does not exist."""
     folder = os.path.dirname(out.rstrip(os.sep))
     if folder and not os.path.isdir(folder):
         raise InputError(f"--out {out}: there is no folder {folder}; make it first", path=folder, option="--out")

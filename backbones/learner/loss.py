@@ -58,7 +58,7 @@ class TrainingLoss(nn.Module):
     def of_space(
         self, space: str, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], n_videos: int
     ) -> Tensor:
-        """Return the part of the loss of one feature space; parameters are those of `forward`."""
+        """Return what one modality (or both, concatenated) adds to the loss; parameters are those of `forward`."""
         modalities = space.split("+")
         labels, n_views = targets[modalities[0]], len(inputs[modalities[0]])
         total, n_heads = torch.zeros((), device=labels.device), labels.shape[1]

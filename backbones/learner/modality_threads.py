@@ -1,4 +1,4 @@
-"""Video and audio network computed at the same time on a CPU, each by threads of its own."""
+"""Run the video and the audio network at the same time on a CPU, each with half of the threads."""
 
 from __future__ import annotations
 

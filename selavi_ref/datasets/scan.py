@@ -179,7 +179,7 @@ def _scanning(listed: Manifest, reporter: Reporter) -> AbstractContextManager[Pr
 
 
 def _say_how_cut(listed: Manifest, found: Iterable[ManifestEntry], cut: Segmentation, reporter: Reporter) -> None:
-    """Say how many videos were cut into how many segments; nothing if none was."""
+    """Report how many videos were cut into how many segments, if any were."""
     given = {entry.path for entry in listed if not segment_of(entry.path).whole}
     parts = [segment_of(entry.path) for entry in found if entry.path not in given]
     parts = [part for part in parts if not part.whole]

@@ -203,7 +203,7 @@ def _start_process(files: tuple[int, ...]) -> subprocess.Popen[bytes]:
 
 
 class _IdleDecoders:
-    """Decoders with a running process that no thread uses, kept for the next one: a process takes long to start."""
+    """Pool of decoders whose process is running and idle, since a process takes long to start."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -232,7 +232,7 @@ class _IdleDecoders:
             self._decoders.pop().close()
 
     def forget(self) -> None:
-        """Leave them to the parent of this forked process."""
+        """Empty the pool in a forked process, without ending the processes, which are those of its parent."""
         for decoder in self._decoders:
             decoder.detach()
         self._lock, self._decoders = threading.Lock(), []

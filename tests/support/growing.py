@@ -36,7 +36,7 @@ def restore(folder: Path) -> Path:
 
 
 def add_new(place: Path) -> list[str]:
-    """Add the new videos to the others; their paths."""
+    """Copy the new videos to the others, and return their paths."""
     shutil.copytree(place / "new", place / "videos" / "more")
     return sorted(str(path) for path in (place / "videos" / "more").rglob("*.mp4"))
 
