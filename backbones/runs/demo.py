@@ -6,13 +6,11 @@ import os
 from pathlib import Path
 
 from backbones.data.data_source import DataSource, open_clips
-from backbones.data.loader import ClipSampling
-from backbones.runs import train as jobs
 from backbones.runs.baselines import kmeans_on_inputs
-from backbones.runs.extract import extract
-from backbones.runs.presets import run_settings
 from backbones.runs.run_settings import RunSettings, choose_device
-from selavi_ref.datasets import KINDS, make_collection, scan
+from backbones.runs.video_runs import finish_run, start_run
+from selavi_ref.datasets import KINDS, make_collection, read_manifest
+from selavi_ref.datasets.scan import list_videos
 from selavi_ref.ensemble.label_table import write_csv
 from selavi_ref.ensemble.labels import label_store
 from selavi_ref.errors import InputError
@@ -57,22 +55,10 @@ def _run_demo(
     reporter.info(f"drawing {n_videos} synthetic videos of {len(KINDS)} kinds: {', '.join(KINDS)}")
     with reporter.bar(n_videos, "drawing", "video") as bar:
         make_collection(videos, n_videos, seed=seed, progress=lambda done, total: bar.update(1))
-    manifest = scan(videos, reporter=reporter)
-    run = jobs.start(
-        folder / "run", manifest, run_settings(len(manifest.usable), clusters=len(KINDS), device=device, seed=seed)
-    )
     data_source = DataSource(memory_gb=4.0)
-    jobs.train(run, device=device, data_source=data_source, reporter=reporter)
-    manifest = manifest.usable
-    extract(
-        run,
-        manifest,
-        run.features_file,
-        sampling=ClipSampling(2),
-        device=device,
-        data_source=data_source,
-        reporter=reporter,
-    )
+    start_run(folder / "run", list_videos(videos), len(KINDS), device=device, seed=seed, reporter=reporter)
+    run = finish_run(folder / "run", device=device, data_source=data_source, reporter=reporter)
+    manifest = read_manifest(run.videos_file)
     with FeatureStore(run.features_file) as store:
         table = label_store(store)
     write_csv(table, run.labels_file)

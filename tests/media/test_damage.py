@@ -248,7 +248,8 @@ def test_what_was_decoded_has_its_shape_and_finite_numbers(story: Story) -> None
 
 def test_no_file_is_left_open_and_no_memory_is_lost(story: Story) -> None:
     (here, there), (here_after, there_after) = story.open_files
-    assert (here_after, there_after) == (here, there)
+    assert here_after <= here  # fewer, when decoders of other tests are collected meanwhile
+    assert there_after <= there
     # The C library keeps some memory that was freed, at some files up to 30 MB more, but not more each time.
     assert story.memory[1] - story.memory[0] < 50e6
 
