@@ -19,6 +19,7 @@ from selavi_ref.runs.run import Run
 from selavi_ref.selflabel.training_state import checked_state
 
 _FORMAT, _VERSION = "selavi-checkpoint", 2
+_IMPLEMENTATIONS = ("foreach", "fused")  # options of an optimiser that do not change its numbers
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -137,6 +138,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
     """
     Load the state of an optimiser, whose options and tensors must be like those of its parameters.
 
+    Which of PyTorch's implementations computes it depends on the machine, and stays as it is.
+
     Raises
     ------
     ValueError, KeyError, TypeError, AttributeError
@@ -145,6 +148,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
     before = [dict(group) for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for old, new in zip(before, optimizer.param_groups, strict=True):
+        new.update({name: old[name] for name in _IMPLEMENTATIONS})
         for name, value in old.items():
             number = isinstance(value, float) and isinstance(new[name], (int, float))
             if name != "params" and not number and not isinstance(new[name], type(value)):

@@ -27,6 +27,7 @@ from backbones.learner.checkpoint import (
     write_checkpoint,
 )
 from backbones.learner.clip_inputs import ClipInputs
+from backbones.learner.cpu_memory import keep_freed_memory
 from backbones.learner.cpu_threads import AdaptiveThreads, is_fixed, limit_threads
 from backbones.learner.loss import LAYOUTS, TrainingLoss, features_of
 from backbones.learner.missing_values import nan_where_absent, reasons_of, replace_failed
@@ -108,13 +109,19 @@ class TorchBackbone:
             torch.manual_seed(seed + _STREAMS * exchange.rank)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all clips have one size
+        if self.device.type == "cpu":
+            keep_freed_memory()
         threads = limit_threads(self.device)
         self._threads = AdaptiveThreads(1 if is_fixed() or self.device.type != "cpu" else threads, reporter)
         small = all(spec.small for spec in specs.values()) and self.device.type == "cpu" and exchange.size == 1
         self._both = ModalityThreads(small and not (settings.dropout or settings.compile or joint))
         self.n_features = self.model.n_features
         self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay
+            self.model.parameters(),
+            lr=0.0,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=True if self.device.type == "cpu" else None,  # the same numbers in half of the time
         )
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class TinyVideo(nn.Sequential):
@@ -29,7 +29,19 @@ class TinyAudio(nn.Sequential):
             stride = 1 if stage == len(widths) - 1 else 2
             layers += [nn.Conv2d(n_in, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             n_in = width
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1))
+        super().__init__(*layers, _MeanOverPositions())
+
+
+class _MeanOverPositions(nn.Module):
+    """
+    Mean (B, C) of activations (B, C, F, T) over their positions.
+
+    The numbers are those of `torch.nn.AdaptiveAvgPool2d`, whose gradient has another memory format than the
+    activations: the network would take a tenth more time.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2).transpose(1, 2).mean(1)
 
 
 def _conv3d(n_in: int, n_out: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[nn.Module]:

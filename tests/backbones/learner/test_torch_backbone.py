@@ -8,7 +8,7 @@ import torch
 
 from backbones.data.clips import StoredClips, n_mel_steps
 from backbones.data.loader import Batch, ClipSampling
-from backbones.learner.checkpoint import read_checkpoint
+from backbones.learner.checkpoint import load_optimizer, read_checkpoint
 from backbones.learner.settings import BackboneSettings
 from backbones.learner.torch_backbone import TorchBackbone
 from backbones.networks import registry
@@ -147,6 +147,17 @@ def test_a_saved_backbone_goes_on_exactly(tmp_path):
     assert restored["note"] == "x"
     assert np.array_equal(restored["labels"], labels)
     assert learn(second, 1) == losses
+
+
+def test_the_optimizer_of_another_machine_goes_on_with_the_implementation_of_this_one():
+    """Checkpoints of version 0.1.0, and of a GPU, name another implementation."""
+    backbone = tiny_backbone()
+    backbone.train_step(next(backbone.batches([np.arange(4)], [0])), np.zeros((4, 2), np.int32), 0.1)
+    own = {name: backbone.optimizer.param_groups[0][name] for name in ("fused", "foreach")}
+    saved = backbone.optimizer.state_dict()
+    saved["param_groups"] = [{**group, "fused": None, "foreach": True} for group in saved["param_groups"]]
+    load_optimizer(backbone.optimizer, saved)
+    assert {name: backbone.optimizer.param_groups[0][name] for name in own} == own
 
 
 def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
