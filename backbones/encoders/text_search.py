@@ -219,5 +219,5 @@ def _in_order(collection: Collection, encoded: EncodedVideos, values: NDArray[np
 
 def _normalized(x: NDArray[np.float32]) -> NDArray[np.float32]:
     with np.errstate(invalid="ignore"):
-        normalized: NDArray[np.float32] = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    return normalized
+        length: NDArray[np.float32] = np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12))
+        return x / length

@@ -26,12 +26,12 @@ from backbones.finetuning.results import checked_epochs
 from backbones.finetuning.settings import FineTuneSettings
 from backbones.learner.checkpoint import (
     first_line,
-    load_optimizer,
     random_states,
     read_checkpoint,
     restore_random_states,
     write_checkpoint,
 )
+from backbones.learner.optimizer import load_optimizer
 from selavi_ref.errors import WRONG_CONTENT, DivergedError, InputError, StopRequest
 from selavi_ref.runs.checkpoints import Checkpoints
 from selavi_ref.runs.processes import Exchange, SingleProcess, gather_lines, local_rows

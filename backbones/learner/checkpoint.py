@@ -19,7 +19,6 @@ from selavi_ref.runs.run import Run
 from selavi_ref.selflabel.training_state import checked_state
 
 _FORMAT, _VERSION = "selavi-checkpoint", 2
-_IMPLEMENTATIONS = ("foreach", "fused")  # options of an optimiser that do not change its numbers
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -132,31 +131,6 @@ def read_newest(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
     if newest is None:
         raise InputError(f"{run.folder} has no checkpoint yet: the run has not learnt anything", path=run.folder)
     return newest[1]
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
-    """
-    Load the state of an optimiser, whose options and tensors must be like those of its parameters.
-
-    Which of PyTorch's implementations computes it depends on the machine, and stays as it is.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError, AttributeError
-        If they are not.
-    """
-    before = [dict(group) for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for old, new in zip(before, optimizer.param_groups, strict=True):
-        new.update({name: old[name] for name in _IMPLEMENTATIONS})
-        for name, value in old.items():
-            number = isinstance(value, float) and isinstance(new[name], (int, float))
-            if name != "params" and not number and not isinstance(new[name], type(value)):
-                raise TypeError(f"the optimizer's {name} is {new[name]!r:.40}")
-    for parameter, values in optimizer.state.items():
-        for name, value in values.items():
-            if value is not None and (not isinstance(value, torch.Tensor) or value.shape not in ((), parameter.shape)):
-                raise ValueError(f"the optimizer's {name} is of another shape")
 
 
 def random_states(exchange: Exchange, device: torch.device) -> dict[str, torch.Tensor | None]:

@@ -20,7 +20,6 @@ from backbones.distributed.processes import local_device
 from backbones.distributed.sync_batch_norm import sync_batch_norms
 from backbones.learner.checkpoint import (
     first_line,
-    load_optimizer,
     random_states,
     read_training_checkpoint,
     restore_random_states,
@@ -32,6 +31,7 @@ from backbones.learner.cpu_threads import AdaptiveThreads, is_fixed, limit_threa
 from backbones.learner.loss import LAYOUTS, TrainingLoss, features_of
 from backbones.learner.missing_values import nan_where_absent, reasons_of, replace_failed
 from backbones.learner.modality_threads import ModalityThreads
+from backbones.learner.optimizer import load_optimizer, make_optimizer
 from backbones.learner.settings import BackboneSettings
 from backbones.networks import registry
 from backbones.networks.model import SelaviModel
@@ -109,20 +109,14 @@ class TorchBackbone:
             torch.manual_seed(seed + _STREAMS * exchange.rank)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all clips have one size
-        if self.device.type == "cpu":
+        else:
             keep_freed_memory()
         threads = limit_threads(self.device)
         self._threads = AdaptiveThreads(1 if is_fixed() or self.device.type != "cpu" else threads, reporter)
         small = all(spec.small for spec in specs.values()) and self.device.type == "cpu" and exchange.size == 1
         self._both = ModalityThreads(small and not (settings.dropout or settings.compile or joint))
         self.n_features = self.model.n_features
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=0.0,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            fused=True if self.device.type == "cpu" else None,  # the same numbers in half of the time
-        )
+        self.optimizer = make_optimizer(self.model.parameters(), settings, self.device.type)
 
     @property
     def n_videos(self) -> int:

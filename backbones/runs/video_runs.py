@@ -269,5 +269,5 @@ def clip_disagreement(
         )
     with FeatureStore(clips_store) as store:
         check_same_run(store, run, paths, reporter)
-        disagreement: NDArray[np.float32] = store.get("disagreement").mean(1)
+        disagreement: NDArray[np.float32] = store.get("disagreement").mean(1, dtype=np.float32)
     return disagreement

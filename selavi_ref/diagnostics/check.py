@@ -224,7 +224,7 @@ def _reasons(
         for row in np.flatnonzero((labels.label >= 0) & (labels.disagreement >= 0.5)):
             reasons[row].append(f"{labels.disagreement[row]:.0%} of its clips say otherwise".replace("%", " %"))
     if second is not None and (second >= 0).any():
-        K = int(max(labels.label.max(), second.max(), 0)) + 1
+        K = max(int(labels.label.max()), int(second.max()), 0) + 1
         matched = match_numbers(second, labels.label, K)
         for row in np.flatnonzero((labels.label >= 0) & (matched >= 0) & (matched != labels.label)):
             reasons[row].append("the second run puts it elsewhere")

@@ -120,7 +120,8 @@ def n_new_clusters(store: FeatureStore, misfits: NDArray[np.bool_], *, seed: int
     if most < 2 or len(modalities) < 2:
         return min(most, 1)
     spaces = [store.features(m, rows) for m in modalities]
-    spaces = [values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12) for values in spaces]
+    for values in spaces:
+        values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.float32(1e-12))
     agreement = np.array(
         [adjusted_mutual_info_score(*(kmeans(values, n, seed=seed) for values in spaces)) for n in range(2, most + 1)]
     )

@@ -142,7 +142,7 @@ def label_store(
         heads=head_labels,
         modalities=["+".join(m for m in used if used[m][row]) for row in range(store.n_videos)],
         reasons=store.reasons,
-        disagreement=store.get("disagreement").mean(1) if many_clips else None,
+        disagreement=store.get("disagreement").mean(1, dtype=np.float32) if many_clips else None,
         source="cross-fitted final labels" if final else source,
         groups=consensus.groups,
         labelling="consensus" if head in ("consensus", "heads") else names[chosen[0]],

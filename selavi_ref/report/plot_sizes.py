@@ -126,5 +126,5 @@ def draw_sizes(
         x="cluster" if len(names) <= 40 else "clusters, the largest first",
         y="videos",
         bars="labels",
-        names=[names[k] for k in order],
+        names=[names[int(k)] for k in order],
     )

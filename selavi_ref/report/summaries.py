@@ -24,11 +24,11 @@ def labels_summary(labels: Labels) -> str:
         why = next(filter(None, labels.reasons), "they have neither picture nor sound")
         return f"0 of {len(labels.paths)} videos labelled: {printable(why)}"
     sizes = np.bincount(labels.label[labelled])
-    used = sizes[sizes > 0]
-    span = f"{used.min()} to {used.max()} videos"
+    used = sizes[sizes > 0].tolist()
+    span = counted(used[0], "video") if min(used) == max(used) else f"{min(used)} to {max(used)} videos"
     lines = [
         f"{n} of {len(labels.paths)} videos labelled by {printable(labels.source)}; "
-        f"{counted(len(used), 'cluster')} of {counted(used.max(), 'video') if used.min() == used.max() else span}, "
+        f"{counted(len(used), 'cluster')} of {span}, "
         f"mean confidence {labels.confidence[labelled].mean():.2f}"
     ]
     kinds, counts = np.unique(

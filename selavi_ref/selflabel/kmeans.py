@@ -89,7 +89,8 @@ class FeatureScaler:
         """Fit to features (N, D) of each modality; the seed is that of the randomised decomposition."""
         parts = {}
         for name, x in values.items():
-            mean, spread = x.mean(0), np.maximum(x.std(0), 1e-6)
+            mean = x.mean(0)
+            spread: NDArray[np.float32] = np.maximum(x.std(0), np.float32(1e-6))
             components = None
             x = (x - mean) / spread
             if x.shape[1] > _WIDE:

@@ -8,7 +8,8 @@ import torch
 
 from backbones.data.clips import StoredClips, n_mel_steps
 from backbones.data.loader import Batch, ClipSampling
-from backbones.learner.checkpoint import load_optimizer, read_checkpoint
+from backbones.learner.checkpoint import read_checkpoint
+from backbones.learner.optimizer import load_optimizer
 from backbones.learner.settings import BackboneSettings
 from backbones.learner.torch_backbone import TorchBackbone
 from backbones.networks import registry
