@@ -104,8 +104,10 @@ def export(
     if head not in collection.labels.titles:
         raise InputError(f"--head {head}: {source} has {', '.join(collection.labels.titles)}", option="head")
     _check_outputs(source, out, targets, embeddings, force)
-    if links is not None or cut is not None:
-        _check_files(collection.files, source)
+    folders = [(option, path) for option, path in (("--links", links), ("--cut", cut)) if path is not None]
+    _check_distinct([*_outputs(out, targets, embeddings), *folders])
+    for option, _ in folders:
+        _check_files(collection.files, source, option)
     labels = final_labels(collection, head)
     for path in out:
         writers[Path(path).suffix.lower()](labels, path)
@@ -144,6 +146,12 @@ def _cut(labels: Any, folder: str, files: Sequence[str]) -> None:
         warning(f"{len(made.failures) - _MOST_FAILURES} more could not be cut; the column link of labels.csv is empty")
 
 
+def _outputs(out: Sequence[str], targets: Sequence[tuple[str, str]], embeddings: str | None) -> list[tuple[str, str]]:
+    """Return what is to be written, without folders of links and clips, each with the option that names it."""
+    features = [] if embeddings is None else [("--embeddings", embeddings)]
+    return [*(("--out", path) for path in out), *features, *((f"--to {form}", path) for form, path in targets)]
+
+
 def _check_outputs(
     source: str, out: Sequence[str], targets: Sequence[tuple[str, str]], embeddings: str | None, force: bool
 ) -> None:
@@ -152,9 +160,7 @@ def _check_outputs(
     from selavi_ref.report.export import is_own_table
     from selavi_ref.report.interchange.feature_files import check_features_file
 
-    features = [] if embeddings is None else [embeddings]
-    outputs = [*(("--out", path) for path in out), *(("--embeddings", path) for path in features)]
-    _check_unprotected([*outputs, *((f"--to {form}", path) for form, path in targets)], source)
+    _check_unprotected(_outputs(out, targets, embeddings), source)
     for path in out:
         if not force and os.path.lexists(path) and not is_own_table(path):
             raise InputError(
@@ -164,8 +170,8 @@ def _check_outputs(
             )
     for form, path in targets:
         check_export(form, path, force=force)
-    for path in features:
-        check_features_file(path, force)
+    if embeddings is not None:
+        check_features_file(embeddings, force)
 
 
 def _write_targets(
@@ -207,13 +213,27 @@ def _check_unprotected(outputs: Sequence[tuple[str, str]], source: str) -> None:
             raise InputError(f"{option} {path} belongs to {source}, which stays as it is; name another file", path=path)
 
 
-def _check_files(files: Sequence[str], source: str) -> None:
-    """Refuse to make links if none of the videos exists."""
+def _check_distinct(outputs: Sequence[tuple[str, str]]) -> None:
+    """Refuse outputs of which one would replace another, or lie in the folder of another."""
+    places = [os.path.realpath(path) for _, path in outputs]
+    for one, (option, path) in enumerate(outputs):
+        for other, (other_option, other_path) in enumerate(outputs):
+            if other != one and (Path(places[other]).is_relative_to(places[one])):
+                raise InputError(
+                    f"{option} {printable(path)} and {other_option} {printable(other_path)} are one file or folder, or "
+                    "one lies in the other; name them apart",
+                    option=other_option,
+                    path=other_path,
+                )
+
+
+def _check_files(files: Sequence[str], source: str, option: str) -> None:
+    """Refuse to make links or clips if none of the videos exists."""
     from selavi_ref.media.segments import file_of
 
     if files and not any(os.path.exists(file_of(path)) for path in files):
         raise InputError(
-            f"--links: none of the {len(files)} videos of {source} exists, such as {printable(files[0])}; name the "
+            f"{option}: none of the {len(files)} videos of {source} exists, such as {printable(files[0])}; name the "
             "folder that they are in by --videos",
             option="videos",
             path=files[0],

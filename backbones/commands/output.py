@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from selavi_ref.errors import InputError
+from selavi_ref.errors import InputError, printable
 
 STANDARD_OUTPUT = "-"
 _LABEL_COLUMNS = {"path", "label", "confidence", "runner_up", "modalities"}
@@ -17,12 +17,22 @@ force_option = click.option("--force", is_flag=True, help="Replace existing file
 
 
 class OutPath(click.Path):
-    """A file or folder to write; ``-`` is refused, for standard output shows messages, where it is not allowed."""
+    """
+    A file or folder to write.
+
+    Refused are ``-``, for standard output shows messages, where it is not allowed; and a video, sound file or picture
+    that exists, even with ``--force``: no command writes one, so its name is a slip.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
         if value == STANDARD_OUTPUT and not self.allow_dash:
             self.fail("'-': this command cannot write to standard output; name a file or folder.", param, ctx)
+        if os.path.isfile(value):
+            from selavi_ref.datasets.video_files import file_type
+
+            if file_type(os.fspath(value)):
+                self.fail(f"{printable(value)} is a video, sound file or picture; name another file.", param, ctx)
         return super().convert(value, param, ctx)
 
 

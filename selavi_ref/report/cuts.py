@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from selavi_ref.datasets.tables import read_table
 from selavi_ref.datasets.video_files import LINKS_MARKER
 from selavi_ref.errors import FilePath, InputError, MediaError, printable
 from selavi_ref.media.container import import_av, media_error, media_errors, open_media
+from selavi_ref.media.segments import file_of
 from selavi_ref.report.export import FinalLabels, write_linked_csv
 from selavi_ref.report.links import INDEX, places_of
 
@@ -47,8 +50,9 @@ def write_cuts(
     """
     Cut a clip for each labelled row into a folder for each cluster; see `cut`.
 
-    ``labels.csv`` says in its column ``link`` where each clip lies. Clips that are there already stay, so that a
-    stopped export is continued.
+    ``labels.csv`` says in its column ``link`` where each clip lies. Clips that are there already stay, unless the file
+    that they were cut from is younger, so that a stopped export is continued. Clips of an earlier export that lie
+    elsewhere now, since a video was moved or a cluster got another name, are removed.
 
     Parameters
     ----------
@@ -67,16 +71,18 @@ def write_cuts(
         If there is something else in the folder.
     """
     target = Path(os.path.abspath(folder))
-    if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not (target / LINKS_MARKER).exists())):
+    if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not _holds_clips(target))):
         raise InputError(f"{printable(target)} is there already; name a new folder", path=folder)
     target.mkdir(parents=True, exist_ok=True)
     (target / LINKS_MARKER).write_text(_MADE, encoding="utf-8")
     places, failures, done = places_of(finished), [], 0
+    _remove_outdated(target, dict(zip(places, finished.paths, strict=True)))
+    write_linked_csv(finished, places, target / INDEX)  # so that the next call knows the clips of this one
     for row, name in enumerate(finished.paths if files is None else files):
         clip_file = target / places[row]
         clip_file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if not clip_file.exists():
+            if not _is_up_to_date(clip_file, file_of(name)):
                 cut(name, clip_file)
             done += 1
         except MediaError as error:
@@ -86,6 +92,35 @@ def write_cuts(
             progress(1)
     write_linked_csv(finished, places, target / INDEX)
     return Cuts(target, done, failures)
+
+
+def _holds_clips(folder: Path) -> bool:
+    """Tell whether `write_cuts` has made a folder."""
+    try:
+        return (folder / LINKS_MARKER).read_text(encoding="utf-8", errors="replace") == _MADE
+    except OSError:
+        return False
+
+
+def _remove_outdated(folder: Path, wanted: dict[str, str]) -> None:
+    """Remove clips of an earlier export that no longer have their place; `wanted`: place -> row."""
+    if not (folder / INDEX).exists():
+        return
+    for row in read_table(folder / INDEX, {"path": ("path",)}, kind="list of clips"):
+        place = row.get("link", "")
+        if place and ".." not in Path(place).parts and wanted.get(place) != row["path"]:
+            clip_file = folder / place.lstrip(os.sep)
+            clip_file.unlink(missing_ok=True)
+            with suppress(OSError):  # other clips are in it
+                clip_file.parent.rmdir()
+
+
+def _is_up_to_date(clip_file: Path, source: str) -> bool:
+    """Tell whether a clip is there, and not older than the file that it is cut from."""
+    try:
+        return clip_file.stat().st_mtime_ns >= os.stat(source).st_mtime_ns
+    except OSError:
+        return clip_file.exists()
 
 
 def cut(name: FilePath, target: FilePath) -> None:

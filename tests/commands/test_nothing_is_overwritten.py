@@ -71,6 +71,42 @@ def test_a_file_of_the_user_stays(place, tmp_path, command):
 @pytest.mark.parametrize(
     "command",
     [
+        ["label", "f.h5", "--force", "--out"],
+        ["scan", "videos", "--force", "--out"],
+        ["export", "f.h5", "--force", "--to", "coco"],
+        ["export", "f.h5", "--force", "--embeddings"],
+        ["extract", "--embeddings", "x.npy", "list.csv", "--out"],
+        ["check", "f.h5", "--log-file"],
+    ],
+)
+@pytest.mark.parametrize("name", ["a.mp4", "B.WAV", "c.png"])
+def test_a_video_sound_or_picture_is_never_replaced(place, tmp_path, command, name):
+    (tmp_path / name).write_bytes(MINE)
+    for one in ("f.h5", "labels.csv", "x.npy", "list.csv", "videos"):
+        (tmp_path / one).symlink_to(place / one)
+    refused(selavi(*command, name, cwd=tmp_path), name)
+    assert (tmp_path / name).read_bytes() == MINE
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        ["--links", "OUT", "--cut", "OUT"],
+        ["--links", "OUT", "--cut", "./OUT/"],
+        ["--out", "OUT/a.csv", "--links", "OUT"],
+        ["--out", "OUT.csv", "--out", "OUT.csv"],
+        ["--to", "coco", "OUT.json", "--out", "OUT.json"],
+        ["--to", "cvat", "OUT", "--cut", "OUT/clips"],
+    ],
+)
+def test_an_export_writes_no_output_over_another(place, tmp_path, outputs):
+    refused(selavi("export", place / "f.h5", *outputs, cwd=tmp_path), "OUT")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
         ["evaluate", "labels.csv", "--out", "OUT"],
         ["check", "f.h5", "--out", "OUT"],
         ["retrieve", "f.h5", "--out", "OUT"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from selavi_ref.media import read_video
 from tests.support.command_line import refused, rows_of, selavi, succeeded
 from tests.support.composed_videos import compose, videos_by_kind
+from tests.support.growing import edit
 from tests.support.small_runs import small_place
 
 
@@ -66,6 +68,15 @@ def test_a_list_of_segments_is_trained_on_exported_and_evaluated(place: Path, tm
     succeeded(selavi("export", run, "--cut", clips))
     assert before == {path: path.stat().st_mtime_ns for path in clips.rglob("*.mp4")}
     assert selavi("export", run, "--cut", place / "long").exit_code == 2, "it holds something else"
+    links = tmp_path / "links"
+    succeeded(selavi("export", run, "--links", links))
+    assert selavi("export", run, "--cut", links).exit_code == 2, "a folder of links"
+    edit(tmp_path, op="rename", cluster=int(rows_of(run / "labels.csv")[0]["label"]), name="first")
+    os.utime(place / "long" / "a.mp4")
+    succeeded(selavi("export", run, "--cut", clips))
+    after = {path: path.stat().st_mtime_ns for path in clips.rglob("*.mp4")}
+    assert after.keys() == {clips / row["link"] for row in rows_of(clips / "labels.csv")} != before.keys()
+    assert not after.items() & before.items(), "the video is younger than the clips"
     succeeded(selavi("evaluate", run / "labels.csv", "--truth", listed))
     succeeded(selavi("check", run, "--out", tmp_path / "check"))
 
