@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from typing import Any
 
@@ -133,8 +134,7 @@ def _print(run: str, videos: str, done: Any, dry_run: bool, learn: bool) -> None
         if done.changes.any:
             click.echo(f"nothing was written; label the new videos by: {command}")
         return
-    if done.fit is not None:
-        click.echo(done.fit.sentence)
+    _print_fit(run, done)
     if learn and done.learning is None:
         click.echo(f"{run} has learnt from all of these videos and corrections already")
     elif learn:
@@ -148,9 +148,20 @@ def _print(run: str, videos: str, done: Any, dry_run: bool, learn: bool) -> None
     tell_next(run)
 
 
+def _print_fit(run: str, done: Any) -> None:
+    """Print how many new videos have no label, and how well the others fit."""
+    if done.n_unlabelled:
+        table = click.format_filename(os.path.join(run, "labels.csv"))
+        have = "has" if done.n_unlabelled == 1 else "have"
+        click.echo(f"{done.n_unlabelled:,} of these {have} no label; the column reason of {table} says why")
+    if done.fit is not None and done.fit.measured:
+        click.echo(done.fit.sentence)
+
+
 def _learning_text(learning: Any) -> str:
     """Return what has become of each cluster, as a table with a line above it."""
     from selavi_ref.report.table import Table
+    from selavi_ref.runs.reporter import counted
 
     columns = {
         "cluster": "cluster",
@@ -164,10 +175,14 @@ def _learning_text(learning: Any) -> str:
         {name: getattr(fate, name) for name in columns if name != "others"} | {"others": _numbers(fate.others)}
         for fate in learning.fates
     ]
+    K, added = learning.labels.groups.shape[1], learning.new_clusters
+    unused = set(range(K - added, K)) - {fate.cluster for fate in learning.fates if fate.now}
     title = (
-        f"learnt from {learning.n_videos:,} videos in {learning.epochs} {learning.unit}; {learning.n_corrected:,} of "
-        f"them corrected by hand; {learning.new_clusters} new clusters"
+        f"learnt from {learning.n_videos:,} videos in {counted(learning.epochs, learning.unit.removesuffix('s'))}; "
+        f"{learning.n_corrected:,} of them corrected by hand; {counted(added, 'new cluster')}"
     )
+    if unused:
+        title += f", {'which has no video' if added == 1 else f'{len(unused)} of them without videos'}"
     return Table(title, columns, rows).text()
 
 

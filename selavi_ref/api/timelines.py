@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,11 +15,12 @@ from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.datasets import Manifest, scan
 from selavi_ref.errors import FilePath, InputError, printable
 from selavi_ref.media.segments import file_of, segment_of
-from selavi_ref.runs.reporter import Reporter
+from selavi_ref.runs.reporter import Reporter, counted
 from selavi_ref.runs.run import Run, RunKind
 from selavi_ref.timeline.stretches import Timeline, timelines
 
 WINDOW = 2.0  # seconds
+_NAMED = 5  # videos without labels that are named
 
 
 def label_timelines(
@@ -64,12 +66,12 @@ def label_timelines(
     Returns
     -------
     list of Timeline
-        One for each video, in their order; without stretches if it cannot be decoded.
+        One for each video, in their order; without stretches if it has no label.
 
     Raises
     ------
     InputError
-        If there are no videos, or no features of them can be computed for the run.
+        If there are no videos, no video can be labelled, or no features of them can be computed for the run.
     """
     folder = Run.open(run)
     if of_heads := folder.kind is RunKind.HEADS:
@@ -81,13 +83,10 @@ def label_timelines(
     listed = as_manifest(videos)
     manifest = scan(listed, min_seconds=0.0, require="any", segments=window, workers=workers, reporter=reporter)
     usable = manifest.usable
+    skipped = [(entry.path, entry.skipped) for entry in manifest.skipped]
     if not len(usable):
-        first = manifest.entries[0]
-        raise InputError(
-            f"none of {len(listed)} videos can be labelled; {first.path}: {first.skipped}", path=first.path
-        )
-    for entry in manifest.skipped:
-        reporter.warn(f"{printable(entry.path)}: {printable(entry.skipped)}")
+        raise _no_labels(len(listed), *skipped[0])
+    _warn(reporter, skipped)
     with TemporaryDirectory(prefix="selavi-timeline-") as temporary:
         keep = Path(temporary) / "windows.h5" if keep is None else Path(keep)
         store = Path(temporary) / "log-probabilities.h5" if of_heads else keep
@@ -106,13 +105,29 @@ def label_timelines(
         assert labels.posterior is not None
         reasons = dict(zip(map(file_of, reversed(labels.paths)), reversed(labels.reasons), strict=True))  # of the first
         found, smoother = timelines(labels.paths, labels.posterior, lengths=_lengths(usable), names=names)
-        reporter.info(f"smoothed by the windows: one changes its label with probability {1 - smoother.stay:.3f}")
-        for timeline in found:
-            if not timeline.stretches:
-                why = reasons[timeline.path] or "it has neither picture nor sound"
-                reporter.warn(f"{printable(timeline.path)} has no labels: {printable(why)}")
         keep.unlink()
+    empty = [timeline.path for timeline in found if not timeline.stretches]
+    unlabelled = [(path, reasons[path] or "it has neither picture nor sound") for path in empty]
+    if len(unlabelled) == len(found):
+        raise _no_labels(len(listed), *unlabelled[0])
+    _warn(reporter, unlabelled)
+    reporter.info(f"smoothed by the windows: one changes its label with probability {1 - smoother.stay:.3f}")
     return found
+
+
+def _no_labels(n_videos: int, path: str, reason: str) -> InputError:
+    """Return the error that no video can be labelled, with the reason of the first."""
+    return InputError(
+        f"none of {counted(n_videos, 'video')} can be labelled; {printable(path)}: {printable(reason)}", path=path
+    )
+
+
+def _warn(reporter: Reporter, unlabelled: Sequence[tuple[str, str]]) -> None:
+    """Name the first files that have no labels, with their reasons, and count the others."""
+    for path, reason in unlabelled[:_NAMED]:
+        reporter.warn(f"{printable(path)} has no labels: {printable(reason)}")
+    if len(unlabelled) > _NAMED:
+        reporter.warn(f"{counted(len(unlabelled) - _NAMED, 'more video')} without labels")
 
 
 def _lengths(manifest: Manifest) -> dict[str, float]:

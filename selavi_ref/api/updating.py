@@ -62,25 +62,29 @@ class Update:
     learning: Learning | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return counts, paths and labels of the new videos as plain JSON values."""
+        """Return counts, paths and labels of the new videos as plain JSON values; those without label have a reason."""
         names = ("new", "changed", "moved", "copied", "gone", "overwritten")
         result: dict[str, Any] = {"counts": self.changes.counts}
         result["files"] = {name: getattr(self.changes, name) for name in names}
         if self.labels is not None:
-            rows = np.flatnonzero(self.new)
-            result["labels"] = {
-                self.labels.paths[row]: {
-                    "label": int(self.labels.label[row]) if self.labels.label[row] >= 0 else None,
-                    "confidence": round(float(self.labels.confidence[row]), 4),
-                    "fits": not self.misfits[row],
-                }
-                for row in rows.tolist()
-            }
+            rows = np.flatnonzero(self.new).tolist()
+            result["labels"] = {self.labels.paths[row]: self._row(self.labels, row) for row in rows}
         if self.fit is not None:
             result["fit"] = {"severity": self.fit.severity, "sentence": self.fit.sentence, **self.fit.figures}
         if self.learning is not None:
             result["learning"] = self.learning.to_dict()
         return result
+
+    @property
+    def n_unlabelled(self) -> int:
+        """How many of the new or changed videos have no label."""
+        return 0 if self.labels is None else int((self.new & (self.labels.label < 0)).sum())
+
+    def _row(self, labels: Labels, row: int) -> dict[str, Any]:
+        if labels.label[row] < 0:
+            return {"label": None, "confidence": 0.0, "fits": None, "reason": labels.reasons[row]}
+        confidence = round(float(labels.confidence[row]), 4)
+        return {"label": int(labels.label[row]), "confidence": confidence, "fits": not self.misfits[row]}
 
 
 def update_run(

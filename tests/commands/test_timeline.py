@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -88,13 +89,17 @@ def test_what_heads_cannot_do_is_refused_before_the_work(place: Path, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["arrays"]
 
 
-def test_a_video_without_what_the_encoders_take_is_named(place: Path, tmp_path: Path) -> None:
-    silent = write_video(tmp_path / "silent.mp4", n_frames=50, fps=10)
+def test_videos_without_what_the_encoders_take_are_named_or_counted(place: Path, tmp_path: Path) -> None:
+    silent = [write_video(tmp_path / f"silent{number}.mp4", n_frames=50, fps=10) for number in range(7)]
     out = tmp_path / "t.csv"
-    done = selavi("label", place / "heads", tmp_path, "--timeline", "--workers", 1, "--out", out)
+    command = ("label", place / "heads", tmp_path, "--timeline", "--workers", 1, "--out", out)
+    refused(selavi(*command), str(silent[0]))
+    assert not out.exists()
+    shutil.copy(place / "long" / "b.mp4", tmp_path)
+    done = selavi(*command)
     assert done.exit_code == 0
-    assert str(silent) in done.stderr
-    assert rows_of(out) == []
+    assert sum(str(path) in done.stderr for path in silent) == 5
+    assert {row["path"] for row in rows_of(out)} == {str(tmp_path / "b.mp4")}
 
 
 @pytest.mark.processes

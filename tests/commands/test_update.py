@@ -140,7 +140,13 @@ def test_a_changed_video_is_labelled_anew_and_a_damaged_one_has_a_reason(place):
     Path(damaged).write_bytes(b"no video")
     (place / "videos" / "silent.mp4").parent.mkdir(exist_ok=True)
     silent = str(write_video(place / "videos" / "silent.mp4", n_frames=60, fps=30))
+    copy = place / "copy"
+    shutil.copytree(place / "run", copy)
+    assert str(Path("copy", "labels.csv")) in succeeded(selavi("update", "copy", "videos", "--workers", "0", cwd=place))
+    shutil.rmtree(copy)
     done = update_summary(place)
+    assert done["labels"][damaged]["label"] is done["labels"][damaged]["fits"] is None
+    assert done["labels"][damaged]["reason"]
     assert sorted(done["files"]["changed"]) == sorted([changed, damaged])
     assert done["files"]["new"] == [silent]
     after = labels_of(place)
