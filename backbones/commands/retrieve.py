@@ -16,6 +16,7 @@ from backbones.commands.shared_options import (
     clips_option,
     device_option,
     format_option,
+    segments_option_of,
     videos_option,
     workers_option,
 )
@@ -32,6 +33,7 @@ _DEFAULT = 10  # neighbours that are printed
     selavi retrieve train.csv test.csv --run RUN --metric cosine --neighbours 5 --out retrieval
     selavi retrieve features.h5
     selavi retrieve RUN clip.mp4 --neighbours 5
+    selavi retrieve RUN "talk.mp4#t=12.5,30"
     selavi retrieve RUN sound.wav --format json
     selavi retrieve RUN "a dog barking" --encoder clip=transformers:openai/clip-vit-base-patch32
     selavi retrieve RUN "a dog barking"
@@ -77,6 +79,7 @@ _DEFAULT = 10  # neighbours that are printed
     help="With a text: model of pictures (or sounds) and texts, such as transformers:openai/clip-vit-base-patch32, "
     "whose features are computed at the first search. [default: one that has computed features of ITEMS]",
 )
+@segments_option_of("QUERIES for a run", "neighbours")
 @videos_option
 @click.option("--out", type=OutPath(file_okay=False), default="retrieval", help="Folder for tables and a figure.")
 @format_option
@@ -90,6 +93,7 @@ def retrieve(
     neighbours: int | None,
     texts: tuple[str, ...],
     encoder: str | None,
+    segments: str,
     videos: str | None,
     out: str,
     form: str,
@@ -104,7 +108,8 @@ def retrieve(
 
     With a run for ITEMS, the files of the run that are nearest to a video, sound file or picture are printed, without
     scores: by features of the picture and of the sound, and by the posteriors of the clusters, which picture and sound
-    have in common, so that a sound finds pictures and the other way round.
+    have in common, so that a sound finds pictures and the other way round. A long video is asked for in segments; a
+    part of one may be named as talk.mp4#t=12.5,30, in seconds.
 
     With a text, the most similar videos of a run, a table of labels or a store are printed: by features of a model of
     pictures and texts (CLIP, SigLIP) or of sounds and texts (CLAP), which are kept beside the labels.
@@ -112,13 +117,14 @@ def retrieve(
     from backbones.commands.output import echo
 
     if texts or (run is None and queries is not None and _is_text(queries)):
-        refuse_options(["run", "pool", "clips", "frames", "metric"], "does not go with a text")
+        refuse_options(["run", "pool", "clips", "frames", "metric", "segments"], "does not go with a text")
         _print_found(items, queries, texts, encoder, videos, neighbours or _DEFAULT, out, form, viewing)
         return
     refuse_options(["encoder", "videos"], "goes with a text")
     if os.path.exists(os.path.join(items, "config.toml")):
-        _neighbours_in_run(items, queries, run, neighbours, metric, out, form, viewing)
+        _neighbours_in_run(items, queries, run, neighbours, metric, segments, out, form, viewing)
         return
+    refuse_options(["segments"], "goes with a run for ITEMS")
     from selavi_ref.report.figures import check_drawing, line_figure
     from selavi_ref.report.retrieval import neighbours_table, retrieval_table
     from selavi_ref.report.table import results_folder
@@ -217,6 +223,7 @@ def _neighbours_in_run(
     run: str | None,
     neighbours: int | None,
     metric: str,
+    segments: str,
     out: str,
     form: str,
     viewing: dict[str, Any],
@@ -237,6 +244,7 @@ def _neighbours_in_run(
         queries,
         neighbours or _DEFAULT,
         metric=metric,
+        segments=segments,
         device=viewing["device"],
         workers=viewing["workers"],
         reporter=TERMINAL,

@@ -21,7 +21,7 @@ class FileTypes(click.ParamType):
 
         names = list(FILE_TYPES) if value == "all" else [name.strip() for name in value.split(",")]
         if unknown := [name for name in names if name not in FILE_TYPES]:
-            self.fail(f"{unknown[0]!r} is not one of all, {', '.join(FILE_TYPES)}", param, ctx)
+            self.fail(f"{unknown[0]!r} is not one of all, {', '.join(FILE_TYPES)}.", param, ctx)
         return names
 
 
@@ -41,15 +41,20 @@ def _check_segments(context: click.Context, parameter: click.Parameter, value: s
     return value
 
 
-segments_option = click.option(
-    "--segments",
-    metavar="SECONDS|scenes|whole",
-    default="auto",
-    show_default=False,
-    callback=_check_segments,
-    help="Cut videos into segments, each with a label of its own: of so many seconds, or at the cuts between scenes. "
-    "[default: videos of more than a minute into segments of 10 s]",
-)
+def segments_option_of(videos: str, what: str) -> Any:
+    """Return the option --segments of a command that cuts such videos, each segment with something of its own."""
+    return click.option(
+        "--segments",
+        metavar="SECONDS|scenes|whole",
+        default="auto",
+        show_default=False,
+        callback=_check_segments,
+        help=f"Cut {videos} into segments, each with {what} of its own: of so many seconds, or at the cuts between "
+        "scenes. [default: videos of more than a minute into segments of 10 s]",
+    )
+
+
+segments_option = segments_option_of("videos", "a label")
 seed_option = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of all random numbers.")
 workers_option = click.option(
     "--workers",

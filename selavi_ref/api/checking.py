@@ -70,11 +70,10 @@ def check_labels(
     source = checked_source(source)
     run = RunFolder.open(source) if os.path.isdir(source) else None
     features = Path(source) if run is None else run.features_file
-    if not features.exists():
-        raise InputError(
-            f"{source} {'is not finished; continue it first' if run else 'does not exist; name a run or a store'}",
-            path=source,
-        )
+    if run is not None:
+        run.refuse_unfinished()
+    elif not features.exists():
+        raise InputError(f"{source} does not exist; name a run or a store", path=source)
     second = None if other is None else (os.fspath(other), _labels_by_path(other))
     folder = results_folder(out or ("check" if run is None else run.folder / "check"))
     with FeatureStore(features) as store:

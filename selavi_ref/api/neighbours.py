@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from selavi_ref.api.video_runs import Videos, as_manifest, text_search, video_runs
-from selavi_ref.datasets import Manifest
+from selavi_ref.datasets import Manifest, scan
 from selavi_ref.errors import FilePath, InputError
 from selavi_ref.heads.any_run import apply, learnt_store
 from selavi_ref.report.neighbours import CLUSTERS, similar_files
@@ -27,6 +27,7 @@ def find_neighbours(
     n: int = 10,
     *,
     metric: str = "euclidean",
+    segments: str | float = "auto",
     device: str = "auto",
     workers: int | None = None,
     reporter: Reporter = SILENT,
@@ -43,6 +44,8 @@ def find_neighbours(
         A video, sound file or picture, a folder or a list of them.
     n : int
         Number of neighbours in each space.
+    segments : str or float
+        How queries are cut, each part a query of its own: see `selavi_ref.datasets.segmentation.Segmentation`.
     metric, device, workers, reporter
         See `selavi_ref.report.neighbours.similar_files` and `selavi_ref.api.video_labelling.label_videos`.
     stores : SearchedStores, optional
@@ -60,8 +63,11 @@ def find_neighbours(
     """
     if n < 1:
         raise InputError(f"n must be at least 1, not {n}", option="n", value=n)
+    run.refuse_unfinished()
+    queries = as_manifest(queries)
     if run.kind is RunKind.HEADS:
-        return _neighbours_by_encoders(run, as_manifest(queries), n, metric, device, workers, reporter, stores)
+        listed = scan(queries, min_seconds=0.0, require="any", segments=segments, workers=workers, reporter=reporter)
+        return _neighbours_by_encoders(run, listed, n, metric, device, workers, reporter, stores)
     run = Run.of_videos(run.folder)
     with (
         _opened(run.features_file, stores) as items,
@@ -71,7 +77,14 @@ def find_neighbours(
         store = Path(temporary) / "queries.h5"
         sampling = runs.ClipSampling(made_by.clips or 1, made_by.crops or 1)
         runs.extract_videos(
-            run, as_manifest(queries), store, sampling=sampling, device=device, workers=workers, reporter=reporter
+            run,
+            queries,
+            store,
+            sampling=sampling,
+            segments=segments,
+            device=device,
+            workers=workers,
+            reporter=reporter,
         )
         with FeatureStore(store) as asked:
             return similar_files(items, asked, n, metric=metric)

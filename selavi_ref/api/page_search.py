@@ -84,7 +84,7 @@ class PageSearch:
         refusal = InputError(self.refusals()["file"] or "the run has no features to compare")
         if self._run is not None and self._run.features_file.exists():
             try:
-                yield find_neighbours(self._run, query, n, **how)
+                yield find_neighbours(self._run, query, n, segments="whole", **how)
                 return
             except InputError as error:
                 if str(error.path) == query.paths[0]:

@@ -180,9 +180,7 @@ def _update(
     complete_learning(run)
     staged = StagedFiles(run)
     staged.complete(lambda note: _rename(run, note))
-    if not run.features_file.exists():
-        go_on = f"selavi train --resume --out {printable(run.folder)}"
-        raise InputError(f"{printable(run.folder)} is not finished; go on with: {go_on}", path=run.folder)
+    run.refuse_unfinished()
     annotations_of(run).read()  # damaged annotations are refused before the long work
     rows = as_rows(videos) if run.kind is RunKind.HEADS else None
     with FeatureStore(run.features_file) as store:

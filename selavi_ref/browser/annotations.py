@@ -182,7 +182,11 @@ def _read(file: Path, clusters: Mapping[str, int]) -> tuple[list[Entry], list[En
     except FileNotFoundError:
         return [], [], 0, ""
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{printable(file)} cannot be read: {reason(error)}", path=file) from error
+        raise InputError(
+            f"{printable(file)} cannot be read: {reason(error)}; restore it from a copy, or move it away, which takes "
+            "all edits away",
+            path=file,
+        ) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(f"{printable(file)} holds no annotations of selavi", path=file)
     if data.get("version") not in VERSIONS:

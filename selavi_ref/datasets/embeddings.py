@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from selavi_ref.datasets.manifest import read_manifest
 from selavi_ref.datasets.video_files import LIST_EXTENSIONS
 from selavi_ref.errors import InputError, printable, reason
+from selavi_ref.runs.reporter import counted
 
 _PATHS, _CLASSES = ("path", "paths"), ("class", "classes")
 
@@ -57,7 +58,7 @@ def read_embeddings(files: Iterable[str]) -> Embeddings:
         A file that is missing or does not fit, no list of videos or two, or two spaces of one name.
     """
     result = Embeddings()
-    list_file = ""
+    list_file, files_of = "", {}
     for text in files:
         name, path = _split(text)
         spaces, paths, classes = _read_file(path, name)
@@ -66,7 +67,7 @@ def read_embeddings(files: Iterable[str]) -> Embeddings:
                 raise InputError(
                     f"two feature spaces are called {space!r}; name one of them: NAME={printable(path)}", path=path
                 )
-            result.spaces[space] = array
+            result.spaces[space], files_of[space] = array, path
         if paths and list_file:
             raise InputError(f"both {printable(list_file)} and {printable(path)} list the videos", path=path)
         if paths:
@@ -75,6 +76,15 @@ def read_embeddings(files: Iterable[str]) -> Embeddings:
         raise InputError("name at least one file of features: .npy, .npz or .parquet")
     if not result.paths:
         raise InputError("name a list of the videos too: a CSV file with a column path, a row for each row of features")
+    for space, array in result.spaces.items():
+        if array.shape and array.shape[0] != len(result.paths):
+            file = files_of[space]
+            raise InputError(
+                f"{printable(file)} has {counted(array.shape[0], 'row')} of {space}, and {printable(list_file)} has "
+                f"{counted(len(result.paths), 'video')}; both need a row for each video, in the same order",
+                path=file,
+                option=space,
+            )
     return result
 
 

@@ -201,10 +201,26 @@ def _refuse_other_list(name: str, listed: Manifest) -> None:
 
 
 def list_videos(videos: FilePath, types: Collection[str] | None = None) -> Manifest:
-    """Return the files of a folder, a list or a single file, without opening them; `types` as in `find_videos`."""
+    """
+    Return the files of a folder, a list, or a single file or segment, without opening them.
+
+    Parameters
+    ----------
+    videos
+        A folder, a list, a file, or a part of one (see `selavi_ref.media.segments`).
+    types
+        As in `find_videos`.
+
+    Raises
+    ------
+    InputError
+        If it does not exist, or holds no video.
+    """
     path = os.fspath(videos)
     if os.path.isdir(path):
         return find_videos(path, types)
+    if not os.path.exists(path) and os.path.isfile(file_of(path)):
+        return Manifest([ManifestEntry(os.path.abspath(path))], path)
     if not os.path.exists(path):
         raise InputError(
             f"{printable(path)} does not exist; expected a folder of videos, a list of them or a video", path=path

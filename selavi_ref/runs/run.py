@@ -166,6 +166,20 @@ class Run:
             )
         return RunKind(kind)
 
+    def refuse_unfinished(self) -> None:
+        """
+        Do nothing if the run has the features and log-probabilities of its videos.
+
+        Raises
+        ------
+        InputError
+            If it has none, since its training was stopped before the end.
+        """
+        if not self.features_file.exists():
+            of_heads = self.kind is RunKind.HEADS
+            how = "its command with --resume" if of_heads else f"selavi train --resume --out {printable(self.folder)}"
+            raise InputError(f"{printable(self.folder)} is not finished; go on with: {how}", path=self.folder)
+
     @property
     def config(self) -> dict[str, Any]:
         """

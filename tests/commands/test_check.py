@@ -247,7 +247,7 @@ def test_the_table_of_labels_of_a_run_stands_for_the_run(place):
         (["nowhere"], "nowhere does not exist"),
         (["nowhere.h5"], "nowhere.h5 does not exist"),
         (["videos"], "videos holds no run"),
-        (["unfinished"], "unfinished is not finished; continue it first"),
+        (["unfinished"], "unfinished is not finished; go on with: selavi train"),
         (["quick.toml"], "quick.toml is not an HDF5 file"),
         (["table.csv"], "table.csv: labels alone cannot be checked"),
         (["features.h5"], "features.h5 holds no log-probabilities"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,28 @@ def test_what_cannot_be_compared_is_refused_in_one_line(place: Path, tmp_path: P
     refused(selavi("retrieve", "run", "missing.mp4", *WORKERS, cwd=place), "missing.mp4")
     refused(selavi("retrieve", "run", cwd=place), "name a video")
     refused(selavi("retrieve", "run", "new", "--pool", "max", cwd=place), "--pool")
+
+
+def test_long_videos_are_asked_for_in_segments_and_parts_by_their_names(place: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "long.mp4", fps=8, n_frames=70 * 8, sound=tone(70, 500))
+    run = Run.open(place / "run")
+    table = run.neighbours(tmp_path / "long.mp4", 1, workers=0)
+    queries = [f"{tmp_path / 'long.mp4'}#t={start},{start + 10}" for start in range(0, 70, 10)]
+    assert list(dict.fromkeys(row["query"] for row in table.rows)) == queries
+    command = ("retrieve", "run", "--neighbours", "1", "--format", "json", *WORKERS)
+    one = json.loads(succeeded(selavi(*command, queries[2], cwd=place)))["rows"]
+    assert [row["found"] for row in one] == [row["found"] for row in table.rows if row["query"] == queries[2]]
+    whole = json.loads(succeeded(selavi(*command, tmp_path / "long.mp4", "--segments", "whole", cwd=place)))["rows"]
+    assert {row["query"] for row in whole} == {str(tmp_path / "long.mp4")}
+    refused(selavi("retrieve", "run", f"{tmp_path}/long.mp4#t=90,99", *WORKERS, cwd=place), "long.mp4#t=90,99")
+    refused(selavi("retrieve", "run", f"{tmp_path}/other.mp4#t=0,9", *WORKERS, cwd=place), "other.mp4#t=0,9")
+
+
+def test_a_run_that_is_not_finished_is_named_with_how_to_go_on(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "begun").mkdir()
+    shutil.copy(place / "run" / "config.toml", tmp_path / "begun")
+    query = next((place / "videos").rglob("*.mp4"))
+    refused(selavi("retrieve", "begun", query, *WORKERS, cwd=tmp_path), "train --resume --out begun")
 
 
 def test_the_page_finds_the_same_videos(place: Path, tmp_path: Path) -> None:

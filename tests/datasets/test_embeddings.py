@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path, videos):
     np.savez(tmp_path / "two.npz", X, Y)
     with refused(InputError, path=tmp_path / "two.npz"):
         read_embeddings([f"name={tmp_path / 'two.npz'}", videos])
+
+
+def test_rows_that_do_not_match_the_list_name_the_file(tmp_path, videos):
+    short = npy(tmp_path, "short", X[:3])
+    with refused(path=Path(short), option="clip"):
+        read_embeddings([npy(tmp_path, "other", Y), f"clip={short}", videos])
