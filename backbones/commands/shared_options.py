@@ -41,7 +41,9 @@ def _check_segments(context: click.Context, parameter: click.Parameter, value: s
     return value
 
 
-def segments_option_of(videos: str, what: str) -> Any:
+def segments_option_of(
+    videos: str, what: str, default: str = "videos of more than a minute into segments of 10 s"
+) -> Any:
     """Return the option --segments of a command that cuts such videos, each segment with something of its own."""
     return click.option(
         "--segments",
@@ -50,7 +52,7 @@ def segments_option_of(videos: str, what: str) -> Any:
         show_default=False,
         callback=_check_segments,
         help=f"Cut {videos} into segments, each with {what} of its own: of so many seconds, or at the cuts between "
-        "scenes. [default: videos of more than a minute into segments of 10 s]",
+        f"scenes. [default: {default}]",
     )
 
 

@@ -311,6 +311,8 @@ def _start_run(videos: str, out: str, options: dict[str, Any], workers: int | No
     layout = options["layout"]
     if not given_on_command_line("seed"):
         options["seed"] = None  # --config may have another
+    if not given_on_command_line("segments"):
+        options["segments"] = None
     clusters = options.pop("clusters")
     estimated = isinstance(clusters, Estimated)
     start_run(

@@ -56,6 +56,7 @@ def train_on_encoders(
             encode_videos(listed, store, encoders, device, workers, segments=options["segments"])
         chosen = {"clusters": options["clusters"], "seed": options["seed"], "as_json": as_json}
         context.invoke(train_heads, store=store, out=out, **chosen)
+        Run(out).rewrite_config(Run(out).config | {"segments": options["segments"]})
     run = Run.open(out)
     with FeatureStore(run.features_file) as features:
         paths = features.paths

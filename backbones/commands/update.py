@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from backbones.commands.check import tell_next
-from backbones.commands.command import Command, Interruptible, refuse_options
-from backbones.commands.shared_options import device_option, json_option, segments_option, workers_option
+from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
+from backbones.commands.shared_options import device_option, json_option, segments_option_of, workers_option
 
 _MEANING = {
     "new": "labelled by the run as it is",
@@ -71,7 +71,7 @@ class NewClusters(click.ParamType):
     help="With --learn: clusters to add for kinds that were not there. auto: as many as there are kinds among "
     "new videos that fit no cluster.",
 )
-@segments_option
+@segments_option_of("new videos", "a label", "as those that RUN has learnt from")
 @json_option
 @device_option
 @workers_option
@@ -113,7 +113,7 @@ def update(
             learn=learn,
             epochs=epochs,
             new_clusters=new_clusters,
-            segments=segments,
+            segments=segments if given_on_command_line("segments") else None,
             device=device,
             workers=workers,
             reporter=TERMINAL,

@@ -38,6 +38,9 @@ class RunSettings:
         default_text="crossfit",
         published="heads",
     )
+    segments: str = setting(
+        "auto", help="How videos are cut into segments, each with a label of its own", option="segments"
+    )
     init: str = setting(
         "",
         help="Run or published checkpoint whose networks, without their heads, the run begins with",

@@ -25,6 +25,7 @@ from backbones.runs.train import CheckpointPolicy, is_finished, read_videos, sta
 from selavi_ref.datasets import Manifest, read_manifest, scan
 from selavi_ref.datasets.modalities import learning_modalities, modalities_sentence, rows_modalities, with_modalities
 from selavi_ref.datasets.run_lists import labelled_videos, record_contents
+from selavi_ref.datasets.segmentation import Segmentation
 from selavi_ref.datasets.video_files import describe_ignored, left_out_media
 from selavi_ref.errors import FilePath, InputError
 from selavi_ref.report.figures import check_drawing
@@ -57,7 +58,7 @@ def start_run(
     n_clusters: int | str | None,
     *,
     most: int | None = None,
-    segments: str | float = "auto",
+    segments: str | float | None = None,
     workers: int | None = None,
     reporter: Reporter = SILENT,
     **options: Any,
@@ -76,9 +77,9 @@ def start_run(
         or of the settings file.
     most : int, optional
         Largest number of clusters that is estimated.
-    segments : str or float
+    segments : str or float, optional
         How videos are cut: ``"whole"``, ``"scenes"``, seconds of a segment, or ``"auto"``; see
-        `selavi_ref.datasets.segmentation.Segmentation`.
+        `selavi_ref.datasets.segmentation.Segmentation`. By default that of the settings file, or ``"auto"``.
     workers : int, optional
         Files that are scanned at the same time; by default one for each processor core.
     options
@@ -92,12 +93,14 @@ def start_run(
     if not isinstance(options.get("config"), Mapping):
         options["config"] = read_config(options.get("config")) or {}
     estimated = n_clusters == "auto"
+    cut = Segmentation.parse(options["config"].get("segments", "auto") if segments is None else segments)
+    options["segments"] = cut.text
     chosen = options.pop("modalities", None) or options["config"].get("backbone", {}).get("modalities")
     options["modalities"] = chosen = None if chosen == "auto" else chosen
     # Refuse settings that do not fit before the long scan.
     known = run_settings(**options, clusters=2 if estimated else n_clusters, n_videos=1000)
     length = usable_length(known.backbone.clip)
-    manifest = scan(listed, min_seconds=length, require="any", workers=workers, segments=segments, reporter=reporter)
+    manifest = scan(listed, min_seconds=length, require="any", workers=workers, segments=cut, reporter=reporter)
     options["modalities"] = learning_modalities(manifest, length, chosen)
     manifest = with_modalities(manifest, options["modalities"], length)
     if estimated:

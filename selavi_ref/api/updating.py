@@ -95,7 +95,7 @@ def update_run(
     learn: bool = False,
     epochs: int | None = None,
     new_clusters: int | str = 0,
-    segments: str | float = "auto",
+    segments: str | float | None = None,
     device: str = "auto",
     workers: int | None = None,
     reporter: Reporter = SILENT,
@@ -122,7 +122,8 @@ def update_run(
     epochs, new_clusters
         Of further learning; heads need no `epochs`.
     segments
-        How new videos are cut, see `selavi_ref.datasets.segmentation.Segmentation`.
+        How new videos are cut, see `selavi_ref.datasets.segmentation.Segmentation`; by default as those that the run
+        has learnt from.
     device, workers, reporter
         See `selavi_ref.api.video_labelling.label_videos`.
 
@@ -140,13 +141,13 @@ def update_run(
     """
     run = _opened(folder, videos)
     of_heads = run.kind is RunKind.HEADS
-    Segmentation.parse(segments)  # refused before the long work
+    cut = Segmentation.parse(run.config.get("segments", "auto") if segments is None else segments)
     if new_clusters != "auto" and (not isinstance(new_clusters, int) or new_clusters < 0):
         raise InputError('new_clusters must be a number from 0 or "auto"', option="new_clusters", value=new_clusters)
     if learn and of_heads:
         check_can_learn(run, epochs)
     with locked(run.folder):
-        done = _update(run, videos, dry_run, segments, device, workers, reporter)
+        done = _update(run, videos, dry_run, cut.text, device, workers, reporter)
         if not learn or dry_run:
             return done
         if of_heads:
@@ -172,7 +173,7 @@ def _update(
     run: Run,
     videos: Videos,
     dry_run: bool,
-    segments: str | float,
+    segments: str,
     device: str,
     workers: int | None,
     reporter: Reporter,

@@ -61,6 +61,11 @@ class Segmentation:
             )
         return cls("windows", seconds)
 
+    @property
+    def text(self) -> str:
+        """The text that `parse` takes."""
+        return f"{self.seconds:.10g}" if self.kind == "windows" else self.kind
+
     def bounds(self, info: VideoInfo, limit: float = LIMIT) -> list[tuple[float, float]]:
         """
         Return start and end of each segment of a file, seconds; none if it stays whole.

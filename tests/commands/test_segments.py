@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,25 @@ def test_a_list_of_segments_is_trained_on_exported_and_evaluated(place: Path, tm
     assert not after.items() & before.items(), "the video is younger than the clips"
     succeeded(selavi("evaluate", run / "labels.csv", "--truth", listed))
     succeeded(selavi("check", run, "--out", tmp_path / "check"))
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("how", [["--config", "quick.toml", "--epochs", 1], ["--encoder", "logmel"]])
+def test_a_run_keeps_its_segments_for_new_videos_and_for_its_settings_file(
+    place: Path, tmp_path: Path, how: list[str | int]
+) -> None:
+    shutil.copy(place / "quick.toml", tmp_path)
+    shutil.copytree(place / "long", tmp_path / "long")
+    command = ("train", "long", "--clusters", 2, "--workers", 1)
+    succeeded(selavi(*command, *how, "--segments", 5, "--out", "run", cwd=tmp_path))
+    assert len(rows_of(tmp_path / "run" / "labels.csv")) == 13
+    compose(videos_by_kind(place / "videos"), tmp_path / "long" / "b.mp4", ["rain"], [20])
+    succeeded(selavi("update", "run", "long", "--workers", 1, cwd=tmp_path))
+    ends = [row["end"] for row in rows_of(tmp_path / "run" / "labels.csv") if row["path"].endswith("b.mp4")]
+    assert ends == ["5.000", "10.000", "15.000", "20.000"]
+    if "--config" in how:
+        succeeded(selavi(*command, "--config", "run/config.toml", "--out", "again", cwd=tmp_path))
+        assert len(rows_of(tmp_path / "again" / "labels.csv")) == 17
 
 
 @pytest.mark.parametrize("command", ["scan", "train", "label", "extract"])
