@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from backbones.data.clips import (
     BOTH,
@@ -20,7 +21,7 @@ from backbones.data.settings import ClipSettings
 from backbones.distributed.processes import local_size
 from selavi_ref.datasets import Manifest
 from selavi_ref.media.segments import segment_of
-from selavi_ref.media.video_cache import ClipCache
+from selavi_ref.media.video_cache import CacheFormat, ClipCache, DecodedVideo
 from selavi_ref.runs.cores import usable_cores
 from selavi_ref.runs.processes import Exchange, SingleProcess, local_rows, raise_together
 from selavi_ref.runs.reporter import SILENT, Reporter
@@ -32,7 +33,8 @@ class DataSource:
     How clips are read; it changes the speed of a run, and hardly its result.
 
     Memory and a raw cache hold the same frames. JPEG rounds them, and clips decoded on demand may begin between the
-    frames that memory or a cache would hold.
+    frames that memory or a cache would hold. Videos that were decoded into memory are held as long as this object
+    lives, so that the steps of a run decode them once.
 
     Parameters
     ----------
@@ -51,11 +53,25 @@ class DataSource:
     memory_gb: float = 0.0
     cache: str | None = None
     jpeg: bool = True
+    _held: dict[tuple[tuple[str, ...], CacheFormat], Sequence[DecodedVideo]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def n_workers(self) -> int:
         """Number of decoding workers."""
         return max(1, usable_cores() // local_size()) if self.workers is None else self.workers
+
+    def hold(self, paths: Sequence[str], layout: CacheFormat, clips: StoredClips) -> None:
+        """Hold videos in memory in place of those before, unless one could not be decoded: it is tried again."""
+        decoded = [video for video in clips.videos if isinstance(video, DecodedVideo)]
+        self._held.clear()
+        if len(decoded) == len(paths):
+            self._held[tuple(paths), layout] = decoded
+
+    def held(self, paths: Sequence[str], layout: CacheFormat) -> Sequence[DecodedVideo] | None:
+        """Return these videos if they are held in memory in this format, in this order."""
+        return self._held.get((tuple(paths), layout))
 
 
 def open_clips(
@@ -97,10 +113,14 @@ def open_clips(
         with reporter.bar(len(manifest), "caching", "video") as bar:
             stored = StoredClips.cached(cache, manifest.paths, settings, data_source.n_workers, bar.update, lengths)
         return replace(stored, row_modalities=modalities)
+    held = data_source.held(manifest.paths, layout)
+    if held is not None:
+        return StoredClips(held, settings, modalities)
     needed = sum(layout.n_bytes(i.seconds, i.width / i.height if i.height else 1.0) if i else 0 for i in infos)
     if needed * local_size() <= data_source.memory_gb * 1e9:
         with reporter.bar(len(manifest), "decoding", "video") as bar:
             stored = StoredClips.in_memory(manifest.paths, settings, data_source.n_workers, bar.update, lengths)
+        data_source.hold(manifest.paths, layout, stored)
         return replace(stored, row_modalities=modalities)
     if in_order and not all(segment_of(path).whole for path in manifest.paths):
         return SequentialClips(manifest.paths, settings, seconds, data_source.n_workers)

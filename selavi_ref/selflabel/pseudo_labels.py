@@ -279,6 +279,7 @@ class PseudoLabels:
         record: dict[str, Any] = {
             "labelling_seconds": seconds,
             "changed": float(np.mean(before != self.labels)),
+            "main_changed": float(np.mean(before[:, : self._main] != self.labels[:, : self._main])),
             "cost": float(np.mean([cost for cost, _ in self._solutions])),
             "passes": sum(passes for _, passes in self._solutions),
         }

@@ -36,7 +36,8 @@ class TrainingSettings:
     stable_change: float = setting(
         0.0,
         help="With settle_epochs: after three self-labellings in a row that each changed at most this proportion of "
-        "the labels, the rest of the fall is shortened to an eighth of settle_epochs; 0: never",
+        "the labels, or a sixth of it of those of the main heads, the rest of the fall is shortened to an eighth of "
+        "settle_epochs; 0: never",
         minimum=0,
         maximum=1,
     )

@@ -24,6 +24,7 @@ from selavi_ref.store import WorkingStore
 
 _LOSS_STEPS = 50  # steps between two records of the loss
 _STABLE = 3  # self-labellings in a row that must change few labels
+_STABLE_MAIN = 6  # labels of the main heads, stable before those of over-clusters, must change so many times less
 _LABELLING_SECONDS = 60.0  # a checkpoint of at least this age is renewed before a self-labelling, which takes long
 # First entries of the seeds of independent random streams; 2 and 3 are those of `selavi_ref.selflabel.pseudo_labels`.
 _ORDER, _CLIPS, _WARM_UP = 0, 1, 4
@@ -296,7 +297,8 @@ class Training:
             self.settle_from = self.epoch + 1
         most = self.settings.stable_change
         if most and settled and self.settings.settle_epochs and self.finish_from is None:
-            self._n_stable = self._n_stable + 1 if record["changed"] <= most else 0
+            stable = record["changed"] <= most or record["main_changed"] <= most / _STABLE_MAIN
+            self._n_stable = self._n_stable + 1 if stable else 0
             if self._n_stable == _STABLE:
                 self.finish_from = self.epoch + 1
 

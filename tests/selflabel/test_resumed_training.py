@@ -130,7 +130,7 @@ def test_without_stable_change_labels_that_never_change_end_no_run_sooner(tmp_pa
     settings = replace(SETTINGS, overclustering_heads=2, epochs=20, settle_epochs=16, labellings=60, agreement=-1.0)
     training, _ = start(tmp_path, settings, clusters=(4, 20, 20))
     label_now = training.pseudo_labels.relabel
-    training.pseudo_labels.relabel = lambda *args: label_now(*args) | {"changed": 0.0}
+    training.pseudo_labels.relabel = lambda *args: label_now(*args) | {"changed": 0.0, "main_changed": 0.0}
     training.run()
     assert training.finish_from is None
     assert training.epoch == training.settle_from + 16

@@ -161,6 +161,21 @@ def test_it_finishes_sooner_once_labels_are_stable(tmp_path):
     assert normalized_mutual_info_score(classes, training.labels[:, 0]) > 0.95
 
 
+def test_it_finishes_sooner_once_the_labels_of_the_main_heads_are_stable(tmp_path):
+    """Over-clusters are so small that they change for long after the clusters that they are merged to."""
+    settings = replace(SETTINGS, overclustering_heads=2, epochs=20, settle_epochs=16, labellings=60, agreement=-1.0)
+    training, _ = start(tmp_path, replace(settings, stable_change=0.06), clusters=(4, 20, 20))
+    label_now, main = training.pseudo_labels.relabel, iter([0.005, 0.02, 0.009, 0.0, 0.009])
+    training.pseudo_labels.relabel = lambda *args: (
+        label_now(*args)
+        | {"changed": 0.5, "main_changed": next(main, 1.0) if training.settle_from is not None else 1.0}
+    )
+    training.run()
+    assert training.finish_from is not None
+    assert next(main, None) is None
+    assert training.epoch == training.finish_from + 2
+
+
 def test_side_heads_do_without_sizes_that_were_given_for_the_others(tmp_path):
     settings = replace(SETTINGS, overclustering_heads=1, sizes=ClusterSizes("file", given=(4.0, 3.0, 2.0, 1.0)))
     training, _ = start(tmp_path, settings, clusters=(4, 20))
