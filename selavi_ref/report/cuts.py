@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from selavi_ref.report.export import FinalLabels, write_linked_csv
 from selavi_ref.report.links import INDEX, places_of
 
 _MADE = "selavi-ref cuts clips into this folder; a stopped export continues here.\n"
+_BACK = (0.0, 5.0, 30.0, math.inf)  # seconds before the start from which on a key frame is looked for
+_SAME_TIME = 0.001  # seconds
+_MOST_UNKNOWN = 64  # packets without the time at which they are decoded
 
 
 @dataclass(frozen=True)
@@ -145,13 +150,15 @@ def cut(name: FilePath, target: FilePath) -> None:
     av = import_av()
     partial = f"{os.fspath(target)}.part{os.path.splitext(target)[1]}"
     try:
-        with open_media(name) as media, av.open(partial, "w") as out:
-            copies = {
-                stream.index: out.add_stream_from_template(stream)
-                for stream in (media.video, media.audio)
-                if stream is not None
-            }
-            _copy(media, out, copies)
+        for seconds in _BACK:
+            with open_media(name) as media:
+                packets = _from_key_frame(media, seconds)
+                if packets is None:
+                    continue
+                with av.open(partial, "w") as out:
+                    copies = {stream.index: out.add_stream_from_template(stream) for stream in _streams(media)}
+                    _copy(media, packets, out, copies)
+                break
         os.replace(partial, target)
     except media_errors() as error:
         raise media_error(name, f"no clip can be cut from it: {error}") from error
@@ -160,28 +167,95 @@ def cut(name: FilePath, target: FilePath) -> None:
             os.unlink(partial)
 
 
-def _copy(media: Any, out: Any, copies: dict[int, Any]) -> None:
+def _streams(media: Any) -> list[Any]:
+    """Return the streams to copy, the one that is cut at key frames first."""
+    return [stream for stream in (media.video, media.audio) if stream is not None]
+
+
+def _time(media: Any, packet: Any) -> float:
+    """Return when a packet is shown, seconds after the start of the segment."""
+    return float(packet.pts * packet.time_base) - media.origin
+
+
+def _from_key_frame(media: Any, seconds: float) -> Iterator[Any] | None:
+    """
+    Return the packets from the last key frame at or before the start on; None if there is none after a seek.
+
+    Some containers seek to any frame, so that it is looked for from so many seconds before the start on.
+    """
+    media.seek(-seconds)
+    main, at_beginning = _streams(media)[0], not media.seeks(-seconds)
+    source = (packet for packet in media.packets(*_streams(media)) if packet.pts is not None)
+    held: list[Any] = []
+    begun = False
+    for packet in source:
+        time = _time(media, packet)
+        if packet.stream.index != main.index:
+            held.append(packet)
+            continue
+        if packet.is_keyframe and (time <= _SAME_TIME or (at_beginning and not begun)):
+            held = [one for one in held if one.stream.index != main.index]
+            begun = True
+        if begun:
+            held.append(packet)
+        if time > _SAME_TIME and (packet.dts is None or float(packet.dts * packet.time_base) - media.origin > 0):
+            break
+    if begun or at_beginning:
+        return _ascending(_with_decoding_times(chain(held, source)))
+    return None
+
+
+def _with_decoding_times(packets: Iterable[Any]) -> Iterator[Any]:
+    """Give the first packets after a seek, of which Matroska does not know it, the time at which they are decoded."""
+    waiting: dict[int, list[Any]] = {}
+    for packet in packets:
+        unknown = waiting.setdefault(packet.stream.index, [])
+        if packet.dts is None and len(unknown) < _MOST_UNKNOWN:
+            unknown.append(packet)
+            continue
+        if packet.dts is None:  # of none of them: they are stored as they are shown
+            packet.dts = packet.pts
+        latest = packet.dts
+        for one in reversed(unknown):
+            latest = one.dts = min(one.pts, latest - max(1, one.duration or 0))
+        yield from unknown
+        unknown.clear()
+        yield packet
+    for unknown in waiting.values():
+        for packet in unknown:
+            packet.dts = packet.pts
+            yield packet
+
+
+def _ascending(packets: Iterable[Any]) -> Iterator[Any]:
+    """Delay packets that would be decoded before or with the one before, which muxers refuse."""
+    last: dict[int, int] = {}
+    for packet in packets:
+        index = packet.stream.index
+        packet.dts = last[index] = max(packet.dts, last.get(index, packet.dts - 1) + 1)
+        packet.pts = max(packet.pts, packet.dts)
+        yield packet
+
+
+def _copy(media: Any, packets: Iterable[Any], out: Any, copies: dict[int, Any]) -> None:
     """Copy the packets of the segment, with times that begin at 0."""
-    media.seek(0.0)
-    main = media.video if media.video is not None else media.audio
-    end = media.segment.end - media.offset
+    main, end = _streams(media)[0], media.segment.end - media.offset
     begin: float | None = None
     waiting: list[Any] = []
     ended: set[int] = set()
-    for packet in media.packets(*(stream for stream in (media.video, media.audio) if stream is not None)):
-        if packet.dts is None or packet.pts is None or packet.stream.index in ended:
+    for packet in packets:
+        if packet.stream.index in ended:
             continue
-        time = float(packet.dts * packet.time_base) - media.origin
-        if begin is None and packet.stream.index != main.index:
-            waiting.append(packet)
-            continue
-        if time >= end:
+        if float(packet.dts * packet.time_base) - media.origin >= end:
             ended.add(packet.stream.index)
             if len(ended) == len(copies):
                 break
             continue
+        if begin is None and packet.stream.index != main.index:
+            waiting.append(packet)
+            continue
         if begin is None:
-            begin = float(packet.pts * packet.time_base) - media.origin
+            begin = _time(media, packet)
             for earlier in waiting:
                 _mux(media, out, copies, earlier, begin)
         _mux(media, out, copies, packet, begin)
@@ -189,7 +263,7 @@ def _copy(media: Any, out: Any, copies: dict[int, Any]) -> None:
 
 def _mux(media: Any, out: Any, copies: dict[int, Any], packet: Any, begin: float) -> None:
     """Write a packet, unless it ends before the clip begins."""
-    if packet.stream.index != (media.video or media.audio).index:
+    if packet.stream.index != _streams(media)[0].index:
         end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - media.origin
         if end <= begin:
             return
