@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from selavi_ref.errors import FilePath, InputError, printable
 from selavi_ref.runs.atomic import replacing
-from selavi_ref.runs.csv_file import encodable
+from selavi_ref.runs.csv_file import as_cell, encodable
 
 if TYPE_CHECKING:
     from selavi_ref.timeline.stretches import Timeline  # imports NumPy
@@ -26,7 +26,7 @@ def _csv(timelines: Sequence[Timeline]) -> str:
     writer.writerow(COLUMNS)
     for timeline in timelines:
         for one in timeline.stretches:
-            name = encodable(one.name)
+            name = as_cell(encodable(one.name))
             times = (f"{one.start:.3f}", f"{one.end:.3f}")
             writer.writerow([encodable(timeline.path), *times, one.label, name, f"{one.confidence:.4f}"])
     return file.getvalue()

@@ -30,6 +30,13 @@ def test_tables_hold_many_videos(tmp_path: Path) -> None:
     assert second["stretches"] == []
 
 
+def test_no_name_in_a_table_is_a_formula(tmp_path: Path) -> None:
+    write_timelines([Timeline("=a.mp4", [Stretch(0.0, 1.0, 0, 1.0, "=1+1")])], tmp_path / "t.csv")
+    with open(tmp_path / "t.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["path"], row["name"]) == ("=a.mp4", "'=1+1")
+
+
 @pytest.mark.parametrize(
     ("name", "last"),
     [
