@@ -95,13 +95,20 @@ checkpoint_minutes_option = click.option(
     default=15.0,
     help="Minutes between checkpoints within an epoch; there is always one at its end.",
 )
-files_option = click.option(
-    "--files",
-    "types",
-    type=FileTypes(),
-    help="Files of a folder to take: videos, sounds, pictures, several of them with commas, or all. [default: videos; "
-    "sounds if there are none; pictures if there are neither]",
-)
+
+
+def files_option_of(default: str) -> Any:
+    """Return the option --files of a command that takes such files of a folder by default."""
+    return click.option(
+        "--files",
+        "types",
+        type=FileTypes(),
+        help="Files of a folder to take: videos, sounds, pictures, several of them with commas, or all. "
+        f"[default: {default}]",
+    )
+
+
+files_option = files_option_of("videos; sounds if there are none; pictures if there are neither")
 annotations_option = click.option(
     "--annotations",
     type=click.Path(),

@@ -11,7 +11,13 @@ import click
 
 from backbones.commands.check import tell_next
 from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
-from backbones.commands.shared_options import device_option, json_option, segments_option_of, workers_option
+from backbones.commands.shared_options import (
+    device_option,
+    files_option_of,
+    json_option,
+    segments_option_of,
+    workers_option,
+)
 
 _MEANING = {
     "new": "labelled by the run as it is",
@@ -71,6 +77,7 @@ class NewClusters(click.ParamType):
     help="With --learn: clusters to add for kinds that were not there. auto: as many as there are kinds among "
     "new videos that fit no cluster.",
 )
+@files_option_of("those that RUN has")
 @segments_option_of("new videos", "a label", "as those that RUN has learnt from")
 @json_option
 @device_option
@@ -82,6 +89,7 @@ def update(
     learn: bool,
     epochs: int | None,
     new_clusters: int | str,
+    types: list[str] | None,
     segments: str | float,
     as_json: bool,
     device: str,
@@ -113,6 +121,7 @@ def update(
             learn=learn,
             epochs=epochs,
             new_clusters=new_clusters,
+            types=types,
             segments=segments if given_on_command_line("segments") else None,
             device=device,
             workers=workers,
@@ -126,7 +135,7 @@ def update(
 
 def _print(run: str, videos: str, done: Any, dry_run: bool, learn: bool) -> None:
     """Print what has changed, how well the new videos fit, what was learnt, and what to do next."""
-    command = shlex.join(["selavi", "update", run, videos])
+    command = shlex.join(["selavi", "update", run, videos, *_listing_options()])
     for kind, number in done.changes.counts.items():
         if number or kind in ("new", "unchanged"):
             click.echo(f"{kind:<10}{number:>8,}  {_MEANING[kind] if number else ''}".rstrip())
@@ -146,6 +155,13 @@ def _print(run: str, videos: str, done: Any, dry_run: bool, learn: bool) -> None
         return
     click.echo(f"updated {run}")
     tell_next(run)
+
+
+def _listing_options() -> list[str]:
+    """Return the given options that say what is listed of VIDEOS, to be given again."""
+    given = click.get_current_context().params
+    files = ["--files", ",".join(given["types"])] if given["types"] else []
+    return [*files, *(["--segments", given["segments"]] if given_on_command_line("segments") else [])]
 
 
 def _print_fit(run: str, done: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from selavi_ref.api.heads_learning import check_can_learn, learn_on_with_heads
 from selavi_ref.api.heads_update import HeadsWork, RowsWork, as_rows, changes_of_rows, check_encoders
 from selavi_ref.api.learning import Learning, complete_learning, learn_on
 from selavi_ref.api.predictions import label_features
-from selavi_ref.api.update_work import UpdateWork, absolute, changes_of_files, names_of
-from selavi_ref.api.video_runs import Videos, as_manifest
+from selavi_ref.api.update_work import UpdateWork, absolute, changes_of_files, list_collection, names_of
+from selavi_ref.api.video_runs import Videos
 from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.datasets.changes import Changes
 from selavi_ref.datasets.contents import write_contents
@@ -95,6 +95,7 @@ def update_run(
     learn: bool = False,
     epochs: int | None = None,
     new_clusters: int | str = 0,
+    types: Collection[str] | None = None,
     segments: str | float | None = None,
     device: str = "auto",
     workers: int | None = None,
@@ -121,6 +122,8 @@ def update_run(
         `selavi_ref.api.learning.learn_on`, for heads `selavi_ref.api.heads_learning.learn_on_with_heads`.
     epochs, new_clusters
         Of further learning; heads need no `epochs`.
+    types
+        Types of files of a folder to take, such as ``["videos", "sounds"]``; by default those that the run has.
     segments
         How new videos are cut, see `selavi_ref.datasets.segmentation.Segmentation`; by default as those that the run
         has learnt from.
@@ -147,7 +150,7 @@ def update_run(
     if learn and of_heads:
         check_can_learn(run, epochs)
     with locked(run.folder):
-        done = _update(run, videos, dry_run, cut.text, device, workers, reporter)
+        done = _update(run, videos, types, dry_run, cut.text, device, workers, reporter)
         if not learn or dry_run:
             return done
         if of_heads:
@@ -172,6 +175,7 @@ def update_run(
 def _update(
     run: Run,
     videos: Videos,
+    types: Collection[str] | None,
     dry_run: bool,
     segments: str,
     device: str,
@@ -189,7 +193,8 @@ def _update(
             names = store.paths
             listed, changes = changes_of_rows(run, store, rows)
         else:
-            listed, names = absolute(as_manifest(videos)), names_of(run, store)
+            names = names_of(run, store)
+            listed = absolute(list_collection(videos, names, types))
             changes = changes_of_files(run, names, listed, workers, reporter)
         if not len(changes.unchanged) + len(changes.moved) + len(changes.changed):
             raise InputError(

@@ -64,5 +64,5 @@ SILENT = Reporter()
 
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, such as ``1 video``, ``2 videos``, ``2 classes`` or ``2 stretches``."""
-    plural = "" if number == 1 else "es" if noun.endswith(("s", "ch")) else "s"
+    plural = "" if number == 1 else "es" if noun.endswith(("s", "tch")) else "s"
     return f"{number:,} {noun}{plural}"

@@ -50,6 +50,26 @@ def modalities_of(run: Path) -> str:
     return tomllib.loads((run / "config.toml").read_text())["backbone"]["modalities"]
 
 
+@pytest.mark.parametrize(("files", "new"), [([], 2), (["--files", "sounds"], 1)])
+def test_an_update_takes_the_types_of_files_that_the_run_has(place: Path, files: list[str], new: int) -> None:
+    (place / "mixed").mkdir()
+    for number in range(4):
+        write_sound(place / "mixed" / f"{number}.wav", 300 + 50 * number)
+        with_sound(place / "mixed" / f"{number}.mp4", CLASSES[number % 3], number)
+    train = ["train", "mixed", "--files", "videos,sounds", *QUICK_OPTIONS]
+    succeeded(selavi(*train, "--out", "run", cwd=place))
+    write_sound(place / "mixed" / "new.wav", 700)
+    with_sound(place / "mixed" / "new.mp4", CLASSES[0], 5)
+    (place / "mixed" / "poster.jpg").write_bytes(b"left out")
+    dry = succeeded(selavi("update", "run", "mixed", *files, "--workers", "0", "--dry-run", cwd=place))
+    assert "new              " + str(new) in dry
+    assert " ".join(["selavi update run mixed", *files]) in dry
+    succeeded(selavi("update", "run", "mixed", *files, "--workers", "0", cwd=place))
+    assert len(labels_of(place / "run")) == 8 + new
+    succeeded(selavi("update", "run", place / "mixed" / "new.mp4", "--workers", "0", cwd=place))
+    assert labels_of(place / "run")["new.mp4"]["label"]
+
+
 def test_a_mixture_is_learnt_with_what_each_file_has(place: Path) -> None:
     videos = place / "videos"
     videos.mkdir()
