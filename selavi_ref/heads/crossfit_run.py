@@ -56,6 +56,8 @@ class CrossfitRunSettings:
         Tells such runs from those of version 0.1.0.
     kind : str
         A `RunKind`.
+    segments : str
+        How the videos of the store were cut, and further ones are: see `selavi_ref.datasets.segmentation.Segmentation`.
     """
 
     clusters: int
@@ -66,6 +68,7 @@ class CrossfitRunSettings:
     heads: int = 1
     method: str = METHOD
     kind: str = RunKind.HEADS.value
+    segments: str = "auto"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CrossfitRunSettings:
