@@ -36,7 +36,7 @@ from selavi_ref.datasets import Manifest, read_manifest, write_manifest
 from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.ensemble.strength import STRENGTH
 from selavi_ref.media.container import VideoInfo
-from selavi_ref.runs.processes import Exchange, barrier, local_rows
+from selavi_ref.runs.processes import Exchange, local_rows
 from selavi_ref.selflabel.self_labelling import self_label
 from selavi_ref.store import WorkingStore
 from selavi_ref.transport import assign, engines
@@ -251,6 +251,11 @@ class Counted:
     def gather(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Return the rows of all processes."""
         return self.exchange.gather(rows)
+
+
+def barrier(exchange: Exchange) -> None:
+    """Wait until all processes have called this."""
+    exchange.all_sum(np.zeros(1))
 
 
 def work(folder: Path, n: int, K: int) -> None:

@@ -53,11 +53,6 @@ def local_rows(n: int, exchange: Exchange) -> range:
     return range(n * exchange.rank // exchange.size, n * (exchange.rank + 1) // exchange.size)
 
 
-def barrier(exchange: Exchange) -> None:
-    """Wait until all processes have called this."""
-    exchange.all_sum(np.zeros(1))
-
-
 def engine(exchange: Exchange) -> str | Sharded:
     """Return the engine of `selavi_ref.transport.assign` for scores whose rows are divided among the processes."""
     return "auto" if exchange.size == 1 else Sharded(exchange.all_sum, exchange.rank, exchange.size)
