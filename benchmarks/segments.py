@@ -1,7 +1,7 @@
 """Time of decoding all segments of one long file, beside decoding the file once, and the memory that it takes.
 
-``--minutes``, ``--size 1280x720`` and ``--segment`` choose the file and the segments. Seconds are those of the
-processor in one process, which what else runs on the machine hardly changes.
+``--minutes``, ``--size 1280x720`` and ``--segment`` choose the file and the segments; ``--file`` takes one of yours.
+Seconds are those of the processor in one process, which what else runs on the machine hardly changes.
 """
 
 from __future__ import annotations
@@ -77,17 +77,20 @@ def main() -> None:
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--segment", type=float, default=10.0)
     parser.add_argument("--grain", type=float, default=6.0, help="levels; 0: a picture that is decoded fast")
+    parser.add_argument("--file", type=Path, help="take this file, and write none")
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
     layout = cache_format(ClipSettings())
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "long.mp4"
-        write_file(path, options.minutes, width, height, options.grain)
-        megabits = path.stat().st_size * 8e-6 / (60 * options.minutes)
-        names = scan(path, segments=options.segment).paths
+        path = options.file or Path(folder) / "long.mp4"
+        if options.file is None:
+            write_file(path, options.minutes, width, height, options.grain)
+        listed = scan(path, segments=options.segment)
+        names, minutes = listed.paths, sum(entry.info.seconds for entry in listed.usable) / 60
+        megabits = path.stat().st_size * 8e-6 / (60 * minutes)
         plain = seconds_of(lambda: decode_plainly(path))
         segments = seconds_of(lambda: decode_segments(names, layout))
-    print(f"{options.minutes:g} minutes of {options.size} at {megabits:.1f} Mbit/s, {len(names)} segments")
+    print(f"{minutes:.3g} minutes of {options.file or options.size} at {megabits:.1f} Mbit/s, {len(names)} segments")
     print(f"plain decoding: {plain:.1f} s; all segments: {segments:.1f} s, {segments / plain:.2f} of it")
     print(f"largest memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")
 
