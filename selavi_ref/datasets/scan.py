@@ -19,7 +19,7 @@ from selavi_ref.datasets.manifest import (
     write_manifest,
 )
 from selavi_ref.datasets.segmentation import Segmentation
-from selavi_ref.datasets.video_files import LIST_EXTENSIONS
+from selavi_ref.datasets.video_files import LIST_EXTENSIONS, describe_ignored, left_out_media
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
 from selavi_ref.media.decoder import LIMIT
 from selavi_ref.media.segments import file_of, segment_of
@@ -61,7 +61,7 @@ def scan(
         How videos are cut: ``"whole"`` (not at all), ``"scenes"``, seconds of a window, or ``"auto"``; see
         `selavi_ref.datasets.segmentation.Segmentation`. Entries that are segments already stay as they are.
     reporter
-        Receives progress, and how many videos were cut.
+        Receives progress, how many videos were cut, and what else lies in a folder.
 
     Returns
     -------
@@ -74,6 +74,8 @@ def scan(
         If the folder, list or file is missing, or holds no video.
     """
     listed = videos if isinstance(videos, Manifest) else list_videos(videos)
+    if listed is not videos and (left_out := left_out_media(listed.ignored)):
+        reporter.info(f"left out beside the videos: {describe_ignored(left_out)}; a list of files takes them, too")
     entries: list[ManifestEntry] = []
     cut = Segmentation.parse(segments)
     scanned = scan_entries(

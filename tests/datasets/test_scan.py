@@ -15,6 +15,7 @@ import pytest
 from selavi_ref.datasets import Manifest, ManifestEntry, read_manifest, scan
 from selavi_ref.datasets.scan import list_videos, scan_to
 from selavi_ref.errors import InputError
+from tests.support.listening import Listening
 from tests.support.media_files import tone, write_video
 from tests.support.refusal import refused
 
@@ -31,6 +32,16 @@ def folder(tmp_path: Path) -> Path:
     write_video(root / "silent.mp4", n_frames=60)
     (root / "text.mp4").write_text("no video")
     return root
+
+
+def test_sounds_and_pictures_beside_the_videos_are_not_left_out_in_silence(folder: Path) -> None:
+    (folder / "poster.jpg").write_bytes(b"a picture")
+    (folder / "notes.txt").write_text("no media")
+    heard, of_list = Listening(), Listening()
+    scan(folder, reporter=heard)
+    assert any("1 .jpg" in message and ".txt" not in message for message in heard.messages)
+    scan(list_videos(folder), reporter=of_list)
+    assert not any(".jpg" in message for message in of_list.messages)
 
 
 def exchange(path: Path, content: bytes) -> None:
