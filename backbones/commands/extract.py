@@ -11,11 +11,12 @@ from backbones.commands.help_text import option_group
 from backbones.commands.messages import note
 from backbones.commands.output import OutPath
 from backbones.commands.shared_options import (
+    USUAL_SEGMENTS,
     crops_option,
     degrade_options,
     device_option,
     encoder_option,
-    segments_option,
+    segments_option_of,
     usual_clips_option,
     workers_option,
 )
@@ -48,7 +49,7 @@ _ENCODER_CLIPS = 3
         "with a column path).",
     ),
 )
-@segments_option
+@segments_option_of("VIDEOS", "a label", "as those that RUN has learnt from; with --encoder: " + USUAL_SEGMENTS)
 @usual_clips_option
 @crops_option
 @degrade_options
@@ -81,9 +82,15 @@ def extract(
 
             run, videos = _positions(sources, "RUN", "VIDEOS")
             opened = Run.of_videos(run, f"selavi label {run} STORE takes features")
-            first = extract_videos(opened, videos, out, workers=workers, **viewing)
+            first = extract_videos(opened, videos, out, workers=workers, **viewing | segments_for(opened))
     if first:
         note(f"wrote {click.format_filename(out)}")
+
+
+def segments_for(run: Any) -> dict[str, str]:
+    """Return the option --segments: as the videos of a run were cut, unless it was given."""
+    given = given_on_command_line("segments")
+    return {"segments": click.get_current_context().params["segments"] if given else run.usual_segments}
 
 
 def _positions(sources: tuple[str, ...], *names: str) -> tuple[str, ...]:

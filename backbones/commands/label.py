@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
-from backbones.commands.extract import extract_videos
+from backbones.commands.extract import extract_videos, segments_for
 from backbones.commands.messages import note, warning
 from backbones.commands.output import STANDARD_OUTPUT, OutPath, echo, force_option, refuse_foreign_table
 from backbones.commands.shared_options import (
@@ -27,7 +27,7 @@ from backbones.commands.shared_options import (
     head_option,
     json_option,
     min_confidence_option,
-    segments_option,
+    segments_option_of,
     usual_clips_option,
     workers_option,
 )
@@ -61,7 +61,7 @@ _OF_NETWORKS = ("clips", "crops", "shrink", "attenuate", "noise")
 @force_option
 @timeline_option
 @timeline_format_option
-@segments_option
+@segments_option_of("VIDEOS", "a label", "as those that RUN has learnt from; with --timeline: windows of 2 s")
 @usual_clips_option
 @crops_option
 @degrade_options
@@ -160,6 +160,7 @@ def _write_log_probabilities(run: Any, videos: str, store: str, viewing: dict[st
     from selavi_ref.api.applying import apply_heads_run
     from selavi_ref.runs.run import RunKind
 
+    viewing = viewing | segments_for(run)
     if run.kind is not RunKind.HEADS:
         extract_videos(run, videos, store, **viewing)
         return

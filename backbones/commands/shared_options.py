@@ -41,9 +41,10 @@ def _check_segments(context: click.Context, parameter: click.Parameter, value: s
     return value
 
 
-def segments_option_of(
-    videos: str, what: str, default: str = "videos of more than a minute into segments of 10 s"
-) -> Any:
+USUAL_SEGMENTS = "videos of more than a minute into segments of 10 s"
+
+
+def segments_option_of(videos: str, what: str, default: str = USUAL_SEGMENTS) -> Any:
     """Return the option --segments of a command that cuts such videos, each segment with something of its own."""
     return click.option(
         "--segments",

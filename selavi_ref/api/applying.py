@@ -35,7 +35,7 @@ def apply_run(
     clips: int | None = None,
     crops: int = 1,
     encoded: FilePath | None = None,
-    segments: str | float = "auto",
+    segments: str | float | None = None,
     device: str = "auto",
     workers: int | None = None,
     reporter: Reporter = SILENT,
@@ -57,7 +57,8 @@ def apply_run(
     InputError
         If there are no videos, or the features do not fit.
     """
-    options: dict[str, Any] = {"segments": segments, "device": device, "workers": workers, "reporter": reporter}
+    cut = run.usual_segments if segments is None else segments
+    options: dict[str, Any] = {"segments": cut, "device": device, "workers": workers, "reporter": reporter}
     if run.kind is RunKind.HEADS:
         apply_heads_run(run, videos, out, encoded=encoded, **options)
         return
@@ -76,7 +77,7 @@ def apply_heads_run(
     out: FilePath,
     *,
     encoded: FilePath | None = None,
-    segments: str | float = "auto",
+    segments: str | float | None = None,
     device: str = "auto",
     workers: int | None = None,
     reporter: Reporter = SILENT,
@@ -113,7 +114,7 @@ def apply_heads_run(
                 min_seconds=0.0,
                 require="any",
                 workers=workers,
-                segments=segments,
+                segments=run.usual_segments if segments is None else segments,
                 reporter=reporter,
             )
             text_search().encode_files(

@@ -155,7 +155,7 @@ class Run:
         device: str = "auto",
         workers: int | None = None,
         reporter: Reporter | None = None,
-        segments: str | float = "auto",
+        segments: str | float | None = None,
         progress: bool = False,
     ) -> Predictions:
         """
@@ -175,9 +175,9 @@ class Run:
         clips, crops : int
             Clips of each video, and crops of each clip, whose predictions are averaged; by default 3 clips if the run
             has cross-fitted final labels, or 1.
-        segments : str or float
+        segments : str or float, optional
             How videos are cut: ``"whole"``, ``"scenes"``, seconds of a segment, or ``"auto"``: those of more than a
-            minute into segments of 10 s.
+            minute into segments of 10 s; by default as those that the run has learnt from.
         device, workers, reporter, progress
             See `label_videos`.
 

@@ -144,7 +144,7 @@ def update_run(
     """
     run = _opened(folder, videos)
     of_heads = run.kind is RunKind.HEADS
-    cut = Segmentation.parse(run.config.get("segments", "auto") if segments is None else segments)
+    cut = Segmentation.parse(run.usual_segments if segments is None else segments)
     if new_clusters != "auto" and (not isinstance(new_clusters, int) or new_clusters < 0):
         raise InputError('new_clusters must be a number from 0 or "auto"', option="new_clusters", value=new_clusters)
     if learn and of_heads:

@@ -72,6 +72,11 @@ class Run:
         """Clips of each video by which other videos are labelled unless a number is given."""
         return FINAL_CLIPS if self.final_labels_file.exists() else 1
 
+    @property
+    def usual_segments(self) -> str:
+        """How the videos that it has learnt from were cut, and others are unless something else is asked for."""
+        return str(self.config.get("segments", "auto"))
+
     @classmethod
     def prepare(cls, folder: str | os.PathLike[str]) -> Run:
         """

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from selavi_ref import Run
 from selavi_ref.media import read_video
 from tests.support.command_line import refused, rows_of, selavi, succeeded
 from tests.support.composed_videos import compose, videos_by_kind
@@ -96,6 +97,11 @@ def test_a_run_keeps_its_segments_for_new_videos_and_for_its_settings_file(
     succeeded(selavi("update", "run", "long", "--workers", 1, cwd=tmp_path))
     ends = [row["end"] for row in rows_of(tmp_path / "run" / "labels.csv") if row["path"].endswith("b.mp4")]
     assert ends == ["5.000", "10.000", "15.000", "20.000"]
+    succeeded(selavi("label", "run", "long/b.mp4", "--workers", 1, "--out", "b.csv", cwd=tmp_path))
+    assert [row["end"] for row in rows_of(tmp_path / "b.csv")] == ends
+    assert len(Run.open(tmp_path / "run").predict(tmp_path / "long" / "b.mp4", workers=1)) == 4
+    succeeded(selavi("label", "run", "long/b.mp4", "--segments", "whole", "--out", "whole.csv", cwd=tmp_path))
+    assert len(rows_of(tmp_path / "whole.csv")) == 1
     if "--config" in how:
         succeeded(selavi(*command, "--config", "run/config.toml", "--out", "again", cwd=tmp_path))
         assert len(rows_of(tmp_path / "again" / "labels.csv")) == 17
