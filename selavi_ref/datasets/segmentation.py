@@ -63,7 +63,7 @@ class Segmentation:
 
     @property
     def text(self) -> str:
-        """The text that `parse` takes."""
+        """Text from which `parse` makes this segmentation again."""
         return f"{self.seconds:.10g}" if self.kind == "windows" else self.kind
 
     def bounds(self, info: VideoInfo, limit: float = LIMIT) -> list[tuple[float, float]]:

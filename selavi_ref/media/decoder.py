@@ -203,7 +203,7 @@ def _start_process(files: tuple[int, ...]) -> subprocess.Popen[bytes]:
 
 
 class _IdleDecoders:
-    """Pool of decoders whose process is running and idle, since a process takes long to start."""
+    """Pool of idle decoders, whose processes are kept running because a new one takes long to start."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -100,7 +100,7 @@ def write_cuts(
 
 
 def _holds_clips(folder: Path) -> bool:
-    """Tell whether `write_cuts` has made a folder."""
+    """Return whether a folder was made by `write_cuts`."""
     try:
         return (folder / LINKS_MARKER).read_text(encoding="utf-8", errors="replace") == _MADE
     except OSError:
@@ -206,7 +206,7 @@ def _from_key_frame(media: Any, seconds: float) -> Iterator[Any] | None:
 
 
 def _with_decoding_times(packets: Iterable[Any]) -> Iterator[Any]:
-    """Give the first packets after a seek, of which Matroska does not know it, the time at which they are decoded."""
+    """Set the decoding times of the first packets after a seek, which Matroska leaves open."""
     waiting: dict[int, list[Any]] = {}
     for packet in packets:
         unknown = waiting.setdefault(packet.stream.index, [])

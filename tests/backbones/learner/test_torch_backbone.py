@@ -151,7 +151,7 @@ def test_a_saved_backbone_goes_on_exactly(tmp_path):
 
 
 def test_the_optimizer_of_another_machine_goes_on_with_the_implementation_of_this_one():
-    """Checkpoints of version 0.1.0, and of a GPU, name another implementation."""
+    """Checkpoints of version 0.1.0, and those from a GPU, name another implementation of the optimiser."""
     backbone = tiny_backbone()
     backbone.train_step(next(backbone.batches([np.arange(4)], [0])), np.zeros((4, 2), np.int32), 0.1)
     own = {name: backbone.optimizer.param_groups[0][name] for name in ("fused", "foreach")}

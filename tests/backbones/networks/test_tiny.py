@@ -1,4 +1,4 @@
-"""The small networks: the numbers of their plain layers."""
+"""The small networks give the same numbers as plain layers of PyTorch."""
 
 import copy
 
