@@ -11,11 +11,13 @@ from backbones.commands.help_text import option_group
 from backbones.commands.messages import note
 from backbones.commands.output import OutPath
 from backbones.commands.shared_options import (
+    USUAL_FILES,
     USUAL_SEGMENTS,
     crops_option,
     degrade_options,
     device_option,
     encoder_option,
+    files_option_of,
     segments_option_of,
     usual_clips_option,
     workers_option,
@@ -49,6 +51,7 @@ _ENCODER_CLIPS = 3
         "with a column path).",
     ),
 )
+@files_option_of("those that RUN has; with --encoder: " + USUAL_FILES)
 @segments_option_of("VIDEOS", "a label", "as those that RUN has learnt from; with --encoder: " + USUAL_SEGMENTS)
 @usual_clips_option
 @crops_option
@@ -75,8 +78,8 @@ def extract(
             refuse_options(_OF_NETWORKS, "does not go with --encoder")
             (videos,) = _positions(sources, "VIDEOS")
             clips = viewing["clips"] if given_on_command_line("clips") else _ENCODER_CLIPS
-            segments = viewing["segments"]
-            encode_videos(list_videos(videos), out, encoders, viewing["device"], workers, clips, segments)
+            segments, listed = viewing["segments"], list_videos(videos, viewing["types"])
+            encode_videos(listed, out, encoders, viewing["device"], workers, clips, segments)
         else:
             from selavi_ref.runs.run import Run
 
@@ -131,7 +134,10 @@ def encode_videos(
     from backbones.commands.progress import TERMINAL
     from backbones.commands.scanning import scan_videos
     from backbones.encoders import extract_features, load_encoders
+    from selavi_ref.datasets.video_files import left_out_sentence
 
+    if left_out := left_out_sentence(listed.ignored):
+        TERMINAL.info(left_out)
     loaded = load_encoders(encoders, device)
     manifest = scan_videos(listed, workers, min_seconds=0.0, require="any", segments=segments)
     threads = (os.cpu_count() or 1) if workers is None else workers
@@ -149,22 +155,28 @@ def extract_videos(
     attenuate: float,
     noise: float,
     segments: str,
+    types: list[str] | None,
     device: str,
     workers: int | None,
 ) -> bool:
-    """Scan videos and write their store, and return whether this is the process that reports it."""
+    """List and scan videos, write their store, and return whether this is the process that reports it."""
     from backbones.commands.progress import TERMINAL
     from backbones.data.degradation import Degradation
     from backbones.data.loader import ClipSampling
     from backbones.distributed.processes import process_group
     from backbones.runs import video_runs
     from backbones.runs.run_settings import choose_device
+    from selavi_ref.api.listing import list_for_run
+    from selavi_ref.runs.processes import raise_together
+    from selavi_ref.runs.reporter import SILENT
 
     degradation = Degradation(shrink, attenuate, noise)
     with process_group(choose_device(device)) as exchange:
+        with raise_together(exchange):
+            listed = list_for_run(run, videos, types, reporter=TERMINAL if exchange.rank == 0 else SILENT)
         video_runs.extract_videos(
             run,
-            videos,
+            listed,
             out,
             sampling=ClipSampling(clips or run.usual_clips, crops),
             degradation=degradation,

@@ -24,6 +24,7 @@ from backbones.commands.shared_options import (
     degrade_options,
     device_option,
     drop_misfits_option,
+    files_option_of,
     head_option,
     json_option,
     min_confidence_option,
@@ -43,6 +44,7 @@ _OF_NETWORKS = ("clips", "crops", "shrink", "attenuate", "noise")
     selavi label features.h5 --out labels.csv
     selavi label RUN VIDEOS --clips 3 --out labels.csv
     selavi label features.h5 --head best --out labels.csv
+    selavi label RUN VIDEOS --files videos,sounds --out labels.csv
     selavi label RUN VIDEOS --noise 0 --out noisy.csv
     selavi label RUN LONG_VIDEOS --timeline --out timeline.csv
     selavi label RUN talk.mp4 --timeline --segments 1 --out talk.vtt
@@ -61,6 +63,7 @@ _OF_NETWORKS = ("clips", "crops", "shrink", "attenuate", "noise")
 @force_option
 @timeline_option
 @timeline_format_option
+@files_option_of("those that RUN has")
 @segments_option_of("VIDEOS", "a label", "as those that RUN has learnt from; with --timeline: windows of 2 s")
 @usual_clips_option
 @crops_option
@@ -165,7 +168,7 @@ def _write_log_probabilities(run: Any, videos: str, store: str, viewing: dict[st
         extract_videos(run, videos, store, **viewing)
         return
     encoded = Path(f"{store}.encoded")  # kept where the encoding is interrupted
-    options = {name: viewing[name] for name in ("segments", "device", "workers")}
+    options = {name: viewing[name] for name in ("segments", "types", "device", "workers")}
     apply_heads_run(run, videos, store, encoded=encoded, reporter=TERMINAL, **options)
     encoded.unlink(missing_ok=True)
 
@@ -195,6 +198,7 @@ def _label_over_time(
         out if given_on_command_line("out") else "timeline.csv",
         form,
         segments=viewing["segments"],
+        types=viewing["types"],
         force=force,
         head=head,
         as_learnt=as_learnt,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from typing import Any
 
@@ -45,8 +44,6 @@ def list_collection(
         return list_layout(videos, layout, annotations=annotations, split=part, fold=fold)
     options = [option for option in ("annotations", "fold") if option in click.get_current_context().params]
     refuse_options(options, "goes with --layout")
-    if types is not None and not os.path.isdir(videos):
-        raise InputError(f"--files goes with a folder, and {videos} is none", option="files")
     listed = list_videos(videos, types)
     counts = Counter(entry.split for entry in listed if entry.split)
     if split is None and len(counts) > 1:

@@ -109,7 +109,8 @@ def files_option_of(default: str) -> Any:
     )
 
 
-files_option = files_option_of("videos; sounds if there are none; pictures if there are neither")
+USUAL_FILES = "videos; sounds if there are none; pictures if there are neither"
+files_option = files_option_of(USUAL_FILES)
 annotations_option = click.option(
     "--annotations",
     type=click.Path(),

@@ -30,7 +30,15 @@ timeline_format_option = click.option(
 
 
 def write_timeline_files(
-    run: str, videos: str, out: str, form: str | None, *, segments: str, force: bool, **how: Any
+    run: str,
+    videos: str,
+    out: str,
+    form: str | None,
+    *,
+    segments: str,
+    types: Sequence[str] | None,
+    force: bool,
+    **how: Any,
 ) -> None:
     """
     Label videos over time, and write a file of all of them, or one for each in a folder.
@@ -45,23 +53,26 @@ def write_timeline_files(
         Format; by default that of the ending, or ``vtt`` in a folder.
     segments : str
         Seconds of a window, or ``auto``.
+    types : sequence of str, optional
+        Types of files of a folder to take.
     force : bool
         Replace files.
     how
         Options of `selavi_ref.api.timelines.label_timelines`.
     """
     from backbones.commands.progress import TERMINAL
+    from selavi_ref.api.listing import list_for_run
     from selavi_ref.api.timelines import WINDOW, label_timelines
-    from selavi_ref.datasets.scan import list_videos
     from selavi_ref.datasets.segmentation import Segmentation
     from selavi_ref.media.segments import file_of
     from selavi_ref.runs.reporter import counted
+    from selavi_ref.runs.run import Run
 
     asked = Segmentation.parse(segments)
     if asked.kind not in ("auto", "windows"):
         raise InputError(f"--segments {segments}: give seconds of a window with --timeline", option="segments")
     refuse_missing_folder(out)
-    listed = list_videos(videos)
+    listed = list_for_run(Run.open(run), videos, types, reporter=TERMINAL)
     files = list(dict.fromkeys(file_of(path) for path in listed.paths))
     is_folder = os.path.isdir(out) or not os.path.splitext(out)[1]
     chosen = form or ("vtt" if is_folder else format_of(out))

@@ -21,7 +21,7 @@ from selavi_ref.store import FeatureStore
 
 _OPTIONS = {
     *("videos", "out", "resume", "encoders", "clusters", "seed", "device", "workers", "as_json"),
-    *("layout", "annotations", "split", "segments"),
+    *("layout", "annotations", "split", "segments", "types"),
 }
 
 
@@ -50,7 +50,8 @@ def train_on_encoders(
                 "--encoder goes with VIDEOS and --clusters: how many kinds of videos are to be found?", option="encoder"
             )
         layout, split = options["layout"], options["split"]
-        listed = list_collection(videos, layout, options["annotations"], split or ("train" if layout else None), 1)
+        split = split or ("train" if layout else None)
+        listed = list_collection(videos, layout, options["annotations"], split, types=options["types"])
         store = str(Run.prepare(out).folder / "encoded.h5")
         with Interruptible("the same command continues where it stopped"):
             encode_videos(listed, store, encoders, device, workers, segments=options["segments"])

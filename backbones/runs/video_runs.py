@@ -26,7 +26,7 @@ from selavi_ref.datasets import Manifest, read_manifest, scan
 from selavi_ref.datasets.modalities import learning_modalities, modalities_sentence, rows_modalities, with_modalities
 from selavi_ref.datasets.run_lists import labelled_videos, record_contents
 from selavi_ref.datasets.segmentation import Segmentation
-from selavi_ref.datasets.video_files import describe_ignored, left_out_media
+from selavi_ref.datasets.video_files import left_out_sentence
 from selavi_ref.errors import FilePath, InputError
 from selavi_ref.report.figures import check_drawing
 from selavi_ref.runs.pilot_run import PilotRun
@@ -115,8 +115,8 @@ def start_run(
     )
     rows = rows_modalities(manifest.usable, options["modalities"], length)
     reporter.info(modalities_sentence(rows, options["modalities"]))
-    if left_out := left_out_media(listed.ignored):
-        reporter.info(f"left out beside the videos: {describe_ignored(left_out)}; --files all takes them, too")
+    if left_out := left_out_sentence(listed.ignored):
+        reporter.info(left_out)
     if len(set(manifest.usable.classes)) > 1:
         reporter.info("folders name classes: they are used for reporting only, never for learning")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import h5py
 
 from selavi_ref.api.heads_update import as_rows, check_encoders
+from selavi_ref.api.listing import list_for_run
 from selavi_ref.api.predictions import as_feature_store
-from selavi_ref.api.video_runs import Videos, as_manifest, text_search, video_runs
+from selavi_ref.api.video_runs import Videos, text_search, video_runs
 from selavi_ref.datasets.scan import scan
 from selavi_ref.errors import FilePath, InputError, printable
 from selavi_ref.heads.any_run import apply, learnt_store
@@ -36,6 +37,7 @@ def apply_run(
     crops: int = 1,
     encoded: FilePath | None = None,
     segments: str | float | None = None,
+    types: Collection[str] | None = None,
     device: str = "auto",
     workers: int | None = None,
     reporter: Reporter = SILENT,
@@ -45,7 +47,7 @@ def apply_run(
 
     Parameters
     ----------
-    run, videos, clips, crops, segments, device, workers, reporter
+    run, videos, clips, crops, segments, types, device, workers, reporter
         See `selavi_ref.api.Run.predict`; `clips` and `crops` are of runs on videos.
     out : path
         The store to write.
@@ -60,7 +62,7 @@ def apply_run(
     cut = run.usual_segments if segments is None else segments
     options: dict[str, Any] = {"segments": cut, "device": device, "workers": workers, "reporter": reporter}
     if run.kind is RunKind.HEADS:
-        apply_heads_run(run, videos, out, encoded=encoded, **options)
+        apply_heads_run(run, videos, out, encoded=encoded, types=types, **options)
         return
     if isinstance(videos, Mapping):
         raise InputError(
@@ -68,7 +70,8 @@ def apply_run(
         )
     runs = video_runs()
     sampling = runs.ClipSampling(clips or run.usual_clips, crops)
-    runs.extract_videos(run, as_manifest(videos), out, sampling=sampling, **options)
+    listed = list_for_run(run, videos, types, reporter=reporter)
+    runs.extract_videos(run, listed, out, sampling=sampling, **options)
 
 
 def apply_heads_run(
@@ -78,6 +81,7 @@ def apply_heads_run(
     *,
     encoded: FilePath | None = None,
     segments: str | float | None = None,
+    types: Collection[str] | None = None,
     device: str = "auto",
     workers: int | None = None,
     reporter: Reporter = SILENT,
@@ -95,7 +99,7 @@ def apply_heads_run(
         The store to write.
     encoded : path, optional
         Where the features of files are written, and an interrupted encoding is continued; by default a temporary file.
-    segments, device, workers, reporter
+    segments, types, device, workers, reporter
         See `selavi_ref.api.Run.predict`.
 
     Raises
@@ -105,12 +109,14 @@ def apply_heads_run(
     """
     with TemporaryDirectory(prefix="selavi-encoded-") as temporary:
         if is_features(videos):
+            if types is not None:
+                raise InputError("--files goes with a folder, not with features", option="files", value=list(types))
             store = as_feature_store(videos, temporary)
         else:
             check_encoders(run, "label")
             store = Path(temporary) / "encoded.h5" if encoded is None else encoded
             files = scan(
-                as_manifest(videos),  # type: ignore[arg-type]
+                list_for_run(run, videos, types, reporter=reporter),  # type: ignore[arg-type]
                 min_seconds=0.0,
                 require="any",
                 workers=workers,

@@ -156,6 +156,7 @@ class Run:
         workers: int | None = None,
         reporter: Reporter | None = None,
         segments: str | float | None = None,
+        types: Sequence[str] | None = None,
         progress: bool = False,
     ) -> Predictions:
         """
@@ -178,6 +179,8 @@ class Run:
         segments : str or float, optional
             How videos are cut: ``"whole"``, ``"scenes"``, seconds of a segment, or ``"auto"``: those of more than a
             minute into segments of 10 s; by default as those that the run has learnt from.
+        types : sequence of str, optional
+            Types of files of a folder to take, such as ``["videos", "sounds"]``; by default those that the run has.
         device, workers, reporter, progress
             See `label_videos`.
 
@@ -189,7 +192,7 @@ class Run:
         Raises
         ------
         InputError
-            If there are no videos, or the features do not fit.
+            If there are no videos, the features do not fit, or the run can use no files of such types.
         """
         reporter = choose_reporter(reporter, progress)
         # Read before the long work, so that damaged annotations are refused at once.
@@ -203,6 +206,7 @@ class Run:
                 clips=clips,
                 crops=crops,
                 segments=segments,
+                types=types,
                 device=device,
                 workers=workers,
                 reporter=reporter,

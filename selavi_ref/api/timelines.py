@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from selavi_ref.api.applying import apply_run
 from selavi_ref.api.heads_update import check_encoders
+from selavi_ref.api.listing import list_for_run
 from selavi_ref.api.predictions import label_features
 from selavi_ref.api.progress import choose_reporter
-from selavi_ref.api.video_runs import Videos, as_manifest
+from selavi_ref.api.video_runs import Videos
 from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.datasets import Manifest, scan
 from selavi_ref.errors import FilePath, InputError, printable
@@ -32,6 +33,7 @@ def label_timelines(
     clips: int | None = None,
     as_learnt: bool = False,
     keep: FilePath | None = None,
+    types: Collection[str] | None = None,
     device: str = "auto",
     workers: int | None = None,
     reporter: Reporter | None = None,
@@ -60,6 +62,8 @@ def label_timelines(
     keep : path, optional
         File in which the features of the windows are kept until all are labelled, so that the same call after a stop
         continues where it was; removed at the end.
+    types : collection of str, optional
+        Of a folder, the types of files to take; see `Run.predict`.
     device, workers, reporter, progress
         See `selavi_ref.label_videos`.
 
@@ -71,7 +75,8 @@ def label_timelines(
     Raises
     ------
     InputError
-        If there are no videos, no video can be labelled, or no features of them can be computed for the run.
+        If there are no videos, no video can be labelled, or no features of them can be computed for the run, or it
+        can use no files of such types.
     """
     folder = Run.open(run)
     if of_heads := folder.kind is RunKind.HEADS:
@@ -80,7 +85,7 @@ def label_timelines(
         Run.of_videos(run)
     reporter = choose_reporter(reporter, progress)
     annotations = None if as_learnt else annotations_of(folder).read()
-    listed = as_manifest(videos)
+    listed = list_for_run(folder, videos, types, reporter=reporter)
     manifest = scan(listed, min_seconds=0.0, require="any", segments=window, workers=workers, reporter=reporter)
     usable = manifest.usable
     skipped = [(entry.path, entry.skipped) for entry in manifest.skipped]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selavi_ref.api.video_runs import Videos, as_manifest, video_runs
+from selavi_ref.api.video_runs import video_runs
 from selavi_ref.datasets import Manifest, scan, write_manifest
 from selavi_ref.datasets.changes import Changes, find_changes
 from selavi_ref.datasets.contents import Content, stamp_of, write_contents
 from selavi_ref.datasets.locations import locate
 from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.datasets.run_lists import added_videos, known_contents, labelled_videos, learnt_videos
-from selavi_ref.datasets.scan import list_videos
-from selavi_ref.datasets.video_files import file_type
 from selavi_ref.errors import InputError, printable
 from selavi_ref.media.segments import file_of, segment_of, with_file
 from selavi_ref.runs.atomic import write_text
@@ -205,29 +203,6 @@ def read_learnt(run: Run) -> dict[str, Any]:
     except (OSError, ValueError):
         recorded = {}
     return {"added": [], "changed": [], **recorded}
-
-
-def list_collection(videos: Videos, names: Sequence[str], types: Collection[str] | None) -> Manifest:
-    """
-    Return the files of a collection, of a folder those of the types that a run has, too, so that it sees new ones.
-
-    Parameters
-    ----------
-    videos
-        As of `selavi_ref.api.updating.update_run`.
-    names
-        Rows of the run.
-    types
-        Types of files to take, see `selavi_ref.datasets.video_files.FILE_TYPES`; None: those that the run has. A folder
-        without any is listed as in training.
-    """
-    if not isinstance(videos, (str, os.PathLike)) or not os.path.isdir(videos):
-        return as_manifest(videos)
-    known = {file_type(file_of(name)) for name in names} - {""}
-    if types is None and known != {"videos"}:
-        with suppress(InputError):
-            return list_videos(videos, known)
-    return list_videos(videos, types)
 
 
 def absolute(manifest: Manifest) -> Manifest:

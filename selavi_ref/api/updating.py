@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from selavi_ref.api.heads_learning import check_can_learn, learn_on_with_heads
 from selavi_ref.api.heads_update import HeadsWork, RowsWork, as_rows, changes_of_rows, check_encoders
 from selavi_ref.api.learning import Learning, complete_learning, learn_on
+from selavi_ref.api.listing import list_for_run
 from selavi_ref.api.predictions import label_features
-from selavi_ref.api.update_work import UpdateWork, absolute, changes_of_files, list_collection, names_of
+from selavi_ref.api.update_work import UpdateWork, absolute, changes_of_files, names_of
 from selavi_ref.api.video_runs import Videos
 from selavi_ref.browser.annotations import annotations_of
 from selavi_ref.datasets.changes import Changes
@@ -123,7 +124,8 @@ def update_run(
     epochs, new_clusters
         Of further learning; heads need no `epochs`.
     types
-        Types of files of a folder to take, such as ``["videos", "sounds"]``; by default those that the run has.
+        Types of files of a folder to take, see `selavi_ref.api.listing.list_for_run`; by default those that the run
+        has.
     segments
         How new videos are cut, see `selavi_ref.datasets.segmentation.Segmentation`; by default as those that the run
         has learnt from.
@@ -142,7 +144,7 @@ def update_run(
     RunInUseError
         If another job writes into the run.
     """
-    run = _opened(folder, videos)
+    run = _opened(folder, videos, types)
     of_heads = run.kind is RunKind.HEADS
     cut = Segmentation.parse(run.usual_segments if segments is None else segments)
     if new_clusters != "auto" and (not isinstance(new_clusters, int) or new_clusters < 0):
@@ -194,7 +196,7 @@ def _update(
             listed, changes = changes_of_rows(run, store, rows)
         else:
             names = names_of(run, store)
-            listed = absolute(list_collection(videos, names, types))
+            listed = absolute(list_for_run(run, videos, types, names=names))
             changes = changes_of_files(run, names, listed, workers, reporter)
         if not len(changes.unchanged) + len(changes.moved) + len(changes.changed):
             raise InputError(
@@ -224,7 +226,7 @@ def _update(
     return Update(changes, labels, new, misfits, None if fit is None else fit.finding)
 
 
-def _opened(folder: FilePath, videos: Videos) -> Run:
+def _opened(folder: FilePath, videos: Videos, types: Collection[str] | None) -> Run:
     """Open a run that can be updated by such videos."""
     run = Run.open(folder)
     if run.kind is not RunKind.HEADS:
@@ -234,8 +236,10 @@ def _opened(folder: FilePath, videos: Videos) -> Run:
                 f"{printable(rows)}: {printable(run.folder)} has learnt from videos; name a folder, a list or a video",
                 path=rows,
             )
-    elif as_rows(videos) is None:
+    elif (rows := as_rows(videos)) is None:
         check_encoders(run)
+    elif types is not None:
+        raise InputError(f"--files goes with a folder, and {printable(rows)} is none", option="files", path=rows)
     return run
 
 

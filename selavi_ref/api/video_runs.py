@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -52,7 +52,7 @@ def _registered(group: str, what: str) -> Any:
     raise SelaviError(f"no installed package {what}; install selavi-ref again, or its checkout: pip install -e .")
 
 
-def as_manifest(videos: Videos) -> Manifest:
+def as_manifest(videos: Videos, types: Collection[str] | None = None) -> Manifest:
     """
     Return the listed videos, without opening them.
 
@@ -60,16 +60,21 @@ def as_manifest(videos: Videos) -> Manifest:
     ----------
     videos : path, sequence of paths, or Manifest
         A folder of videos at any depth, a list file, one video, or the paths of videos.
+    types : collection of str, optional
+        Of a folder, the types of files to take; see `selavi_ref.datasets.find_videos`.
 
     Raises
     ------
     InputError
-        If the folder, list or file is missing, or there is no video.
+        If the folder, list or file is missing, there is no video, or `types` are given for something else than a
+        folder.
     """
+    if isinstance(videos, (str, os.PathLike)):
+        return list_videos(videos, types)
+    if types is not None:
+        raise InputError("--files goes with a folder, not with listed videos", option="files", value=list(types))
     if isinstance(videos, Manifest):
         return videos
-    if isinstance(videos, (str, os.PathLike)):
-        return list_videos(videos)
     entries = [ManifestEntry(os.fspath(path)) for path in videos]
     if not entries:
         raise InputError("the list of videos is empty", option="videos", value=videos)

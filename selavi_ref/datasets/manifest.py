@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from selavi_ref.datasets.tables import CLASS_NAMES, PATH_NAMES, class_of, delimiter_of, read_table
-from selavi_ref.datasets.video_files import VideoFiles, describe_ignored
+from selavi_ref.datasets.video_files import FILE_TYPES, VideoFiles, describe_ignored
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
 from selavi_ref.media.container import VideoInfo
 from selavi_ref.media.segments import segment_of
@@ -119,7 +119,8 @@ def find_videos(folder: FilePath, types: Collection[str] | None = None) -> Manif
     """
     List the media files of a folder at any depth, sorted by path; see `selavi_ref.datasets.video_files`.
 
-    Videos, if there are any; else sound files; else pictures; or those of the given types.
+    Videos, if there are any; else sound files; else pictures; or those of the given types, such as
+    ``["videos", "sounds"]``.
 
     A file in a folder below `folder` has that folder's name as its class. In a folder of the form
     ``ROOT/{train,val,test}/{class}/x.mp4``, the upper folders are the splits.
@@ -127,9 +128,15 @@ def find_videos(folder: FilePath, types: Collection[str] | None = None) -> Manif
     Raises
     ------
     InputError
-        If the folder is missing or holds no video.
+        If the folder is missing or holds no video, or `types` are unknown.
     """
     given = os.fspath(folder)
+    if types is not None and (isinstance(types, str) or not types or not set(types) <= set(FILE_TYPES)):
+        raise InputError(
+            f"types of files must be a list of {', '.join(FILE_TYPES)}, and are {types!r:.60}",
+            option="files",
+            value=types,
+        )
     if not os.path.isdir(given):
         raise InputError(f"{printable(given)} is not a folder", path=given)
     files = VideoFiles(os.path.abspath(given), types)

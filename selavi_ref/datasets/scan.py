@@ -211,23 +211,23 @@ def list_videos(videos: FilePath, types: Collection[str] | None = None) -> Manif
     videos
         A folder, a list, a file, or a part of one (see `selavi_ref.media.segments`).
     types
-        As in `find_videos`.
+        As in `find_videos`; of a folder only.
 
     Raises
     ------
     InputError
-        If it does not exist, or holds no video.
+        If it does not exist, holds no video, or `types` are unknown or given for something that is no folder.
     """
     path = os.fspath(videos)
     if os.path.isdir(path):
         return find_videos(path, types)
-    if not os.path.exists(path) and os.path.isfile(file_of(path)):
-        return Manifest([ManifestEntry(os.path.abspath(path))], path)
-    if not os.path.exists(path):
+    if not os.path.exists(path) and not os.path.isfile(file_of(path)):
         raise InputError(
             f"{printable(path)} does not exist; expected a folder of videos, a list of them or a video", path=path
         )
-    if os.path.splitext(path)[1].lower() in LIST_EXTENSIONS:
+    if types is not None:
+        raise InputError(f"--files goes with a folder, and {printable(path)} is none", option="files", path=path)
+    if os.path.splitext(path)[1].lower() in LIST_EXTENSIONS and os.path.exists(path):
         return read_manifest(path)
     return Manifest([ManifestEntry(os.path.abspath(path))], path)
 

@@ -19,6 +19,7 @@ VIDEO_EXTENSIONS = (
 )
 SOUND_EXTENSIONS = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma")
 FILE_TYPES = {"videos": VIDEO_EXTENSIONS, "sounds": SOUND_EXTENSIONS, "pictures": PICTURE_EXTENSIONS}
+MODALITIES_OF_TYPES = {"videos": {"video", "audio"}, "sounds": {"audio"}, "pictures": {"video"}}
 LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".lst")  # extensions of list files
 _SYSTEM_FOLDERS = frozenset(  # thumbnails and deleted files of network disks and operating systems, in lower case
     {"@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler", "system volume information"}
@@ -109,6 +110,12 @@ def file_type(path: str) -> str:
 def left_out_media(ignored: Mapping[str, int]) -> dict[str, int]:
     """Return how many sound files and pictures were ignored, by extension."""
     return {what: count for what, count in ignored.items() if what in (*SOUND_EXTENSIONS, *PICTURE_EXTENSIONS)}
+
+
+def left_out_sentence(ignored: Mapping[str, int]) -> str:
+    """Return in one line which sound files and pictures were ignored, and what takes them; "" for none."""
+    left_out = left_out_media(ignored)
+    return f"left out beside the videos: {describe_ignored(left_out)}; --files all takes them, too" if left_out else ""
 
 
 def describe_ignored(ignored: Mapping[str, int], most: int = 6) -> str:

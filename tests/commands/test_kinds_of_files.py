@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import av
@@ -11,9 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from selavi_ref import Run
 from selavi_ref.store import FeatureStore
 from tests.support.command_line import refused, rows_of, selavi, succeeded
 from tests.support.media_files import tone, write_video
+from tests.support.refusal import refused as raises_refusal
 from tests.support.silent_videos import CLASSES, pictures_of, write_silent
 from tests.support.small_runs import QUICK
 
@@ -157,13 +161,23 @@ def test_pictures_alone_are_learnt(place: Path) -> None:
     assert all(row["label"] for row in labels.values())
 
 
-def test_types_of_files_can_be_chosen(place: Path) -> None:
+@pytest.fixture
+def mixed(place: Path) -> Path:
+    """A folder with three videos with sound, three sound files and three pictures."""
     folder = place / "all"
     folder.mkdir()
     for number in range(3):
         with_sound(folder / f"{number}.mp4", CLASSES[number], number)
         write_sound(folder / f"{number}.wav", 300 * (1 + number))
         Image.fromarray(pictures_of(CLASSES[number], number, 1)[0]).save(folder / f"{number}.png")
+    return folder
+
+
+def kinds_in(paths: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(Path(path).suffix for path in paths))
+
+
+def test_types_of_files_can_be_chosen(place: Path, mixed: Path) -> None:
     succeeded(selavi("train", "all", *QUICK_OPTIONS, "--files", "videos,sounds", "--out", "run", cwd=place))
     found = labels_of(place / "run")
     assert {Path(name).suffix: row["modalities"] for name, row in found.items()} == {
@@ -175,3 +189,60 @@ def test_types_of_files_can_be_chosen(place: Path) -> None:
     assert len(rows_of(place / "all.csv")) == 9
     refused(selavi("scan", "all", "--files", "films", "--out", "x.csv", cwd=place), "films")
     refused(selavi("scan", "all.csv", "--files", "sounds", "--out", "x.csv", cwd=place), "--files")
+    many = selavi("label", "run", "all", "--workers", "0", cwd=place)
+    succeeded(many)
+    assert ".png" in many.stderr  # what was left out
+    assert kinds_in(row["path"] for row in rows_of(place / "labels.csv")) == {".mp4": 3, ".wav": 3}
+    for command, out, options in (
+        ("label", "stills.csv", ["pictures"]),
+        ("extract", "some.h5", ["pictures,sounds"]),
+        ("label", "time.csv", ["sounds", "--timeline", "--segments", "1"]),
+    ):
+        succeeded(selavi(command, "run", "all", "--workers", "0", "--out", out, "--files", *options, cwd=place))
+    assert kinds_in(row["path"] for row in rows_of(place / "stills.csv")) == {".png": 3}
+    assert set(kinds_in(row["path"] for row in rows_of(place / "time.csv"))) == {".wav"}
+    with FeatureStore(place / "some.h5") as store:
+        assert kinds_in(store.paths) == {".wav": 3, ".png": 3}
+    run = Run.open(place / "run")
+    assert kinds_in(run.predict(mixed, types=["pictures"], workers=0).paths) == {".png": 3}
+    for command, where in (("label", "all.csv"), ("extract", "all/1.mp4"), ("update", "all.csv"), ("label", "some.h5")):
+        out = [] if command == "update" else ["--out", "x.csv"]
+        refused(selavi(command, "run", where, "--files", "sounds", *out, cwd=place), "--files")
+    refused(selavi("label", "some.h5", "--files", "sounds", "--out", "x.csv", cwd=place), "--files")
+    assert not (place / "x.csv").exists()
+    for videos, types in (([mixed / "1.mp4"], ["sounds"]), (mixed, ["films"]), (mixed, "sounds"), (mixed, [])):
+        with raises_refusal(option="files"):
+            run.predict(videos, types=types, workers=0)
+
+
+def test_encoders_take_chosen_types_of_files(place: Path, mixed: Path) -> None:
+    encoded = selavi("extract", "all", "--encoder", "logmel", "--workers", "1", "--out", "videos.h5", cwd=place)
+    succeeded(encoded)
+    assert ".wav" in encoded.stderr
+    with FeatureStore(place / "videos.h5") as store:
+        assert kinds_in(store.paths) == {".mp4": 3}
+    of_sounds = ["--encoder", "logmel", "--workers", "1", "--files", "videos,sounds", "--clusters", "2"]
+    succeeded(selavi("train", "all", *of_sounds, "--out", "run", cwd=place))
+    assert kinds_in(labels_of(place / "run")) == {".mp4": 3, ".wav": 3}
+    succeeded(selavi("label", "run", "all", "--workers", "1", "--out", "new.csv", cwd=place))
+    assert kinds_in(row["path"] for row in rows_of(place / "new.csv")) == {".mp4": 3, ".wav": 3}
+    refused(selavi("label", "run", "all", "--files", "pictures", "--out", "x.csv", cwd=place), "--files pictures")
+
+
+@pytest.mark.parametrize(
+    ("learnt", "unusable", "usable"), [("video", "sounds", "pictures"), ("audio", "pictures", "sounds")]
+)
+def test_types_of_files_that_a_run_cannot_use_are_refused(
+    place: Path, mixed: Path, learnt: str, unusable: str, usable: str
+) -> None:
+    train = ["train", "all", *QUICK_OPTIONS, "--files", "videos", "--modalities", learnt, "--out", "run"]
+    succeeded(selavi(*train, cwd=place))
+    for command in (["label"], ["extract"], ["update"], ["label", "--timeline"]):
+        out = [] if command == ["update"] else ["--out", "x.csv"]
+        refused(selavi(*command, "run", "all", "--files", unusable, *out, cwd=place), f"--files {unusable}", usable)
+    with raises_refusal(option="files", value=[unusable]):
+        Run.open(place / "run").predict(mixed, types=[unusable])
+    succeeded(selavi("label", "run", "all", "--files", "all", "--workers", "0", "--out", "new.csv", cwd=place))
+    unlabelled = [row for row in rows_of(place / "new.csv") if not row["label"]]
+    assert len(unlabelled) == 3
+    assert all(row["reason"] for row in unlabelled)
