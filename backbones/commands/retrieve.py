@@ -109,7 +109,7 @@ def retrieve(
     With a run for ITEMS, the files of the run that are nearest to a video, sound file or picture are printed, without
     scores: by features of the picture and of the sound, and by the posteriors of the clusters, which picture and sound
     have in common, so that a sound finds pictures and the other way round. A long video is asked for in segments; a
-    part of one may be named as talk.mp4#t=12.5,30, in seconds.
+    part of one may be named as talk.mp4#t=12.5,30, in seconds, or as talk.mp4#t=1:02:00,1:02:45.
 
     With a text, the most similar videos of a run, a table of labels or a store are printed: by features of a model of
     pictures and texts (CLIP, SigLIP) or of sounds and texts (CLAP), which are kept beside the labels.
@@ -169,9 +169,9 @@ def retrieve(
 def _is_text(queries: str) -> bool:
     """Tell whether QUERIES is a text to search for, not the name of a file, folder or list."""
     from selavi_ref.datasets.video_files import LIST_EXTENSIONS, file_type
-    from selavi_ref.media.segments import file_of
+    from selavi_ref.media.segments import path_before_times
 
-    if os.path.lexists(queries) or file_type(file_of(queries)):
+    if os.path.lexists(queries) or file_type(path_before_times(queries)):
         return False
     return not queries.lower().endswith((*LIST_EXTENSIONS, ".h5")) and not {os.sep, os.altsep} & set(queries)
 

@@ -12,6 +12,7 @@ from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.datasets.scan import list_videos
 from selavi_ref.errors import FilePath, InputError, SelaviError
 from selavi_ref.install_hints import missing_package
+from selavi_ref.media.segments import parse_segment
 
 _VIDEO_RUNS = "selavi.video_runs"
 _TEXT_SEARCH = "selavi.text_search"
@@ -66,8 +67,8 @@ def as_manifest(videos: Videos, types: Collection[str] | None = None) -> Manifes
     Raises
     ------
     InputError
-        If the folder, list or file is missing, there is no video, or `types` are given for something else than a
-        folder.
+        If the folder, list or file is missing, there is no video, the times of a part are wrong, or `types` are given
+        for something else than a folder.
     """
     if isinstance(videos, (str, os.PathLike)):
         return list_videos(videos, types)
@@ -75,7 +76,7 @@ def as_manifest(videos: Videos, types: Collection[str] | None = None) -> Manifes
         raise InputError("--files goes with a folder, not with listed videos", option="files", value=list(types))
     if isinstance(videos, Manifest):
         return videos
-    entries = [ManifestEntry(os.fspath(path)) for path in videos]
+    entries = [ManifestEntry(parse_segment(path).name) for path in videos]
     if not entries:
         raise InputError("the list of videos is empty", option="videos", value=videos)
     return Manifest(entries, "the list of videos")

@@ -12,7 +12,7 @@ from selavi_ref.datasets.tables import CLASS_NAMES, PATH_NAMES, class_of, delimi
 from selavi_ref.datasets.video_files import FILE_TYPES, VideoFiles, describe_ignored
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
 from selavi_ref.media.container import VideoInfo
-from selavi_ref.media.segments import segment_of
+from selavi_ref.media.segments import parse_segment, segment_of
 from selavi_ref.runs.csv_file import plain_text, write_rows
 
 _INFO_COLUMNS = ("video_seconds", "audio_seconds", "fps", "width", "height", "sample_rate")
@@ -181,7 +181,7 @@ def read_manifest(path: FilePath) -> Manifest:
     name = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(name))
     rows = read_table(name, _NAMES, headerless=("path", "class"), kind="list of videos")
-    entries = [_entry_of(row, folder) for row in rows if row.get("path")]
+    entries = [_entry_of(row, folder, name, number) for number, row in enumerate(rows) if row.get("path")]
     if not entries:
         raise InputError(f"{printable(name)} lists no video", path=name)
     return Manifest(entries, name)
@@ -245,9 +245,15 @@ def manifest_row(entry: ManifestEntry, path: FilePath, segments: bool = False) -
     return [cell, *bounds, entry.class_name, entry.split, *info, entry.skipped, entry.stamp]
 
 
-def _entry_of(row: dict[str, str], folder: str) -> ManifestEntry:
-    """Return the entry of a row; relative paths start from the folder of the list."""
+def _entry_of(row: dict[str, str], folder: str, source: str, number: int) -> ManifestEntry:
+    """Return the entry of a row of a list; relative paths start from the folder of the list."""
     full = os.path.join(folder, row["path"])
+    if not (row.get("start") or row.get("end")):  # with these, it is a name that the program has written
+        try:
+            full = parse_segment(full).name
+        except InputError as error:
+            why = f"{printable(source)}, row {number + 1}: {error}"
+            raise InputError(why, path=source, option=error.option, value=error.value, row=number) from error
     return ManifestEntry(
         full,
         class_of(row),

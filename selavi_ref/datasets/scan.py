@@ -22,7 +22,7 @@ from selavi_ref.datasets.segmentation import Segmentation
 from selavi_ref.datasets.video_files import LIST_EXTENSIONS, describe_ignored, left_out_media
 from selavi_ref.errors import FilePath, InputError, SelaviError, printable
 from selavi_ref.media.decoder import LIMIT
-from selavi_ref.media.segments import file_of, segment_of
+from selavi_ref.media.segments import file_of, parse_segment, segment_of
 from selavi_ref.runs.reporter import SILENT, ProgressBar, Reporter, counted
 
 
@@ -216,20 +216,22 @@ def list_videos(videos: FilePath, types: Collection[str] | None = None) -> Manif
     Raises
     ------
     InputError
-        If it does not exist, holds no video, or `types` are unknown or given for something that is no folder.
+        If it does not exist, holds no video, the times of a part are wrong, or `types` are unknown or given for
+        something that is no folder.
     """
     path = os.fspath(videos)
     if os.path.isdir(path):
         return find_videos(path, types)
-    if not os.path.exists(path) and not os.path.isfile(file_of(path)):
+    segment = parse_segment(path)
+    if not os.path.exists(segment.file):
         raise InputError(
             f"{printable(path)} does not exist; expected a folder of videos, a list of them or a video", path=path
         )
     if types is not None:
         raise InputError(f"--files goes with a folder, and {printable(path)} is none", option="files", path=path)
-    if os.path.splitext(path)[1].lower() in LIST_EXTENSIONS and os.path.exists(path):
+    if segment.whole and os.path.splitext(path)[1].lower() in LIST_EXTENSIONS:
         return read_manifest(path)
-    return Manifest([ManifestEntry(os.path.abspath(path))], path)
+    return Manifest([ManifestEntry(os.path.abspath(segment.name))], path)
 
 
 def _read_earlier(path: str) -> list[ManifestEntry]:

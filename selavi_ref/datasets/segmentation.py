@@ -10,7 +10,7 @@ from selavi_ref.errors import InputError
 from selavi_ref.media.container import VideoInfo
 from selavi_ref.media.decoder import LIMIT, run_guarded
 from selavi_ref.media.scenes import scene_bounds
-from selavi_ref.media.segments import Segment, windows
+from selavi_ref.media.segments import Segment, exact_seconds, windows
 
 LONG = 60.0  # seconds; longer videos are cut unless the user says otherwise
 WINDOW = 10.0  # seconds of a segment of a long video, as in AudioSet, Kinetics and VGG-Sound
@@ -38,7 +38,7 @@ class Segmentation:
     @classmethod
     def parse(cls, text: str | float | Segmentation) -> Segmentation:
         """
-        Return the segmentation of a text: ``auto``, ``whole``, ``scenes``, or seconds.
+        Return the segmentation of a text: ``auto``, ``whole``, ``scenes``, or seconds, also as a clock time.
 
         Raises
         ------
@@ -50,8 +50,8 @@ class Segmentation:
         if text in ("auto", "whole", "scenes"):
             return cls(str(text))
         try:
-            seconds = float(text)
-        except ValueError:
+            seconds = exact_seconds(text) if isinstance(text, str) else float(text)
+        except (TypeError, ValueError):
             seconds = math.nan
         if not SHORTEST <= seconds <= 86400:
             raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 import unicodedata
 from collections import Counter
@@ -12,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from selavi_ref.datasets.video_files import VIDEO_EXTENSIONS
 from selavi_ref.errors import FilePath, InputError, printable, reason
-from selavi_ref.media.segments import Segment, file_of, read_seconds
+from selavi_ref.media.segments import Segment, file_of, read_times
 
 PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "file_path", "video", "video_path")
 CLASS_NAMES = ("class", "class_name", "classname", "category")
@@ -103,29 +102,13 @@ def _name_segments(path: FilePath, records: list[dict[str, str]]) -> list[dict[s
 
 def _segment_name(path: FilePath, number: int, record: Mapping[str, str]) -> str:
     """Return the name of the segment that a row of a table stands for."""
-    times = {"start": 0.0, "end": math.inf}
-    for name in times:
-        try:
-            times[name] = read_seconds(record[name]) if record.get(name, "").strip() else times[name]
-        except InputError as error:
-            raise InputError(
-                f"{printable(path)}, row {number + 1}: {name} {error}",
-                path=path,
-                option=name,
-                value=record[name],
-                row=number,
-            ) from error
-    if not times["start"] < times["end"]:
-        raise InputError(
-            f"{printable(path)}, row {number + 1}: end {times['end']:g} must be after start {times['start']:g}",
-            path=path,
-            option="end",
-            value=times["end"],
-            row=number,
-        )
-    if not record["path"] or times == {"start": 0.0, "end": math.inf}:
-        return record["path"]
-    return Segment(record["path"], times["start"], times["end"]).name
+    cells = (record.get(name, "") for name in ("start", "end"))
+    try:
+        start, end = read_times(*(cell if cell.strip() else None for cell in cells))
+    except InputError as error:
+        why = f"{printable(path)}, row {number + 1}: {error}"
+        raise InputError(why, path=path, option=error.option, value=error.value, row=number) from error
+    return Segment(record["path"], start, end).name if record["path"] else ""
 
 
 def class_of(row: Mapping[str, str]) -> str:

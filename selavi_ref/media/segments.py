@@ -8,12 +8,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from selavi_ref.errors import FilePath, InputError
+from selavi_ref.errors import FilePath, InputError, printable
 
 _MARK = "#t="
 _DIGITS = 3  # decimals of a second
-_NAME = re.compile(r"(?s)(.+)#t=(\d+(?:\.\d+)?)?(?:,(\d+(?:\.\d+)?))?")
-_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)")
+_WHOLE = "[0-9]{1,12}"  # seconds, minutes or hours
+_NAME = re.compile(rf"(?s)(.+)#t=({_WHOLE}(?:\.[0-9]+)?)?(?:,({_WHOLE}(?:\.[0-9]+)?))?")
+_SECONDS = rf"{_WHOLE}(?:\.[0-9]*)?|\.[0-9]+"
+_CLOCK = re.compile(rf"(?:({_WHOLE}):(?:([0-5]?[0-9]):)?(?=[0-5]?[0-9](?![0-9])|\.))?({_SECONDS})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,34 @@ def segment_of(name: FilePath) -> Segment:
     match = _NAME.fullmatch(text)
     if match is None or (match[2] is None and match[3] is None) or os.path.lexists(text):
         return Segment(text)
-    start, end = float(match[2] or 0), float(match[3] or math.inf)
+    start, end = round(float(match[2] or 0), _DIGITS), round(float(match[3] or math.inf), _DIGITS)
     return Segment(match[1], start, end) if start < end else Segment(text)
+
+
+def parse_segment(name: FilePath) -> Segment:
+    """
+    Return the segment that a person asks for: as `segment_of`, but its times must be right, and may be clock times.
+
+    Raises
+    ------
+    InputError
+        If a file exists by the name before ``#t=``, and what follows is no range of times; `option` is ``"start"`` or
+        ``"end"``.
+    """
+    segment, text = segment_of(name), os.fspath(name)
+    file = path_before_times(text)
+    if not segment.whole or file == text or os.path.lexists(text) or not os.path.lexists(file):
+        return segment
+    start, comma, end = text[len(file) + len(_MARK) :].partition(",")
+    try:
+        return Segment(file, *read_times(start if start or not comma else None, end if comma else None))
+    except InputError as error:
+        raise InputError(f"{printable(text)}: {error}", path=file, option=error.option, value=error.value) from error
+
+
+def path_before_times(name: str) -> str:
+    """Return what stands before ``#t=`` in a name, whether or not times follow; the name itself, if it has none."""
+    return name.rpartition(_MARK)[0] or name
 
 
 def file_of(name: FilePath) -> str:
@@ -86,11 +114,45 @@ def read_seconds(text: str) -> float:
     InputError
         If it is no time.
     """
+    return round(exact_seconds(text), _DIGITS)
+
+
+def exact_seconds(text: str) -> float:
+    """Return a time as `read_seconds` does, not rounded."""
     match = _CLOCK.fullmatch(text.strip())
     if match is None:
         raise InputError(f"{text!r:.60} is no time; write seconds, such as 83.5, or 1:23.5", option="time", value=text)
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return round(3600 * hours + 60 * minutes + seconds, _DIGITS)
+    *larger, seconds = (part for part in match.groups() if part is not None)
+    return float(sum(60 ** (len(larger) - place) * int(part) for place, part in enumerate(larger))) + float(seconds)
+
+
+def read_times(start: str | None, end: str | None) -> tuple[float, float]:
+    """
+    Return start and end of a segment in seconds.
+
+    Parameters
+    ----------
+    start, end
+        As `read_seconds` takes them; None for those of the file.
+
+    Raises
+    ------
+    InputError
+        If one is no time, or the end is not after the start; `option` is ``"start"`` or ``"end"``.
+    """
+    times = {"start": 0.0, "end": math.inf}
+    for name, text in (("start", start), ("end", end)):
+        try:
+            times[name] = times[name] if text is None else read_seconds(text)
+        except InputError as error:
+            raise InputError(f"{name} {error}", option=name, value=text) from error
+    if not times["start"] < times["end"]:
+        raise InputError(
+            f"end {_written(times['end'])} must be after start {_written(times['start'])}",
+            option="end",
+            value=times["end"],
+        )
+    return times["start"], times["end"]
 
 
 def windows(seconds: float, length: float) -> list[tuple[float, float]]:

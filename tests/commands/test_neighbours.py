@@ -99,6 +99,9 @@ def test_long_videos_are_asked_for_in_segments_and_parts_by_their_names(place: P
     whole = json.loads(succeeded(selavi(*command, tmp_path / "long.mp4", "--segments", "whole", cwd=place)))["rows"]
     assert {row["query"] for row in whole} == {str(tmp_path / "long.mp4")}
     refused(selavi("retrieve", "run", f"{tmp_path}/long.mp4#t=90,99", *WORKERS, cwd=place), "long.mp4#t=90,99")
+    for times, what in (("5,1", "start"), ("5,", "end"), ("1:99:00", "start"), ("-1,4", "start")):
+        refused(selavi("retrieve", "run", f"{tmp_path}/long.mp4#t={times}", *WORKERS, cwd=place), what, times)
+        refused(selavi("retrieve", place / "run", f"long.mp4#t={times}", *WORKERS, cwd=tmp_path), what, times)
     refused(selavi("retrieve", "run", f"{tmp_path}/other.mp4#t=0,9", *WORKERS, cwd=place), "other.mp4#t=0,9")
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from selavi_ref.api.video_runs import as_manifest
 from selavi_ref.datasets import read_manifest, scan, write_manifest
 from selavi_ref.datasets.scan import list_videos, scan_to
 from selavi_ref.datasets.segmentation import Segmentation
@@ -19,6 +22,7 @@ from selavi_ref.media.segments import segment_of
 from selavi_ref.report.export import FinalLabels, csv_bytes, json_bytes, write_csv
 from tests.support.listening import Listening
 from tests.support.media_files import tone, write_video
+from tests.support.refusal import refused
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +63,16 @@ def test_segments_that_cannot_be_used_have_a_reason(folder: Path) -> None:
     table.unlink()
 
 
-@pytest.mark.parametrize(("row", "option"), [("x.mp4,5,5", "end"), ("x.mp4,a,5", "start"), ("x.mp4,1,-2", "end")])
+ROWS = [
+    *(("x.mp4,5,5", "end"), ("x.mp4,a,5", "start"), ("x.mp4,1,-2", "end"), ("x.mp4,1,1:99:00", "end")),
+    *(("x.mp4,nan,", "start"), ("x.mp4,1,inf", "end"), ("x.mp4,0:75,", "start"), ('"x.mp4#t=5,1",,', "end")),
+    ('"x.mp4#t=5,",,', "end"),
+]
+
+
+@pytest.mark.parametrize(("row", "option"), ROWS)
 def test_times_that_make_no_segment_are_refused(tmp_path: Path, row: str, option: str) -> None:
+    (tmp_path / "x.mp4").touch()
     table = tmp_path / "list.csv"
     table.write_text(f"path,start,end\nx.mp4,0,1\n{row}\n")
     with pytest.raises(InputError) as caught:
@@ -94,11 +106,27 @@ def test_long_videos_are_cut_into_windows(folder: Path, tmp_path: Path) -> None:
     assert len(scan(out, segments=2)) == 6 + 2, "rows of segments are not cut again"
 
 
-@pytest.mark.parametrize("text", ["ten", "0", "-5", "0.5", "nan", ""])
-def test_segmentations_that_there_are_not(text: str) -> None:
-    with pytest.raises(InputError) as caught:
+NO_LENGTHS = ["ten", "0", "-5", "0.5", "nan", "", "inf", "1:99:00", "1:60", "1_0", math.nan, None]
+
+
+@pytest.mark.parametrize("text", NO_LENGTHS)
+def test_segmentations_that_there_are_not(text: Any) -> None:
+    with refused(option="segments", value=text):
         Segmentation.parse(text)
-    assert caught.value.option == "segments"
+
+
+def test_the_length_of_windows_may_be_a_clock_time() -> None:
+    assert Segmentation.parse("1:30") == Segmentation.parse(90.0) == Segmentation("windows", 90.0)
+
+
+def test_parts_are_asked_for_by_clock_times(folder: Path) -> None:
+    name = f"{folder / 'long.mp4'}#t=0:10,1:00"
+    assert bounds(list_videos(name)) == [("long.mp4", 10.0, 60.0)]
+    assert bounds(as_manifest([name])) == [("long.mp4", 10.0, 60.0)]
+    for wrong in ("5,1", "5,", "1:99:00"):
+        for listing in (list_videos, lambda name: as_manifest([name])):
+            with refused(path=folder / "long.mp4"):
+                listing(f"{folder / 'long.mp4'}#t={wrong}")
 
 
 def test_a_segment_has_the_class_of_its_file() -> None:

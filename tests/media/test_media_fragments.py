@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,15 +14,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selavi_ref.errors import InputError, MediaError
+from selavi_ref.errors import MediaError
 from selavi_ref.media import decoding, probe, read_clip, read_video
 from selavi_ref.media.decoder import run_guarded
 from selavi_ref.media.frames import FramePicker
 from selavi_ref.media.scenes import SHORTEST_SCENE, scene_bounds
 from selavi_ref.media.segment_reader import read_segments
-from selavi_ref.media.segments import Segment, file_of, groups, groups_by_file, read_seconds, segment_of, windows
+from selavi_ref.media.segments import (
+    Segment,
+    file_of,
+    groups,
+    groups_by_file,
+    parse_segment,
+    read_seconds,
+    segment_of,
+    windows,
+)
 from selavi_ref.media.video_cache import CacheFormat, ClipCache, decode_group, decode_video
 from tests.support.media_files import index_of, write_video
+from tests.support.refusal import refused
 
 OPTIONS = {"fps": 10.0, "size": 32, "sample_rate": 8000}
 LAYOUT = CacheFormat(10.0, 32, 8000, 20)
@@ -63,10 +76,80 @@ def test_times_are_seconds_or_clock_times(text: str, seconds: float) -> None:
     assert read_seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "-1", "ten", "1:2:3:4", "2020-01-01", "inf", "nan"])
+NO_TIMES = ["", " ", "-1", "ten", "1:2:3:4", "2020-01-01", "inf", "nan", "1:99:00", "1:60", "0:61:5", "1_0", "9" * 400]
+
+
+@pytest.mark.parametrize("text", NO_TIMES)
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(InputError):
+    with refused(option="time", value=text):
         read_seconds(text)
+
+
+def clock_time(ms: int, parts: int) -> str:
+    """A time as people write it: seconds, minutes and seconds, or hours, minutes and seconds."""
+    seconds, rest = divmod(ms, 1000)
+    if parts == 1:
+        return f"{seconds}.{rest:03}"
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60) if parts == 3 else (None, minutes)
+    return f"{'' if hours is None else f'{hours}:'}{minutes}:{seconds:02}.{rest:03}"
+
+
+@given(st.integers(0, 10**8), st.integers(1, 3))
+def test_a_time_is_read_as_it_was_written(ms: int, parts: int) -> None:
+    assert read_seconds(clock_time(ms, parts)) == ms / 1000
+
+
+@given(st.text("0123456789:.-naif _", max_size=9))
+def test_a_text_is_a_time_of_small_minutes_and_seconds_or_refused(text: str) -> None:
+    parts = text.strip().split(":")
+    plain = all(part.isdecimal() for part in parts[:-1]) and re.fullmatch(r"\d+\.?\d*|\.\d+", parts[-1])
+    if plain and len(parts) <= 3 and all(float(p) < 60 and len(p.partition(".")[0]) < 3 for p in parts[1:]):
+        seconds = sum(float(part) * 60**place for place, part in enumerate(reversed(parts)))
+        assert read_seconds(text) == pytest.approx(seconds, abs=1e-3)
+    else:
+        with refused(option="time", value=text):
+            read_seconds(text)
+
+
+@given(st.integers(0, 10**8), st.integers(1, 10**6), st.integers(1, 3))
+def test_a_part_is_asked_for_in_seconds_or_clock_times(start: int, length: int, parts: int) -> None:
+    end = start + length
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, "a.mp4")
+        Path(file).touch()
+        times = [clock_time(ms, parts) for ms in (start, end)]
+        asked = parse_segment(f"{file}#t={','.join(times)}")
+        assert asked == segment_of(asked.name) == Segment(file, start / 1000, end / 1000)
+        assert parse_segment(asked.name) == asked
+        with refused(option="end", value=start / 1000, path=Path(file)):
+            parse_segment(f"{file}#t={','.join(reversed(times))}")
+
+
+@pytest.mark.parametrize(
+    ("times", "option", "value"),
+    [
+        *((f"{text},500", "start", text) for text in NO_TIMES if text),
+        *((f"2,{text}", "end", text) for text in NO_TIMES),
+        ("", "start", ""),
+        (",", "end", ""),
+        ("5,5", "end", 5.0),
+        ("1.0001,1.0004", "end", 1.0),
+        (",0", "end", 0.0),
+        ("1,2,3", "end", "2,3"),
+    ],
+)
+def test_wrong_times_of_a_part_are_refused_where_its_file_is_there(
+    tmp_path: Path, times: str, option: str, value: object
+) -> None:
+    file = tmp_path / "a.mp4"
+    name = f"{file}#t={times}"
+    assert parse_segment(name) == segment_of(name)
+    file.touch()
+    with refused(option=option, value=value, path=file):
+        parse_segment(name)
+    assert segment_of(name).whole
+    assert parse_segment(file) == Segment(str(file))
 
 
 @given(st.floats(0.01, 1e4), st.floats(1, 600))
