@@ -16,6 +16,7 @@ from selavi_ref.datasets.video_files import LINKS_MARKER
 from selavi_ref.errors import FilePath, InputError, MediaError, printable
 from selavi_ref.media.container import import_av, media_error, media_errors, open_media
 from selavi_ref.media.segments import file_of
+from selavi_ref.report.animations import cut_animation, is_animation
 from selavi_ref.report.export import FinalLabels, write_linked_csv
 from selavi_ref.report.links import INDEX, places_of
 
@@ -133,7 +134,8 @@ def cut(name: FilePath, target: FilePath) -> None:
     Copy a segment (or a whole file) to a file of its own without encoding it again.
 
     The clip begins at the last key frame at or before the start, up to some seconds earlier, and ends with the first
-    picture at or after the end.
+    picture at or after the end. Of animated GIF and PNG files, which have no key frames but the first picture, exactly
+    the segment is encoded again; see `selavi_ref.report.animations.cut_animation`.
 
     Parameters
     ----------
@@ -152,6 +154,9 @@ def cut(name: FilePath, target: FilePath) -> None:
     try:
         for seconds in _BACK:
             with open_media(name) as media:
+                if is_animation(media):
+                    cut_animation(media, partial)
+                    break
                 packets = _from_key_frame(media, seconds)
                 if packets is None:
                     continue
