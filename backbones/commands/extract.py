@@ -11,20 +11,14 @@ from backbones.commands.help_text import option_group
 from backbones.commands.messages import note
 from backbones.commands.output import OutPath
 from backbones.commands.shared_options import (
+    OF_NETWORKS,
     USUAL_FILES,
     USUAL_SEGMENTS,
-    crops_option,
-    degrade_options,
-    device_option,
     encoder_option,
-    files_option_of,
-    segments_option_of,
-    usual_clips_option,
-    workers_option,
+    viewing_options_of,
 )
 from selavi_ref.errors import InputError
 
-_OF_NETWORKS = ("crops", "shrink", "attenuate", "noise")  # options of the networks of a run only
 _ENCODER_CLIPS = 3
 
 
@@ -51,13 +45,10 @@ _ENCODER_CLIPS = 3
         "with a column path).",
     ),
 )
-@files_option_of("those that RUN has; with --encoder: " + USUAL_FILES)
-@segments_option_of("VIDEOS", "a label", "as those that RUN has learnt from; with --encoder: " + USUAL_SEGMENTS)
-@usual_clips_option
-@crops_option
-@degrade_options
-@device_option
-@workers_option
+@viewing_options_of(
+    f"those that RUN has; with --encoder: {USUAL_FILES}",
+    f"as those that RUN has learnt from; with --encoder: {USUAL_SEGMENTS}",
+)
 def extract(
     sources: tuple[str, ...], out: str, encoders: tuple[str, ...], embeddings: bool, workers: int | None, **viewing: Any
 ) -> None:
@@ -75,7 +66,7 @@ def extract(
         elif encoders:
             from selavi_ref.datasets.scan import list_videos
 
-            refuse_options(_OF_NETWORKS, "does not go with --encoder")
+            refuse_options(OF_NETWORKS, "does not go with --encoder")
             (videos,) = _positions(sources, "VIDEOS")
             clips = viewing["clips"] if given_on_command_line("clips") else _ENCODER_CLIPS
             segments, listed = viewing["segments"], list_videos(videos, viewing["types"])

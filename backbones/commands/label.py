@@ -19,23 +19,16 @@ from backbones.commands.extract import extract_videos, segments_for
 from backbones.commands.messages import note, warning
 from backbones.commands.output import STANDARD_OUTPUT, OutPath, echo, force_option, refuse_foreign_table
 from backbones.commands.shared_options import (
+    OF_NETWORKS,
     balanced_option,
-    crops_option,
-    degrade_options,
-    device_option,
     drop_misfits_option,
-    files_option_of,
     head_option,
     json_option,
     min_confidence_option,
-    segments_option_of,
-    usual_clips_option,
-    workers_option,
+    viewing_options_of,
 )
 from backbones.commands.timeline import timeline_format_option, timeline_option, write_timeline_files
 from selavi_ref.errors import InputError
-
-_OF_NETWORKS = ("clips", "crops", "shrink", "attenuate", "noise")
 
 
 @click.command(
@@ -63,11 +56,6 @@ _OF_NETWORKS = ("clips", "crops", "shrink", "attenuate", "noise")
 @force_option
 @timeline_option
 @timeline_format_option
-@files_option_of("those that RUN has")
-@segments_option_of("VIDEOS", "a label", "as those that RUN has learnt from; with --timeline: windows of 2 s")
-@usual_clips_option
-@crops_option
-@degrade_options
 @head_option
 @balanced_option
 @click.option(
@@ -76,8 +64,7 @@ _OF_NETWORKS = ("clips", "crops", "shrink", "attenuate", "noise")
 @min_confidence_option
 @drop_misfits_option
 @json_option
-@device_option
-@workers_option
+@viewing_options_of("those that RUN has", "as those that RUN has learnt from; with --timeline: windows of 2 s")
 def label(
     source: str,
     videos: str | None,
@@ -149,7 +136,7 @@ def _run_for(source: str, videos: str, head: str, viewing: dict[str, Any]) -> An
     if run.kind is not RunKind.HEADS:
         Run.of_videos(source)
     else:
-        refused = viewing if is_features(videos) else _OF_NETWORKS
+        refused = viewing if is_features(videos) else ("clips", *OF_NETWORKS)
         refuse_options(refused, f"goes with a run on videos; {source} has learnt from features")
     known = [str(number) for number in range(run.config.get("heads", 0))]
     if head not in ("consensus", "heads", "best", *known):

@@ -118,12 +118,6 @@ annotations_option = click.option(
 )
 _CLIPS_HELP = "Clips of each video, whose predictions are averaged."
 clips_option = click.option("--clips", type=click.IntRange(1), default=1, help=_CLIPS_HELP)
-usual_clips_option = click.option(
-    "--clips", type=click.IntRange(1), help=f"{_CLIPS_HELP} [default: 3 for a run with cross-fitted final labels; or 1]"
-)
-crops_option = click.option(
-    "--crops", type=click.IntRange(1), default=1, help="Square crops of each clip, along the long side of the picture."
-)
 videos_option = click.option(
     "--videos",
     type=click.Path(file_okay=False),
@@ -170,3 +164,28 @@ degrade_options = combine(
         help="Add white noise, so many decibels quieter than the sound. [default: none]",
     ),
 )
+
+
+OF_NETWORKS = ("crops", "shrink", "attenuate", "noise")  # options of `viewing_options_of` for networks of a run only
+
+
+def viewing_options_of(files: str, segments: str) -> Any:
+    """Return the options that say which clips of VIDEOS a run is given, and where; with defaults of two of them."""
+    return combine(
+        files_option_of(files),
+        segments_option_of("VIDEOS", "a label", segments),
+        click.option(
+            "--clips",
+            type=click.IntRange(1),
+            help=f"{_CLIPS_HELP} [default: 3 for a run with cross-fitted final labels; or 1]",
+        ),
+        click.option(
+            "--crops",
+            type=click.IntRange(1),
+            default=1,
+            help="Square crops of each clip, along the long side of the picture.",
+        ),
+        degrade_options,
+        device_option,
+        workers_option,
+    )
