@@ -7,7 +7,7 @@ import os
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt in glibc
 _KEPT = 256 << 20  # bytes of freed memory that the process keeps
-_LARGEST = 32 << 20  # bytes of the largest block that is kept; glibc takes no more
+_LARGEST = 32 << 20  # bytes of the largest block that is kept: the most that the manual of glibc names
 # Environment variables by which a user sets these limits.
 _OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
