@@ -17,22 +17,20 @@ from selavi_ref.datasets import make_collection
 from selavi_ref.runs.run import Run as RunFolder
 from selavi_ref.store import FeatureStore
 from tests.support.command_line import refused, rows_of, selavi, succeeded
-from tests.support.growing import add_new, edit, keep, make_videos, restore, update_summary
+from tests.support.growing import add_new, edit, learn_from_videos, restore, update_summary
 from tests.support.kills import assert_kills_do_no_harm
 from tests.support.media_files import write_video
 from tests.support.small_runs import QUICK
 
-SHORT = ["--clusters", "3", "--config", "quick.toml", "--epochs", "3", "--workers", "0"]
+SHORT = ["--config", "quick.toml", "--epochs", "3", "--workers", "0"]
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """A folder with 16 videos, 6 new ones, and a run on the 16."""
     folder = tmp_path_factory.mktemp("update")
-    make_videos(folder, 16, 1.5)
     (folder / "quick.toml").write_text(QUICK)
-    succeeded(selavi("train", "videos", *SHORT, "--out", "run", cwd=folder))
-    return keep(folder, "videos", "run")
+    return learn_from_videos(folder, 16, 1.5, *SHORT)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from selavi_ref.runs.run import Run as RunFolder
 from selavi_ref.store import FeatureStore
 from tests.support import growing
 from tests.support.command_line import refused, rows_of, selavi, succeeded
-from tests.support.growing import add_new, edit, keep, make_videos, restore
+from tests.support.growing import add_new, edit, learn_from_videos, restore
 from tests.support.kills import assert_kills_do_no_harm
 
 ENCODER = ["--encoder", "logmel", "--workers", "1"]
@@ -25,10 +25,7 @@ ENCODER = ["--encoder", "logmel", "--workers", "1"]
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """A folder with 32 videos, 6 new ones, and a run on the 32 by features of their sounds."""
-    folder = tmp_path_factory.mktemp("update-heads")
-    make_videos(folder, 32, 1.0)
-    succeeded(selavi("train", "videos", *ENCODER, "--clusters", "3", "--out", "run", cwd=folder))
-    return keep(folder, "videos", "run")
+    return learn_from_videos(tmp_path_factory.mktemp("update-heads"), 32, 1.0, *ENCODER)
 
 
 @pytest.fixture

@@ -13,10 +13,12 @@ from selavi_ref.runs.run import Run
 from tests.support.command_line import selavi, succeeded
 
 
-def make_videos(folder: Path, n_videos: int, seconds: float) -> None:
-    """Make ``videos``, and 6 others in ``new``."""
+def learn_from_videos(folder: Path, n_videos: int, seconds: float, *options: object) -> Path:
+    """Make ``videos``, 6 others in ``new``, and a run on the first, kept for `restore`; the folder itself."""
     make_collection(folder / "videos", n_videos, seed=3, seconds=seconds, size=48, fps=8)
     make_collection(folder / "new", 6, seed=4, seconds=seconds, size=48, fps=8)
+    succeeded(selavi("train", "videos", *options, "--clusters", "3", "--out", "run", cwd=folder))
+    return keep(folder, "videos", "run")
 
 
 def keep(folder: Path, *names: str) -> Path:
