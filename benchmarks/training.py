@@ -212,11 +212,13 @@ def variants(settings: BackboneSettings, case: Case, device: str) -> Iterator[tu
             own = replace(settings, precision=precision, compile=compiled)
             name = f"{precision}, channels-last{', compiled' if compiled else ''}"
             yield name, partial(our_step, own, case.heads, device)
+            if device == "cuda" and not compiled and settings.video_net == "tiny":
+                yield f"{name}, recorded", partial(our_step, own, case.heads, device, record=True)
 
 
-def our_step(settings: BackboneSettings, heads: tuple[int, ...], device: str) -> Step:
-    """Return the step of the package."""
-    backbone = TorchBackbone(settings, heads, StoredClips([], settings.clip), device=device)
+def our_step(settings: BackboneSettings, heads: tuple[int, ...], device: str, *, record: bool = False) -> Step:
+    """Return the step of the package; on a GPU, those of small networks are recorded after a few."""
+    backbone = TorchBackbone(settings, heads, StoredClips([], settings.clip), device=device, record_steps=record)
     return lambda batch, labels: backbone.train_step(batch, labels, RATE)
 
 
@@ -311,7 +313,7 @@ class Spent(ExitStack):
         batches = TorchBackbone.batches
         for owner, name, part in (
             (TorchBackbone, "train_step", "learning"),
-            (PseudoLabels, "now", "labelling"),
+            (PseudoLabels, "relabel", "labelling"),
             (PseudoLabels, "label_finally", "labelling"),
         ):
             self.enter_context(mock.patch.object(owner, name, self._timed(getattr(owner, name), part)))

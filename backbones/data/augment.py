@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from itertools import permutations
 
 import torch
@@ -129,9 +130,7 @@ def _flip(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
     """Mirror a random part of the clips (B, C, S, S)."""
     if not change.flip:
         return x
-    chosen = draw.chance("flip", change.flip)
-    x[chosen] = x[chosen].flip(-1)
-    return x
+    return torch.where(draw.chance("flip", change.flip)[:, None, None, None], x.flip(-1), x)
 
 
 def _warp(x: Tensor, size: int, change: AugmentSettings, draw: Draw) -> Tensor:
@@ -187,11 +186,16 @@ def _recolour(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:
     if not (change.colour or change.grey or change.brightness):
         return x
     mix = torch.eye(3, device=x.device) + draw.colour(change.colour)
-    luma = torch.tensor(_LUMA, device=x.device).expand(3, 3)
-    mix = torch.where(draw.chance("grey", change.grey)[:, None, None], luma, mix)
+    mix = torch.where(draw.chance("grey", change.grey)[:, None, None], _luma(x.device), mix)
     mix = mix * draw.around("gain", change.brightness).exp()[:, None, None]
     offset = draw.around("offset", change.brightness / 2)
     return torch.matmul(mix[:, None], x) + offset[:, None, None, None]
+
+
+@cache
+def _luma(device: torch.device) -> Tensor:
+    """Return the matrix (3, 3) that makes colours grey; a CUDA graph cannot copy it from the CPU."""
+    return torch.tensor(_LUMA, device=device).expand(3, 3)
 
 
 def _add_background(x: Tensor, change: AugmentSettings, draw: Draw) -> Tensor:

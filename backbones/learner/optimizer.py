@@ -13,14 +13,18 @@ from backbones.learner.settings import BackboneSettings
 _IMPLEMENTATIONS = ("foreach", "fused")  # options that do not change the numbers
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], settings: BackboneSettings, device: str) -> torch.optim.SGD:
-    """Return stochastic gradient descent with momentum; its learning rate is set in each step."""
+def make_optimizer(parameters: Iterable[nn.Parameter], settings: BackboneSettings, *, fused: bool) -> torch.optim.SGD:
+    """
+    Return stochastic gradient descent with momentum; its learning rate is set in each step.
+
+    A fused one computes the same numbers on a CPU in half of the time, and takes a rate that is a tensor on a GPU.
+    """
     return torch.optim.SGD(
         parameters,
         lr=0.0,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        fused=True if device == "cpu" else None,  # the same numbers in half of the time
+        fused=fused or None,
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from backbones.data import augment
-from backbones.data.clips import ClipSource, empty_shape
+from backbones.data.clips import ClipSource
 from backbones.data.loader import Batch, ClipSampling, EvalBatch, TrainingLoader, eval_batches
 from backbones.distributed.processes import local_device
 from backbones.distributed.sync_batch_norm import sync_batch_norms
@@ -28,11 +28,14 @@ from backbones.learner.checkpoint import (
 from backbones.learner.clip_inputs import ClipInputs
 from backbones.learner.cpu_memory import keep_freed_memory
 from backbones.learner.cpu_threads import AdaptiveThreads, is_fixed, limit_threads
+from backbones.learner.held_features import HeldFeatures
 from backbones.learner.loss import LAYOUTS, TrainingLoss, features_of
 from backbones.learner.missing_values import nan_where_absent, reasons_of, replace_failed
-from backbones.learner.modality_threads import ModalityThreads
 from backbones.learner.optimizer import load_optimizer, make_optimizer
 from backbones.learner.settings import BackboneSettings
+from backbones.learner.side_by_side import ModalityThreads
+from backbones.learner.step_graphs import StepGraphs, can_be_recorded
+from backbones.learner.training_step import StepInputs, TrainingStep, augmented_input
 from backbones.networks import registry
 from backbones.networks.model import SelaviModel
 from selavi_ref.errors import WRONG_CONTENT, DivergedError, InputError
@@ -68,6 +71,8 @@ class TorchBackbone:
         Exchange with the other processes of the run; with several, that of ``torch.distributed``.
     reporter : Reporter
         Receives a warning if fewer threads compute, because other programs use the processor.
+    record_steps : bool
+        Whether steps of small networks on a GPU are recorded; see `StepGraphs`. Not the default until measured.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class TorchBackbone:
         seed: int = 0,
         exchange: Exchange = SingleProcess(),  # noqa: B008
         reporter: Reporter = SILENT,
+        record_steps: bool = False,
     ):
         self.settings = settings
         self.clusters = tuple(clusters)
@@ -89,6 +95,7 @@ class TorchBackbone:
         self.device = local_device(device)
         self.workers = workers
         self._inputs = ClipInputs(source, self._eval_inputs)
+        self._held = HeldFeatures(self.device)
         self._loader = TrainingLoader(source, settings.augment, workers, pin=self.device.type == "cuda")
         torch.manual_seed(seed)
         specs = {m: registry.find(m, getattr(settings, f"{m}_net")) for m in settings.modalities.split("+")}
@@ -103,20 +110,25 @@ class TorchBackbone:
             self.model.network(modality).to(memory_format=LAYOUTS[modality])
             if settings.compile:
                 self.model.network(modality).compile()
-        self._loss: nn.Module = TrainingLoss(self.model, settings.precision, padded=exchange.size > 1)
+        loss: nn.Module = TrainingLoss(self.model, settings.precision, padded=exchange.size > 1)
         if exchange.size > 1:
-            self._loss = DistributedDataParallel(self._loss, gradient_as_bucket_view=True)
+            loss = DistributedDataParallel(loss, gradient_as_bucket_view=True)
             torch.manual_seed(seed + _STREAMS * exchange.rank)
-        if self.device.type == "cuda":
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
             torch.backends.cudnn.benchmark = True  # all clips have one size
         else:
             keep_freed_memory()
         threads = limit_threads(self.device)
         self._threads = AdaptiveThreads(1 if is_fixed() or self.device.type != "cpu" else threads, reporter)
-        small = all(spec.small for spec in specs.values()) and self.device.type == "cpu" and exchange.size == 1
-        self._both = ModalityThreads(small and not (settings.dropout or settings.compile or joint))
+        small = all(spec.small for spec in specs.values())
+        side_by_side = small and self.device.type == "cpu" and exchange.size == 1
+        self._both = ModalityThreads(side_by_side and not (settings.dropout or settings.compile or joint))
         self.n_features = self.model.n_features
-        self.optimizer = make_optimizer(self.model.parameters(), settings, self.device.type)
+        recorded = record_steps and on_gpu and small and exchange.size == 1 and can_be_recorded(settings)
+        self.optimizer = make_optimizer(self.model.parameters(), settings, fused=recorded or not on_gpu)
+        self._step = TrainingStep(loss, self.optimizer, settings, self.modalities, self._both, exchange.size)
+        self._graphs = StepGraphs(self._step, self.device, reporter) if recorded else None
 
     @property
     def n_videos(self) -> int:
@@ -132,8 +144,12 @@ class TorchBackbone:
         self.model.train()
         with torch.no_grad():
             for batch in batches:
-                inputs = self._training_inputs(batch)  # a batch norm has no statistics of a single clip
-                features = {m: self._features(m, clips) for m, clips in inputs.items() if len(clips) > 1}
+                inputs = {
+                    m: self._augmented_input(m, clips, batch.draws[torch.from_numpy(batch.views[m])])
+                    for m, clips in (("video", batch.frames), ("audio", batch.mel))
+                    if m in self.modalities and len(clips) > 1  # a batch norm has no statistics of a single clip
+                }
+                features = {m: self._features(m, clips) for m, clips in inputs.items()}
                 for space, values in self.model.of_spaces(features).items():
                     self.model.logits(space, values)
 
@@ -164,28 +180,10 @@ class TorchBackbone:
 
     def _train_step(self, batch: Batch, labels: NDArray[np.int32], learning_rate: float, share: float) -> float:
         self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        targets = torch.from_numpy(labels[np.concatenate([np.arange(len(labels)), batch.second])].astype(np.int64))
-        of_views = {m: targets[torch.from_numpy(batch.views[m])].to(self.device) for m in self.modalities}
-        if self.exchange.size > 1 or self.settings.concatenate:
-            loss = self._loss(self._training_inputs(batch), of_views, len(labels))
-            # DistributedDataParallel averages gradients over processes regardless of their batch sizes.
-            (loss * (share * self.exchange.size)).backward()
-        else:
-            parts = self._both.map(lambda m: self._learn(m, batch, of_views, len(labels)), self.modalities)
-            loss = torch.stack(list(parts.values())).sum()
-        self.optimizer.step()
-        return float(loss.detach())
-
-    def _learn(self, modality: str, batch: Batch, targets: Mapping[str, Tensor], n_videos: int) -> Tensor:
-        """Add the gradients of one modality's part of the loss, and return the part."""
-        inputs = {modality: self._training_input(batch, modality)}
-        loss = cast(TrainingLoss, self._loss).of_space(modality, inputs, targets, n_videos)
-        if loss.requires_grad:  # some of the clips have the modality
-            loss.backward()
-        return loss.detach()
+        inputs = StepInputs.of_batch(batch, labels, self.modalities)
+        if self._graphs is not None:
+            return float(self._graphs(inputs, learning_rate))
+        return float(self._step(inputs.to(self.device), learning_rate, share))
 
     def datasets(self) -> dict[str, int]:
         """Return the names of the store's feature data sets and their widths D."""
@@ -207,6 +205,7 @@ class TorchBackbone:
         """
         self._broadcast_statistics()
         self.model.eval()
+        self._held.prepare(len(rows), self.n_features)
         last_values: list[NDArray[np.float32]] = []
         with store.rewrite(*self.datasets()) as write:
             sampling = ClipSampling(seed=None if seed is None else tuple(seed))
@@ -218,7 +217,9 @@ class TorchBackbone:
                 if failed.any():
                     replace_failed(values, failed, last_values)
                 last_values = list(values.values())
-                write(slice(int(batch.rows[0]) - rows.start, int(batch.rows[-1]) + 1 - rows.start), values)
+                part = slice(int(batch.rows[0]) - rows.start, int(batch.rows[-1]) + 1 - rows.start)
+                write(part, values)
+                self._held.put(part, {space: values[f"features/{space}"] for space in self.spaces})
 
     @torch.no_grad()
     def write_log_prob(self, store: WorkingStore, head: int, name: str) -> None:
@@ -231,6 +232,14 @@ class TorchBackbone:
                     features = torch.from_numpy(store.features(space, rows)).to(self.device)
                     logits = self.model.head(space, head)(features)
                     write(rows, {dataset: logits.log_softmax(1).cpu().numpy()})
+
+    def joint_log_prob(
+        self, store: WorkingStore, head: int, only: str | None = None
+    ) -> NDArray[np.float32] | Tensor | None:
+        """Return one head's joint log-probabilities; see `HeldFeatures.joint_log_prob`."""
+        self.model.eval()
+        present = {space: store.present(space) for space in (self.spaces if only is None else [only])}
+        return self._held.joint_log_prob(self.model, head, present, list(store.blocks()))
 
     def permute(self, head: int, permutation: NDArray[np.int64]) -> None:
         """Reorder the outputs of an audio head: output k becomes the former output ``permutation[k]``."""
@@ -316,6 +325,8 @@ class TorchBackbone:
         try:
             self.model.load_state_dict(checkpoint["model"])
             load_optimizer(self.optimizer, checkpoint["optimizer"])
+            if self._graphs is not None:
+                self._graphs.forget()
             restore_random_states(checkpoint, self.exchange, self.device)
         except WRONG_CONTENT as error:
             raise InputError(f"{path} does not fit the networks of this run: {first_line(error)}", path=path) from error
@@ -330,21 +341,9 @@ class TorchBackbone:
             for buffer in self.model.buffers():
                 dist.broadcast(buffer, 0)
 
-    def _training_inputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the augmented inputs of each network, in the order of the views that have its modality."""
-        return {modality: self._training_input(batch, modality) for modality in self.modalities}
-
-    def _training_input(self, batch: Batch, modality: str) -> Tensor:
-        draws = batch.draws[torch.from_numpy(batch.views[modality])]
-        return self._augmented_input(modality, batch.frames if modality == "video" else batch.mel, draws)
-
     def _augmented_input(self, modality: str, clips: Tensor, draws: Tensor) -> Tensor:
-        clip, draw = self.settings.clip, augment.Draw(draws.to(self.device))
         clips = clips.to(self.device, non_blocking=True)
-        if not len(clips):
-            clips = clips.new_empty(empty_shape(modality, clip))
-        varied = augment.video_input if modality == "video" else augment.audio_input
-        return varied(clips, clip, self.settings.augment, draw)
+        return augmented_input(modality, clips, draws.to(self.device), self.settings)
 
     def _features(self, modality: str, clips: Tensor) -> Tensor:
         return features_of(self.model, modality, clips, self.settings.precision)

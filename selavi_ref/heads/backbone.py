@@ -21,6 +21,7 @@ from selavi_ref.runs.setting_fields import check_settings, setting
 from selavi_ref.selflabel.training_state import checked_state
 from selavi_ref.store import WorkingStore
 
+_MAX_BYTES = 1 << 28  # of the log-probabilities of a head that are held in memory
 _UPDATE_BLOCK = 1 << 16  # parameters updated at a time, so that they stay in the processor's cache
 _INPUT, _HIDDEN = 0, 1  # last but one entries of the seeds of the two dropouts
 
@@ -168,14 +169,30 @@ class HeadsBackbone:
 
     def write_log_prob(self, store: WorkingStore, head: int, name: str) -> None:
         """Write one head's log-probabilities; see `selavi_ref.selflabel.backbone.Backbone`."""
-        rows, seed = self._view
-        for m, network in self.networks.items():
+        for m in self.networks:
             dataset = f"log_prob/{m}/{name}"
             with store.rewrite(dataset) as write:
-                for block in store.blocks(8192):
-                    own = np.arange(rows.start + block.start, rows.start + block.stop)
-                    x = self.features.rows(m, own) if seed is None else self._dropped_out(m, own, own, seed)
-                    write(block, {dataset: network.log_prob(x, head)})
+                for block, log_prob in self._log_prob(store, m, head):
+                    write(block, {dataset: log_prob})
+
+    def joint_log_prob(self, store: WorkingStore, head: int, only: str | None = None) -> Array | None:
+        """Return one head's joint log-probabilities; see `selavi_ref.selflabel.backbone.Backbone`."""
+        shape = store.n_videos, self.clusters[head]
+        if 4 * shape[0] * shape[1] > _MAX_BYTES:
+            return None
+        joint = np.zeros(shape, np.float32)
+        for m in [only] if only else self.networks:
+            for block, log_prob in self._log_prob(store, m, head):
+                joint[block] += log_prob
+        return joint
+
+    def _log_prob(self, store: WorkingStore, modality: str, head: int) -> Iterator[tuple[slice, Array]]:
+        """Yield blocks of rows with the log-probabilities of one head of one modality."""
+        rows, seed = self._view
+        for block in store.blocks(8192):
+            own = np.arange(rows.start + block.start, rows.start + block.stop)
+            x = self.features.rows(modality, own) if seed is None else self._dropped_out(modality, own, own, seed)
+            yield block, self.networks[modality].log_prob(x, head)
 
     def permute(self, head: int, permutation: NDArray[np.int64]) -> None:
         """Reorder the outputs of a head of the second modality."""

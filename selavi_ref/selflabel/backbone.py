@@ -64,6 +64,14 @@ class Backbone(Protocol[Batch]):
     def write_log_prob(self, store: WorkingStore, head: int, name: str) -> None:
         """Write one head's log-probabilities for the features that `write_features` wrote last, as head `name`."""
 
+    def joint_log_prob(self, store: WorkingStore, head: int, only: str | None = None) -> Any:
+        """
+        Return one head's log-probabilities for the features that `write_features` wrote last, as an array or a tensor.
+
+        They are added up over the modalities that each video of the store has, or those of the modality `only`:
+        float32, shape (N, K). None: they do not fit in memory; `write_log_prob` writes them.
+        """
+
     def permute(self, head: int, permutation: NDArray[np.int64]) -> None:
         """Reorder the outputs of one head of the second modality."""
 

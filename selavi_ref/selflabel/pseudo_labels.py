@@ -171,7 +171,10 @@ class PseudoLabels:
 
     def _label_head(self, head: int) -> None:
         name = self._names[head]
-        self.backbone.write_log_prob(self.store, head, name)
+        constraints = self._constraints_of(head)
+        log_prob = self._held_log_prob(head, constraints)
+        if log_prob is None:
+            self.backbone.write_log_prob(self.store, head, name)
         if self.settings.align and self.potentials[head] is None and len(self.store.modalities) > 1:
             permutation = align_modalities(self.store, name, self.exchange)
             self.backbone.permute(head, permutation)
@@ -192,13 +195,22 @@ class PseudoLabels:
             matched=self.settings.sizes.matched or overclustering,
             marginal_penalty=0.0 if overclustering else self._penalty,
             only=self.settings.only,
-            constraints=self._constraints_of(head),
+            constraints=constraints,
             n_videos=len(self.labels),
+            log_prob=log_prob,
             exchange=self.exchange,
         )
         self._solutions.append((solution.cost, solution.n_passes))
         self.labels[:, head] = self.exchange.gather(solution.labels)
         self.potentials[head] = solution.potentials
+
+    def _held_log_prob(self, head: int, constraints: HeadConstraints | None) -> Any:
+        """Return the joint log-probabilities of a head if memory holds them and nothing else of the store is needed."""
+        s = self.settings
+        first = s.align and self.potentials[head] is None and len(self.store.modalities) > 1
+        if first or constraints is not None or head >= self._main or s.labeller != "transport":
+            return None
+        return self.backbone.joint_log_prob(self.store, head, s.only)
 
     def _constraints_of(self, head: int) -> HeadConstraints | None:
         """Return the constraints of a head; over-clusters have none until they were merged for the first time."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
@@ -11,7 +13,7 @@ from selavi_ref.runs.processes import Exchange, SingleProcess, engine, local_row
 from selavi_ref.selflabel.constraints import HeadConstraints
 from selavi_ref.store import FeatureStore
 from selavi_ref.store.joint_log_prob import labelling_modalities
-from selavi_ref.transport import Assignment, Blocks, assign, engines, marginals
+from selavi_ref.transport import Assignment, assign, engines, marginals
 from selavi_ref.transport.store_scores import joint_scores
 
 
@@ -29,6 +31,7 @@ def self_label(
     only: str | None = None,
     constraints: HeadConstraints | None = None,
     n_videos: int | None = None,
+    log_prob: Any = None,
     exchange: Exchange = SingleProcess(),  # noqa: B008
 ) -> tuple[Assignment, NDArray[np.float64]]:
     """
@@ -59,6 +62,9 @@ def self_label(
         impossible are replaced by the nearest possible ones.
     n_videos : int, optional
         With constraints: the number of videos of all processes together; by default that of the store.
+    log_prob : array or tensor, optional
+        Joint log-probabilities of the head, float32, shape (N, K), where memory holds them; the store is not read then.
+        Not with constraints.
     exchange : Exchange
         The other processes of the run.
 
@@ -68,7 +74,7 @@ def self_label(
         The solution, and the marginal (K,) in the order of the clusters.
     """
     with raise_together(exchange):
-        scores = joint_scores(store, head, only=only)
+        scores = joint_scores(store, head, only=only) if log_prob is None else log_prob
     marginal = np.asarray(sizes, np.float64)
     if matched:
         marginal = marginals.match(marginal, predicted_mass(scores, exchange))
@@ -94,7 +100,7 @@ def self_label(
 
 
 def predicted_mass(
-    log_prob: NDArray[np.float32] | Blocks,
+    log_prob: Any,
     exchange: Exchange = SingleProcess(),  # noqa: B008
 ) -> NDArray[np.float64]:
     """

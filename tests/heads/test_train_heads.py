@@ -17,12 +17,15 @@ from click.testing import CliRunner
 
 import cli
 from selavi_ref.errors import CheckpointError
+from selavi_ref.heads import backbone as heads_backbone
 from selavi_ref.heads.backbone import FeatureBatch, HeadOptions, HeadsBackbone
 from selavi_ref.heads.features import PairedFeatures
 from selavi_ref.heads.training_run import start_heads
 from selavi_ref.metrics import normalized_mutual_info_score
 from selavi_ref.runs.checkpoints import Checkpoints
-from selavi_ref.store import FeatureStore, StoreWriter
+from selavi_ref.selflabel.backbone import working_datasets
+from selavi_ref.store import FeatureStore, StoreWriter, WorkingStore
+from selavi_ref.store.joint_log_prob import joint_log_prob
 from tests.support.old_heads import train_old_heads
 from tests.support.refusal import refused
 from tests.support.training_states import training_state
@@ -206,6 +209,21 @@ def test_sizes_are_met_if_they_are_given(place):
 def a_backbone(path, clusters=(3, 3, 7), **options):
     features = PairedFeatures(FeatureStore(path))
     return HeadsBackbone(features.standardizer, clusters, HeadOptions(**options), features=features, seed=1)
+
+
+@pytest.mark.parametrize("seed", [None, [3, 4]])
+def test_joint_log_probabilities_in_memory_are_those_of_the_store(place, tmp_path, seed, monkeypatch):
+    backbone = a_backbone(place[0] / "f.h5", feature_dropout=0.2)
+    names = [str(row) for row in range(backbone.n_videos)]
+    with WorkingStore.create(tmp_path / "working.h5", names, working_datasets(backbone)) as store:
+        backbone.write_features(store, range(backbone.n_videos), seed)
+        backbone.write_log_prob(store, 2, "current7")
+        first = next(iter(backbone.networks))
+        for only in (None, first):
+            found = backbone.joint_log_prob(store, 2, only)
+            assert np.array_equal(found, joint_log_prob(store, "current7", only=only))
+        monkeypatch.setattr(heads_backbone, "_MAX_BYTES", 100)
+        assert backbone.joint_log_prob(store, 2) is None
 
 
 @pytest.mark.parametrize("hidden", [0, 6])

@@ -71,6 +71,9 @@ class LinearBackbone:
         for m in self.features:
             store.replace(f"log_prob/{m}/{name}", log_softmax(store.features(m) @ self.weights[m, head]))
 
+    def joint_log_prob(self, store, head, only=None):
+        return None
+
     def permute(self, head, permutation):
         self.weights["audio", head] = self.weights["audio", head][:, permutation]
 

@@ -9,6 +9,7 @@ from backbones.data.clips import StoredClips
 from backbones.data.loader import ClipSampling
 from backbones.learner.settings import BackboneSettings
 from backbones.learner.torch_backbone import TorchBackbone
+from backbones.learner.training_step import StepInputs, augmented_inputs
 from backbones.networks.model import head_name
 from backbones.runs.presets import run_settings
 from backbones.runs.train import start
@@ -34,7 +35,7 @@ def test_the_loss_is_that_of_the_heads_on_both_features_side_by_side():
     backbone = backbone_of(random_videos(SETTINGS, 6))
     labels = np.array([[0, 1], [2, 2], [1, 0], [0, 0]], np.int32)
     batch = next(backbone.batches([np.arange(4)], [0]))
-    inputs = backbone._training_inputs(batch)
+    inputs = augmented_inputs(StepInputs.of_batch(batch, labels, backbone.modalities), backbone.settings)
     model = backbone.model.train()
     with torch.no_grad():
         both = torch.cat([model.network(m)(inputs[m]) for m in SIDES], 1)

@@ -14,6 +14,7 @@ from backbones.data.loader import TrainingLoader
 from backbones.learner.loss import TrainingLoss
 from backbones.learner.settings import BackboneSettings
 from backbones.learner.torch_backbone import TorchBackbone
+from backbones.learner.training_step import StepInputs, augmented_inputs
 from selavi_ref.selflabel.self_labelling import align_modalities
 from selavi_ref.store import WorkingStore
 from tests.support.random_videos import random_videos
@@ -58,10 +59,12 @@ def test_every_video_weighs_the_same_in_the_loss():
     backbone.model.eval()  # so that clips do not influence each other
     loss = TrainingLoss(backbone.model, "float32")
     batch = batch_of([BOTH, VIDEO, AUDIO, BOTH])
-    labels = torch.tensor([[0, 1], [1, 2], [2, 0], [0, 0]])
-    inputs = backbone._training_inputs(batch)
+    labels = np.array([[0, 1], [1, 2], [2, 0], [0, 0]], np.int32)
+    step = StepInputs.of_batch(batch, labels, backbone.modalities)
+    inputs, targets = augmented_inputs(step, backbone.settings), step.labels
     of_view = torch.cat([torch.arange(4), torch.from_numpy(batch.second)])
-    targets = {m: labels[of_view[torch.from_numpy(batch.views[m])]] for m in inputs}
+    for modality, views in batch.views.items():
+        assert np.array_equal(targets[modality].numpy(), labels[of_view[torch.from_numpy(views)]])
     per_video = torch.zeros(4)
     with torch.no_grad():
         for modality, clips in inputs.items():
@@ -88,7 +91,8 @@ def test_a_batch_with_one_sound_or_none_can_be_learnt():
 def test_with_several_processes_every_network_takes_part_in_every_step():
     backbone = TorchBackbone(SETTINGS, (3,), source_of([VIDEO, VIDEO]))
     (batch,) = backbone.batches([np.arange(2)], [1])
-    inputs = backbone._training_inputs(batch)
+    labels = np.zeros((len(batch.rows), len(backbone.clusters)), np.int32)
+    inputs = augmented_inputs(StepInputs.of_batch(batch, labels, backbone.modalities), backbone.settings)
     targets = {"video": torch.zeros(4, 1, dtype=torch.int64), "audio": torch.zeros(0, 1, dtype=torch.int64)}
     plain = TrainingLoss(backbone.model, "float32")(inputs, targets, 2)
     padded = TrainingLoss(backbone.model, "float32", padded=True)(inputs, targets, 2)

@@ -9,8 +9,8 @@ import torch
 
 from backbones.data.clips import StoredClips
 from backbones.data.loader import ClipSampling
-from backbones.learner.modality_threads import ModalityThreads
 from backbones.learner.settings import BackboneSettings
+from backbones.learner.side_by_side import ModalityThreads
 from backbones.learner.torch_backbone import TorchBackbone
 from selavi_ref.store import FeatureStore, StoreWriter
 from tests.support.random_videos import random_videos
