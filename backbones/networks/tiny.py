@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from backbones.networks.norm_relu import norm_relu
 
 
-class TinyVideo(nn.Sequential):
+class _Layers(nn.Sequential):
+    """Layers one after the other; a batch norm and the ReLU behind it are computed together."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pending: nn.Module | None = None
+        for layer in self:
+            if isinstance(layer, _BatchNorm):
+                pending = layer
+            elif pending is not None:
+                x = norm_relu(pending, x)
+                pending = None
+                if layer._forward_hooks:
+                    x = layer(x)  # ReLU once more, which changes nothing, for those who look at its output
+            else:
+                x = layer(x)
+        return x
+
+
+class TinyVideo(_Layers):
     """Video network of four (2+1)D stages of 24, 48, 96 and 192 channels: input (B, 3, T, S, S), features (B, 192)."""
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192)):
@@ -19,7 +40,7 @@ class TinyVideo(nn.Sequential):
         super().__init__(*layers, nn.AdaptiveAvgPool3d(1))
 
 
-class TinyAudio(nn.Sequential):
+class TinyAudio(_Layers):
     """Audio network of four convolutions of 24, 48, 96 and 192 channels: input (B, 1, F, T), features (B, 192)."""
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192)):

@@ -198,7 +198,9 @@ class _SoundStatistics:
         rows = [self._rows[number] for number in group]
         entries = [self._manifest.entries[row] for row in rows]
         limit = time_limit(sum(entry.info.audio_seconds for entry in entries if entry.info))
-        degrade, names = partial(_degraded, self._degradation, rows), [entry.path for entry in entries]
+        # A function of this module would make the process that reads the sound import PyTorch, which takes seconds.
+        degrade = partial(_degraded, self._degradation, rows) if self._degradation else None
+        names = [entry.path for entry in entries]
         try:
             return run_guarded(read_sound_statistics, file_of(names[0]), names, degrade, limit=limit)
         except MediaError as error:

@@ -101,8 +101,8 @@ def _write(path: str, frames: NDArray[np.uint8], fps: Fraction, samples: NDArray
     av = import_av()
     try:
         with av.open(path, "w") as out:
-            # one thread and no assembler, as x264 is not reproducible otherwise
-            exact = {"crf": "20", "preset": "superfast", "x264-params": "threads=1:asm=0"}
+            # with several threads, or algorithms that it chooses by the processor, x264 is not reproducible
+            exact = {"crf": "20", "preset": "superfast", "x264-params": "threads=1:cpu-independent=1"}
             video = out.add_stream("libx264", rate=fps, options=exact)
             video.height, video.width = frames.shape[1:3]
             video.pix_fmt = "yuv420p"
