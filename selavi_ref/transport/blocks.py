@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from selavi_ref.errors import InputError
 from selavi_ref.store.mapped_blocks import Views, map_dataset, map_file
+from selavi_ref.transport.block_cache import BlockCache
 
 _BYTES = 1 << 24  # size of a block; up to three are in memory
 
@@ -32,6 +34,9 @@ class Blocks:
     *sources : h5py.Dataset, selavi_ref.store.mapped_blocks.Views, or array such as numpy.memmap
         Real numbers of shape (N, K). Files must stay open and unchanged; changes that were made to views in memory may
         be lost.
+    cache : path, optional
+        Folder for a temporary file of the scores, which later passes read in place of the sources: faster where there
+        are several, or one that computes what it reads. Without room for it, passes read the sources.
 
     Raises
     ------
@@ -46,7 +51,7 @@ class Blocks:
     array([0, 0, 1], dtype=int32)
     """
 
-    def __init__(self, *sources: Any) -> None:
+    def __init__(self, *sources: Any, cache: str | os.PathLike[str] | None = None) -> None:
         if not sources:
             raise InputError("give at least one source of scores", option="sources")
         sources = tuple(_map_if_plain(source) for source in sources)
@@ -63,6 +68,7 @@ class Blocks:
         self.dtype: np.dtype[Any] = np.result_type(*(_read_type(source) for source in sources))
         self.slices = _joined_slices(views, self) if views else _even_slices(self.shape, self.dtype.itemsize)
         self._reads = [_reader(source) for source in sources]
+        self._cache = None if cache is None else BlockCache(cache, self.shape, self.dtype)
         self._is_mapped = [isinstance(source, (_MappedArray, Views)) for source in sources]
 
     def __len__(self) -> int:
@@ -97,6 +103,8 @@ class Blocks:
     def _read(self, number: int, buffer: NDArray[Any], spare: NDArray[Any]) -> NDArray[Any]:
         rows = self.slices[number]
         buffer, spare = buffer[: rows.stop - rows.start], spare[: rows.stop - rows.start]
+        if self._cache is not None and self._cache.read(rows, buffer):
+            return buffer
         scores = self._reads[0](rows, buffer)
         for i, read in enumerate(self._reads[1:], 1):
             more = read(rows, spare)
@@ -104,6 +112,8 @@ class Blocks:
             for is_mapped, part in ((self._is_mapped[i - 1], before), (self._is_mapped[i], more)):
                 if is_mapped:
                     _drop_pages(part)
+        if self._cache is not None:
+            self._cache.write(rows, scores)
         return scores
 
 

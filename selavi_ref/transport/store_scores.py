@@ -36,8 +36,10 @@ def joint_scores(
         whole = joint_log_prob(store, head, only=only)
         return whole if change is None else change(slice(0, store.n_videos), whole)
     if change is None and all(store.present(modality).all() for modality in modalities):
-        return Blocks(*(store.views(name) for name in names))
-    return Blocks(_JointLogProb(store, head, (store.n_videos, store.width(names[0])), only, change))
+        views = [store.views(name) for name in names]
+        return Blocks(*views, cache=store.path.parent if len(views) > 1 else None)
+    joint = _JointLogProb(store, head, (store.n_videos, store.width(names[0])), only, change)
+    return Blocks(joint, cache=store.path.parent)
 
 
 @dataclass(frozen=True)
