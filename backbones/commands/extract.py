@@ -9,7 +9,7 @@ import click
 from backbones.commands.command import Command, Interruptible, given_on_command_line, refuse_options
 from backbones.commands.help_text import option_group
 from backbones.commands.messages import note
-from backbones.commands.output import OutPath
+from backbones.commands.output import OutPath, refuse_foreign_store
 from backbones.commands.shared_options import (
     OF_NETWORKS,
     USUAL_FILES,
@@ -59,6 +59,7 @@ def extract(
     docs/encoders.md says more.
     """
     first = True
+    refuse_foreign_store(out)
     with Interruptible("the same command continues where it stopped"):
         if embeddings:
             refuse_options(("encoders", *viewing, "workers"), "does not go with --embeddings")
@@ -89,9 +90,13 @@ def segments_for(run: Any) -> dict[str, str]:
 
 def _positions(sources: tuple[str, ...], *names: str) -> tuple[str, ...]:
     """Return the arguments, or raise an error that says which there must be."""
+    from selavi_ref.runs.reporter import counted
+
     if len(sources) != len(names):
+        given = counted(len(sources), "argument")
         raise InputError(
-            f"{len(sources)} arguments where {' and '.join(names)} belong; with --encoder: VIDEOS, otherwise RUN VIDEOS"
+            f"{given} where {' and '.join(names)} belong; with --encoder: VIDEOS, otherwise RUN VIDEOS",
+            option="sources",
         )
     return sources
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -73,6 +74,25 @@ def refuse_missing_folder(out: str) -> None:
     folder = os.path.dirname(out.rstrip(os.sep))
     if folder and not os.path.isdir(folder):
         raise InputError(f"--out {out}: there is no folder {folder}; make it first", path=folder, option="--out")
+
+
+def refuse_foreign_store(out: str) -> None:
+    """
+    Refuse to write a store in place of something else, or in a folder that does not exist, before any long work.
+
+    Raises
+    ------
+    InputError
+        If its folder does not exist.
+    StoreError
+        If there is something else than a store.
+    """
+    from selavi_ref.store import FORMAT
+    from selavi_ref.store.checks import check_is_file, check_replaceable
+
+    refuse_missing_folder(out)
+    check_is_file(Path(out))
+    check_replaceable(Path(out), FORMAT)
 
 
 def _is_label_table(path: str) -> bool:

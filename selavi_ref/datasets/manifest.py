@@ -142,9 +142,11 @@ def find_videos(folder: FilePath, types: Collection[str] | None = None) -> Manif
     files = VideoFiles(os.path.abspath(given), types)
     paths = sorted(files)
     if not paths:
+        if files.of_run:
+            raise InputError(f"{printable(given)} is the folder of a run; name that of its videos", path=given)
         ignored = describe_ignored(files.ignored)
         found = f"it has {ignored}" if ignored else "it is empty"
-        wanted = "video, sound file or picture" if types is None else f"file of the types {', '.join(sorted(types))}"
+        wanted = "video, sound file or picture" if types is None else " or ".join(sorted(types))
         raise InputError(f"{printable(given)} holds no {wanted}: {found}", path=given)
     parts = [os.path.relpath(os.path.dirname(path), files.root).split(os.sep) for path in paths]
     has_splits = _are_splits(parts)

@@ -21,6 +21,7 @@ SOUND_EXTENSIONS = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".
 FILE_TYPES = {"videos": VIDEO_EXTENSIONS, "sounds": SOUND_EXTENSIONS, "pictures": PICTURE_EXTENSIONS}
 MODALITIES_OF_TYPES = {"videos": {"video", "audio"}, "sounds": {"audio"}, "pictures": {"video"}}
 LIST_EXTENSIONS = (".csv", ".tsv", ".txt", ".lst")  # extensions of list files
+_RUN_FILES = {"config.toml", "checkpoints"}  # by which the folder of a run is known
 _SYSTEM_FOLDERS = frozenset(  # thumbnails and deleted files of network disks and operating systems, in lower case
     {"@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler", "system volume information"}
     | {"lost+found", "__macosx"}
@@ -49,12 +50,15 @@ class VideoFiles:
     ----------
     ignored
         After the iteration: how many files were ignored, by extension, and how many folders, by reason.
+    of_run
+        After the iteration: whether the folder is that of a run, of which pictures are no media files to label.
     """
 
     def __init__(self, root: str, types: Collection[str] | None = None) -> None:
         self.root = root.rstrip(os.sep) or os.sep
         self.types = types
         self.ignored: Counter[str] = Counter()
+        self.of_run = False
 
     def __iter__(self) -> Iterator[str]:
         found: dict[str, list[str]] = {kind: [] for kind in FILE_TYPES}
@@ -87,7 +91,9 @@ class VideoFiles:
                 self.ignored["folders that cannot be read"] += 1
                 continue
             names = {item.name for item in items}
-            if folder != self.root and (why := _why_skipped(os.path.basename(folder), names)):
+            if folder == self.root:
+                self.of_run = names >= _RUN_FILES
+            elif why := self._why_skipped(os.path.basename(folder), names):
                 self.ignored[why] += 1
                 continue
             for item in items:
@@ -95,10 +101,24 @@ class VideoFiles:
                     continue
                 if _is_folder(item):
                     pending.append(item.path)
-                elif file_type(item.name):
+                elif self._is_media(item.name):
                     yield item.path
                 else:
                     self.ignored[_extension(item.name)] += 1
+
+    def _is_media(self, name: str) -> bool:
+        """Tell whether a file is a media file; pictures in the folder of a run are the program's own."""
+        kind = file_type(name)
+        return bool(kind) and not (self.of_run and kind == "pictures")
+
+    def _why_skipped(self, name: str, names: set[str]) -> str:
+        """Return why a folder is not entered, by its name and those of its files; "" if it is."""
+        if name.lower() in _SYSTEM_FOLDERS or name.lower().endswith(_SYSTEM_SUFFIXES):
+            return "folders of the system"
+        if LINKS_MARKER in names or SITE_MARKER in names or names >= _RUN_FILES:
+            return "folders that selavi wrote"
+        is_cache = name.endswith(".browser") or (self.of_run and name == "browser")
+        return "folders that selavi wrote" if is_cache and names & {"thumbnail", "preview"} else ""
 
 
 def file_type(path: str) -> str:
@@ -125,17 +145,6 @@ def describe_ignored(ignored: Mapping[str, int], most: int = 6) -> str:
     if rest := sum(count for _, count in ranked[most:]):
         parts.append(f"{rest:,} others")
     return ", ".join(parts)
-
-
-def _why_skipped(name: str, names: set[str]) -> str:
-    """Return why a folder is not entered, by its name and those of its files; "" if it is."""
-    if name.lower() in _SYSTEM_FOLDERS or name.lower().endswith(_SYSTEM_SUFFIXES):
-        return "folders of the system"
-    if LINKS_MARKER in names or SITE_MARKER in names or {"config.toml", "checkpoints"} <= names:
-        return "folders that selavi wrote"
-    if name.endswith(".browser") and names & {"thumbnail", "preview"}:
-        return "folders that selavi wrote"
-    return ""
 
 
 def _extension(path: str) -> str:

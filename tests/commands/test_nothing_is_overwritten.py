@@ -52,6 +52,8 @@ def place(tmp_path_factory):
         ["export", "f.h5", "--embeddings", "OUT.npz"],
         ["export", "f.h5", "--to", "coco", "OUT.json"],
         ["extract", "--embeddings", "x.npy", "list.csv", "--out", "OUT.h5"],
+        ["extract", "no such videos", "--encoder", "logmel", "--out", "OUT.h5"],
+        ["extract", "no such run", "no such videos", "--out", "OUT.h5"],
         ["convert", "run", "--to", "OUT.pth"],
         ["train-heads", "f.h5", "-k", "3", "--out", "OUT"],
         ["demo", "--out", "OUT"],

@@ -18,6 +18,7 @@ from selavi_ref.report.links import write_links
 from selavi_ref.report.summaries import manifest_summary
 from tests.support.command_line import rows_of, selavi
 from tests.support.media_files import tone, write_video
+from tests.support.refusal import refused
 
 
 def touch(root: Path, *names: str) -> None:
@@ -171,3 +172,16 @@ def test_videos_come_before_sounds_and_sounds_before_pictures(tmp_path: Path) ->
     assert names_in(tmp_path) == ["c.jpg", "d.png"]
     with pytest.raises(InputError):
         find_videos(tmp_path, ["sounds"])
+
+
+def test_pictures_in_the_folder_of_a_run_are_not_videos_to_label(tmp_path: Path) -> None:
+    touch(tmp_path, "run/config.toml", "run/checkpoints/1.pt", "run/clusters.png", "run/plots/map.png")
+    touch(tmp_path, "run/browser/preview/0.mp4")
+    for types in (None, ["pictures"], ["videos", "sounds", "pictures"]):
+        with refused(path=tmp_path / "run"):
+            find_videos(tmp_path / "run", types)
+    touch(tmp_path, "run/mine.mp4", "run/films/browser/b.mp4")  # a run may be made in the folder of its videos
+    assert names_in(tmp_path / "run") == ["films/browser/b.mp4", "mine.mp4"]
+    assert len(find_videos(tmp_path / "run", ["videos", "pictures"])) == 2
+    touch(tmp_path, "poster.jpg")
+    assert names_in(tmp_path) == ["poster.jpg"]
