@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from backbones.commands.command import Command, Interruptible
+from backbones.commands.label import warn_of_doubts
+from backbones.commands.messages import note
 from backbones.commands.output import OutPath
 from backbones.commands.shared_options import device_option, seed_option
 
@@ -30,8 +32,11 @@ def demo(out: str, n_videos: int, seed: int, device: str) -> None:
 
     from backbones.commands.progress import TERMINAL
     from backbones.runs.demo import run_demo
+    from selavi_ref.diagnostics.doubts import doubts
+    from selavi_ref.ensemble.labels import label_store
     from selavi_ref.report.evaluation import scores_table
     from selavi_ref.runs.run import Run
+    from selavi_ref.store import FeatureStore
 
     started = time.monotonic()
     with Interruptible("start it again with another --out"):
@@ -44,3 +49,8 @@ def demo(out: str, n_videos: int, seed: int, device: str) -> None:
         f"run       {run.folder}{os.sep}\ntook      {time.monotonic() - started:.0f} s\n"
         f"view and name the clusters: selavi browse {shlex.quote(str(run.folder))}"
     )
+    with FeatureStore(run.features_file) as store:
+        findings = doubts(store, label_store(store))
+    if findings:
+        warn_of_doubts(findings, err=True)
+        note(f"more about it: selavi check {shlex.quote(str(run.folder))}; more is learnt from more --videos", err=True)

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -265,10 +265,15 @@ def write_labels(
     if not printed:
         note(f"wrote {click.format_filename(out)}")
     if findings:
-        sentences = "; ".join(finding.sentence for finding in findings)
-        warning(f"these labels cannot be trusted: {sentences}", err=printed)
+        warn_of_doubts(findings, err=printed)
         if advice:
             note(f"more about it: {advice}", err=printed)
+
+
+def warn_of_doubts(findings: Sequence[Any], *, err: bool = False) -> None:
+    """Say why labels cannot be trusted."""
+    sentences = "; ".join(finding.sentence for finding in findings)
+    warning(f"these labels cannot be trusted: {sentences}", err=err)
 
 
 def report_labels(run: Any, classes: Collection[str], truth: Path | None = None, *, quiet: bool = False) -> None:
