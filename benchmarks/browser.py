@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,8 @@ def pictures(given: argparse.Namespace) -> list[str]:
     for name, previews in (("thumbnails", False), ("both", True)):
         kept = given.folder / name
         with closing(ThumbnailCache(kept, files)) as made:
-            first = timed(lambda made=made, previews=previews: made.make_all(previews=previews))
-            again = timed(lambda made=made, previews=previews: made.make_all(previews=previews))
+            first = timed(partial(made.make_all, previews=previews))
+            again = timed(partial(made.make_all, previews=previews))
         size = sum(file.stat().st_size for file in kept.rglob("*.*")) / len(files) / 1000
         lines += show(f"| {name} | {len(files) / first:.0f} | {size:.1f} | {len(files) / again:.0f} |")
     return lines
@@ -153,9 +154,9 @@ def neighbours(given: argparse.Namespace) -> list[str]:
     with FeatureStore(run / "features.h5") as store:
         index = PosteriorIndex(store, store)
         first = timed(lambda: index.neighbours(0, 12))
-        later = np.median([timed(lambda row=row: index.neighbours(row, 12)) for row in range(20)])
+        later = np.median([timed(partial(index.neighbours, row, 12)) for row in range(20)])
         values = store.features("video")
-        peer = np.median([timed(lambda row=row: nearest(values[row : row + 1], values, 13)) for row in range(5)])
+        peer = np.median([timed(partial(nearest, values[row : row + 1], values, 13)) for row in range(5)])
     return show(
         f"## Neighbours among {given.points:,} videos",
         "",

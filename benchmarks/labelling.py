@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from machine import machine
@@ -29,6 +30,9 @@ from selavi_ref.crossfit.components import fit_components
 from selavi_ref.metrics import hungarian_accuracy, normalized_mutual_info_score
 from selavi_ref.report.table import Table
 from selavi_ref.store import FeatureStore
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Features = dict[str, NDArray[np.float32]]
 Labels = tuple[NDArray[np.int32], NDArray[np.int32]]
@@ -119,7 +123,7 @@ def turtle(train: Features, unseen: Features, K: int, seed: int, steps: int = 60
     return labels[0].numpy().astype(np.int32), labels[1].numpy().astype(np.int32)
 
 
-def _inner_classifier(x, label, K):
+def _inner_classifier(x: Tensor, label: Tensor, K: int) -> list[Tensor]:
     """Return weight and bias of a new linear classifier after ten steps of Adam, with gradients in closed form."""
     import torch
     from torch.nn import functional as F

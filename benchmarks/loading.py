@@ -125,12 +125,14 @@ def published_clip(path: str, start: float, rng: np.random.Generator) -> tuple[T
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        first, last = (round(moment / stream.time_base) for moment in (start, start + SECONDS))
+        assert stream.time_base is not None
+        first, last = (round(seconds / stream.time_base) for seconds in (start, start + SECONDS))
         container.seek(max(first - 1024, 0), backward=True, stream=stream)
         for frame in container.decode(stream):
-            if frame.pts >= last:
+            moment = frame.pts or 0
+            if moment >= last:
                 break
-            if frame.pts >= first:
+            if moment >= first:
                 kept.append(frame.to_rgb().to_ndarray())
     frames = np.stack(kept)[np.linspace(0, len(kept) - 1, FRAMES).astype(int)]
     x = ((torch.from_numpy(frames).float() / 255 - MEAN) / STD).permute(3, 0, 1, 2)
@@ -190,7 +192,7 @@ def watched(times: dict[str, float]) -> ExitStack:
 
     following, real_packets = counted("seek, read packets", next), Media.packets
     decoders = {kind: counted(piece, Media.frames) for kind, piece in DECODERS.items()}
-    changed = [
+    changed: list[tuple[Any, str, Any]] = [
         (Media, "packets", lambda media, *streams: iter(partial(following, real_packets(media, *streams), None), None)),
         (Media, "frames", lambda media, packet: decoders[packet.stream.type](media, packet)),
     ]
@@ -209,13 +211,14 @@ def floor(path: str, start: float, times: dict[str, float]) -> None:
         opened = time.perf_counter()
         video, audio = container.streams.video[0], container.streams.audio[0]
         video.codec_context.thread_count = audio.codec_context.thread_count = 1
+        assert video.time_base is not None
         container.seek(round(start / video.time_base), stream=video)
         seen = heard = False
         for packet in container.demux(video, audio):
             when = float((packet.pts or 0) * packet.time_base)
             if packet.stream.type == "video":
-                frames = [] if seen else packet.decode()
-                seen = seen or any(frame.time > start + (FRAMES - 1) / FPS - 1e-3 for frame in frames)
+                frames = [] if seen else video.decode(packet)
+                seen = seen or any((frame.time or 0.0) > start + (FRAMES - 1) / FPS - 1e-3 for frame in frames)
             elif start - 0.1 < when <= start + SECONDS:
                 packet.decode()
             else:

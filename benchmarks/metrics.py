@@ -51,6 +51,7 @@ QUERIES, ITEMS, WIDTH, CLASSES = 3_783, 9_537, 512, 101
 LOOPED = 200
 AT = range(1, 51)
 BATCH = 1_000
+Features = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]  # of queries, their classes; of items
 REPEATS = 5
 RESULTS = Path(__file__).parent / "results" / "metrics.md"
 
@@ -167,16 +168,17 @@ def retrieval(n_queries: int, n_items: int, width: int) -> list[str]:
     ]
 
 
-def features_of(n_queries: int, n_items: int, width: int) -> tuple[NDArray[Any], ...]:
+def features_of(n_queries: int, n_items: int, width: int) -> Features:
     """Features of length 1 that lie around those of their classes, without negative numbers."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((CLASSES, width))
-    parts: list[NDArray[Any]] = []
-    for n in (n_queries, n_items):
+
+    def drawn(n: int) -> tuple[NDArray[Any], NDArray[Any]]:
         classes = rng.integers(0, CLASSES, n)
         vectors = np.maximum(centres[classes] + 3 * rng.standard_normal((n, width)), 0)
-        parts += [(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), classes]
-    return tuple(parts)
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), classes
+
+    return *drawn(n_queries), *drawn(n_items)
 
 
 def recall_by_scikit_learn(

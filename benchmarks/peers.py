@@ -46,31 +46,31 @@ def on_a_gpu() -> dict[str, Solver]:
     from backbones.engines.torch_engine import TorchPass
 
     solvers: dict[str, Solver] = {
-        "ours, on the CPU (numba)": lambda *given: ours(*given, engine="numba"),
-        "ours (torch, fused pass)": lambda *given: ours(*given, engine="torch", device="cuda"),
-        "ours (torch, plain pass)": lambda *given: ours(*given, engine=partial(TorchPass, fused=False), device="cuda"),
-        "published algorithm (PyTorch, float64)": lambda *given: published(*given, device="cuda"),
+        "ours, on the CPU (numba)": partial(ours, engine="numba"),
+        "ours (torch, fused pass)": partial(ours, engine="torch", device="cuda"),
+        "ours (torch, plain pass)": partial(ours, engine=partial(TorchPass, fused=False), device="cuda"),
+        "published algorithm (PyTorch, float64)": partial(published, device="cuda"),
     }
     if installed("pot"):
-        solvers["POT `sinkhorn` (PyTorch, float64)"] = lambda *given: pot(*given, device="cuda")
+        solvers["POT `sinkhorn` (PyTorch, float64)"] = partial(pot, device="cuda")
     if installed("ott-jax") and any(installed(f"jax-cuda{number}-plugin") for number in (12, 13)):
         solvers["OTT-JAX (float32)"] = ott
     if installed("geomloss"):
-        solvers["GeomLoss (PyTorch, float32)"] = lambda *given: geomloss(*given, device="cuda")
+        solvers["GeomLoss (PyTorch, float32)"] = partial(geomloss, device="cuda")
     return solvers
 
 
 def available() -> dict[str, Solver]:
     """Return ours, on all engines that this machine has, and the installed peers."""
-    solvers: dict[str, Solver] = {"ours (numba)": lambda *given: ours(*given, engine="numba")}
+    solvers: dict[str, Solver] = {"ours (numba)": partial(ours, engine="numba")}
     if installed("torch"):
         import torch
 
         where = "cuda" if torch.cuda.is_available() else "cpu"
-        solvers[f"ours (torch, {where})"] = lambda *given: ours(*given, engine="torch", device=where)
-        solvers["published algorithm (PyTorch, float64, cpu)"] = lambda *given: published(*given, device="cpu")
+        solvers[f"ours (torch, {where})"] = partial(ours, engine="torch", device=where)
+        solvers["published algorithm (PyTorch, float64, cpu)"] = partial(published, device="cpu")
         if where == "cuda":
-            solvers["published algorithm (PyTorch, float64, cuda)"] = lambda *given: published(*given, device="cuda")
+            solvers["published algorithm (PyTorch, float64, cuda)"] = partial(published, device="cuda")
     if installed("pot"):
         solvers["POT `sinkhorn` (NumPy, float64)"] = pot
     if installed("ott-jax"):

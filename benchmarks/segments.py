@@ -86,7 +86,7 @@ def main() -> None:
         if options.file is None:
             write_file(path, options.minutes, width, height, options.grain)
         listed = scan(path, segments=options.segment)
-        names, minutes = listed.paths, sum(entry.info.seconds for entry in listed.usable) / 60
+        names, minutes = listed.paths, sum(entry.info.seconds for entry in listed.usable if entry.info) / 60
         megabits = path.stat().st_size * 8e-6 / (60 * minutes)
         plain = seconds_of(lambda: decode_plainly(path))
         segments = seconds_of(lambda: decode_segments(names, layout))

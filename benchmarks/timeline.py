@@ -91,6 +91,7 @@ def main() -> None:
             store = Path(folder) / f"{window}.h5"
             runs.extract_videos(run, manifest, store, workers=2)
             labels, _ = label_features(store, with_posterior=True)
+            assert labels.posterior is not None
             each, _ = timelines(labels.paths, labels.posterior, smoother=Smoother(1 / labels.posterior.shape[1], 0.01))
             report(f"{window:g} s, each by itself", truth, each)
             smooth, model = timelines(labels.paths, labels.posterior)

@@ -142,8 +142,9 @@ def of_networks(given: argparse.Namespace, case: Case) -> list[str]:
         for name, run in ready if turn % 2 == 0 else reversed(ready):
             taken = seconds_of(lambda: [run() for _ in range(given.steps)], given.device)  # noqa: B023
             times[name].append(taken / given.steps)
-    clip, lines = settings.clip, []
-    shown = f"{size} of {clip.frames} x {clip.size} x {clip.size}, {clip.seconds:g} s"
+    clip = settings.clip
+    lines: list[str] = []
+    shown = f"{size} of {clip.frames} x {clip.size} x {clip.size}, {clip.length:g} s"
     for variant in tried:
         figures = variant.note + " | |"
         if variant.run is not None:
@@ -260,7 +261,16 @@ def random_batch(settings: BackboneSettings, size: int) -> Batch:
     frames = rng.integers(0, 256, (size, clip.frames, side, side, 3), np.uint8)
     mel = rng.normal(clip.mel_mean, clip.mel_std, (size, clip.n_filters, n_mel_steps(clip))).astype(np.float32)
     draws = rng.random((size, len(DRAWS)), np.float32)
-    return Batch(np.arange(size), torch.from_numpy(frames), torch.from_numpy(mel), torch.from_numpy(draws), [])
+    rows = np.arange(size)
+    return Batch(
+        rows,
+        torch.from_numpy(frames),
+        torch.from_numpy(mel),
+        torch.from_numpy(draws),
+        failures=[],
+        second=np.zeros(0, np.int64),
+        views={"video": rows, "audio": rows},
+    )
 
 
 def runs(given: argparse.Namespace) -> list[str]:

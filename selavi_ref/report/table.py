@@ -34,7 +34,7 @@ class Table:
         What it is about, in one line.
     columns : mapping of str to str
         Name of each column in files, and its heading for people.
-    rows : list of mapping
+    rows : sequence of mapping
         Cells by the name of their column; one that is missing or None is empty.
     notes : sequence of str
         Sentences below the table.
@@ -44,7 +44,7 @@ class Table:
 
     title: str
     columns: Mapping[str, str]
-    rows: list[Mapping[str, Cell]] = field(default_factory=list)
+    rows: Sequence[Mapping[str, Cell]] = field(default_factory=list)
     notes: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
