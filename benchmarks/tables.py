@@ -5,15 +5,34 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import textwrap
 import time
 from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import machine
 import numpy as np
 import peers
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def parsed(options: argparse.ArgumentParser, name: str) -> argparse.Namespace:
+    """
+    Return the options of a benchmark that writes the file `name`, with ``--out`` and ``--quick`` added.
+
+    Tiny sizes must not replace what was measured: ``--quick`` goes with ``--out``.
+    """
+    options.add_argument("--quick", action="store_true", help="tiny sizes, to see that the program runs")
+    options.add_argument("--out", type=Path, default=RESULTS / name)
+    given = options.parse_args()
+    if given.quick and given.out == RESULTS / name:
+        options.error("--quick goes with --out, so that measured figures are kept")
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    return given
 
 
 def timed(run: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
@@ -53,3 +72,36 @@ def show(*lines: str) -> list[str]:
     for line in lines:
         print(line, flush=True)
     return list(lines)
+
+
+class Report:
+    """
+    Lines that are printed, and written to a file at once, so that an interrupted benchmark leaves what it has.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is replaced.
+    minutes : float
+        Time that the benchmark may take, from now on.
+    """
+
+    def __init__(self, path: Path, minutes: float):
+        self._path = path
+        self._end = time.monotonic() + 60 * minutes
+        self._lines: list[str] = []
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return max(0.0, self._end - time.monotonic())
+
+    def show(self, *lines: str) -> None:
+        """Print and write lines."""
+        self._lines += show(*lines)
+        self._path.write_text("\n".join(self._lines) + "\n", encoding="utf-8")
+
+    def paragraph(self, text: str) -> None:
+        """Print and write a paragraph, and an empty line after it."""
+        self.show(*textwrap.wrap(text, 118), "")
