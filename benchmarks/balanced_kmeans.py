@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from machine import machine
+from tables import parsed
 
 from selavi_ref.estimators import BalancedKMeans
 
@@ -44,10 +44,11 @@ def medians(fits: list[tuple[float, Any]]) -> tuple[float, float, float]:
 def main() -> None:
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "balanced_kmeans.md")
     parser.add_argument("--rows", type=int, nargs="*", default=[1_000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--starts", type=int, default=5, help="starts of which medians are taken, up to 100,000 rows")
-    options = parser.parse_args()
+    options = parsed(parser, "balanced_kmeans.md")
+    if options.quick:
+        options.rows, options.starts = [500], 1
     from k_means_constrained import KMeansConstrained
 
     D, K = 64, 100

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from loading import CHANGE, CLIP, ONE_THREAD, collections, seconds_of
-from tables import processor, show
+from tables import parsed, processor, show
 
 from backbones.data.clips import ClipSource, Crop, StoredClips, StreamedClips, cache_format
 from backbones.data.loader import TrainingLoader
@@ -30,8 +30,8 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--clips", type=int, default=192, help="of each collection")
     options.add_argument("--small", type=Path, help="folder of small files; by default 64 made by the package")
-    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "batches.md")
-    given = options.parse_args()
+    given = parsed(options, "batches.md")
+    given.clips = 3 if given.quick else given.clips
     torch.set_num_threads(1)
     names = ("selavi-ref", "av", "h5py", "numpy", "pillow", "torch", "torchvision")
     lines = show(
@@ -108,7 +108,7 @@ def loaded(given: argparse.Namespace) -> list[str]:
                 files = StreamedClips(paths, CLIP, lengths)
                 source = files if way == "files" else StoredClips.cached(cache, paths, CLIP, 2)
                 loader = TrainingLoader(source, CHANGE, workers)
-                numbers = np.split(np.arange(max(64, given.clips // 16 * 16)), max(4, given.clips // 16))
+                numbers = np.split(np.arange(max(16, given.clips // 16 * 16)), max(1, given.clips // 16))
                 list(loader.batches(numbers[:2], (0,)))
                 taken = seconds_of(lambda: list(loader.batches(numbers, (1,))))  # noqa: B023
                 rates.append(f"{sum(map(len, numbers)) / taken:.1f}")

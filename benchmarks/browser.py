@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tables import processor, show
+from tables import parsed, processor, show
 
 from selavi_ref.browser.thumbnails import ThumbnailCache
 from selavi_ref.datasets import make_collection
@@ -70,8 +70,10 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--only", choices=list(SECTIONS), action="append", help="do this section alone; repeatable")
     options.add_argument("--note", default="", help="a remark to write with the figures, such as what else was running")
-    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "browser.md")
-    given = options.parse_args()
+    given = parsed(options, "browser.md")
+    given.filmed = FILMED
+    if given.quick:
+        given.videos, given.clusters, given.heads, given.points, given.repeats, given.filmed = 60, 5, 2, 300, 1, 16
     packages = ("selavi-ref", "numpy", "flask", "waitress", "openTSNE", "av", "pillow")
     lines = show(
         "# The browser",
@@ -81,10 +83,9 @@ def main() -> None:
         f"and {chromium_version().strip()}.",
         f"Load of the machine at the start: {os.getloadavg()[0]:.1f}. {given.note}".rstrip(),
     )
-    given.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="selavi-browser-") as folder:
         given.folder = Path(folder)
-        make_collection(given.folder / "filmed", FILMED)
+        make_collection(given.folder / "filmed", given.filmed)
         for name in given.only or SECTIONS:
             lines += ["", *SECTIONS[name](given)]
             given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -131,7 +132,7 @@ def pictures(given: argparse.Namespace) -> list[str]:
     lines = show(
         "## Thumbnails and previews",
         "",
-        f"{FILMED} videos of 2 s, 64 x 64, by two decoders, which are started in this time.",
+        f"{given.filmed} videos of 2 s, 64 x 64, by two decoders, which are started in this time.",
         "",
         "| | a second | kB each | a second, when they are there |",
         "|---|---|---|---|",
@@ -176,9 +177,7 @@ def the_map(given: argparse.Namespace) -> list[str]:
         page.wait_for_function(
             "() => document.querySelector('canvas') && document.querySelector('canvas').width > 300", timeout=1_800_000
         )
-        page.locator("canvas").click()  # the last of the map is drawn
-        page.go_back()
-        page.locator("canvas").wait_for()
+        page.locator("canvas").hover()  # the last of the map is drawn
         rates = [page.evaluate(PAN) for _ in range(given.repeats)]
     return show(
         f"## A map of {given.points:,} points",

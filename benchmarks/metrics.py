@@ -1,8 +1,7 @@
 """
 Our scores and our retrieval beside scikit-learn's, in turn in one run: ``python benchmarks/metrics.py``.
 
-Prints tables and writes them to ``benchmarks/results/metrics.md``; with ``--small``, tries everything on tiny sizes and
-writes nothing.
+Prints tables and writes them to ``benchmarks/results/metrics.md``.
 """
 
 import argparse
@@ -12,7 +11,6 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -23,6 +21,7 @@ from machine import processor
 from numpy.typing import NDArray
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.neighbors import NearestNeighbors
+from tables import parsed
 
 from selavi_ref import metrics
 from selavi_ref.metrics.expected_mi import expected_mutual_information
@@ -53,13 +52,12 @@ AT = range(1, 51)
 BATCH = 1_000
 Features = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]  # of queries, their classes; of items
 REPEATS = 5
-RESULTS = Path(__file__).parent / "results" / "metrics.md"
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--small", action="store_true", help="tiny sizes, to see that the program runs")
-    small = options.parse_args().small
+    given = parsed(options, "metrics.md")
+    small = given.quick
     first = time_of(lambda: metrics.adjusted_mutual_info_score([0, 0, 1], [0, 1, 1]))[0]
     lines = heading(first)
     for n, k in [(300, 5)] if small else SIZES:
@@ -68,9 +66,7 @@ def main() -> None:
     lines += retrieval(*((60, 100, 32) if small else (QUERIES, ITEMS, WIDTH)))
     text = "\n".join(lines) + "\n"
     print(text)
-    if not small:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(text)
+    given.out.write_text(text, encoding="utf-8")
 
 
 def scores(n: int, k: int) -> list[str]:

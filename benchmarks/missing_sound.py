@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("missing-sound"), help="folder of the table")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    collection = options.train.absolute().parent.name
     rows: list[dict[str, float | str]] = []
     for share in options.shares:
         with tempfile.TemporaryDirectory() as place:
@@ -101,8 +102,8 @@ def main() -> None:
         )
         print(rows[-1], flush=True)
     columns = {key: key.replace("_", " ") for key in rows[0]}
-    table = Table(f"Sound taken from training videos: {options.train.parent.name}", columns, rows, [machine("torch")])
-    table.write(options.out / options.train.parent.name)
+    table = Table(f"Sound taken from training videos: {collection}", columns, rows, [machine("torch")])
+    table.write(options.out / collection)
     print(table.text())
 
 

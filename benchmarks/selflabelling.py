@@ -27,7 +27,7 @@ import numpy as np
 from machine import most_memory
 from numpy.typing import NDArray
 from problems import SHARPNESS, add_log_softmax, gaussian_sizes, mixture
-from tables import processor, show
+from tables import parsed, processor, show
 
 from backbones.data.clips import StreamedClips
 from backbones.data.settings import ClipSettings
@@ -57,8 +57,9 @@ def main() -> None:
     options.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="videos in all")
     options.add_argument("--columns", type=int, default=400, help="clusters")
     options.add_argument("--note", default="", help="a remark to write with the figures, such as what else was running")
-    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "selflabelling.md")
-    given = options.parse_args()
+    given = parsed(options, "selflabelling.md")
+    if given.quick:
+        given.rows, given.columns = [2000], 10
     names = ("selavi-ref", "h5py", "numba", "numpy", "torch")
     lines = show(
         "# A self-labelling over several processes\n",
@@ -67,8 +68,8 @@ def main() -> None:
         f"Load of the machine at the start: {os.getloadavg()[0]:.1f}. {given.note}".rstrip() + "\n",
     )
     runs, table = one_head(given)
-    speeds, files = memory_or_files(given.columns)
-    held, text = memory_of_all_videos()
+    speeds, files = memory_or_files(given.columns, 2000 if given.quick else 200_000)
+    held, text = memory_of_all_videos(500 if given.quick else 50_000)
     lines += [*table, "", *files, "", *text, *larger_collections(given.columns, runs, speeds, held)]
     given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -97,7 +98,7 @@ def one_head(given: argparse.Namespace) -> tuple[list[Measured], list[str]]:
     runs: list[Measured] = []
     for n in given.rows:
         first: NDArray[np.int32] | None = None
-        for size in PROCESSES:
+        for size in PROCESSES[:2] if given.quick else PROCESSES:
             measured, labels = run(n, given.columns, size)
             first = labels if first is None else first
             runs.append(measured)
@@ -132,7 +133,7 @@ def in_memory(n: int, K: int, size: int) -> bool:
     return 4 * n * K / size <= IN_MEMORY
 
 
-def memory_or_files(K: int, n: int = 200_000) -> tuple[dict[bool, float], list[str]]:
+def memory_or_files(K: int, n: int) -> tuple[dict[bool, float], list[str]]:
     """Return the bytes of joint log-probabilities that a core passes over in a second: in memory (True) or in files."""
     times: dict[bool, list[float]] = {True: [], False: []}
     with tempfile.TemporaryDirectory() as folder:
@@ -159,9 +160,8 @@ def memory_or_files(K: int, n: int = 200_000) -> tuple[dict[bool, float], list[s
     return speeds, lines
 
 
-def memory_of_all_videos() -> tuple[float, list[str]]:
+def memory_of_all_videos(n: int) -> tuple[float, list[str]]:
     """Return how many bytes every process holds for each of all videos, without labels."""
-    n = 50_000
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "videos.csv"
         info = (10.0, 10.0, 25.0, 340, 256, 44_100, True, True)

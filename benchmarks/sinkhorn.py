@@ -25,7 +25,7 @@ from machine import clock, fastest, most_memory, reading_rate
 from numpy.typing import NDArray
 from peers import STRENGTH
 from problems import RANDOM, SHARPNESS, mixture, problem
-from tables import header, show, timed
+from tables import header, parsed, show, timed
 
 from selavi_ref.transport import Assignment, assign
 from selavi_ref.transport.exact import exact_labels, greedy_labels
@@ -51,9 +51,9 @@ def main() -> None:
     options.add_argument("--only", choices=list(SECTIONS), action="append", help="do this section alone; repeatable")
     options.add_argument("--before", type=Path, help="folder of the source of an earlier version, to compare with")
     options.add_argument("--note", default="", help="a remark to keep with the figures, such as what else was running")
-    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "sinkhorn.md")
-    given = options.parse_args()
-    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given = parsed(options, "sinkhorn.md")
+    if given.quick:
+        given.rows, given.columns, given.most, given.repeats, given.gigabytes = 500, 10, 100, 1, 1e-3
     lines = header(given)
     for name in given.only or SECTIONS:
         lines += ["", *SECTIONS[name](given)]
@@ -164,7 +164,7 @@ def sizes_of_problems(given: argparse.Namespace) -> list[str]:
         "|---" * (len(COLUMNS) + 1) + "|",
     )
     times: dict[int, list[tuple[int, float]]] = {K: [] for K in COLUMNS}
-    for N in (10_000, 100_000, 1_000_000):
+    for N in (1000,) if given.quick else (10_000, 100_000, 1_000_000):
         cells = []
         for K in COLUMNS:
             if given.gigabytes < 4e-9 * N * K:
@@ -213,10 +213,10 @@ def out_of_core(given: argparse.Namespace) -> list[str]:
         path = Path(folder) / "scores.h5"
         layouts = (("contiguous", None), ("chunks", 4096), ("contiguous", None), ("contiguous", None))
         shapes = ((60_000, 400), (60_000, 400), (1_000_000, 100), (10_000_000, 10))
-        for (N, K), (layout, chunk) in zip(shapes, layouts, strict=True):
+        for (N, K), (layout, chunk) in zip(smaller(given, *shapes), layouts, strict=True):
             scores, sizes = problem("moderate", N, K)
             with h5py.File(path, "w") as file:
-                file.create_dataset("scores", data=scores, chunks=None if chunk is None else (chunk, K))
+                file.create_dataset("scores", data=scores, chunks=None if chunk is None else (min(chunk, N), K))
             inside, _ = timed(solving(scores, sizes, tol=1e-6, engine="numba"), 3)
             del scores
             with h5py.File(path) as file:
@@ -241,25 +241,29 @@ def memory_of(path: str) -> None:
 
 def memory_in_core(given: argparse.Namespace) -> list[str]:
     """Return how much memory a problem in memory takes."""
-    run = subprocess.run([sys.executable, __file__, "--memory-in-core"], capture_output=True, text=True, check=True)
+    ((N, K),) = smaller(given, (500_000, 400))
+    command = [sys.executable, __file__, "--memory-in-core", str(N), str(K)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
     return show(
         "## Memory",
         "",
-        f"N = 500,000, K = 400 in memory (800 MB): {float(run.stdout):.1%} of the scores more, labels included.",
+        f"N = {N:,}, K = {K} in memory ({4e-6 * N * K:.0f} MB): {float(run.stdout):.1%} of the scores more,",
+        "labels included.",
     )
 
 
 def kinetics(given: argparse.Namespace) -> list[str]:
     """Solve ten heads of the size of Kinetics-400."""
     total, most = 0.0, 0.0
+    ((N, K),) = smaller(given, (230_976, 400))
     for head in range(10):
-        scores, sizes = mixture(230_976, 400, 0.1, seed=head)
+        scores, sizes = mixture(N, K, 0.1, seed=head)
         seconds, found = timed(solving(scores, sizes))
         total, most = total + seconds, max(most, found.marginal_error)
     return show(
         "## A self-labelling of Kinetics-400",
         "",
-        f"230,976 x 400 x 10 heads, cold starts, to 1e-6 (worst error {most:.1e}): {total:.1f} s.",
+        f"{N:,} x {K} x 10 heads, cold starts, to 1e-6 (worst error {most:.1e}): {total:.1f} s.",
     )
 
 
@@ -273,7 +277,7 @@ def exact_sizes(given: argparse.Namespace) -> list[str]:
         "| N | K | labels | sizes missed by (rows) | total score | below the optimum | seconds |",
         "|---|---|---|---|---|---|---|",
     )
-    for N, K in ((60_000, 400), (1_000_000, 100)):
+    for N, K in smaller(given, (60_000, 400), (1_000_000, 100)):
         scores, sizes = problem("moderate", N, K)
         seconds, found = timed(solving(scores, sizes))
         wanted, start = integer_sizes(sizes, N), found.potentials / STRENGTH
@@ -311,7 +315,7 @@ def bandwidth(given: argparse.Namespace) -> list[str]:
         "|---" * 11 + "|",
     )
     rng = np.random.default_rng(0)
-    for N, K in PASSES:
+    for N, K in smaller(given, *PASSES):
         scores = np.log(rng.random((N, K), dtype=np.float32) + 1e-3)
         plan_pass = NumbaPass(scores, STRENGTH)
         computing = NumbaPass(scores, STRENGTH, keeps=False)
@@ -329,6 +333,11 @@ def bandwidth(given: argparse.Namespace) -> list[str]:
         others = " | ".join(f"{1e3 * other:.2f}" for other in (first, computed, walk))
         lines += show(f"| {N:,} | {K} | {4 * N * K / 1e6:.1f} | {figures} | {others} |")
     return lines
+
+
+def smaller(given: argparse.Namespace, *shapes: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return numbers of rows and columns, or small ones for a quick look."""
+    return [(max(2000, N // 1000), min(K, 20)) for N, K in shapes] if given.quick else list(shapes)
 
 
 def solving(scores: Any, sizes: NDArray[np.float64], **options: Any) -> Callable[[], Assignment]:
@@ -351,7 +360,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--memory-of"]:
         memory_of(sys.argv[2])
     elif sys.argv[1:2] == ["--memory-in-core"]:
-        x = np.random.default_rng(0).random((500_000, 400), dtype=np.float32)
+        x = np.random.default_rng(0).random((int(sys.argv[2]), int(sys.argv[3])), dtype=np.float32)
         assign(x[:5000], engine="numba")
         start = most_memory()
         assign(x, engine="numba")

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from tables import processor, show
+from tables import parsed, processor, show
 
 from backbones.data import augment
 from backbones.data.augment import DRAWS
@@ -93,8 +93,10 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=40, help="of the whole runs")
     options.add_argument("--only", choices=list(SECTIONS), action="append", help="do this section alone; repeatable")
     options.add_argument("--note", default="", help="a remark to keep with the figures, such as what else was running")
-    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "training.md")
-    given = options.parse_args()
+    given = parsed(options, "training.md")
+    if given.quick:
+        given.networks, given.batch, given.rounds, given.steps = ["tiny"], 4, 1, 1
+        given.skip, given.videos, given.epochs = ["compiled"], 16, 2
     given.device = choose_device(given.device)
     if given.threads:
         torch.set_num_threads(given.threads)
