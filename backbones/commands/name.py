@@ -184,9 +184,8 @@ def _read_words(path: str) -> list[str]:
         ) from error
     words = [word for word in words if word]
     if len(words) < 2:
-        raise InputError(
-            f"--words {printable(path)} has {len(words)} names; give two or more, one a line", option="words", path=path
-        )
+        why = f"has {len(words)} of them; give two or more names, one a line"
+        raise InputError(f"--words {printable(path)} {why}", option="words", path=path)
     return words
 
 
@@ -212,9 +211,12 @@ def _table(collection: Any, head: str, found: Any) -> Any:
 
 def _next_step(found: Any, source: str, all_named: bool) -> str:
     """Return the sentence that says what was named, and how to name the rest."""
-    named = f"{len(found.accepted)} clusters were named. " if found.accepted else ""
+    from selavi_ref.runs.reporter import counted
+
+    named = f"{counted(len(found.accepted), 'cluster')} got a name. " if found.accepted else ""
     if all_named:
         return f"{named}all clusters have names; change them on the page: selavi browse {source}"
     if not found.proposals:
         return f"{named}nothing was found that tells the clusters apart; try --encoder efficientnet-lite0, or --command"
-    return f"{named}accept or write names on the page: selavi browse {source}; or accept good ones by --accept 0.5"
+    more = "more of them by a smaller --accept" if found.accepted else "good ones by --accept 0.5"
+    return f"{named}accept or write names on the page: selavi browse {source}; or accept {more}"

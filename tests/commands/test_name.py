@@ -81,6 +81,19 @@ def test_a_program_receives_each_nameless_cluster(place):
     assert given(place) == {2: "done"}  # an answer without a score is not accepted by itself
 
 
+def test_the_next_step_is_not_the_one_that_was_just_taken(place):
+    (place / "name.py").write_text(
+        "import json, sys\ncluster = json.load(sys.stdin)['cluster']\n"
+        "print(json.dumps({'name': f'kind {cluster}', 'score': 0.1 if cluster else 1}))\n"
+    )
+    ask = ["name", "run", "--no-files", "--command", f"{sys.executable} -S name.py"]
+    assert "--accept 0.5" in selavi(*ask).stderr
+    done = selavi(*ask, "--accept", "0.5")
+    assert given(place) == {0: "kind 0"}
+    assert "1 cluster " in done.stderr
+    assert "--accept 0.5" not in done.stderr
+
+
 def test_where_all_clusters_have_names_there_is_nothing_to_accept(place):
     succeeded(selavi("name", "run", "--accept", "0"))
     for cluster in range(4):
