@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from selavi_ref.datasets.video_files import VIDEO_EXTENSIONS
 from selavi_ref.errors import FilePath, InputError, printable, reason
-from selavi_ref.media.segments import Segment, file_of, read_times
+from selavi_ref.media.segments import Segment, file_of, path_before_times, read_times
 
 PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "file_path", "video", "video_path")
 CLASS_NAMES = ("class", "class_name", "classname", "category")
 _DELIMITERS = ",\t;"
 _TIMES = {"start", "end"}
+_TO_COMMA = re.compile(r"#t=[-+0-9:.]*$")  # the name of a segment up to its comma
+_AFTER_COMMA = re.compile(r"[-+0-9:.]+|nan|inf")
 
 
 def read_table(
@@ -33,7 +36,8 @@ def read_table(
     Commas, tabs or semicolons separate the cells; spaces around all of them are ignored, blank lines too. The encoding
     is UTF-8 or, with a byte order mark or recognisable zero bytes, UTF-16; bytes that are not UTF-8 survive
     (surrogateescape). Where a table has columns ``path`` and ``start`` or ``end``, ``path`` is returned as the name of
-    the segment (see `selavi_ref.media.segments`).
+    the segment (see `selavi_ref.media.segments`). Such a name in ``path``, whose comma stands without quotes, is joined
+    again, in a list without header, or if its row has more cells than the header.
 
     Parameters
     ----------
@@ -70,10 +74,11 @@ def read_table(
     if _is_padded(rows):
         rows = [[cell.strip() for cell in row] for row in rows]
     header = [_canonical(cell, names) for cell in rows[0]] if rows else []
-    if headerless and any(cell.lower().endswith(VIDEO_EXTENSIONS) for cell in header):
+    least = 1  # cells of a row
+    if headerless and any(path_before_times(cell).lower().endswith(VIDEO_EXTENSIONS) for cell in header):
         header = list(headerless)
     elif key in header:
-        rows = rows[1:]
+        rows, least = rows[1:], len(header)
     elif headerless and not {*names, *_TIMES} & set(header):
         header = list(headerless)
     elif rows or not headerless:
@@ -84,12 +89,25 @@ def read_table(
             path=path,
             option=key,
         )
+    if key == "path" and key in header and delimiter == ",":
+        rows = [_with_whole_name(row, header.index(key), least) for row in rows]
     records = [{name: row[i] if i < len(row) else "" for i, name in enumerate(header) if name} for row in rows]
     for number, record in enumerate(records):
         if any("\0" in record.get(name, "") for name in checked):
             why = f"row {number + 1} holds a zero byte, so it is no {kind}"
             raise InputError(f"{printable(path)}: {why}", path=path, row=number)
     return _name_segments(path, records) if key == "path" else records
+
+
+def _with_whole_name(row: list[str], column: int, least: int) -> list[str]:
+    """Join the halves of a name such as ``a.mp4#t=1,2`` that stands without quotes; `least`: cells of other rows."""
+    if (
+        len(row) <= max(least, column + 1)
+        or not _TO_COMMA.search(row[column])
+        or not _AFTER_COMMA.fullmatch(row[column + 1])
+    ):
+        return row
+    return [*row[:column], f"{row[column]},{row[column + 1]}", *row[column + 2 :]]
 
 
 def _name_segments(path: FilePath, records: list[dict[str, str]]) -> list[dict[str, str]]:

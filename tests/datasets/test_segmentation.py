@@ -80,6 +80,29 @@ def test_times_that_make_no_segment_are_refused(tmp_path: Path, row: str, option
     assert (caught.value.option, caught.value.row) == (option, 1)
 
 
+LISTS = {
+    "names.txt": "long.mp4#t=1,2\nshort.mp4\nlong.mp4#t=0:03,0:04.5\nlong.mp4#t=5\n",
+    "names.csv": "path\nlong.mp4#t=1,2\nshort.mp4\nlong.mp4#t=3,4.5\nlong.mp4#t=5\n",
+    "classes.csv": "path,class\nlong.mp4#t=1,2,dog\nshort.mp4,cat\nlong.mp4#t=3,4.5,dog\nlong.mp4#t=5,dog\n",
+    "quoted.csv": 'class,path\ndog,"long.mp4#t=1,2"\ncat,short.mp4\ndog,long.mp4#t=3,4.5\ndog,long.mp4#t=5\n',
+    "tabs.tsv": "path\tclass\nlong.mp4#t=1,2\tdog\nshort.mp4\tcat\nlong.mp4#t=3,4.5\tdog\nlong.mp4#t=5\tdog\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_of_names_of_segments_needs_no_quotes(folder: Path, name: str) -> None:
+    table = folder / name
+    table.write_text(LISTS[name])
+    manifest = read_manifest(table)
+    inf = float("inf")
+    assert bounds(manifest) == [("long.mp4", 1, 2), ("short.mp4", 0, inf), ("long.mp4", 3, 4.5), ("long.mp4", 5, inf)]
+    assert manifest.classes == (["dog", "cat", "dog", "dog"] if "class" in LISTS[name] else [""] * 4)
+    table.write_text(LISTS[name].replace("3,4.5", "3,nan").replace("0:03,0:04.5", "3,-1"))
+    with refused(option="end", row=2, path=table):
+        read_manifest(table)
+    table.unlink()
+
+
 def test_a_header_with_times_and_no_path_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "list.csv"
     table.write_text("name,start,end\nx.mp4,0,1\n")
