@@ -57,6 +57,9 @@ def main() -> None:
         sys.exit("PyTorch finds no CUDA device here; --device cpu --quick --out FILE tries the program.")
     if given.unseen is not None and given.videos is None:
         sys.exit("--unseen goes with --videos, whose classes it has.")
+    for folder in (given.videos, given.unseen):
+        if folder is not None and not folder.is_dir():
+            sys.exit(f"{folder} is no folder of videos.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that runs are stopped, too
     report = Report(given.out, given.minutes)
     names = ("selavi-ref", "numpy", "numba", "torch", "torchvision", "triton", "av")

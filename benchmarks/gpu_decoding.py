@@ -16,11 +16,12 @@ from av.codec.hwaccel import HWAccel, hwdevices_available
 from tables import Report
 
 FPS = 30
+BITS = 4  # a second, of each pixel: 8 Mbit/s for 1920 x 1080
 
 
 def decoding(given: argparse.Namespace, report: Report) -> None:
     """Decode one file, and several at the same time."""
-    width, height, n_frames = (320, 192, 30) if given.quick else (1920, 1080, 300)
+    width, height, n_frames = (320, 192, 30) if given.quick else (1920, 1080, 180)
     file = given.folder / "film.mp4"
     write_film(file, width, height, n_frames)
     cores = os.cpu_count() or 1
@@ -47,15 +48,15 @@ def decoding(given: argparse.Namespace, report: Report) -> None:
 
 
 def write_film(path: Path, width: int, height: int, n_frames: int) -> None:
-    """Write a moving pattern with grain."""
+    """Write a moving pattern with grain, at the bit rate of usual films."""
     rng = np.random.default_rng(0)
     pattern = rng.integers(0, 200, (height // 8, width // 4, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-    grain = rng.integers(0, 12, (height + 64, width, 3), np.uint8)
+    grain = rng.integers(0, 40, (height + 64, width, 3), np.uint8)
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=FPS, options={"preset": "veryfast"})
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.width, video.height, video.pix_fmt, video.bit_rate = width, height, "yuv420p", BITS * width * height
         for number in range(n_frames):
-            left, top = 3 * number % width, 7 * number % 64
+            left, top = 3 * number % width, int(rng.integers(64))
             picture = pattern[:, left : left + width] + grain[top : top + height]
             out.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")))
         out.mux(video.encode())

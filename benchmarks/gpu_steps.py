@@ -160,7 +160,7 @@ def profiled(work: Callable[[], Any]) -> str:
             repeated(work, PROFILED)
             torch.cuda.synchronize()
         events = profile.events() or ()
-    except RuntimeError as error:  # the system may forbid it
+    except (AssertionError, RuntimeError) as error:  # the system may forbid it
         return f"{(str(error).splitlines() or [''])[0][:100]} | -"
     kernels = [
         event
