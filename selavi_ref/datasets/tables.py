@@ -101,13 +101,12 @@ def read_table(
 
 def _with_whole_name(row: list[str], column: int, least: int) -> list[str]:
     """Join the halves of a name such as ``a.mp4#t=1,2`` that stands without quotes; `least`: cells of other rows."""
-    if (
-        len(row) <= max(least, column + 1)
-        or not _TO_COMMA.search(row[column])
-        or not _AFTER_COMMA.fullmatch(row[column + 1])
-    ):
+    if len(row) <= max(least, column + 1):
         return row
-    return [*row[:column], f"{row[column]},{row[column + 1]}", *row[column + 2 :]]
+    start, end = row[column : column + 2]
+    if not _TO_COMMA.search(start) or not _AFTER_COMMA.fullmatch(end):
+        return row
+    return [*row[:column], f"{start},{end}", *row[column + 2 :]]
 
 
 def _name_segments(path: FilePath, records: list[dict[str, str]]) -> list[dict[str, str]]:
