@@ -136,8 +136,9 @@ def _run_for(source: str, videos: str, head: str, viewing: dict[str, Any]) -> An
     if run.kind is not RunKind.HEADS:
         Run.of_videos(source)
     else:
-        refused = viewing if is_features(videos) else ("clips", *OF_NETWORKS)
-        refuse_options(refused, f"goes with a run on videos; {source} has learnt from features")
+        refuse_options(("clips", *OF_NETWORKS), f"goes with a run on videos; {source} has learnt from features")
+        if is_features(videos):
+            refuse_options(viewing, f"goes with videos; {videos} has their features already")
     known = [str(number) for number in range(run.config.get("heads", 0))]
     if head not in ("consensus", "heads", "best", *known):
         raise InputError(f"--head {head}: choose consensus, heads, best, or one of {', '.join(known)}", option="head")

@@ -81,9 +81,9 @@ def _refuse_unusable(run: Run, types: Collection[str]) -> None:
         return
     (modality,) = learnt
     what = {"video": "the picture", "audio": "the sound"}[modality]
-    fitting = ", ".join(kind for kind, has in MODALITIES_OF_TYPES.items() if modality in has)
+    fitting = " or ".join(kind for kind, has in MODALITIES_OF_TYPES.items() if modality in has)
     raise InputError(
-        f"--files {','.join(known)}: {printable(run.folder)} has learnt on {what} alone; choose of {fitting}",
+        f"--files {','.join(known)}: {printable(run.folder)} has learnt on {what} alone; choose {fitting}",
         option="files",
         value=list(known),
     )

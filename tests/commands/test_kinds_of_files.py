@@ -227,6 +227,10 @@ def test_encoders_take_chosen_types_of_files(place: Path, mixed: Path) -> None:
     succeeded(selavi("label", "run", "all", "--workers", "1", "--out", "new.csv", cwd=place))
     assert kinds_in(row["path"] for row in rows_of(place / "new.csv")) == {".mp4": 3, ".wav": 3}
     refused(selavi("label", "run", "all", "--files", "pictures", "--out", "x.csv", cwd=place), "--files pictures")
+    refused(
+        selavi("label", "run", "videos.h5", "--files", "sounds", "--out", "x.csv", cwd=place),
+        "--files goes with videos",
+    )
 
 
 @pytest.mark.parametrize(
