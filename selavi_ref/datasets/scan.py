@@ -223,7 +223,7 @@ def list_videos(videos: FilePath, types: Collection[str] | None = None) -> Manif
     if os.path.isdir(path):
         return find_videos(path, types)
     segment = parse_segment(path)
-    if not os.path.exists(segment.file):
+    if not (os.path.exists(path) or os.path.isfile(segment.file)):
         raise InputError(
             f"{printable(path)} does not exist; expected a folder of videos, a list of them or a video", path=path
         )

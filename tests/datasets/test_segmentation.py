@@ -146,6 +146,9 @@ def test_parts_are_asked_for_by_clock_times(folder: Path) -> None:
     name = f"{folder / 'long.mp4'}#t=0:10,1:00"
     assert bounds(list_videos(name)) == [("long.mp4", 10.0, 60.0)]
     assert bounds(as_manifest([name])) == [("long.mp4", 10.0, 60.0)]
+    for missing in (f"{folder}#t=1,2", f"{folder}/gone.mp4#t=1,2", f"{folder}/gone.mp4#t=2,1"):
+        with refused(path=Path(missing)):
+            list_videos(missing)
     for wrong in ("5,1", "5,", "1:99:00"):
         for listing in (list_videos, lambda name: as_manifest([name])):
             with refused(path=folder / "long.mp4"):
