@@ -128,14 +128,14 @@ def encode_videos(
     import os
 
     from backbones.commands.progress import TERMINAL
-    from backbones.commands.scanning import scan_videos
     from backbones.encoders import extract_features, load_encoders
+    from selavi_ref.datasets.scan import scan_playable
     from selavi_ref.datasets.video_files import left_out_sentence
 
     if left_out := left_out_sentence(listed.ignored):
         TERMINAL.info(left_out)
     loaded = load_encoders(encoders, device)
-    manifest = scan_videos(listed, workers, min_seconds=0.0, require="any", segments=segments)
+    manifest = scan_playable(listed, workers=workers, segments=segments, reporter=TERMINAL)
     threads = (os.cpu_count() or 1) if workers is None else workers
     extract_features(manifest, loaded, out, clips=clips, workers=threads, reporter=TERMINAL)
 

@@ -281,17 +281,18 @@ def _gallery(
         if needs_classes:
             _refuse_unclassified(source, gallery.classes)
         return gallery
-    from backbones.commands.scanning import list_collection, scan_videos
+    from backbones.commands.scanning import list_collection
     from backbones.data.data_source import DataSource
     from backbones.data.loader import ClipSampling
     from backbones.runs.extract import extract
     from backbones.runs.retrieval_store import write_retrieval_store
     from backbones.runs.store_check import check_same_run
+    from selavi_ref.datasets.scan import scan_playable
     from selavi_ref.report.table import results_folder
     from selavi_ref.runs.run import Run
 
     run, data_source = Run.of_videos(run_folder, "retrieve among its stores"), DataSource(workers)
-    manifest = scan_videos(list_collection(source), workers, min_seconds=0.0, require="any")
+    manifest = scan_playable(list_collection(source), workers=workers, reporter=TERMINAL)
     if needs_classes:
         _refuse_unclassified(source, manifest.classes)
     folder = results_folder(out)

@@ -54,9 +54,10 @@ def degrade(run: str, videos: str, out: str, factors: str, workers: int | None, 
     Pictures are scaled down and back up. Scored are the labels of both modalities, those of each alone, and K-means on
     the features of both. True classes are those of the folders or of the list.
     """
-    from backbones.commands.scanning import list_collection, scan_videos
+    from backbones.commands.scanning import list_collection
     from backbones.data.data_source import DataSource
     from backbones.studies.degrade import study_degrade
+    from selavi_ref.datasets.scan import scan_playable
     from selavi_ref.report.figures import check_drawing
     from selavi_ref.report.table import results_folder
     from selavi_ref.runs.run import Run
@@ -67,7 +68,7 @@ def degrade(run: str, videos: str, out: str, factors: str, workers: int | None, 
     listed = list_collection(videos)
     folder = results_folder(out)
     with Interruptible(_CONTINUE):
-        manifest = scan_videos(listed, workers, min_seconds=0.0, require="any")
+        manifest = scan_playable(listed, workers=workers, reporter=TERMINAL)
         tables = study_degrade(
             opened, manifest, folder, factors=numbers, data_source=DataSource(workers), reporter=TERMINAL, **viewing
         )
@@ -184,6 +185,7 @@ def _run_study(
     from backbones.runs.presets import read_config, run_settings
     from backbones.runs.train import usable_length
     from backbones.studies.trials import Trials, long_tailed
+    from selavi_ref.datasets.scan import scan_playable
     from selavi_ref.report.figures import check_drawing
     from selavi_ref.report.table import results_folder
 
@@ -198,7 +200,7 @@ def _run_study(
         manifest = scan_videos(listed[0], workers, min_seconds=usable_length(known.backbone.clip)).usable
         if long_tail is not None:
             manifest = long_tailed(manifest, long_tail)
-        further = None if unseen is None else scan_videos(listed[1], workers, min_seconds=0.0, require="any")
+        further = None if listed[1] is None else scan_playable(listed[1], workers=workers, reporter=TERMINAL)
         trials = Trials(
             folder,
             manifest,

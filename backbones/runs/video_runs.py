@@ -25,6 +25,7 @@ from backbones.runs.train import CheckpointPolicy, is_finished, read_videos, sta
 from selavi_ref.datasets import Manifest, read_manifest, scan
 from selavi_ref.datasets.modalities import learning_modalities, modalities_sentence, rows_modalities, with_modalities
 from selavi_ref.datasets.run_lists import labelled_videos, record_contents
+from selavi_ref.datasets.scan import scan_playable
 from selavi_ref.datasets.segmentation import Segmentation
 from selavi_ref.datasets.video_files import left_out_sentence
 from selavi_ref.errors import FilePath, InputError
@@ -210,14 +211,8 @@ def extract_videos(
 ) -> None:
     """Scan any videos, and write their features and log-probabilities to a store; see `backbones.runs.extract`."""
     with raise_together(exchange):
-        manifest = scan(
-            videos,
-            min_seconds=0.0,
-            require="any",
-            workers=workers,
-            segments=segments,
-            reporter=reporter if exchange.rank == 0 else SILENT,
-        )
+        heard = reporter if exchange.rank == 0 else SILENT
+        manifest = scan_playable(videos, workers=workers, segments=segments, reporter=heard)
     extract(
         run,
         manifest,

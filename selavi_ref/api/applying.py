@@ -14,7 +14,7 @@ from selavi_ref.api.heads_update import as_rows, check_encoders
 from selavi_ref.api.listing import list_for_run
 from selavi_ref.api.predictions import as_feature_store
 from selavi_ref.api.video_runs import Videos, text_search, video_runs
-from selavi_ref.datasets.scan import scan
+from selavi_ref.datasets.scan import scan_playable
 from selavi_ref.errors import FilePath, InputError, printable
 from selavi_ref.heads.any_run import apply, learnt_store
 from selavi_ref.runs.reporter import SILENT, Reporter
@@ -115,10 +115,8 @@ def apply_heads_run(
         else:
             check_encoders(run, "label")
             store = Path(temporary) / "encoded.h5" if encoded is None else encoded
-            files = scan(
+            files = scan_playable(
                 list_for_run(run, videos, types, reporter=reporter),  # type: ignore[arg-type]
-                min_seconds=0.0,
-                require="any",
                 workers=workers,
                 segments=run.usual_segments if segments is None else segments,
                 reporter=reporter,

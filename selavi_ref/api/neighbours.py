@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from selavi_ref.api.video_runs import Videos, as_manifest, text_search, video_runs
-from selavi_ref.datasets import Manifest, scan
+from selavi_ref.datasets import Manifest
+from selavi_ref.datasets.scan import scan_playable
 from selavi_ref.errors import FilePath, InputError
 from selavi_ref.heads.any_run import apply, learnt_store
 from selavi_ref.report.neighbours import CLUSTERS, similar_files
@@ -66,7 +67,7 @@ def find_neighbours(
     run.refuse_unfinished()
     queries = as_manifest(queries)
     if run.kind is RunKind.HEADS:
-        listed = scan(queries, min_seconds=0.0, require="any", segments=segments, workers=workers, reporter=reporter)
+        listed = scan_playable(queries, segments=segments, workers=workers, reporter=reporter)
         return _neighbours_by_encoders(run, listed, n, metric, device, workers, reporter, stores)
     run = Run.of_videos(run.folder)
     with (

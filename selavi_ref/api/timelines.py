@@ -13,7 +13,8 @@ from selavi_ref.api.predictions import label_features
 from selavi_ref.api.progress import choose_reporter
 from selavi_ref.api.video_runs import Videos
 from selavi_ref.browser.annotations import annotations_of
-from selavi_ref.datasets import Manifest, scan
+from selavi_ref.datasets import Manifest
+from selavi_ref.datasets.scan import scan_playable
 from selavi_ref.errors import FilePath, InputError, printable
 from selavi_ref.media.segments import file_of, segment_of
 from selavi_ref.runs.reporter import Reporter, counted
@@ -86,7 +87,7 @@ def label_timelines(
     reporter = choose_reporter(reporter, progress)
     annotations = None if as_learnt else annotations_of(folder).read()
     listed = list_for_run(folder, videos, types, reporter=reporter)
-    manifest = scan(listed, min_seconds=0.0, require="any", segments=window, workers=workers, reporter=reporter)
+    manifest = scan_playable(listed, segments=window, workers=workers, reporter=reporter)
     usable = manifest.usable
     skipped = [(entry.path, entry.skipped) for entry in manifest.skipped]
     if not len(usable):

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selavi_ref.api.video_runs import video_runs
-from selavi_ref.datasets import Manifest, scan, write_manifest
+from selavi_ref.datasets import Manifest, write_manifest
 from selavi_ref.datasets.changes import Changes, find_changes
 from selavi_ref.datasets.contents import Content, stamp_of, write_contents
 from selavi_ref.datasets.locations import locate
 from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.datasets.run_lists import added_videos, known_contents, labelled_videos, learnt_videos
+from selavi_ref.datasets.scan import scan_playable
 from selavi_ref.errors import InputError, printable
 from selavi_ref.media.segments import file_of, segment_of, with_file
 from selavi_ref.runs.atomic import write_text
@@ -98,14 +99,7 @@ class UpdateWork:
         scanned: list[ManifestEntry] = []
         for part, segments in ((entries[:n_new], self.segments), (entries[n_new:], "whole")):
             if part:
-                scanned += scan(
-                    Manifest(part),
-                    min_seconds=0.0,
-                    require="any",
-                    workers=workers,
-                    segments=segments,
-                    reporter=reporter,
-                )
+                scanned += scan_playable(Manifest(part), workers=workers, segments=segments, reporter=reporter)
         if len(self.listed) == len(scanned) == 1 and scanned[0].info is None:
             path = scanned[0].path  # named by itself, and no video
             raise InputError(f"{printable(path)}: {scanned[0].skipped}", path=path)

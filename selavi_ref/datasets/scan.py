@@ -95,6 +95,17 @@ def scan(
     return replace(listed, entries=entries)
 
 
+def scan_playable(
+    videos: FilePath | Manifest,
+    *,
+    workers: int | None = None,
+    segments: str | float | Segmentation = "whole",
+    reporter: Reporter = SILENT,
+) -> Manifest:
+    """Return the files of a collection as `scan` does; those with a picture or sound of any length are usable."""
+    return scan(videos, min_seconds=0.0, require="any", workers=workers, segments=segments, reporter=reporter)
+
+
 def scan_to(
     out: FilePath,
     listed: Manifest,
