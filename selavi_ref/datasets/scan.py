@@ -75,7 +75,7 @@ def scan(
     """
     listed = videos if isinstance(videos, Manifest) else list_videos(videos)
     if listed is not videos and (left_out := left_out_media(listed.ignored)):
-        reporter.info(f"left out beside the videos: {describe_ignored(left_out)}; a list of files takes them, too")
+        reporter.info(f"left out of the folder: {describe_ignored(left_out)}; a list of files takes them, too")
     entries: list[ManifestEntry] = []
     cut = Segmentation.parse(segments)
     scanned = scan_entries(

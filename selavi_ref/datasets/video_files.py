@@ -128,14 +128,14 @@ def file_type(path: str) -> str:
 
 
 def left_out_media(ignored: Mapping[str, int]) -> dict[str, int]:
-    """Return how many sound files and pictures were ignored, by extension."""
-    return {what: count for what, count in ignored.items() if what in (*SOUND_EXTENSIONS, *PICTURE_EXTENSIONS)}
+    """Return how many media files were ignored, by extension."""
+    return {what: count for what, count in ignored.items() if file_type(what)}
 
 
 def left_out_sentence(ignored: Mapping[str, int]) -> str:
-    """Return in one line which sound files and pictures were ignored, and what takes them; "" for none."""
+    """Return in one line which media files were ignored, and what takes them; "" for none."""
     left_out = left_out_media(ignored)
-    return f"left out beside the videos: {describe_ignored(left_out)}; --files all takes them, too" if left_out else ""
+    return f"left out of the folder: {describe_ignored(left_out)}; --files all takes them, too" if left_out else ""
 
 
 def describe_ignored(ignored: Mapping[str, int], most: int = 6) -> str:

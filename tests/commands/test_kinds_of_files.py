@@ -147,6 +147,11 @@ def test_sounds_alone_are_learnt_and_new_ones_labelled(place: Path) -> None:
     assert both["label"] != ""
     assert silent["label"] == ""
     assert silent["reason"] != ""
+    write_sound(place / "new" / "new.wav", 700)
+    done = selavi("label", "run", "new", "--workers", "0", "--out", "sounds.csv", cwd=place)
+    succeeded(done)
+    assert "2 .mp4" in done.stderr  # are left out, as the run has none
+    assert [Path(row["path"]).name for row in rows_of(place / "sounds.csv")] == ["new.wav"]
 
 
 def test_pictures_alone_are_learnt(place: Path) -> None:
