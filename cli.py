@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from backbones.commands.command import Program
 from selavi_ref import __version__
+
+# Idle threads of PyTorch keep cores busy for milliseconds, in case there is work soon; threads of others need them.
+# PyTorch reads this when it is imported, which commands do later.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "10000"
 
 # Name of a command -> where it is defined, and the first sentence of its help, which a test holds equal. A command is
 # imported when it is called, so that the list of commands appears at once.

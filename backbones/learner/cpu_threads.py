@@ -129,8 +129,9 @@ class AdaptiveThreads:
             best = before
         if best < before:
             self._reporter.warn(
-                f"other programs use the processor: learning goes on with {best} of {self._most} threads, a step in "
-                f"{self._times[best]:.2g} s instead of {time_before:.2g}; {FIXED_BY} fixes their number"
+                f"learning goes on with {best} of {self._most} threads, a step in {self._times[best]:.2g} s instead of "
+                f"{time_before:.2g}: other programs use the processor, or there is too little work for more; "
+                f"{FIXED_BY} fixes their number"
             )
         self._times, self._to_try, self._last_trial = {}, [], self._wall()
         self._set(best)

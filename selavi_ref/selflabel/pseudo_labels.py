@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from selavi_ref.ensemble.matching import match_numbers
 from selavi_ref.errors import ConvergenceWarning, InputError
 from selavi_ref.metrics import adjusted_mutual_info_score, mean_entropy, mean_purity, normalized_mutual_info_score
+from selavi_ref.runs.blas_threads import blas_threads
 from selavi_ref.runs.processes import Exchange, engine, local_rows
 from selavi_ref.selflabel.backbone import Backbone, working_names
 from selavi_ref.selflabel.cluster_sizes import ClusterSizes
@@ -129,6 +130,21 @@ class PseudoLabels:
         self._penalty = s.sizes.marginal_penalty if soft_sizes else 0.0
         if s.sizes.redrawn:
             self.sizes = self._draw_sizes([_SIZES, s.seed, step])
+        with blas_threads(len(self.own) * sum(self.backbone.clusters)):
+            self._label_heads(step, use_overclusters)
+        return self._record(before, time.perf_counter() - started, use_overclusters)
+
+    def label_finally(self) -> None:
+        """Find the final labels of every head by itself, from undistorted clips."""
+        self._penalty = self.settings.sizes.marginal_penalty
+        with blas_threads(len(self.own) * sum(self.backbone.clusters)):
+            self.backbone.write_features(self.store, self.own, None)
+            for head in range(len(self.sizes)):
+                self._label_head(head)
+
+    def _label_heads(self, step: int, use_overclusters: bool) -> None:
+        """Label by the heads, those of the same group from the same clips, and by the merged over-clusters."""
+        s = self.settings
         heads = range(self._main if use_overclusters else 0, len(self.sizes))
         order = np.random.default_rng([_GROUPS, s.seed, step]).permutation(len(self.sizes))
         for group in range(s.groups):
@@ -141,14 +157,6 @@ class PseudoLabels:
                     self._label_head(head)
         if s.overclustering_heads:
             self._merge_overclusters(use_overclusters)
-        return self._record(before, time.perf_counter() - started, use_overclusters)
-
-    def label_finally(self) -> None:
-        """Find the final labels of every head by itself, from undistorted clips."""
-        self._penalty = self.settings.sizes.marginal_penalty
-        self.backbone.write_features(self.store, self.own, None)
-        for head in range(len(self.sizes)):
-            self._label_head(head)
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
