@@ -12,7 +12,7 @@ from torch import Tensor
 from backbones.networks.model import SelaviModel
 
 _MAX_BYTES = 1 << 28  # of features, and of log-probabilities, that are held in main memory
-_GPU_PART = 0.4  # part of a GPU's free memory that they may take
+_GPU_BYTES, _GPU_PART = 2 << 30, 0.4  # the same on a GPU, and at most a part of its free memory
 _ON_GPU = 2_000_000  # numbers from which a GPU solves the transport sooner than a CPU
 
 
@@ -31,7 +31,7 @@ class HeldFeatures:
         self._features: dict[str, Tensor] = {}
 
     def prepare(self, n_videos: int, widths: Mapping[str, int]) -> None:
-        """Make room for the features of N videos, of which none is held yet."""
+        """Make room for the features of N videos, all of which are to be `put` anew."""
         if {space: tuple(held.shape) for space, held in self._features.items()} == {
             space: (n_videos, width) for space, width in widths.items()
         }:
@@ -89,5 +89,5 @@ class HeldFeatures:
     def _fits(self, n_numbers: int) -> bool:
         most = _MAX_BYTES
         if self._device.type == "cuda":
-            most = int(_GPU_PART * torch.cuda.mem_get_info(self._device)[0])
+            most = min(_GPU_BYTES, int(_GPU_PART * torch.cuda.mem_get_info(self._device)[0]))
         return 4 * n_numbers <= most

@@ -28,6 +28,22 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: BackboneSetting
     )
 
 
+@torch.no_grad()
+def start_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """
+    Begin the momentum of parameters that get their first gradient after others have had theirs, at zero.
+
+    Such are those of a network for which the first batches had no clip; PyTorch's fused optimiser does not allow for
+    them.
+    """
+    for group in optimizer.param_groups:
+        learning = [parameter for parameter in group["params"] if parameter.grad is not None]
+        late = [p for p in learning if optimizer.state.get(p, {}).get("momentum_buffer") is None]
+        if group["momentum"] and len(late) < len(learning):
+            for parameter in late:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
     """
     Load the state of an optimiser, whose options and tensors must be like those of its parameters.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from backbones.learner.checkpoint import first_line
 from backbones.learner.settings import BackboneSettings
 from backbones.learner.side_by_side import ModalityStreams
 from backbones.learner.training_step import StepInputs, TrainingStep
@@ -18,7 +19,7 @@ _MOST_GRAPHS = 4  # shapes that are recorded; each holds the memory of a step
 
 
 def can_be_recorded(settings: BackboneSettings) -> bool:
-    """Return whether no part of a step depends on numbers that the CPU would have to read from the GPU."""
+    """Return whether all of a step can be recorded: jitter and blur read numbers back from the GPU."""
     return not (settings.augment.jitter or settings.augment.blur or settings.concatenate or settings.compile)
 
 
@@ -33,7 +34,7 @@ class _Graph:
 
 class StepGraphs:
     """
-    Takes training steps on a GPU, which are recorded once their shapes have occurred a few times.
+    Takes training steps on a GPU, which are recorded (captured) once their shapes have occurred a few times.
 
     The kernels of a small network take a fraction of the time in which Python can start them.
 
@@ -100,8 +101,7 @@ class StepGraphs:
             self._graphs[shape] = _Graph(graph, inputs, loss)
         except RuntimeError as error:
             self._works = False
-            reason = str(error).splitlines()[0]
-            self._reporter.warn(f"steps are not recorded as CUDA graphs, and take longer: {reason}")
+            self._reporter.warn(f"steps are not recorded as CUDA graphs, and take longer: {first_line(error)}")
         finally:
             for group in self._step.optimizer.param_groups:
                 group["lr"] = learning_rate

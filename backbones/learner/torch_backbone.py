@@ -324,9 +324,9 @@ class TorchBackbone:
         """Restore a checkpoint that was read from `path`; an `InputError` if it belongs to other networks."""
         try:
             self.model.load_state_dict(checkpoint["model"])
-            load_optimizer(self.optimizer, checkpoint["optimizer"])
             if self._graphs is not None:
                 self._graphs.forget()
+            load_optimizer(self.optimizer, checkpoint["optimizer"])
             restore_random_states(checkpoint, self.exchange, self.device)
         except WRONG_CONTENT as error:
             raise InputError(f"{path} does not fit the networks of this run: {first_line(error)}", path=path) from error

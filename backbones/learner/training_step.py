@@ -15,6 +15,7 @@ from backbones.data import augment
 from backbones.data.clips import empty_shape
 from backbones.data.loader import Batch
 from backbones.learner.loss import TrainingLoss
+from backbones.learner.optimizer import start_momentum
 from backbones.learner.settings import BackboneSettings
 from backbones.learner.side_by_side import ModalityStreams, ModalityThreads
 
@@ -144,6 +145,7 @@ class TrainingStep:
         else:
             parts = (both or self._both).map(lambda modality: self._learn(modality, inputs), self.modalities)
             loss = torch.stack(list(parts.values())).sum()
+        start_momentum(self.optimizer)
         self.optimizer.step()
         return loss.detach()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, cast
 
 import numpy as np
@@ -26,7 +27,7 @@ def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
     norm : Module
         ``BatchNorm2d`` or ``BatchNorm3d``.
     x : Tensor
-        Activations; they may be overwritten.
+        Activations.
     """
     if not _is_suitable(norm, x):
         return torch.relu_(norm(x))
@@ -46,6 +47,7 @@ def _is_suitable(norm: nn.Module, x: Tensor) -> bool:
         and x.dtype in _DTYPES
         and x.numel() > x.shape[1]  # a single value of a channel has no variance, which PyTorch refuses
         and torch.get_num_threads() <= _MOST_THREADS
+        and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
         and norm.affine is True
         and norm.momentum is not None
         and norm.track_running_stats is True

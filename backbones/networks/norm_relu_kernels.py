@@ -124,7 +124,7 @@ def scale_relu(x, scale, shift, out):  # type: ignore[no-untyped-def]
 
 @compiled(**_OPTIONS)
 def gradient_sums(x, slope, scale, shift, mean):  # type: ignore[no-untyped-def]
-    """Return sums over rows of the slopes behind the ReLU, and of their products with x - mean, float64, (C,)."""
+    """Return sums over rows of the gradients by the batch norm's output, and of their products with x - mean."""
     n, channels = x.shape
     first, second = np.zeros(channels), np.zeros(channels)
     one, two = np.empty(channels, np.float32), np.empty(channels, np.float32)
@@ -156,7 +156,7 @@ def gradient_sums(x, slope, scale, shift, mean):  # type: ignore[no-untyped-def]
 
 @compiled(**_OPTIONS)
 def gradient(x, slope, scale, shift, factor, offset, out):  # type: ignore[no-untyped-def]
-    """Write scale * slope behind the ReLU + factor * x + offset to out (rows, C)."""
+    """Write the gradient by x, scale * (gradient by the batch norm's output) + factor * x + offset, to out."""
     n, channels = x.shape
     for row in range(n):
         for c in range(channels):

@@ -12,16 +12,14 @@ class _Layers(nn.Sequential):
     """Layers one after the other; a batch norm and the ReLU behind it are computed together."""
 
     def forward(self, x: Tensor) -> Tensor:
-        pending: nn.Module | None = None
-        for layer in self:
-            if isinstance(layer, _BatchNorm):
-                pending = layer
-            elif pending is not None:
-                x = norm_relu(pending, x)
-                pending = None
+        layers = list(self)
+        is_norm = [isinstance(layer, _BatchNorm) for layer in layers]
+        for number, layer in enumerate(layers):
+            if number and is_norm[number - 1] and isinstance(layer, nn.ReLU):
+                x = norm_relu(layers[number - 1], x)
                 if layer._forward_hooks:
                     x = layer(x)  # ReLU once more, which changes nothing, for those who look at its output
-            else:
+            elif not (is_norm[number] and isinstance(layers[min(number + 1, len(layers) - 1)], nn.ReLU)):
                 x = layer(x)
         return x
 

@@ -1,4 +1,4 @@
-"""Linear algebra on few numbers by one thread: several would wait for each other, and for other libraries' threads."""
+"""Limit BLAS to one thread for small problems, in which several would wait for each other and for other libraries."""
 
 from __future__ import annotations
 

@@ -97,6 +97,7 @@ class PseudoLabels:
         self.spectrum: NDArray[np.float64] | None = None
         self._names = working_names(backbone.clusters, settings.overclustering_heads)
         self._main = H - settings.overclustering_heads
+        self._n_numbers = len(self.own) * (sum(backbone.datasets().values()) + sum(backbone.clusters))
         self._truth = _codes(classes)
         self._constraints = constraints
         self._overgroups: list[NDArray[np.int64]] | None = None  # main cluster of each over-cluster, by head
@@ -130,14 +131,14 @@ class PseudoLabels:
         self._penalty = s.sizes.marginal_penalty if soft_sizes else 0.0
         if s.sizes.redrawn:
             self.sizes = self._draw_sizes([_SIZES, s.seed, step])
-        with blas_threads(len(self.own) * sum(self.backbone.clusters)):
+        with blas_threads(self._n_numbers):
             self._label_heads(step, use_overclusters)
         return self._record(before, time.perf_counter() - started, use_overclusters)
 
     def label_finally(self) -> None:
         """Find the final labels of every head by itself, from undistorted clips."""
         self._penalty = self.settings.sizes.marginal_penalty
-        with blas_threads(len(self.own) * sum(self.backbone.clusters)):
+        with blas_threads(self._n_numbers):
             self.backbone.write_features(self.store, self.own, None)
             for head in range(len(self.sizes)):
                 self._label_head(head)

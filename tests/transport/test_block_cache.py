@@ -63,6 +63,33 @@ def test_nothing_remains(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # the file has no name
 
 
+@pytest.mark.parametrize("loss", ["hole", "shorter", "error"])
+def test_what_the_disk_has_lost_is_read_from_the_sources(
+    loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Blocks(scores(0), scores(1), cache=tmp_path)
+    kept.array()
+    assert kept._cache is not None
+    number = kept._cache._file.fileno()
+    if loss == "error":
+
+        def failing(*arguments: Any) -> int:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(os, "preadv", failing)
+    else:
+        os.ftruncate(number, 100)
+        if loss == "hole":
+            os.ftruncate(number, 2 * N * K * 4)
+    for _ in range(2):
+        assert np.array_equal(kept.array(), scores(0) + scores(1))
+
+
+def test_the_type_is_that_of_all_sources_together(tmp_path: Path) -> None:
+    kept = Blocks(scores(0, np.float16), scores(1, np.float64), cache=tmp_path)
+    assert np.array_equal(kept.array(), kept.array())
+
+
 @pytest.mark.parametrize("problem", ["no folder", "no room", "disk fills up"])
 def test_without_room_the_sources_are_read(problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, calls = tmp_path, 0

@@ -88,6 +88,18 @@ def test_a_batch_with_one_sound_or_none_can_be_learnt():
         assert moved == (AUDIO in rows)
 
 
+def test_a_network_may_get_its_first_clips_after_others_have_learnt():
+    source = source_of([VIDEO, VIDEO, BOTH, AUDIO])
+    labels, losses = np.zeros((2, 1), np.int32), []
+    backbone = TorchBackbone(SETTINGS, (3,), source)
+    plain = TorchBackbone(SETTINGS, (3,), source)
+    plain.optimizer.param_groups[0]["fused"] = None  # an implementation of PyTorch that allows for it
+    for learner in (backbone, plain):
+        batches = learner.batches([np.array(rows) for rows in ([0, 1], [2, 3], [0, 1], [3, 2])], [1])
+        losses.append([learner.train_step(batch, labels, 0.1) for batch in batches])
+    assert np.allclose(*losses, rtol=1e-5)
+
+
 def test_with_several_processes_every_network_takes_part_in_every_step():
     backbone = TorchBackbone(SETTINGS, (3,), source_of([VIDEO, VIDEO]))
     (batch,) = backbone.batches([np.arange(2)], [1])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from backbones.networks import norm_relu as module
 from backbones.networks.norm_relu import norm_relu
-from backbones.networks.tiny import TinyAudio, TinyVideo
+from backbones.networks.tiny import TinyAudio, TinyVideo, _Layers
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -82,7 +82,7 @@ def test_numbers_that_are_not_finite_do_not_vanish(dtype: torch.dtype, training:
         assert not torch.isfinite(norm_relu(norm, x)[:, 2]).all()
 
 
-@pytest.mark.parametrize("what", ["layout", "float64", "threads", "no statistics", "instance norm"])
+@pytest.mark.parametrize("what", ["layout", "float64", "threads", "no compiler", "no statistics", "instance norm"])
 def test_everything_else_is_computed_by_pytorch(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x, norm = activations((3, 4, 5, 5), torch.float32, 0), norm_of((3, 4, 5, 5), 0)
     if what == "layout":
@@ -91,12 +91,22 @@ def test_everything_else_is_computed_by_pytorch(what: str, monkeypatch: pytest.M
         x, norm = x.double(), norm.double()
     elif what == "threads":
         monkeypatch.setattr(module, "_MOST_THREADS", 0)
+    elif what == "no compiler":
+        monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+        assert not module._is_suitable(norm, x)
     elif what == "no statistics":
         norm = nn.BatchNorm2d(4, track_running_stats=False)
     else:
         norm = nn.InstanceNorm2d(4)
     expected = torch.relu(copy.deepcopy(norm)(x))
     assert torch.equal(norm_relu(norm, x), expected)
+
+
+def test_only_a_relu_behind_a_batch_norm_is_computed_with_it() -> None:
+    torch.manual_seed(0)
+    layers = [nn.BatchNorm2d(4), nn.Tanh(), nn.BatchNorm2d(4), nn.ReLU(), nn.ReLU(), nn.BatchNorm2d(4)]
+    network, x = _Layers(*layers), activations((3, 4, 5, 5), torch.float32, 0)
+    assert torch.allclose(network(x), nn.Sequential.forward(copy.deepcopy(network), x), atol=1e-5)
 
 
 @pytest.mark.parametrize("network", [TinyVideo(), TinyAudio()])
