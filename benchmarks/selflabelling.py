@@ -22,6 +22,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from machine import most_memory
@@ -37,6 +38,7 @@ from selavi_ref.datasets.manifest import ManifestEntry
 from selavi_ref.ensemble.strength import STRENGTH
 from selavi_ref.media.container import VideoInfo
 from selavi_ref.runs.processes import Exchange, local_rows
+from selavi_ref.selflabel import self_labelling
 from selavi_ref.selflabel.self_labelling import self_label
 from selavi_ref.store import WorkingStore
 from selavi_ref.transport import assign, engines
@@ -84,7 +86,8 @@ def one_head(given: argparse.Namespace) -> tuple[list[Measured], list[str]]:
     )
     lines += paragraph(
         "Reading: from the stores to the sum of the modalities in memory, if it is at most 1 GiB for a process; "
-        "otherwise every pass reads both from the files. Milliseconds per pass: the seconds without reading, divided "
+        "otherwise the first pass reads both from the files, and writes their sum to another, which later passes read. "
+        "Milliseconds per pass: the seconds without reading, divided "
         "by the passes. GB/s: of summed log-probabilities, by all processes together. Sums: calls of `all_sum` by a "
         "process, those with K numbers and a few, and those with K * K; and float64 numbers for each pass. A sum: of "
         "K + 2 numbers, over the local network of one machine. Memory: peak of a process, and in brackets before the "
@@ -200,7 +203,7 @@ def larger_collections(K: int, runs: Sequence[Measured], speeds: dict[bool, floa
         "added, or blocks of 16 MiB if half of that is over 1 GiB. "
         f"Sent: `8 H` times the numbers. Labels: `4 N H`. Held: `N ({held:.0f} + 9 H + 8)`. Solving: "
         "`H passes 4 N K / (P rate)`, without the forward pass over the videos, writing the log-probabilities and "
-        "waiting for sums. If files are larger than the page cache, every pass reads `8 N K / P` from the disk, which "
+        "waiting for sums. If files are larger than the page cache, every pass reads `4 N K / P` from the disk, which "
         "may be slower."
     )
     lines += show(
@@ -270,9 +273,16 @@ def work(folder: Path, n: int, K: int) -> None:
             fill(store, own, K)
             barrier(exchange)
             before = most_memory()
-            reading, _ = timed(lambda: joint_scores(store, 0).shape)
-            barrier(exchange)
-            seconds, (found, _) = timed(lambda: self_label(store, 0, sizes, exchange=counted))
+            reads: list[float] = []
+
+            def read(*arguments: Any, **options: Any) -> Any:
+                taken, scores = timed(lambda: joint_scores(*arguments, **options))
+                reads.append(taken)
+                return scores
+
+            with mock.patch.object(self_labelling, "joint_scores", read):
+                seconds, (found, _) = timed(lambda: self_label(store, 0, sizes, exchange=counted))
+            reading = sum(reads)
             most = most_memory()
         labels = exchange.gather(found.labels)
         summing, _ = timed(lambda: [exchange.all_sum(np.zeros(K + 2)) for _ in range(REPEATS)])
