@@ -100,7 +100,7 @@ class Labelling:
 
     @contextmanager
     def on_cpu(self) -> Iterator[Labelling]:
-        """Give the same features and heads on the CPU."""
+        """Copy features and heads to the CPU for the duration of the context."""
         other = copy.copy(self)
         other.device = torch.device("cpu")
         other.learner = copy.copy(self.learner)
@@ -131,7 +131,7 @@ class Labelling:
 
 
 def labelling(given: argparse.Namespace, report: Report) -> None:
-    """Label all main heads in several ways."""
+    """Time self-labellings of all main heads on the CPU and on the GPU."""
     report.paragraph(
         f"{HEADS} main heads on features of both modalities (192 each), from features to labels in main memory, cold "
         f"starts, to 1e-6; of the largest problem two heads are timed, times {HEADS // 2}. Store: `write_log_prob`, "

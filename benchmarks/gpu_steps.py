@@ -203,5 +203,5 @@ def batch_size(given: argparse.Namespace) -> int:
 
 
 def labels_of(batch: Batch, settings: RunSettings) -> NDArray[np.int32]:
-    """Return labels of all heads that networks can learn."""
+    """Return synthetic labels (B, H) of the videos of a batch, which networks can learn."""
     return ((batch.rows % 3)[:, None] % np.array(settings.head_sizes)).astype(np.int32)

@@ -336,7 +336,7 @@ def bandwidth(given: argparse.Namespace) -> list[str]:
 
 
 def smaller(given: argparse.Namespace, *shapes: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return numbers of rows and columns, or small ones for a quick look."""
+    """Return the problem sizes (N, K) to time: small ones with `--quick`."""
     return [(max(2000, N // 1000), min(K, 20)) for N, K in shapes] if given.quick else list(shapes)
 
 

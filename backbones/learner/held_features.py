@@ -13,7 +13,7 @@ from backbones.networks.model import SelaviModel
 
 _MAX_BYTES = 1 << 28  # of features, and of log-probabilities, that are held in main memory
 _GPU_BYTES, _GPU_PART = 2 << 30, 0.4  # the same on a GPU, and at most a part of its free memory
-_ON_GPU = 2_000_000  # numbers from which a GPU solves the transport sooner than a CPU
+_ON_GPU = 2_000_000  # numbers from which a GPU solves sooner than a CPU: estimated from the passes in sinkhorn-gpu.md
 
 
 class HeldFeatures:

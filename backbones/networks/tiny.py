@@ -9,7 +9,7 @@ from backbones.networks.norm_relu import norm_relu
 
 
 class _Layers(nn.Sequential):
-    """Layers one after the other; a batch norm and the ReLU behind it are computed together."""
+    """Sequential container that computes a batch norm together with the ReLU that follows it."""
 
     def forward(self, x: Tensor) -> Tensor:
         layers = list(self)

@@ -74,7 +74,7 @@ def _types_of(run: Run, names: Sequence[str] | None) -> set[str]:
 
 
 def _refuse_unusable(run: Run, types: Collection[str]) -> None:
-    """Refuse types of files none of which has a modality that a run has learnt on."""
+    """Raise an `InputError` if a run has learnt on no modality of the given types of files."""
     learnt = _modalities_of(run)
     known = [kind for kind in types if kind in MODALITIES_OF_TYPES]  # others are refused when files are listed
     if not known or len(known) < len(types) or any(learnt & MODALITIES_OF_TYPES[kind] for kind in known):

@@ -91,7 +91,7 @@ def parse_segment(name: FilePath) -> Segment:
 
 
 def path_before_times(name: str) -> str:
-    """Return what stands before ``#t=`` in a name, whether or not times follow; the name itself, if it has none."""
+    """Return a name without its time range: ``a.mp4`` for ``a.mp4#t=1,2``, also if the times are wrong."""
     return name.rpartition(_MARK)[0] or name
 
 

@@ -65,7 +65,7 @@ def cut_animation(media: Media, target: str) -> None:
 
 
 def _shown(media: Media, ticks: int) -> Iterator[tuple[int, int, Any]]:
-    """Yield from when to when each picture of the segment is shown, in ticks after its start, and the picture."""
+    """Yield start and end, in ticks after the start of the segment, and the frame of each picture of a segment."""
     end = media.end(media.video)
     begin, held = 0, None
     for frame in chain.from_iterable(map(media.frames, media.packets(media.video))):

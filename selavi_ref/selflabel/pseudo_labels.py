@@ -214,7 +214,7 @@ class PseudoLabels:
         self.potentials[head] = solution.potentials
 
     def _held_log_prob(self, head: int, constraints: HeadConstraints | None) -> Any:
-        """Return the joint log-probabilities of a head if memory holds them and nothing else of the store is needed."""
+        """Return the joint log-probabilities of a head from memory, or None if they are to be read from the store."""
         s = self.settings
         first = s.align and self.potentials[head] is None and len(self.store.modalities) > 1
         if first or constraints is not None or head >= self._main or s.labeller != "transport":
