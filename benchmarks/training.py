@@ -69,6 +69,7 @@ class Case:
 
 
 CASES = {
+    "nano": Case("nano", "nano", (8,) * 5, cpu_batch=32, gpu_batch=256),
     "tiny": Case("tiny", "tiny", (8,) * 5, cpu_batch=32, gpu_batch=256),
     "r2plus1d_18": Case("r2plus1d_18", "resnet9", (400,) * 10, cpu_batch=2, gpu_batch=32, cpu_frames=4),
 }
@@ -95,7 +96,7 @@ def main() -> None:
     options.add_argument("--note", default="", help="a remark to keep with the figures, such as what else was running")
     given = parsed(options, "training.md")
     if given.quick:
-        given.networks, given.batch, given.rounds, given.steps = ["tiny"], 4, 1, 1
+        given.networks, given.batch, given.rounds, given.steps = ["nano"], 4, 1, 1
         given.skip, given.videos, given.epochs = ["compiled"], 16, 2
     given.device = choose_device(given.device)
     if given.threads:
@@ -215,7 +216,7 @@ def variants(settings: BackboneSettings, case: Case, device: str) -> Iterator[tu
             own = replace(settings, precision=precision, compile=compiled)
             name = f"{precision}, channels-last{', compiled' if compiled else ''}"
             yield name, partial(our_step, own, case.heads, device)
-            if device == "cuda" and not compiled and settings.video_net == "tiny":
+            if device == "cuda" and not compiled and registry.find("video", settings.video_net).small:
                 yield f"{name}, recorded", partial(our_step, own, case.heads, device, record=True)
 
 

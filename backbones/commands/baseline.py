@@ -32,7 +32,7 @@ from selavi_ref.errors import InputError
     help="CSV with the columns path and class: the true classes. [default: those of the folders or the list]",
 )
 @click.option(
-    "--video-net", help="Video network that --video-weights or --init is for. [default: tiny, or that of RUN]"
+    "--video-net", help="Video network that --video-weights or --init is for. [default: nano, or that of RUN]"
 )
 @click.option(
     "--audio-net",

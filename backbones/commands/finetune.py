@@ -57,15 +57,15 @@ _FREE = {"device", "workers", "memory_gb", "cache", "cache_format", "minutes"}  
     annotations_option,
     setting_option(FineTuneSettings, "folds", default="1,2,3"),
     *field_options(FineTuneSettings, "test_split", "clips_per_video", with_defaults=True),
-    setting_option(ClipSettings, "frames", default_text="32; with tiny networks that of RUN"),
+    setting_option(ClipSettings, "frames", default_text="32; with small networks that of RUN"),
     setting_option(ClipSettings, "fps", option="fps", default_text="that of RUN"),
-    setting_option(ClipSettings, "size", option="size", default_text="128; with tiny networks that of RUN"),
+    setting_option(ClipSettings, "size", option="size", default_text="128; with small networks that of RUN"),
     click.option(
         "--augment",
         multiple=True,
         metavar="NAME=VALUE",
         help="Random changes of clips: none, and values of single ones, as in selavi train; repeatable. "
-        "[default: scale=1,1.25 flip=0.5 jitter=0.4; with tiny networks those of RUN]",
+        "[default: scale=1,1.25 flip=0.5 jitter=0.4; with small networks those of RUN]",
     ),
 )
 @option_group("Networks", *field_options(FineTuneSettings, "norm", "dropout", with_defaults=True))

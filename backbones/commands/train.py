@@ -80,7 +80,7 @@ _FREE = {"videos", "out", "resume", "device", "as_json", *_DATA_SOURCE, *_CHECKP
         "--preset",
         type=click.Choice(["small", "published", "one-gpu"]),
         help="small: small networks, for a CPU; published: the paper's recipe; one-gpu: a smaller one. "
-        "[default: small; published with another --video-net than tiny]",
+        "[default: small; published with a large --video-net]",
     ),
     click.option(
         "--config",

@@ -16,16 +16,16 @@ class BackboneSettings:
     """Settings of the networks, their input and their optimiser; the help of each field describes it."""
 
     video_net: str = setting(
-        "tiny",
-        help="Video network: tiny, r2plus1d_18, r3d_18, mc3_18, s3d, mvit_v2_s, swin3d_t, or one of another package",
+        "nano",
+        help="Video network: nano, tiny, r2plus1d_18, r3d_18, mc3_18, s3d, mvit_v2_s, swin3d_t, or of another package",
         option="video-net",
-        default_text="tiny; r2plus1d_18 with --preset published or one-gpu",
+        default_text="nano; r2plus1d_18 with --preset published or one-gpu",
     )
     audio_net: str = setting(
-        "tiny",
-        help="Audio network: tiny, resnet9, resnet18, resnet34, resnet50, or one of another package",
+        "nano",
+        help="Audio network: nano, tiny, resnet9, resnet18, resnet34, resnet50, or one of another package",
         option="audio-net",
-        default_text="tiny; resnet9 beside any other video network than tiny",
+        default_text="nano, tiny or resnet9: as large as the video network",
     )
     clip: ClipSettings = field(default_factory=ClipSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
@@ -83,7 +83,7 @@ class BackboneSettings:
 
     @classmethod
     def for_networks(cls, video_net: str, audio_net: str) -> Self:
-        """Return the default settings of a pair of networks: small ones for ``tiny``, the paper's for all others."""
+        """Return the default settings of a pair of networks: small ones for a small video network, else the paper's."""
         from backbones.networks import registry  # with PyTorch, which reading settings does not need
 
         video, audio = registry.find("video", video_net), registry.find("audio", audio_net)
@@ -93,7 +93,7 @@ class BackboneSettings:
             raise InputError(
                 f"networks {video_net} and {audio_net} are made for clips of another kind: {error}"
             ) from error
-        if video_net == "tiny":
+        if video.small:
             return cls(video_net, audio_net, clip)
         return published(cls, video_net=video_net, audio_net=audio_net, clip=clip, augment=PUBLISHED_AUGMENTATION)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from backbones.networks.tiny import TinyAudio, TinyVideo
+from backbones.networks.small import NanoAudio, NanoVideo, TinyAudio, TinyVideo
 from selavi_ref.errors import InputError
 
 GROUP = "selavi.backbones"
@@ -134,6 +134,8 @@ def builtin(modality: str) -> list[NetworkSpec]:
     second = {"frames": 30, "fps": 30.0, "size": 112, "decode_size": 160}
     large = {**second, "size": 224, "decode_size": 256}
     sound = {"n_filters": 257, "sample_rate": 24_000}
+    small_video = {"frames": 4, "fps": 4.0, "size": 40, "decode_size": 48}
+    small_audio = {"n_filters": 64, "sample_rate": 16_000}
     specs = [
         NetworkSpec("r2plus1d_18", "video", lambda: video_cnn("r2plus1d_18"), 512, 512, second, maps="layer4"),
         NetworkSpec("r3d_18", "video", lambda: video_cnn("r3d_18"), 512, 512, second, maps="layer4"),
@@ -168,25 +170,16 @@ def builtin(modality: str) -> list[NetworkSpec]:
             {**large, "frames": 32},
             classifier="head",
         ),
-        NetworkSpec(
-            "tiny",
-            "video",
-            TinyVideo,
-            192,
-            256,
-            {"frames": 4, "fps": 4.0, "size": 40, "decode_size": 48},
-            maps="23",  # its last ReLU
-            small=True,
-        ),
+        NetworkSpec("nano", "video", NanoVideo, 192, 256, small_video, maps="maps", small=True),
+        NetworkSpec("tiny", "video", TinyVideo, 192, 256, small_video, maps="23", small=True),  # its last ReLU
         NetworkSpec("resnet9", "audio", lambda: audio_resnet((1, 1, 1, 1)), 512, 512, sound, maps="layer4"),
         NetworkSpec("resnet18", "audio", lambda: audio_resnet((2, 2, 2, 2)), 512, 512, sound, maps="layer4"),
         NetworkSpec("resnet34", "audio", lambda: audio_resnet((3, 4, 6, 3)), 512, 512, sound, maps="layer4"),
         NetworkSpec(
             "resnet50", "audio", lambda: audio_resnet((3, 4, 6, 3), "Bottleneck"), 2048, 512, sound, maps="layer4"
         ),
-        NetworkSpec(
-            "tiny", "audio", TinyAudio, 192, 256, {"n_filters": 64, "sample_rate": 16_000}, maps="11", small=True
-        ),
+        NetworkSpec("nano", "audio", NanoAudio, 192, 256, small_audio, maps="maps", small=True),
+        NetworkSpec("tiny", "audio", TinyAudio, 192, 256, small_audio, maps="11", small=True),
     ]
     return [spec for spec in specs if spec.modality == modality]
 

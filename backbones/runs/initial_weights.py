@@ -57,7 +57,7 @@ def check_initial_weights(settings: RunSettings) -> RunSettings:
             raise InputError(f"--{name.replace('_', '-')} {path} does not exist")
         absolute[name] = os.path.abspath(path) if path else ""
     networks = settings.backbone.video_net, settings.backbone.audio_net
-    if settings.init and (given := _networks_of(settings.init)) != networks:
+    if settings.init and (given := networks_of(settings.init)) != networks:
         raise InputError(
             f"--init {settings.init} has the networks {' and '.join(given)}, not {' and '.join(networks)}",
             option="init",
@@ -72,8 +72,15 @@ def check_initial_weights(settings: RunSettings) -> RunSettings:
     return replace(settings, **absolute)
 
 
-def _networks_of(source: str) -> tuple[str, str]:
-    """Return the names of the video and the audio network of a run folder or a published checkpoint."""
+def networks_of(source: str) -> tuple[str, str]:
+    """
+    Return the names of the video and the audio network of a run folder or a published checkpoint.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
     if os.path.isdir(source):
         backbone = RunSettings.from_dict(Run.of_videos(source).config).backbone
         return backbone.video_net, backbone.audio_net

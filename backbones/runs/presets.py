@@ -12,6 +12,7 @@ from typing import Any
 
 from backbones.data.settings import NO_AUGMENTATION, PUBLISHED_AUGMENTATION, AugmentSettings, ClipSettings
 from backbones.learner.settings import BackboneSettings
+from backbones.runs.network_choice import choose_networks
 from backbones.runs.run_settings import RunSettings, choose_device, choose_precision
 from selavi_ref.errors import InputError
 from selavi_ref.runs.modality_names import BOTH
@@ -21,7 +22,6 @@ from selavi_ref.selflabel.cluster_sizes import ClusterSizes
 from selavi_ref.selflabel.settings import TrainingSettings, overclustering_for
 from selavi_ref.transport import marginals
 
-PRESETS = ("small", "published", "one-gpu")
 LAYOUT_CLUSTERS = {"vggsound": 309, "kinetics": 400, "kinetics-sound": 32, "ave": 28}  # as published
 
 _STEPS = 50  # steps of a small network, times the square root of the number of videos
@@ -79,7 +79,8 @@ def run_settings(
     n_videos : int
         Number of training videos, on which the number of epochs of small networks depends.
     preset : str, optional
-        One of `PRESETS`; by default ``"small"``, or ``"published"`` for a video network other than ``"tiny"``.
+        ``"small"``, ``"published"`` or ``"one-gpu"``; by default ``"small"``, or ``"published"`` for a video network
+        that is not small.
     layout : str, optional
         Layout of a published collection, which determines the number of clusters.
     config : mapping, optional
@@ -113,8 +114,7 @@ def run_settings(
     file_backbone = file["backbone"]
     named = file_backbone.pop("video_net", None), file_backbone.pop("audio_net", None)
     video_net, audio_net = video_net or named[0], audio_net or named[1]
-    preset = preset or ("small" if video_net in (None, "tiny") else "published")
-    backbone = _networks(preset, video_net, audio_net)
+    preset, backbone = choose_networks(preset, video_net, audio_net, given.get("init", file.get("init", "")))
     if preset == "small":
         of_file = {option: file_backbone[name] for option, name in _BACKBONE_OPTIONS.items() if name in file_backbone}
         base = _small_preset(n_videos, clusters, backbone, {**file["training"], **of_file, **given})
@@ -143,14 +143,6 @@ def _parse_file(config: Mapping[str, Any] | None) -> dict[str, Any]:
     _merge(kinds, file, "")  # raises if a setting is unknown or of another type
     RunSettings.from_dict(kinds)
     return file
-
-
-def _networks(preset: str, video_net: str | None, audio_net: str | None) -> BackboneSettings:
-    """Return the settings of the given networks, or of the preset's."""
-    if preset not in PRESETS:
-        raise InputError(f"--preset {preset}: known are {', '.join(PRESETS)}", option="preset")
-    video_net = video_net or ("tiny" if preset == "small" else "r2plus1d_18")
-    return BackboneSettings.for_networks(video_net, audio_net or ("tiny" if video_net == "tiny" else "resnet9"))
 
 
 def read_config(path: str | os.PathLike[str] | None) -> dict[str, Any] | None:

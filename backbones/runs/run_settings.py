@@ -43,7 +43,7 @@ class RunSettings:
     )
     init: str = setting(
         "",
-        help="Run or published checkpoint whose networks, without their heads, the run begins with",
+        help="Run or published checkpoint: the new run has its networks and begins with their weights; heads are new",
         option="init",
     )
     video_weights: str = setting(

@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import nn
 
-from backbones.networks.tiny import TinyAudio, TinyVideo
+from backbones.networks.small import NanoAudio, NanoVideo, TinyAudio, TinyVideo
 
 
 class Wrapped(nn.Module):
@@ -43,6 +43,8 @@ def mlp_head(n_features, n_clusters, hidden=512, dropout=0.3):
 def video_network(name="r2plus1d_18"):
     if name == "tiny":
         return Wrapped(nn.Sequential(*TinyVideo(), nn.Flatten()))
+    if name == "nano":
+        return Wrapped(NanoVideo())
     network = getattr(torchvision.models.video, name)(weights=None)
     network.fc = nn.Identity()
     return Wrapped(network)
@@ -51,6 +53,8 @@ def video_network(name="r2plus1d_18"):
 def audio_network(name="resnet9"):
     if name == "tiny":
         return Wrapped(nn.Sequential(*TinyAudio(), nn.Flatten()))
+    if name == "nano":
+        return Wrapped(NanoAudio())
     resnet = torchvision.models.resnet
     layers = {"resnet9": [1, 1, 1, 1], "resnet18": [2, 2, 2, 2], "resnet34": [3, 4, 6, 3], "resnet50": [3, 4, 6, 3]}
     network = resnet.ResNet(resnet.Bottleneck if name == "resnet50" else resnet.BasicBlock, layers[name])
@@ -65,7 +69,9 @@ class OriginalModel(nn.Module):
         self.video_network = video_network(video)
         self.audio_network = audio_network(audio)
         self.n_heads = n_heads
-        widths = {m: {"tiny": 192, "resnet50": 2048}.get(name, 512) for m, name in (("v", video), ("a", audio))}
+        widths = {
+            m: {"nano": 192, "tiny": 192, "resnet50": 2048}.get(name, 512) for m, name in (("v", video), ("a", audio))
+        }
         for h in range(n_heads):
             for m in "va":
                 head = mlp_head(widths[m], n_clusters, hidden) if mlp else nn.Linear(widths[m], n_clusters)

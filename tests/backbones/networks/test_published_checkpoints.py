@@ -83,7 +83,10 @@ def test_every_kind_of_checkpoint_is_read(tmp_path, heads, mlp, module, dist, ar
     assert_same_outputs(original, found)
 
 
-@pytest.mark.parametrize(("video", "audio", "mlp"), [("r3d_18", "resnet34", False), ("r2plus1d_18", "resnet50", True)])
+@pytest.mark.parametrize(
+    ("video", "audio", "mlp"),
+    [("r3d_18", "resnet34", False), ("r2plus1d_18", "resnet50", True), ("nano", "tiny", True), ("tiny", "nano", False)],
+)
 def test_networks_are_known_by_their_weights(tmp_path, video, audio, mlp):
     with torch.device("meta"):
         shapes = OriginalModel(5, 2, mlp, video, audio).state_dict()

@@ -21,8 +21,17 @@ from selavi_ref.errors import InputError
 from tests.support.refusal import refused as refused_error
 
 ROOT = Path(__file__).parents[3]
-SHOWN = {"r2plus1d_18": 512, "r3d_18": 512, "mc3_18": 512, "s3d": 1024, "mvit_v2_s": 768, "swin3d_t": 768, "tiny": 192}
-HEARD = {"resnet9": 512, "resnet18": 512, "resnet34": 512, "resnet50": 2048, "tiny": 192}
+SHOWN = {
+    "r2plus1d_18": 512,
+    "r3d_18": 512,
+    "mc3_18": 512,
+    "s3d": 1024,
+    "mvit_v2_s": 768,
+    "swin3d_t": 768,
+    "nano": 192,
+    "tiny": 192,
+}
+HEARD = {"resnet9": 512, "resnet18": 512, "resnet34": 512, "resnet50": 2048, "nano": 192, "tiny": 192}
 
 
 def shapes_only(spec):

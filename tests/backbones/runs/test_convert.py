@@ -188,7 +188,7 @@ def test_a_converted_run_is_continued_with_its_heads_momentum_and_sizes(tmp_path
         ),
         (
             ["train", "videos", "-k", "3", "--video-weights", "p.pth", "--out", "new"],
-            "does not fit the video network tiny",
+            "does not fit the video network nano",
         ),
     ],
 )

@@ -27,8 +27,8 @@ from tests.support.refusal import refused
 from tests.support.silent_videos import write_silent
 
 WITH_MAPS = [
-    *[("video", name) for name in ("r2plus1d_18", "r3d_18", "mc3_18", "s3d", "tiny")],
-    *[("audio", name) for name in ("resnet9", "resnet18", "resnet34", "resnet50", "tiny")],
+    *[("video", name) for name in ("r2plus1d_18", "r3d_18", "mc3_18", "s3d", "nano", "tiny")],
+    *[("audio", name) for name in ("resnet9", "resnet18", "resnet34", "resnet50", "nano", "tiny")],
 ]
 SMALL_CLIP = {"sample_rate": 16_000, "n_filters": 64}
 
