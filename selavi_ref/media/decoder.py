@@ -68,6 +68,8 @@ class Decoder:
         self._requests: Connection | None = None
         self._answers: Connection | None = None
         self._shared: SharedMemory | None = None
+        self._kills = 0
+        self._retired = False
 
     def call(self, function: Callable[..., T], path: FilePath, *args: Any, limit: float = LIMIT, **kwargs: Any) -> T:
         """
@@ -89,7 +91,7 @@ class Decoder:
         Exception
             What `function` raises.
         """
-        requests, answers, shared = self._connect()
+        requests, answers, shared = self._connect(self._kills)
         try:
             requests.send((_folder(), function, path, args, kwargs, limit))
             answer = answers.recv() if answers.poll(limit + _GRACE) else None
@@ -115,10 +117,16 @@ class Decoder:
             process.wait()
 
     def kill(self) -> None:
-        """End the process from another thread; the call that it is busy with raises `DecoderError`."""
+        """End the process, even one that is starting, from another thread; the call that waits for it raises."""
+        self._kills += 1
         process = self._process
         if process is not None:
             process.kill()
+
+    def retire(self) -> None:
+        """End the process as `kill` does; later calls raise, too."""
+        self._retired = True
+        self.kill()
 
     def __enter__(self) -> Decoder:
         return self
@@ -142,7 +150,10 @@ class Decoder:
                 end.close()
         self._process = self._requests = self._answers = self._shared = None
 
-    def _connect(self) -> tuple[Connection, Connection, SharedMemory]:
+    def _connect(self, kills: int) -> tuple[Connection, Connection, SharedMemory]:
+        """Return the ends of the pipes and the memory of a process that has been started, after so many kills."""
+        if self._retired:
+            raise SelaviError("the process that decodes videos has been ended")
         if self._requests is None or self._answers is None or self._shared is None:
             their_requests, self._requests = _pipe()
             self._answers, their_answers = _pipe()
@@ -155,6 +166,8 @@ class Decoder:
                 raise SelaviError(f"the process that decodes videos could not be started: {error.strerror}") from error
             their_requests.close()
             their_answers.close()
+            if self._retired or self._kills != kills:  # before `kill` could know the process
+                self._process.kill()
             self._await_start()
         return self._requests, self._answers, self._shared
 
@@ -258,8 +271,31 @@ def run_guarded(function: Callable[..., T], path: FilePath, *args: Any, limit: f
         decoder = _local.decoder = _idle.take()
         _local.process = os.getpid()
         if hasattr(_local, "used"):
-            _local.used.append(decoder)
+            _local.used.add(decoder)
     return decoder.call(function, path, *args, limit=limit, **kwargs)
+
+
+class _UsedDecoders:
+    """Decoders of the threads of one `parallel_map`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._retired = False
+        self.decoders: list[Decoder] = []
+
+    def add(self, decoder: Decoder) -> None:
+        """Add the decoder of a thread, which is retired at once if the others were."""
+        with self._lock:
+            self.decoders.append(decoder)
+            if self._retired:
+                decoder.retire()
+
+    def retire(self) -> None:
+        """Make all running calls fail, and all that begin."""
+        with self._lock:
+            self._retired = True
+            for decoder in self.decoders:
+                decoder.retire()
 
 
 def parallel_map(
@@ -277,11 +313,11 @@ def parallel_map(
     running.
     """
     threads = max(1, threads)
-    decoders: list[Decoder] = []
+    used = _UsedDecoders()
     leave: Callable[[Decoder], None] = Decoder.close
 
     def initialize() -> None:
-        _local.used = decoders
+        _local.used = used
 
     try:
         with ThreadPoolExecutor(threads, initializer=initialize) as pool:
@@ -296,13 +332,12 @@ def parallel_map(
                     yield first, future.result()
             except BaseException:  # such as Ctrl-C: do not wait for running calls
                 pool.shutdown(wait=False, cancel_futures=True)
-                for decoder in decoders:
-                    decoder.kill()
+                used.retire()
                 on_cancel()
                 raise
         leave = _idle.put
     finally:
-        for decoder in decoders:
+        for decoder in used.decoders:
             leave(decoder)
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -168,9 +169,48 @@ def test_what_is_under_way_is_given_up_when_nobody_waits_for_it() -> None:
     assert next(results) == (0.0, 0.0)
     begin = time.monotonic()
     results.close()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30  # hanging calls take a minute
     assert not any(map(is_running, kept))
     assert not set(process_numbers()) & set(kept)
+
+
+@pytest.mark.parametrize("slow", ["start", "work"])
+def test_a_process_that_starts_while_it_is_given_up_does_not_work_on(
+    slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, start = threading.local(), decoder._start_process
+
+    def start_slowly(files: tuple[int, ...]) -> subprocess.Popen[bytes]:
+        time.sleep(1.0 if getattr(wanted, "slow", False) else 0.0)
+        return start(files)
+
+    def work(item: int) -> int:
+        if item == 0:
+            return run_guarded(broken_decoders.echo, "a.mp4", item)
+        wanted.slow = slow == "start"
+        time.sleep(1.0 if slow == "work" else 0.0)
+        return run_guarded(broken_decoders.hang, "a.mp4")
+
+    monkeypatch.setattr(decoder, "_start_process", start_slowly)
+    decoder._idle.close()
+    results = parallel_map(work, range(4), 2, 1)
+    assert next(results) == (0, 0)
+    begin = time.monotonic()
+    results.close()
+    assert time.monotonic() - begin < 30  # hanging calls take a minute
+
+
+def test_a_killed_decoder_starts_anew_and_a_retired_one_never(own: Decoder) -> None:
+    first = own.call(broken_decoders.process_number, "a.mp4")
+    own.kill()
+    assert wait_until(lambda: not is_running(first))
+    with refused(DecoderError):
+        own.call(broken_decoders.echo, "a.mp4", 1)
+    assert own.call(broken_decoders.process_number, "a.mp4") != first
+    own.retire()
+    for _ in range(2):
+        with refused(SelaviError):
+            own.call(broken_decoders.echo, "a.mp4", 1)
 
 
 def test_a_decoder_that_cannot_be_started_is_an_error_and_starts_later(
