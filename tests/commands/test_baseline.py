@@ -90,7 +90,7 @@ class TestBaseline:
         manifest = scan(place / "new")
         Baselines(manifest, 4, place, data_source=DataSource(0)).label_networks("given networks", settings)
         clip = settings.backbone.clip
-        network = registry.Base(registry.find("video", "tiny").build())
+        network = registry.Base(registry.find("video", "nano").build())
         network.base.load_state_dict(torch.load(place / "weights.pth"))
         options = {"fps": clip.fps, "frames": clip.frames, "size": clip.decode_size, "sample_rate": 8000}
         start = (1.5 - clip.length) / 2
@@ -193,7 +193,7 @@ class TestBaseline:
             (["videos", "-k", "4", "--video-weights", "nowhere.pth"], "--video-weights nowhere.pth does not exist"),
             (
                 ["videos", "-k", "4", "--audio-weights", "weights.pth"],
-                "weights.pth does not fit the audio network tiny",
+                "weights.pth does not fit the audio network nano",
             ),
             (["videos", "-k", "4", "--init", "quick.toml"], "quick.toml"),
             (["run/features.h5", "--run", "run"], "--run goes with VIDEOS"),

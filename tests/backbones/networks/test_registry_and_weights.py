@@ -300,7 +300,7 @@ def test_a_network_of_an_installed_package_is_built(tmp_path):
     )
     environment = {"PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}", "PATH": ""}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert result.stdout.startswith("loudness (2, 16) 40 ['loudness', 'resnet18'")
+    assert result.stdout.startswith("loudness (2, 16) 40 ['loudness', 'nano', 'resnet18'")
 
 
 def test_the_first_audio_convolution_is_initialised_as_published():
