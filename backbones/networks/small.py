@@ -54,7 +54,20 @@ class TinyAudio(Layers):
         super().__init__(*layers, MeanOverPositions())
 
 
-class NanoVideo(nn.Module):
+class _Nano(nn.Module):
+    """Layers that give the last feature map, and its mean over positions: features (B, 192)."""
+
+    def __init__(self, layers: list[nn.Module]):
+        super().__init__()
+        self.maps = Layers(*layers)
+        self.mean = MeanOverPositions()
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.mean(self.maps(x))
+        return features
+
+
+class NanoVideo(_Nano):
     """
     Video network of half the operations of `TinyVideo`: input (B, 3, T, S, S), features (B, 192).
 
@@ -63,7 +76,6 @@ class NanoVideo(nn.Module):
     """
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS):
-        super().__init__()
         layers: list[nn.Module] = []
         n_in = 3
         for stage, width in enumerate(widths):
@@ -72,16 +84,10 @@ class NanoVideo(nn.Module):
             if stage < 2:
                 layers += _conv3d(width, width, (3, 1, 1), (2, 1, 1))
             n_in = width
-        self.maps = Layers(*layers)
-        self.mean = MeanOverPositions()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the features (B, 192) of a batch of clips."""
-        features: Tensor = self.mean(self.maps(x))
-        return features
+        super().__init__(layers)
 
 
-class NanoAudio(nn.Module):
+class NanoAudio(_Nano):
     """
     Audio network of half the operations of `TinyAudio`: input (B, 1, F, T), features (B, 192).
 
@@ -89,19 +95,12 @@ class NanoAudio(nn.Module):
     """
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS):
-        super().__init__()
         layers: list[nn.Module] = []
         n_in = 1
         for width in widths:
             layers += _conv2d(n_in, width, 2)
             n_in = width
-        self.maps = Layers(*layers)
-        self.mean = MeanOverPositions()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the features (B, 192) of a batch of clips."""
-        features: Tensor = self.mean(self.maps(x))
-        return features
+        super().__init__(layers)
 
 
 class MeanOverPositions(nn.Module):

@@ -151,7 +151,11 @@ class Decoder:
         self._process = self._requests = self._answers = self._shared = None
 
     def _connect(self, kills: int) -> tuple[Connection, Connection, SharedMemory]:
-        """Return the ends of the pipes and the memory of a process that has been started, after so many kills."""
+        """
+        Start the process if there is none, and return the pipes and the memory shared with it.
+
+        `kills` is the number of calls of `kill` before this one; after another, the new process is ended at once.
+        """
         if self._retired:
             raise SelaviError("the process that decodes videos has been ended")
         if self._requests is None or self._answers is None or self._shared is None:
@@ -291,7 +295,7 @@ class _UsedDecoders:
                 decoder.retire()
 
     def retire(self) -> None:
-        """Make all running calls fail, and all that begin."""
+        """End the processes of all decoders, so that calls that run or begin raise."""
         with self._lock:
             self._retired = True
             for decoder in self.decoders:
