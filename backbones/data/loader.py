@@ -25,7 +25,6 @@ from selavi_ref.media.decoder import parallel_map
 
 T = TypeVar("T")
 
-_COLUMN = {name: index for index, name in enumerate(DRAWS)}
 _CLIPS = ("frames", "mel", "draws")  # the tensors of a batch
 _NAMES = {"video": "picture", "audio": "sound"}
 _NO_SHARED_MEMORY = (
@@ -122,7 +121,7 @@ class TrainingClips(Dataset[Any]):
 
 def random_clip(source: ClipSource, row: int, augment: AugmentSettings, draws: NDArray[np.float32]) -> RawClip:
     """Return the clip of a video that the random numbers choose; a MediaError if it lacks one of its modalities."""
-    numbers = {name: float(draws[column]) for name, column in _COLUMN.items()}
+    numbers = dict(zip(DRAWS, draws.tolist(), strict=True))
     free = max(0.0, source.seconds(row) - source.settings.length)
     crop = Crop.for_training(source.settings, augment, numbers["scale"], numbers["down"], numbers["across"])
     shift = augment.time_shift * (2 * numbers["time_shift"] - 1)

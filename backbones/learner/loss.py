@@ -13,6 +13,7 @@ from backbones.networks.model import SelaviModel
 
 LAYOUTS = {"video": torch.channels_last_3d, "audio": torch.channels_last}
 _LEAST = 2  # clips of which a batch norm has statistics
+_PART = 64  # clips whose features are computed at once on a CPU
 _IGNORED = -100  # target of clips that are not learnt
 
 
@@ -84,6 +85,17 @@ def features_of(model: SelaviModel, modality: str, clips: Tensor, precision: str
     with torch.autocast(clips.device.type, torch.bfloat16) if lower else nullcontext():
         features: Tensor = model.network(modality)(clips)
     return features.float()
+
+
+def features_in_parts(model: SelaviModel, modality: str, clips: Tensor, precision: str) -> Tensor:
+    """
+    Return `features_of` by a model that does not learn, on a CPU of 64 clips at a time.
+
+    The features are the same. The activations of more clips do not fit in the caches, and glibc gives tensors of more
+    than 32 MiB new memory each time, which the system fills with zeros first.
+    """
+    parts = clips.split(_PART if clips.device.type == "cpu" else max(1, len(clips)))
+    return torch.cat([features_of(model, modality, part, precision) for part in parts])
 
 
 def _at_least_two(clips: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from backbones.learner.clip_inputs import ClipInputs
 from backbones.learner.cpu_memory import keep_freed_memory
 from backbones.learner.cpu_threads import AdaptiveThreads, is_fixed, limit_threads
 from backbones.learner.held_features import HeldFeatures
-from backbones.learner.loss import LAYOUTS, TrainingLoss, features_of
+from backbones.learner.loss import LAYOUTS, TrainingLoss, features_in_parts, features_of
 from backbones.learner.missing_values import nan_where_absent, reasons_of, replace_failed
 from backbones.learner.optimizer import load_optimizer, make_optimizer
 from backbones.learner.settings import BackboneSettings
@@ -365,7 +365,9 @@ class TorchBackbone:
 
     def _features_of(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the features, (B * M, D) or (B * M * P, D), of each modality or of both concatenated."""
-        return self.model.of_spaces(self._both.map(lambda m: self._features(m, inputs[m]), self.modalities))
+        precision = self.settings.precision
+        features = self._both.map(lambda m: features_in_parts(self.model, m, inputs[m], precision), self.modalities)
+        return self.model.of_spaces(features)
 
     def _batch_values(
         self, batch: EvalBatch, heads: Sequence[int], n_clips: int

@@ -23,8 +23,8 @@ from tests.support.refusal import refused
 from tests.support.training_states import training_state
 
 
-def tiny_backbone(n=12, clusters=(3, 3), kept=None, seed=0):
-    settings = BackboneSettings(eval_batch_size=16)
+def tiny_backbone(n=12, clusters=(3, 3), kept=None, seed=0, batch=16):
+    settings = BackboneSettings(eval_batch_size=batch)
     source = StoredClips(random_videos(settings, n) if kept is None else kept, settings.clip)
     return TorchBackbone(settings, clusters, source, seed=seed)
 
@@ -193,6 +193,18 @@ def test_features_and_log_probabilities_reach_the_store(tmp_path):
         assert not np.array_equal(again, store.features("video"))
         backbone.write_log_prob(store, 1, "current3")
         assert np.allclose(np.exp(store.log_prob("audio", "current3")).sum(1), 1, atol=1e-5)
+
+
+def test_features_do_not_depend_on_how_many_clips_are_read_at_once(tmp_path):
+    videos = random_videos(BackboneSettings(), 65)  # one more than the clips whose features are computed at once
+    features = []
+    for size in (16, 65):
+        backbone = tiny_backbone(kept=videos, batch=size)
+        path = tmp_path / f"{size}.h5"
+        with WorkingStore.create(path, [f"{i}" for i in range(65)], working_datasets(backbone)) as store:
+            backbone.write_features(store, range(65), None)
+            features.append(np.hstack([store.features(modality) for modality in ("video", "audio")]))
+    np.testing.assert_allclose(*features, rtol=1e-5, atol=1e-6)
 
 
 def test_held_inputs_give_the_features_that_clips_read_anew_give(tmp_path):
