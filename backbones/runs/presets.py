@@ -30,6 +30,7 @@ _MIN_EPOCHS = 10
 _SOFT_SIZES_PENALTY = 10.0  # marginal penalty unless sizes are requested
 _MIN_AUDIO_SECONDS, _MIN_BANDS = 0.1, 4
 _MAX_STEPS = 4000  # or twice the usual steps, if more: settling begins even if the modalities do not agree
+_LABELLING_STRIDE = 2  # before picture and sound agree, more self-labellings only take time
 _STABLE_CHANGE = 0.03  # of the labels, below which a run is finished sooner
 _MIN_SETTLING_STEPS = 800  # or half of the usual steps, if more
 _PUBLISHED_AUDIO_LEVEL = (1.93, 17.89)  # mean and standard deviation of log energies in the published code
@@ -183,6 +184,7 @@ def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chos
         stable_change=_STABLE_CHANGE if adaptive else 0.0,
         batch_size=batch,
         labellings=160 if adaptive else 80,
+        labelling_stride=_LABELLING_STRIDE if adaptive else 1,
         sizes=ClusterSizes(marginal_penalty=_SOFT_SIZES_PENALTY),
         overclustering_heads=overclustering_heads,
     )

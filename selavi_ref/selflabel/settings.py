@@ -104,6 +104,11 @@ class TrainingSettings:
         above=0,
         option="labelling-power",
     )
+    labelling_stride: int = setting(
+        1,
+        help="With settle_epochs: every n-th self-labelling of the schedule only, until picture and sound agree",
+        minimum=1,
+    )
     groups: int = setting(
         1,
         help="Groups of heads, each labelled from its own pass over the videos, randomly varied if there are several",
@@ -207,13 +212,14 @@ class TrainingSettings:
             epoch = min(epoch, finish_from)
         return learning_rate * max(1e-3, _cosine(max(0.0, epoch - settle_from) / self.settle_epochs) * end)
 
-    def labelling_steps(self, n_videos: int, processes: int = 1) -> set[int]:
-        """Return the steps before which the pseudo-labels are found anew."""
+    def labelling_steps(self, n_videos: int, processes: int = 1, *, settled: bool = True) -> set[int]:
+        """Return the steps before which the pseudo-labels are found anew, all or those until the modalities agree."""
         import numpy as np
 
         total = self.epochs * self.steps_per_epoch(n_videos, processes)
         fractions = np.linspace(0, 1, max(2, self.labellings + 1))[:-1] ** self.labelling_power
-        return set((total * fractions).astype(int).tolist())
+        stride = self.labelling_stride if self.settle_epochs and not settled else 1
+        return set((total * fractions).astype(int).tolist()[::stride])
 
 
 def _cosine(progress: float) -> float:

@@ -130,7 +130,9 @@ class Training:
             message = f"{size} processes need at least {2 * size} videos to learn from, but there are {N}"
             raise InputError(message, option="processes", value=size)
         self.per_epoch = settings.steps_per_epoch(N, size)
-        self.labelling_steps = settings.labelling_steps(N, size)
+        self._labelling_steps = {
+            settled: settings.labelling_steps(N, size, settled=settled) for settled in (False, True)
+        }
         self.step = 0
         self.settle_from: int | None = None
         self.finish_from: int | None = None
@@ -230,7 +232,7 @@ class Training:
         self._learning = True
         try:
             for batch, weight in self._batches(epoch):
-                if self.step in self.labelling_steps or self.labels[0, 0] < 0:
+                if self._is_labelling_due(self.step) or self.labels[0, 0] < 0:
                     self._relabel()
                 learning_rate = s.learning_rate_at(
                     self.step, self.backbone.n_videos, self.settle_from, self.exchange.size, self.finish_from
@@ -267,7 +269,7 @@ class Training:
 
     def _combine(self, loss: float) -> tuple[float, bool, bool]:
         """Return the loss of the step over all processes, whether to save the state after it, and whether to stop."""
-        age = _LABELLING_SECONDS / 60 if self.step + 1 in self.labelling_steps else self.checkpoints.minutes
+        age = _LABELLING_SECONDS / 60 if self._is_labelling_due(self.step + 1) else self.checkpoints.minutes
         due = self.checkpoints.older_than(min(age, self.checkpoints.minutes))
         values = np.array([loss, self._stop_requested, due and self.exchange.rank == 0], np.float64)
         loss, stop, save = self.exchange.all_sum(values).tolist()
@@ -301,6 +303,10 @@ class Training:
             self._n_stable = self._n_stable + 1 if stable else 0
             if self._n_stable == _STABLE:
                 self.finish_from = self.epoch + 1
+
+    def _is_labelling_due(self, step: int) -> bool:
+        """Return whether the pseudo-labels are to be found anew before a step."""
+        return step in self._labelling_steps[self.settle_from is not None]
 
     def _has_settled(self) -> bool:
         """Return whether merged over-clusters label the main heads now, and cluster sizes are soft."""

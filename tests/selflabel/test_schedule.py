@@ -66,3 +66,11 @@ def test_labellings_begin_before_the_first_step_and_grow_rare():
     assert len(steps) == 50
     assert steps[-1] < 100 * SETTINGS.steps_per_epoch(300)
     assert np.all(np.diff(np.diff(steps)) >= -1)
+
+
+def test_a_stride_leaves_out_labellings_only_until_the_modalities_agree():
+    settings = replace(SETTINGS, epochs=100, labellings=50, settle_epochs=10, labelling_stride=3)
+    steps = sorted(settings.labelling_steps(300))
+    assert sorted(settings.labelling_steps(300, settled=False)) == steps[::3]
+    fixed = replace(settings, settle_epochs=0)
+    assert fixed.labelling_steps(300, settled=False) == fixed.labelling_steps(300) == set(steps)

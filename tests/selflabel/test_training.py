@@ -11,6 +11,7 @@ from selavi_ref.errors import DivergedError
 from selavi_ref.metrics import adjusted_mutual_info_score, mean_entropy, mean_purity, normalized_mutual_info_score
 from selavi_ref.selflabel import pseudo_labels
 from selavi_ref.selflabel.cluster_sizes import ClusterSizes
+from selavi_ref.selflabel.training import modality_agreement
 from selavi_ref.transport import assign
 from tests.support.linear_backbone import (
     SETTINGS,
@@ -146,6 +147,18 @@ def test_it_settles_when_the_modalities_agree_and_at_the_end_in_any_case(tmp_pat
     never, _ = start(tmp_path / "never", replace(settings, agreement=1.1, epochs=10), clusters=(4, 20, 20))
     never.run()
     assert (never.settle_from, never.epoch) == (4, 10)
+
+
+def test_labels_are_found_anew_less_often_until_the_modalities_agree(tmp_path):
+    settings = replace(SETTINGS, overclustering_heads=2, epochs=60, settle_epochs=6, labellings=60, warmup_epochs=0)
+    records = []
+    training, classes = start(tmp_path, replace(settings, labelling_stride=3), clusters=(4, 20, 20), log=records)
+    training.run()
+    labellings = [record for record in records if "labelling_seconds" in record]
+    agreed = next(r["step"] for r in labellings if modality_agreement(np.array(r["spectrum"])) >= settings.agreement)
+    schedule = sorted(settings.labelling_steps(len(classes)))
+    expected = [s for s in schedule[::3] if s <= agreed] + [s for s in schedule if agreed < s < training.step]
+    assert [record["step"] for record in labellings] == expected
 
 
 def test_it_finishes_sooner_once_labels_are_stable(tmp_path):
