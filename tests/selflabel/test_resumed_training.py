@@ -139,7 +139,7 @@ def test_without_stable_change_labels_that_never_change_end_no_run_sooner(tmp_pa
 @pytest.mark.parametrize("stable_change", [0.0, 0.2])
 def test_a_resumed_run_settles_where_an_uninterrupted_one_does(tmp_path, stable_change):
     settings = replace(SETTINGS, overclustering_heads=2, epochs=60, settle_epochs=6, labellings=60)
-    settings = replace(settings, stable_change=stable_change)
+    settings = replace(settings, stable_change=stable_change, labelling_stride=2)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     whole, _ = start(tmp_path / "a", settings, clusters=(4, 20, 20))
