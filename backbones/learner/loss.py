@@ -89,10 +89,10 @@ def features_of(model: SelaviModel, modality: str, clips: Tensor, precision: str
 
 def features_in_parts(model: SelaviModel, modality: str, clips: Tensor, precision: str) -> Tensor:
     """
-    Return `features_of` by a model that does not learn, on a CPU of 64 clips at a time.
+    Return the features (B, D) of clips by a model in evaluation mode, computed on a CPU 64 clips at a time.
 
-    The features are the same. The activations of more clips do not fit in the caches, and glibc gives tensors of more
-    than 32 MiB new memory each time, which the system fills with zeros first.
+    They are those of `features_of`, up to rounding. The activations of more clips do not fit in the caches, and glibc
+    gives tensors of more than 32 MiB new memory each time, which the system fills with zeros first.
     """
     parts = clips.split(_PART if clips.device.type == "cpu" else max(1, len(clips)))
     return torch.cat([features_of(model, modality, part, precision) for part in parts])

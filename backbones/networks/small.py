@@ -55,7 +55,7 @@ class TinyAudio(Layers):
 
 
 class _Nano(nn.Module):
-    """Layers that give the last feature map, and its mean over positions: features (B, 192)."""
+    """Base class of the nano networks: convolutional layers, then the mean over positions; features (B, 192)."""
 
     def __init__(self, layers: list[nn.Module]):
         super().__init__()

@@ -184,7 +184,7 @@ def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chos
         stable_change=_STABLE_CHANGE if adaptive else 0.0,
         batch_size=batch,
         labellings=160 if adaptive else 80,
-        labelling_stride=_LABELLING_STRIDE if adaptive else 1,
+        labelling_stride=_LABELLING_STRIDE if adaptive and chosen.get("labellings") is None else 1,
         sizes=ClusterSizes(marginal_penalty=_SOFT_SIZES_PENALTY),
         overclustering_heads=overclustering_heads,
     )

@@ -295,7 +295,7 @@ class _UsedDecoders:
                 decoder.retire()
 
     def retire(self) -> None:
-        """End the processes of all decoders, so that calls that run or begin raise."""
+        """End all decoding processes; running and later calls raise an error."""
         with self._lock:
             self._retired = True
             for decoder in self.decoders:

@@ -95,7 +95,7 @@ class TrainingSettings:
         help="Number of self-labellings",
         minimum=1,
         option="labellings",
-        default_text="80, or 160 with over-clustering",
+        default_text="80, or at most 160 with over-clustering",
         published=99,  # 100 in the program, of which the last falls after the last step
     )
     labelling_power: float = setting(
@@ -106,7 +106,7 @@ class TrainingSettings:
     )
     labelling_stride: int = setting(
         1,
-        help="With settle_epochs: every n-th self-labelling of the schedule only, until picture and sound agree",
+        help="With settle_epochs: of the scheduled self-labellings before picture and sound agree, make every n-th",
         minimum=1,
     )
     groups: int = setting(
@@ -213,7 +213,11 @@ class TrainingSettings:
         return learning_rate * max(1e-3, _cosine(max(0.0, epoch - settle_from) / self.settle_epochs) * end)
 
     def labelling_steps(self, n_videos: int, processes: int = 1, *, settled: bool = True) -> set[int]:
-        """Return the steps before which the pseudo-labels are found anew, all or those until the modalities agree."""
+        """
+        Return the steps that a self-labelling comes before.
+
+        `settled` tells whether the modalities agree already; before that, `labelling_stride` leaves some out.
+        """
         import numpy as np
 
         total = self.epochs * self.steps_per_epoch(n_videos, processes)

@@ -305,7 +305,7 @@ class Training:
                 self.finish_from = self.epoch + 1
 
     def _is_labelling_due(self, step: int) -> bool:
-        """Return whether the pseudo-labels are to be found anew before a step."""
+        """Return whether a self-labelling comes before a step."""
         return step in self._labelling_steps[self.settle_from is not None]
 
     def _has_settled(self) -> bool:

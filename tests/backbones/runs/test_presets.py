@@ -168,3 +168,11 @@ def test_sizes_that_nobody_asked_for_may_be_missed():
     assert run_settings(900, clusters=7, distribution="zipf", soft_sizes=3.0).training.sizes.marginal_penalty == 3
     assert run_settings(900, clusters=7, soft_sizes=0.0).training.sizes.marginal_penalty == 0
     assert run_settings(900, clusters=7, preset="published").training.sizes.marginal_penalty == 0
+
+
+def test_a_given_number_of_labellings_is_not_thinned_out():
+    usual = run_settings(1500, preset="small", clusters=10).training
+    assert usual.settle_epochs > 0
+    assert usual.labelling_stride > 1
+    given = run_settings(1500, preset="small", clusters=10, labellings=50).training
+    assert (given.labellings, given.labelling_stride) == (50, 1)
