@@ -152,7 +152,7 @@ _FREE = {"videos", "out", "resume", "device", "as_json", *_DATA_SOURCE, *_CHECKP
         "scale_learning_rate",
         "bn_warmup_batches",
     ),
-    *field_options(BackboneSettings, "momentum", "weight_decay"),
+    *field_options(BackboneSettings, "optimizer", "momentum", "weight_decay"),
 )
 @option_group(
     "Resources",

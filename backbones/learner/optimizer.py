@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from backbones.learner.muon import Muon
 from backbones.learner.settings import BackboneSettings
 
 _IMPLEMENTATIONS = ("foreach", "fused")  # options that do not change the numbers
@@ -15,11 +16,12 @@ _IMPLEMENTATIONS = ("foreach", "fused")  # options that do not change the number
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: BackboneSettings, *, fused: bool) -> torch.optim.SGD:
     """
-    Return stochastic gradient descent with momentum; its learning rate is set in each step.
+    Return the optimiser of some settings; its learning rate is set in each step.
 
     A fused one computes the same numbers on a CPU in half of the time, and takes a rate that is a tensor on a GPU.
     """
-    return torch.optim.SGD(
+    kind = Muon if settings.optimizer == "muon" else torch.optim.SGD
+    return kind(
         parameters,
         lr=0.0,
         momentum=settings.momentum,

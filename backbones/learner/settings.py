@@ -38,6 +38,14 @@ class BackboneSettings:
         option="concatenate-features",
     )
     eval_batch_size: int = setting(256, help="Clips of one step when nothing is learnt", minimum=1, published=64)
+    optimizer: str = setting(
+        "sgd",
+        help="sgd is stochastic gradient descent with momentum; muon is the same, with steps of convolutional filters "
+        "that are orthogonalised, and reaches good labels in fewer epochs",
+        choices=("muon", "sgd"),
+        option="optimizer",
+        default_text="muon; sgd with --preset published or one-gpu",
+    )
     momentum: float = setting(0.9, help="Momentum of gradient descent", minimum=0, below=1, option="momentum")
     weight_decay: float = setting(
         1e-4, help="Weight decay of gradient descent", minimum=0, option="weight-decay", published=1e-5

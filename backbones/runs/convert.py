@@ -174,16 +174,15 @@ def export_published(run: Run, path: str | os.PathLike[str], reporter: Reporter 
         )
     checkpoint = read_newest(run, reporter)
     state, heads = checkpoint["state"], range(settings.heads)
-    overclustering_heads = settings.training.overclustering_heads > 0
+    others = settings.training.overclustering_heads > 0 or settings.backbone.optimizer != "sgd"
     write_published(
         path,
         _labelling_weights(checkpoint["model"], settings),
         epoch=int(state["epoch"]),
         sizes=[state[f"sizes_{head}"].numpy() for head in heads],
         selflabels=state["labels"][:, : settings.heads].numpy().astype(np.int64),
-        optimizer=None
-        if overclustering_heads
-        else checkpoint["optimizer"],  # its momentum includes those of the over-clustering heads
+        # Its momentum includes those of the over-clustering heads, or is of an optimiser that the format does not know.
+        optimizer=None if others else checkpoint["optimizer"],
     )
 
 

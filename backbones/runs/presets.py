@@ -141,6 +141,8 @@ def _parse_file(config: Mapping[str, Any] | None) -> dict[str, Any]:
         if not isinstance(file[table], Mapping):
             raise InputError(f"{table} is a table of settings, not {file[table]!r}", option=table)
     kinds = RunSettings(1, 1, 1, TrainingSettings(), BackboneSettings()).to_dict()
+    if file["backbone"].keys() >= {"video_net", "momentum"}:
+        file["backbone"].setdefault("optimizer", "sgd")  # a complete file from before there was a choice
     _merge(kinds, file, "")  # raises if a setting is unknown or of another type
     RunSettings.from_dict(kinds)
     return file
@@ -189,7 +191,7 @@ def _small_preset(n_videos: int, clusters: int, backbone: BackboneSettings, chos
         overclustering_heads=overclustering_heads,
     )
     final = "crossfit" if by_both else "heads"
-    return RunSettings(clusters, 5, overclusters, training, backbone, final)
+    return RunSettings(clusters, 5, overclusters, training, replace(backbone, optimizer="muon"), final)
 
 
 def _published_preset(clusters: int, backbone: BackboneSettings) -> RunSettings:

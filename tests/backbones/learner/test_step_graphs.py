@@ -28,8 +28,15 @@ class Warnings(Reporter):
         self.warnings.append(message)
 
 
-def backbone(record: bool, precision: str = "float32", reporter: Reporter | None = None, **changes: float):
-    settings = replace(BackboneSettings(), precision=precision, augment=replace(AugmentSettings(), **changes))
+def backbone(
+    record: bool,
+    precision: str = "float32",
+    reporter: Reporter | None = None,
+    optimizer: str = "muon",
+    **changes: float,
+):
+    augment_settings = replace(AugmentSettings(), **changes)
+    settings = replace(BackboneSettings(), precision=precision, optimizer=optimizer, augment=augment_settings)
     return TorchBackbone(
         settings, (3, 5), collection(settings), device="cuda", reporter=reporter or Warnings(), record_steps=record
     )
@@ -47,10 +54,12 @@ def steps(learner: TorchBackbone, n: int, first: int = 0) -> list[float]:
 
 
 @NO_GPU
+@pytest.mark.parametrize("optimizer", ["muon", "sgd"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_recorded_steps_learn_as_others_do(precision: str) -> None:
+def test_recorded_steps_learn_as_others_do(precision: str, optimizer: str) -> None:
     warnings = Warnings()
-    plain, recorded = steps(backbone(False, precision), 24), steps(backbone(True, precision, warnings), 24)
+    plain = steps(backbone(False, precision, optimizer=optimizer), 24)
+    recorded = steps(backbone(True, precision, warnings, optimizer), 24)
     assert not warnings.warnings
     assert np.allclose(plain[:12], recorded[:12], rtol=2e-3 if precision == "float32" else 3e-2)
     assert np.mean(recorded[-4:]) < 0.8 * np.mean(recorded[:4])

@@ -1,14 +1,18 @@
 """Settings of a run from presets, settings files and options."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tomli_w
 
 from backbones.data.settings import PUBLISHED_AUGMENTATION
+from backbones.runs.network_choice import PRESETS
 from backbones.runs.presets import read_config, run_settings
 from backbones.runs.run_settings import RunSettings
 from tests.support.refusal import refused
+
+OLD_RUN = Path(__file__).parents[2] / "support" / "version_0_1_0"
 
 
 def test_the_published_recipe_has_the_published_values():
@@ -68,6 +72,21 @@ def test_options_go_before_the_file_and_the_file_before_the_preset():
     s2 = run_settings(900, clusters=7, config=named, video_net="r3d_18").backbone
     assert (s2.video_net, s2.audio_net) == ("r3d_18", "resnet18")
     assert replace(s, heads=5).training.batch_size == run_settings(900, clusters=7).training.batch_size
+
+
+def test_small_networks_are_learnt_by_muon_and_others_by_gradient_descent():
+    optimizers = {preset: run_settings(900, clusters=7, preset=preset).backbone.optimizer for preset in PRESETS}
+    assert optimizers == {"small": "muon", "published": "sgd", "one-gpu": "sgd"}
+    assert run_settings(900, clusters=7, optimizer="sgd").backbone.optimizer == "sgd"
+    assert run_settings(900, clusters=7, config={"backbone": {"momentum": 0.5}}).backbone.optimizer == "muon"
+
+
+def test_a_settings_file_from_before_there_was_a_choice_keeps_gradient_descent():
+    config = read_config(OLD_RUN / "config.toml")
+    assert "optimizer" not in config["backbone"]
+    assert run_settings(900, config=config).backbone.optimizer == "sgd"
+    assert RunSettings.from_dict(config).backbone.optimizer == "sgd"
+    assert run_settings(900, config=config, optimizer="muon").backbone.optimizer == "muon"
 
 
 def test_every_option_reaches_its_setting():
