@@ -209,13 +209,15 @@ Step = Callable[[Batch, NDArray[np.int32]], float]
 
 
 def variants(settings: BackboneSettings, case: Case, device: str) -> Iterator[tuple[str, Callable[[], Step]]]:
-    """Yield names of the variants of a step, and what makes each."""
+    """Yield names of the variants of a step, by gradient descent unless named, and what makes each."""
     yield PLAIN, lambda: plain_step(settings, case.heads, device)
     for compiled in (False, True):
         for precision in ("float32", "bfloat16"):
             own = replace(settings, precision=precision, compile=compiled)
             name = f"{precision}, channels-last{', compiled' if compiled else ''}"
             yield name, partial(our_step, own, case.heads, device)
+            if precision == "float32" and not compiled and registry.find("video", settings.video_net).small:
+                yield f"{name}, Muon", partial(our_step, replace(own, optimizer="muon"), case.heads, device)
             if device == "cuda" and not compiled and registry.find("video", settings.video_net).small:
                 yield f"{name}, recorded", partial(our_step, own, case.heads, device, record=True)
 
