@@ -12,6 +12,7 @@ _COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the published iteration: steepest
 _ITERATIONS = 3
 _RATE = 0.25  # of filters, as a multiple of the learning rate
 _TINY = 1e-20
+_MATRIX = 2  # dimensions; a parameter with more of them is filters
 
 
 class Muon(torch.optim.SGD):
@@ -55,18 +56,28 @@ class Muon(torch.optim.SGD):
     ):
         kinds: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for parameter in parameters:
-            kinds[parameter.dim() > 2].append(parameter)
+            kinds[parameter.dim() > _MATRIX].append(parameter)
         groups = [{"params": kind, "filters": filters} for filters, kind in kinds.items() if kind]
         super().__init__(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
+
+    @torch.no_grad()
+    def step_filters(self, parameters: Iterable[nn.Parameter]) -> None:
+        """
+        Change those of some parameters that are filters and have gradients, and forget these.
+
+        Several threads may each do that for their own parameters, before one of them calls `step` for the others.
+        """
+        for group in self.param_groups:
+            for parameter in parameters if group["filters"] else ():
+                if parameter.dim() > _MATRIX and parameter.grad is not None:
+                    _change_filters(parameter, self.state[parameter], group)
+                    parameter.grad = None  # PyTorch's implementation leaves parameters without gradients alone
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Change the parameters by their gradients, and forget the gradients of the filters."""
         for group in self.param_groups:
-            for parameter in group["params"] if group["filters"] else ():
-                if parameter.grad is not None:
-                    _change_filters(parameter, self.state[parameter], group)
-                    parameter.grad = None  # PyTorch's implementation leaves parameters without gradients alone
+            self.step_filters(group["params"])
         super().step(closure)
 
 

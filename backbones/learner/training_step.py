@@ -15,6 +15,7 @@ from backbones.data import augment
 from backbones.data.clips import empty_shape
 from backbones.data.loader import Batch
 from backbones.learner.loss import TrainingLoss
+from backbones.learner.muon import Muon
 from backbones.learner.optimizer import start_momentum
 from backbones.learner.settings import BackboneSettings
 from backbones.learner.side_by_side import ModalityStreams, ModalityThreads
@@ -150,9 +151,12 @@ class TrainingStep:
         return loss.detach()
 
     def _learn(self, modality: str, inputs: StepInputs) -> Tensor:
-        """Add the gradients of one modality's part of the loss, and return the part."""
+        """Add the gradients of one modality's part of the loss, or change its filters by them; return the part."""
         clips = augmented_input(modality, inputs.clips[modality], inputs.draws[modality], self._settings)
-        loss = cast(TrainingLoss, self._loss).of_space(modality, {modality: clips}, inputs.labels, inputs.n_videos)
+        module = cast(TrainingLoss, self._loss)
+        loss = module.of_space(modality, {modality: clips}, inputs.labels, inputs.n_videos)
         if loss.requires_grad:  # some of the clips have the modality
             loss.backward()
+            if isinstance(self.optimizer, Muon):  # here, since both modalities can be computed at the same time
+                self.optimizer.step_filters(module.model.network(modality).parameters())
         return loss.detach()

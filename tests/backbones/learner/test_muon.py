@@ -143,6 +143,19 @@ def test_parameters_without_gradients_stay_as_they_are():
     assert all(torch.equal(*pair) for pair in zip(before, layers.parameters(), strict=True))
 
 
+def test_filters_may_be_changed_before_all_other_parameters():
+    once, twice = networks(), networks()
+    for layers in (once, twice):
+        nn.functional.cross_entropy(layers(torch.ones(4, 2, 5, 5)), torch.arange(4) % 3).backward()
+    muon(once).step()
+    optimizer = muon(twice)
+    optimizer.step_filters(twice[0].parameters())
+    optimizer.step_filters(list(twice[3].parameters()))
+    assert [parameter.grad is None for parameter in twice.parameters()] == [p.dim() > 2 for p in twice.parameters()]
+    optimizer.step()
+    assert all(torch.equal(*pair) for pair in zip(once.parameters(), twice.parameters(), strict=True))
+
+
 def test_it_learns():
     layers = networks()
     optimizer = muon(layers, lr=0.02)
