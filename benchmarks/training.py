@@ -209,7 +209,7 @@ Step = Callable[[Batch, NDArray[np.int32]], float]
 
 
 def variants(settings: BackboneSettings, case: Case, device: str) -> Iterator[tuple[str, Callable[[], Step]]]:
-    """Yield names of the variants of a step, by gradient descent unless named, and what makes each."""
+    """Yield the name of each variant of a step, and a function that makes it; the optimiser is SGD unless named."""
     yield PLAIN, lambda: plain_step(settings, case.heads, device)
     for compiled in (False, True):
         for precision in ("float32", "bfloat16"):

@@ -1,4 +1,4 @@
-"""Muon: gradient descent whose steps change all directions of a layer's convolutional filters by the same amount."""
+"""The optimiser Muon: gradient descent with momentum and orthogonalised steps of convolutional filters."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Muon(torch.optim.SGD):
     @torch.no_grad()
     def step_filters(self, parameters: Iterable[nn.Parameter]) -> None:
         """
-        Change those of some parameters that are filters and have gradients, and forget these.
+        Update the filters among some parameters by their gradients, and clear these gradients.
 
         Several threads may each do that for their own parameters, before one of them calls `step` for the others.
         """
@@ -75,14 +75,14 @@ class Muon(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Change the parameters by their gradients, and forget the gradients of the filters."""
+        """Update all parameters by their gradients, and clear the gradients of the filters."""
         for group in self.param_groups:
             self.step_filters(group["params"])
         super().step(closure)
 
 
 def _change_filters(parameter: nn.Parameter, state: dict[str, Any], group: dict[str, Any]) -> None:
-    """Turn a layer's filters by an orthogonalised step of gradient descent, which leaves their length as it is."""
+    """Update the filters of one layer by an orthogonalised step, and scale them to their length of before."""
     gradient, momentum = parameter.grad, group["momentum"]
     assert gradient is not None
     if state.get("momentum_buffer") is None:

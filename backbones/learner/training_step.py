@@ -151,7 +151,7 @@ class TrainingStep:
         return loss.detach()
 
     def _learn(self, modality: str, inputs: StepInputs) -> Tensor:
-        """Add the gradients of one modality's part of the loss, or change its filters by them; return the part."""
+        """Compute the gradients of one modality's part of the loss, update its filters if by Muon, and return it."""
         clips = augmented_input(modality, inputs.clips[modality], inputs.draws[modality], self._settings)
         module = cast(TrainingLoss, self._loss)
         loss = module.of_space(modality, {modality: clips}, inputs.labels, inputs.n_videos)

@@ -16,7 +16,7 @@ from backbones.learner.optimizer import load_optimizer
 
 
 def matrix(rows: int, columns: int, seed: int, falling: float = 1.0) -> torch.Tensor:
-    """Return a random matrix whose rows are shorter and shorter."""
+    """Return a random matrix; each row is shorter than the one before."""
     scale = np.logspace(0, -falling, rows)[:, None]
     return torch.from_numpy(np.random.default_rng(seed).normal(size=(rows, columns)) * scale).float()
 
