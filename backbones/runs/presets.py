@@ -34,6 +34,7 @@ _LABELLING_STRIDE = 2  # before picture and sound agree, more self-labellings on
 _STABLE_CHANGE = 0.03  # of the labels, below which a run is finished sooner
 _MIN_SETTLING_STEPS = 800  # or half of the usual steps, if more
 _PUBLISHED_AUDIO_LEVEL = (1.93, 17.89)  # mean and standard deviation of log energies in the published code
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
 _BACKBONE_OPTIONS = {"modalities": "modalities", "concatenate_features": "concatenate"}  # on which heads depend
 _MIN_LOG_ENERGY = math.log(2.0**-52)  # of an empty mel band, the minimum
 
@@ -234,7 +235,7 @@ def _merge(values: dict[str, Any], chosen: Mapping[str, Any], prefix: str) -> No
         else:
             number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
             if type(value) is not type(default) and not number:
-                raise InputError(f"{path} is {value!r}; it must be of the kind of {default!r}", option=path)
+                raise InputError(f"{path} is {value!r}; it must be {_KINDS[type(default)]}", option=path)
             values[name] = float(value) if number else value
 
 

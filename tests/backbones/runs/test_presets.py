@@ -163,6 +163,25 @@ def test_what_does_not_fit_is_named(wanted, option):
         run_settings(900, **wanted)
 
 
+def _settings(values, path=()):
+    """Yield the path and the value of each setting of nested tables."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _settings(value, (*path, name))
+        else:
+            yield (*path, name), value
+
+
+def test_each_setting_of_another_type_is_named():
+    for (*tables, name), value in _settings(run_settings(900, clusters=3).to_dict()):
+        for wrong in (None, {"x": 1}, 1 if isinstance(value, str) else "text"):
+            config = {name: wrong}
+            for table in reversed(tables):
+                config = {table: config}
+            with refused(option=".".join((*tables, name))):
+                run_settings(900, config={"clusters": 3} | config)
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "x.toml").write_text("a = ")
     with refused(option="config"):
