@@ -36,7 +36,7 @@ class TrainingSettings:
     stable_change: float = setting(
         0.0,
         help="With settle_epochs: after three self-labellings in a row that each changed at most this proportion of "
-        "the labels, or a sixth of it of those of the main heads, the rest of the fall is shortened to an eighth of "
+        "the labels, or a sixth of it of those of the main heads, the rest of the fall is shortened to a twelfth of "
         "settle_epochs; 0: never",
         minimum=0,
         maximum=1,
@@ -179,7 +179,7 @@ class TrainingSettings:
     @property
     def finish_epochs(self) -> int:
         """Epochs of a run from where its labels are stable (`stable_change`) to its end."""
-        return math.ceil(self.settle_epochs / 8)
+        return math.ceil(self.settle_epochs / 12)
 
     def learning_rate_at(
         self,
